@@ -1,0 +1,87 @@
+# praetor_add_library(NAME [DEPENDS target...])   a static library from every .cpp below the calling folder
+# praetor_add_tests(NAME DEPENDS target...)       one test binary from every *_test.cpp below it, one CTest entry a source file
+# praetor_add_fuzzer(NAME SOURCE DEPENDS target...)
+
+find_program(CCACHE_PROGRAM ccache)
+if(CCACHE_PROGRAM)
+  # The precompiled header is named by a checksum file, not hashed anew for every object.
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
+    CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
+    CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${CCACHE_PROGRAM})
+endif()
+find_program(MOLD_PROGRAM mold)
+
+# Warnings, language level, include roots and sanitizers, as usage requirements of one target.
+add_library(praetor_flags INTERFACE)
+target_compile_features(praetor_flags INTERFACE cxx_std_20)
+target_include_directories(praetor_flags INTERFACE ${CMAKE_SOURCE_DIR})
+target_compile_options(praetor_flags INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wpedantic
+  -fno-math-errno -ffp-contract=off $<$<BOOL:${PRAETOR_WERROR}>:-Werror> $<$<BOOL:${PRAETOR_PCH}>:-Winvalid-pch>)
+if(MOLD_PROGRAM AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 12.1)
+  target_link_options(praetor_flags INTERFACE -fuse-ld=mold)
+endif()
+if(PRAETOR_SANITIZE)
+  target_compile_options(praetor_flags INTERFACE -fsanitize=${PRAETOR_SANITIZE} -fno-omit-frame-pointer
+    -fno-sanitize-recover=undefined)
+  target_link_options(praetor_flags INTERFACE -fsanitize=${PRAETOR_SANITIZE})
+endif()
+
+if(PRAETOR_PCH)
+  file(WRITE ${CMAKE_BINARY_DIR}/praetor_pch.cpp "")
+  add_library(praetor_pch OBJECT ${CMAKE_BINARY_DIR}/praetor_pch.cpp)
+  target_link_libraries(praetor_pch PRIVATE praetor_flags praetor_torch)
+  target_precompile_headers(praetor_pch PRIVATE <torch/types.h> <string> <vector>)
+endif()
+
+function(praetor_common target)
+  target_link_libraries(${target} PUBLIC praetor_flags praetor_torch)
+  if(PRAETOR_PCH)
+    target_precompile_headers(${target} REUSE_FROM praetor_pch)
+  endif()
+endfunction()
+
+function(praetor_add_library name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cpp)
+  list(FILTER sources EXCLUDE REGEX "/main\\.cpp$")
+  add_library(praetor_${name} STATIC ${sources})
+  add_library(praetor::${name} ALIAS praetor_${name})
+  set_target_properties(praetor_${name} PROPERTIES LINKER_LANGUAGE CXX)
+  praetor_common(praetor_${name})
+  target_link_libraries(praetor_${name} PUBLIC ${ARG_DEPENDS})
+endfunction()
+
+# A source tests/FOLDER/a/b_test.cpp becomes the CTest entry FOLDER/a/b (label: slow when it ends in _slow_test.cpp, else cpu).
+function(praetor_add_tests name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp)
+  if(NOT sources)
+    return()
+  endif()
+  add_executable(tests_${name} ${sources} ${CMAKE_SOURCE_DIR}/tests/support/main.cpp)
+  praetor_common(tests_${name})
+  target_link_libraries(tests_${name} PRIVATE ${ARG_DEPENDS} praetor_test_support)
+  foreach(source ${sources})
+    if(NOT source MATCHES "_test\\.cpp$")
+      continue()
+    endif()
+    get_filename_component(stem ${source} NAME_WE)
+    file(RELATIVE_PATH relative ${CMAKE_CURRENT_SOURCE_DIR} ${source})
+    string(REGEX REPLACE "_test\\.cpp$" "" entry ${relative})
+    add_test(NAME ${entry} COMMAND tests_${name} "-#" "[#${stem}]" WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+    set(label cpu)
+    if(stem MATCHES "_slow_test$")
+      set(label slow)
+    endif()
+    set_tests_properties(${entry} PROPERTIES LABELS ${label} TIMEOUT 600 SKIP_RETURN_CODE 4)
+  endforeach()
+endfunction()
+
+function(praetor_add_fuzzer name source)
+  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  add_executable(fuzz_${name} ${source})
+  praetor_common(fuzz_${name})
+  target_compile_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+  target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+  target_link_libraries(fuzz_${name} PRIVATE ${ARG_DEPENDS})
+endfunction()
