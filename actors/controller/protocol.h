@@ -6,22 +6,13 @@
 #include <vector>
 
 #include "core/data/sample.h"
+#include "core/ledger/records.h"
 #include "core/model/generator.h"
 
 namespace praetor {
 
 /// What passes between the controller and its workers. Plain values: the colocated run hands them over in one process,
 /// separate roles send the same over the wire.
-
-enum class WorkKind : uint8_t { kGenerate, kScore };
-const char* to_string(WorkKind kind);
-
-/// Names one response of a stage.
-struct SampleId {
-  uint64_t ordinal = 0;       ///< the prompt's, in issue order over the stage
-  int32_t sample = 0;         ///< which of the prompt's samples
-  auto operator<=>(const SampleId&) const = default;
-};
 
 /// One response to generate, with its prompt.
 struct GenerateItem {
@@ -38,7 +29,7 @@ struct ScoreItem {
 /// Work handed to one worker until a deadline; what it has not completed then goes to another.
 struct Lease {
   int64_t id = 0;
-  WorkKind kind = WorkKind::kGenerate;
+  LeaseKind kind = LeaseKind::kGenerate;
   uint32_t stage = 0;                  ///< index of the stage in the job
   int64_t weight_version = 0;          ///< step of the weights to generate with
   uint64_t job_seed = 0;
@@ -63,7 +54,7 @@ class ControllerService {
  public:
   virtual ~ControllerService() = default;
   /// Up to `max_items` items, or nothing when there is no work of this kind now.
-  virtual std::optional<Lease> lease(const std::string& worker, WorkKind kind, int64_t max_items) = 0;
+  virtual std::optional<Lease> lease(const std::string& worker, LeaseKind kind, int64_t max_items) = 0;
   /// Hands in some results of a lease, as they finish; the lease ends with its last item.
   virtual void complete(int64_t lease, std::vector<RolloutResult> results) = 0;
   virtual void complete(int64_t lease, std::vector<ScoreResult> results) = 0;

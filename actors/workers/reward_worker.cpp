@@ -7,7 +7,7 @@
 namespace praetor {
 
 bool RewardWorker::work_once(int64_t max_items) {
-  const auto lease = controller_.lease(name_, WorkKind::kScore, max_items);
+  const auto lease = controller_.lease(name_, LeaseKind::kScore, max_items);
   if (!lease) return false;
   std::vector<Sample> samples;
   for (const ScoreItem& item : lease->score) samples.push_back(item.sample);

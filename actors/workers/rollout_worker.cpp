@@ -17,7 +17,7 @@ std::vector<GenerationRequest> requests_of(const Lease& lease) {
     const auto index = static_cast<uint32_t>(item.id.sample);
     if (!requests.empty()) {
       GenerationRequest& last = requests.back();
-      if (last.key.prompt_ordinal == item.id.ordinal &&
+      if (last.key.prompt_ordinal == static_cast<uint64_t>(item.id.ordinal) &&
           last.key.sample_index + static_cast<uint32_t>(last.samples) == index) {
         ++last.samples;
         continue;
@@ -27,7 +27,7 @@ std::vector<GenerationRequest> requests_of(const Lease& lease) {
                         .params = lease.params,
                         .key = {.job_seed = lease.job_seed,
                                 .stage = lease.stage,
-                                .prompt_ordinal = item.id.ordinal,
+                                .prompt_ordinal = static_cast<uint64_t>(item.id.ordinal),
                                 .sample_index = index,
                                 .purpose = Purpose::kPolicy},
                         .samples = 1});
@@ -38,7 +38,7 @@ std::vector<GenerationRequest> requests_of(const Lease& lease) {
 }  // namespace
 
 bool RolloutWorker::work_once(int64_t max_items, bool (*stop)()) {
-  const auto lease = controller_.lease(name_, WorkKind::kGenerate, max_items);
+  const auto lease = controller_.lease(name_, LeaseKind::kGenerate, max_items);
   if (!lease) return false;
   const std::vector<GenerationRequest> requests = requests_of(*lease);
   std::vector<RolloutResult> finished;
@@ -48,7 +48,7 @@ bool RolloutWorker::work_once(int64_t max_items, bool (*stop)()) {
   generator_.generate(requests, [&](Generation&& generation) {
     if (generation.finish == FinishReason::kCancelled) return true;
     const SampleKey& key = requests[static_cast<size_t>(generation.request)].key;
-    const SampleId id{key.prompt_ordinal, static_cast<int32_t>(key.sample_index) + generation.sample};
+    const SampleId id{static_cast<int64_t>(key.prompt_ordinal), static_cast<int32_t>(key.sample_index) + generation.sample};
     finished.push_back({id, lease->weight_version, std::move(generation)});
     if (finished.size() >= kResultsPerCompletion) hand_in();
     return !(stop && stop());
