@@ -40,6 +40,21 @@ std::string failed_parts(const Score& score) {
 
 }  // namespace
 
+StepBatch load_batch(const Ledger& ledger, int32_t stage, const BatchRecord& record) {
+  const auto manifest = nlohmann::json::parse(record.manifest);
+  StepBatch batch{.step = record.step,
+                  .first_ordinal = manifest.at("first_ordinal").get<int64_t>(),
+                  .end_ordinal = manifest.at("end_ordinal").get<int64_t>(),
+                  .replayed = true};
+  for (const SampleId& id : record.samples) {
+    auto rollout = ledger.rollout(stage, id);
+    auto score = ledger.score(stage, id);
+    PRAETOR_CHECK(rollout && score, "sample ", id.ordinal, "/", id.sample, " of a recorded batch has no payload");
+    batch.samples.push_back({std::move(*rollout), std::move(*score)});
+  }
+  return batch;
+}
+
 Controller::Controller(Ledger& ledger, OnlinePlan plan, std::vector<Prompt> prompts, Accept accept)
     : ledger_(ledger), plan_(std::move(plan)), prompts_(std::move(prompts)), accept_(std::move(accept)) {
   if (prompts_.empty()) throw DataError("the prompt data set has no row");
@@ -242,23 +257,10 @@ void Controller::complete(int64_t lease, std::vector<ScoreResult> results) {
   finish_items(lease, done);
 }
 
-StepBatch Controller::recorded_batch(const BatchRecord& record) const {
-  const auto stage = static_cast<int32_t>(plan_.stage);
-  StepBatch batch{.step = record.step, .first_ordinal = first_ordinal_, .replayed = true};
-  batch.end_ordinal = end_of_step(record.step);
-  for (const SampleId& id : record.samples) {
-    auto rollout = ledger_.rollout(stage, id);
-    auto score = ledger_.score(stage, id);
-    PRAETOR_CHECK(rollout && score, "sample ", id.ordinal, "/", id.sample, " of a recorded batch has no payload");
-    batch.samples.push_back({std::move(*rollout), std::move(*score)});
-  }
-  return batch;
-}
-
 std::optional<StepBatch> Controller::close_step() {
   const std::lock_guard lock(mutex_);
   const auto stage = static_cast<int32_t>(plan_.stage);
-  if (const auto record = ledger_.batch(stage, step_)) return recorded_batch(*record);
+  if (const auto record = ledger_.batch(stage, step_)) return load_batch(ledger_, stage, *record);
   for (const auto& [id, pending] : samples_) {
     if (!pending.dropped && !pending.score) return std::nullopt;
   }

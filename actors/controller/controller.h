@@ -49,6 +49,9 @@ struct StepBatch {
   std::map<std::string, std::vector<SampleId>> dropped;  ///< by reason; recorded with the step
 };
 
+/// The samples of a recorded batch with their payload. @throws DataError when payload is damaged or was pruned
+StepBatch load_batch(const Ledger& ledger, int32_t stage, const BatchRecord& record);
+
 /// The controller of one online stage: issues prompts in order, leases work out, takes results in, closes batches by prompt
 /// ordinal. Every fact goes to the ledger before anybody acts on it, so that a new controller over the same ledger goes on
 /// where this one ended. Does no tensor arithmetic. Any thread; the ledger is borrowed.
@@ -98,7 +101,6 @@ class Controller final : public ControllerService {
   void expire_leases();
   void give_back(int64_t id, LeaseState state);
   void finish_items(int64_t id, const std::vector<SampleId>& done);
-  StepBatch recorded_batch(const BatchRecord& record) const;
   int64_t row_of(int64_t ordinal) const;
   int64_t end_of_step(int64_t step) const;
 
