@@ -1,0 +1,140 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/base/finding.h"
+#include "core/model/named_tensor.h"
+
+namespace praetor {
+
+/// A checkpoint is a folder RUN_DIR/checkpoints/STAGE/step-000100 with
+///
+///   manifest.json                       what is here: name, size and SHA-256 of every file;
+///   SHA-256 of itself shard-00000-of-00001.safetensors    tensors, one file a rank state.json
+///   counters, random state, ledger position: the trainer's own JSON config.json, tokenizer.json,
+///   ...    further files, as they came
+///
+/// and RUN_DIR/latest, a symbolic link to the newest. It is made in a folder of another name and
+/// renamed when all of it is durable: it is whole or absent.
+struct CheckpointFile {
+  std::string name;
+  int64_t bytes = 0;
+  std::string sha256;
+};
+
+struct CheckpointManifest {
+  std::string stage;
+  int64_t step = 0;
+  int32_t world_size = 1;                 ///< shards
+  std::map<std::string, double> metrics;  ///< what retention may rank by
+  std::vector<CheckpointFile> files;      ///< by name, manifest.json not among them
+};
+
+/// File name of a shard: shard-00000-of-00001.safetensors.
+std::string shard_name(int32_t rank, int32_t world_size);
+
+/// Makes one checkpoint. Ranks on other processes write their shard with `write_shard` into
+/// `folder()` and send the returned entry to the one that commits. Not committed: the destructor
+/// removes the temporary folder.
+class CheckpointWriter {
+ public:
+  /// @throws InvalidArgument when this checkpoint exists already; IoError
+  CheckpointWriter(const std::filesystem::path& run_dir,
+                   std::string_view stage,
+                   int64_t step,
+                   int32_t world_size = 1);
+  ~CheckpointWriter();
+  CheckpointWriter(const CheckpointWriter&) = delete;
+  CheckpointWriter& operator=(const CheckpointWriter&) = delete;
+
+  const std::filesystem::path& folder() const { return folder_; }  ///< temporary
+  /// Writes and syncs the shard of `rank` in `folder`, and gives its entry of the manifest.
+  static CheckpointFile write_shard(const std::filesystem::path& folder,
+                                    int32_t rank,
+                                    int32_t world_size,
+                                    std::span<const NamedTensor> tensors);
+  void add_shard(int32_t rank, std::span<const NamedTensor> tensors);
+  void add_shard(CheckpointFile written_elsewhere);
+  void add_blob(const std::string& name, std::string_view bytes);  ///< e.g. "config.json"
+  void add_file(const std::filesystem::path& source);              ///< under its own file name
+  void set_state(const nlohmann::json& state);                     ///< state.json
+  void set_metrics(std::map<std::string, double> metrics) {
+    manifest_.metrics = std::move(metrics);
+  }
+
+  /// Syncs, writes the manifest, renames, points RUN_DIR/latest at it. Returns the final folder.
+  /// @throws InternalError when a shard or the state is missing; IoError
+  std::filesystem::path commit();
+
+ private:
+  void add_entry(CheckpointFile file);
+
+  std::filesystem::path run_dir_;
+  std::filesystem::path folder_;
+  std::filesystem::path final_;
+  CheckpointManifest manifest_;
+  bool committed_ = false;
+};
+
+/// A checkpoint that was checked whole when it was opened.
+class CheckpointReader {
+ public:
+  /// @throws MissingInput when there is no such folder; CheckpointError naming the file that is
+  /// missing, torn, edited or foreign, every one of them
+  explicit CheckpointReader(const std::filesystem::path& folder);
+
+  const std::filesystem::path& folder() const { return folder_; }
+  const CheckpointManifest& manifest() const { return manifest_; }
+  nlohmann::json state() const;
+  /// Tensors of one shard, in memory of their own. @throws InvalidArgument for a rank that is not
+  /// there
+  std::vector<NamedTensor> shard(int32_t rank) const;
+  bool has_file(std::string_view name) const;
+  std::filesystem::path file(
+      std::string_view name) const;  ///< @throws CheckpointError when it is not in the manifest
+
+ private:
+  std::filesystem::path folder_;
+  CheckpointManifest manifest_;
+};
+
+/// What is wrong with a checkpoint folder, file by file; empty when it is whole. @throws
+/// MissingInput for no folder
+Findings verify_checkpoint(const std::filesystem::path& folder);
+
+/// Where to go on from. "auto": RUN_DIR/latest, nothing when there is no checkpoint; "never":
+/// nothing; "latest": the same, but its absence is an error; else the path of a checkpoint folder
+/// (as given, or below RUN_DIR).
+/// @throws MissingInput, CheckpointError when `latest` leads nowhere
+std::optional<std::filesystem::path> resolve_checkpoint(const std::filesystem::path& run_dir,
+                                                        std::string_view resume);
+
+/// Folders of the checkpoints of a stage, by ascending step.
+std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& run_dir,
+                                                    std::string_view stage);
+
+/// Which checkpoints of a stage stay. What `latest` points at always stays.
+struct Retention {
+  int64_t keep_last = 0;   ///< newest n; 0 keeps all
+  int64_t keep_every = 0;  ///< also those whose step is a multiple; 0: none
+  std::string
+      best_metric;  ///< also the one that is best by this metric of its manifest; empty: none
+  bool best_is_highest = true;
+};
+/// Removes the others and returns their folders. A removal that is cut short leaves no half
+/// checkpoint under its name.
+std::vector<std::filesystem::path> apply_retention(const std::filesystem::path& run_dir,
+                                                   std::string_view stage,
+                                                   const Retention& retention);
+/// Removes temporary folders that a crash left behind. Only the owner of the run may call it.
+void clean_checkpoints(const std::filesystem::path& run_dir);
+
+}  // namespace praetor

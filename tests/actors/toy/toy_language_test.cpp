@@ -1,0 +1,65 @@
+#include "actors/toy/toy_language.h"
+
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
+
+#include "core/base/error.h"
+#include "core/base/fs.h"
+#include "core/tokenizer/tokenizer.h"
+#include "tests/support/catch.h"
+#include "tests/support/shared_data.h"
+
+namespace praetor {
+
+namespace {
+
+std::vector<nlohmann::json> rows(const std::filesystem::path& file) {
+  std::istringstream lines(read_file(file));
+  std::vector<nlohmann::json> out;
+  for (std::string line; std::getline(lines, line);) out.push_back(nlohmann::json::parse(line));
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("the toy language depends on its seed alone", "[actors][cpu]") {
+  const testing::TempDir dir;
+  write_toy_language(dir / "a", 1, {});
+  write_toy_language(dir / "b", 1, {});
+  write_toy_language(dir / "c", 2, {});
+  for (const char* file : {"sft.jsonl", "pairs.jsonl", "prompts_train.jsonl", "prompts_eval.jsonl"}) {
+    CHECK(read_file(dir / "a" / file) == read_file(dir / "b" / file));
+    CHECK(read_file(dir / "a" / file) != read_file(dir / "c" / file));
+  }
+}
+
+TEST_CASE("held-out toy prompts are never trained on and sizes are kept", "[actors][cpu]") {
+  const testing::TempDir dir;
+  write_toy_language(dir.path(), 5, {.sft_rows = 30, .pair_rows = 40, .prompt_rows = 300, .eval_rows = 100});
+  std::set<std::string> held_out;
+  for (const auto& row : rows(dir / "prompts_eval.jsonl")) held_out.insert(row.at("prompt"));
+  CHECK(held_out.size() == 100);
+  const auto train = rows(dir / "prompts_train.jsonl");
+  CHECK(train.size() == 300);
+  for (const auto& row : train) CHECK(held_out.count(row.at("prompt")) == 0);
+  CHECK(rows(dir / "sft.jsonl").size() == 30);
+  const auto pairs = rows(dir / "pairs.jsonl");
+  CHECK(pairs.size() == 40);
+  for (const auto& pair : pairs) CHECK(pair.at("chosen") != pair.at("rejected"));
+  CHECK_THROWS_AS(write_toy_language(dir.path(), 5, {.prompt_rows = 400, .eval_rows = 100}), InvalidArgument);
+}
+
+TEST_CASE("every word of the toy language is one token", "[actors][cpu]") {
+  const testing::TempDir dir;
+  write_toy_language(dir.path(), 1, {});
+  const auto tokenizer = Tokenizer::load(dir.path());
+  const std::string text = "one morning the fox went to the river .";
+  CHECK(tokenizer->encode(text).size() == 9);
+  CHECK(tokenizer->decode(tokenizer->encode(text)) == text);
+  REQUIRE(tokenizer->eos());
+  CHECK(tokenizer->encode("<|end|>") == std::vector<int64_t>{*tokenizer->eos()});
+  CHECK(tokenizer->vocab_size() == *tokenizer->eos() + 1);
+}
+
+}  // namespace praetor
