@@ -15,7 +15,7 @@ find_program(MOLD_PROGRAM mold)
 add_library(praetor_flags INTERFACE)
 target_compile_features(praetor_flags INTERFACE cxx_std_20)
 target_include_directories(praetor_flags INTERFACE ${CMAKE_SOURCE_DIR})
-target_compile_options(praetor_flags INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wpedantic
+target_compile_options(praetor_flags INTERFACE -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wpedantic -Wno-missing-field-initializers
   -fno-math-errno -ffp-contract=off $<$<BOOL:${PRAETOR_WERROR}>:-Werror> $<$<BOOL:${PRAETOR_PCH}>:-Winvalid-pch>)
 if(MOLD_PROGRAM AND CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_GREATER_EQUAL 12.1)
   target_link_options(praetor_flags INTERFACE -fuse-ld=mold)

@@ -5,6 +5,7 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -19,18 +20,29 @@ struct Range {
   bool holds(double value) const;
   std::string text() const;  ///< "(0, 1]", ">= 1"
 };
-inline Range open(double low, double high) { return {low, high, true, true}; }
-inline Range left_open(double low, double high) { return {low, high, true, false}; }
-inline Range closed(double low, double high) { return {low, high, false, false}; }
-inline Range at_least(double low) { return {.low = low}; }
-inline Range greater_than(double low) { return {.low = low, .low_open = true}; }
+inline Range open(double low, double high) {
+  return {low, high, true, true};
+}
+inline Range left_open(double low, double high) {
+  return {low, high, true, false};
+}
+inline Range closed(double low, double high) {
+  return {low, high, false, false};
+}
+inline Range at_least(double low) {
+  return {.low = low};
+}
+inline Range greater_than(double low) {
+  return {.low = low, .low_open = true};
+}
 
 /// A YAML file with the overrides of `--set`, as a tree whose every node knows its place.
 class YamlDocument;
 
-/// Reads one mapping of a YAML document into a struct. Errors do not throw: they gather, with file:line:column and the
-/// dotted key, in the document, so that one run reports all of them; a reader goes on with the default.
-/// Every value read, defaults included, is recorded and makes up resolved.yaml.
+/// Reads one mapping of a YAML document into a struct. Errors do not throw: they gather, with
+/// file:line:column and the dotted key, in the document, so that one run reports all of them; a
+/// reader goes on with the default. Every value read, defaults included, is recorded and makes up
+/// resolved.yaml.
 ///
 /// One from_yaml per section:
 ///   PpoConfig PpoConfig::from_yaml(YamlReader in) {
@@ -48,8 +60,12 @@ class YamlReader {
   int64_t get(const std::string& key, int fallback, Range range = {});
   bool get(const std::string& key, bool fallback);
   /// `one_of` not empty: any other word is an error that names the nearest.
-  std::string get(const std::string& key, const std::string& fallback, const std::vector<std::string>& one_of = {});
-  std::string get(const std::string& key, const char* fallback, const std::vector<std::string>& one_of = {});
+  std::string get(const std::string& key,
+                  const std::string& fallback,
+                  const std::vector<std::string>& one_of = {});
+  std::string get(const std::string& key,
+                  const char* fallback,
+                  const std::vector<std::string>& one_of = {});
   std::vector<std::string> get(const std::string& key, const std::vector<std::string>& fallback);
   std::vector<int64_t> get(const std::string& key, const std::vector<int64_t>& fallback);
   std::vector<double> get(const std::string& key, const std::vector<double>& fallback);
@@ -63,8 +79,11 @@ class YamlReader {
   double require_number(const std::string& key, Range range = {});
   int64_t require_integer(const std::string& key, Range range = {});
 
-  /// A file or folder. Relative paths are taken from the folder of the job file; "~" and $NAME are not expanded.
-  /// Empty when absent (require_path: an error). Existence is the caller's check, reported with error_at.
+  /// A file or folder, made absolute (in resolved.yaml too). Relative paths are taken from the
+  /// folder of the job file;
+  /// "~" and $NAME are not expanded.
+  /// Empty when absent (require_path: an error). Existence is the caller's check, reported with
+  /// error_at.
   std::filesystem::path get_path(const std::string& key);
   std::filesystem::path require_path(const std::string& key);
 
@@ -78,7 +97,8 @@ class YamlReader {
   /// Keys of this mapping in file order.
   std::vector<std::string> keys() const;
 
-  /// Records "file:line:column: dotted.key: message" at `key` (at the mapping itself when it has no such key).
+  /// Records "file:line:column: dotted.key: message" at `key` (at the mapping itself when it has no
+  /// such key).
   void error_at(const std::string& key, const std::string& message);
   /// Records an error at each key that no get has named, with the nearest known one.
   void reject_unknown_keys();
@@ -87,20 +107,31 @@ class YamlReader {
   std::string path() const;
   /// "job.yaml:14:13" of `key`, or of the mapping.
   std::string where(const std::string& key = "") const;
+  /// "job.yaml:14:13: stages[2].ppo.epochs", the head of a message about `key` (or the mapping)
+  /// that is made later.
+  std::string label(const std::string& key = "") const;
+  /// Writes `value` into resolved.yaml in place of what was given, where the two differ (a path
+  /// made absolute).
+  void resolve(const std::string& key, const std::string& value);
 
   struct Node;  // implementation
   YamlReader(std::shared_ptr<YamlDocument> document, std::shared_ptr<Node> node);
 
  private:
+  void missing(const std::string& key, const std::string& wanted);
+
   std::shared_ptr<YamlDocument> document_;
   std::shared_ptr<Node> node_;
 };
 
 class YamlDocument : public std::enable_shared_from_this<YamlDocument> {
  public:
-  /// Reads a file. `overrides` are "a.b[2].c=value" as given to --set, applied before reading (value is YAML).
-  /// @throws MissingInput; ConfigError with file:line:column on a syntax error, a duplicate key, an alias bomb or more
-  /// than 1 MiB; ConfigError naming the override that cannot be applied.
+  /// Reads a file. `overrides` are "a.b[2].c=value" as given to --set, applied before reading
+  /// (value is YAML).
+  /// @throws MissingInput; ConfigError with file:line:column on a syntax error, a duplicate key, an
+  /// alias bomb or more than 1 MiB; ConfigError naming the override that cannot be applied. In an
+  /// override's path an item of a list may be called by its `name` (by its `kind` when it has
+  /// none): stages.ppo.seed=2.
   static std::shared_ptr<YamlDocument> load(const std::filesystem::path& file,
                                             const std::vector<std::string>& overrides = {});
   /// As load, for text at hand; `name` stands in the messages.
@@ -115,10 +146,15 @@ class YamlDocument : public std::enable_shared_from_this<YamlDocument> {
   void throw_if_errors() const;
   /// The document with every default filled in, as YAML.
   std::string resolved() const;
+  /// Dotted keys that the file and the overrides give, and those that readers have asked for; list
+  /// items as "a[].b".
+  std::set<std::string> given_keys() const;
+  std::set<std::string> asked_keys() const;
+
+  struct State;  // implementation
 
  private:
   friend class YamlReader;
-  struct State;
   YamlDocument();
   std::unique_ptr<State> state_;
 };

@@ -9,15 +9,11 @@
 
 #include "core/base/random.h"
 #include "core/model/model_config.h"
+#include "core/model/named_tensor.h"
 #include "core/model/ops.h"
 #include "core/model/packed.h"
 
 namespace praetor {
-
-struct NamedTensor {
-  std::string name;   ///< Hugging Face's: "model.layers.0.self_attn.q_proj.weight"
-  at::Tensor tensor;
-};
 
 /// A decoder-only transformer with its language head: the same code for training, scoring and decoding.
 /// Holds plain tensors under Hugging Face names. Not synchronised: one thread at a time, or const calls only.

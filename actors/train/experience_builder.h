@@ -1,0 +1,11 @@
+#pragma once
+
+#include "actors/controller/controller.h"
+#include "core/data/experience.h"
+
+namespace praetor {
+
+/// The ragged form in which a learner takes a batch; sequences in the batch's order.
+Experience make_experience(const StepBatch& batch);
+
+}  // namespace praetor

@@ -1,0 +1,150 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/config/yaml_reader.h"
+#include "core/data/dataset.h"
+#include "core/data/experience.h"
+#include "learners/algorithms/aggregate.h"
+#include "learners/optim/adamw.h"
+
+namespace praetor {
+
+/// Names of design.md §6 with their values, in the order they are shown.
+using Metrics = std::vector<std::pair<std::string, double>>;
+
+enum class CriticKind { kNone, kSeparate, kShared };
+
+/// Networks an algorithm needs; the learner holds them all.
+struct ModelPlan {
+  bool policy = true;                     ///< trained
+  bool reference = false;                 ///< a frozen copy, never refreshed
+  CriticKind critic = CriticKind::kNone;  ///< kShared: a value head on the policy's hidden states
+  std::string critic_init =
+      "policy";  ///< "policy": the policy's backbone and a fresh head; "reward": a reward model
+  OptimizerConfig critic_optimizer;  ///< of a separate critic
+  bool reward_model = false;         ///< a scalar model is what is trained, and there is no policy
+};
+
+/// What a step consumes.
+struct SamplePlan {
+  RowForm rows = RowForm::kPrompt;  ///< kPrompt: online; else the rows are the training data
+  int64_t prompts_per_step = 64;    ///< prompts, examples or pairs of one update
+  int64_t samples_per_prompt = 1;   ///< responses the current policy gives to each prompt
+};
+
+enum class ScorePlan { kNone, kScalar };
+
+/// Passes over the data of one update.
+struct UpdatePlan {
+  int64_t epochs = 1;
+  int64_t minibatches = 1;  ///< optimizer steps of an epoch, at most
+  double target_kl =
+      0;  ///< > 0: the loop ends before a step whose mean k3 to the proximal policy is above it
+  bool entropy = false;  ///< the loss wants entropies
+};
+
+/// The samples of one prompt, scored.
+struct Group {
+  int64_t prompt_ordinal = 0;
+  std::vector<double> scores;
+  std::vector<bool> finished;
+};
+
+/// What only the learner's networks can tell build_batch.
+struct BatchContext {
+  at::Tensor bootstrap_value;  ///< [N] critic at the last token of each sequence; undefined without
+                               ///< a critic
+};
+
+/// What build_batch adds to the experience.
+struct Batch {
+  at::Tensor mask;  ///< [R] bool, response tokens that enter the loss
+  Metrics metrics;
+};
+
+/// One micro-batch as the loss sees it: r response (or target) tokens of n whole sequences.
+/// Networks that the plan does not name, and constants that build_batch did not make, are
+/// undefined.
+struct MicroBatch {
+  int64_t sequences = 0;   ///< n
+  at::Tensor sequence_of;  ///< [r] int64, ascending, 0 .. n-1
+  at::Tensor mask;         ///< [r] bool
+  at::Tensor logprob;      ///< [r] policy in training; carries the gradient
+  at::Tensor entropy;      ///< [r] carries the gradient
+  at::Tensor value;        ///< [r] critic in training; carries the gradient
+  at::Tensor score;        ///< [n] reward model in training (pairs: chosen, rejected, chosen, ...)
+  at::Tensor behavior_logprob;  ///< [r] constant, as are all below
+  at::Tensor proximal_logprob;
+  at::Tensor reference_logprob;
+  at::Tensor old_value;
+  at::Tensor advantage;
+  at::Tensor returns;
+  at::Tensor margin;          ///< [n / 2] of pairs
+  Denominators denominators;  ///< of the optimizer step
+};
+
+/// A number to report: means are sum(total) / sum(weight) over the micro-batches of an update.
+struct Statistic {
+  enum class Kind { kMean, kMax, kMin, kSum };
+  std::string name;
+  double total = 0;
+  double weight = 1;
+  Kind kind = Kind::kMean;
+};
+
+struct LossResult {
+  at::Tensor loss;  ///< scalar; the sum over the step's micro-batches is the step's loss
+  std::vector<Statistic> statistics;
+};
+
+/// A method, in seven hooks; the learner owns it and calls them on one thread. Hooks that most
+/// methods share have defaults. State that a resumed run needs goes through state_json.
+class Algorithm {
+ public:
+  virtual ~Algorithm() = default;
+
+  virtual std::string name() const = 0;
+  /// 1. Networks.
+  virtual ModelPlan models() const { return {}; }
+  /// 2. Rows or samples of one step.
+  virtual SamplePlan sample_plan() const { return {}; }
+  /// 3. What a reward worker must give for each sample.
+  virtual ScorePlan score_plan() const { return ScorePlan::kScalar; }
+  /// 4. Nothing to keep the group, else why it is dropped and sampled anew.
+  virtual std::optional<std::string> accept(const Group& /*group*/) const { return std::nullopt; }
+  /// 5. Online: scored rollouts to rewards, advantages and returns (written to `experience`) and
+  /// the mask. Default: every response token counts.
+  virtual Batch build_batch(Experience& experience, const BatchContext& context);
+  /// 6. A pure function of tensors: the micro-batch's share of the step's loss.
+  virtual LossResult loss(const MicroBatch& batch) const = 0;
+  /// 7. Controllers and refreshes, once an update.
+  virtual void after_step() {}
+
+  virtual UpdatePlan update_plan() const { return {}; }
+  bool online() const { return sample_plan().rows == RowForm::kPrompt; }
+
+  /// Everything that changes from update to update, as JSON.
+  virtual std::string state_json() const { return "{}"; }
+  /// @throws CheckpointError when `text` is not what state_json gave
+  virtual void load_state_json(const std::string& /*text*/) {}
+};
+
+/// What an algorithm is made from.
+struct AlgorithmContext {
+  YamlReader config;  ///< its section, "ppo:" of a stage; errors gather there
+};
+
+/// Names of all algorithms, in the order of registry.cpp.
+const std::vector<std::string>& algorithm_names();
+/// @throws InvalidArgument for an unknown name, with the nearest known one
+std::unique_ptr<Algorithm> make_algorithm(const std::string& name, const AlgorithmContext& context);
+
+}  // namespace praetor

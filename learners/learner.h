@@ -1,0 +1,109 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "core/data/example.h"
+#include "core/data/experience.h"
+#include "core/model/transformer.h"
+#include "learners/algorithm.h"
+#include "learners/optim/adamw.h"
+
+namespace praetor {
+
+/// Settings of the update loop.
+struct LearnerConfig {
+  OptimizerConfig optimizer;  ///< of the policy, or of the reward model
+  int64_t micro_batch_tokens =
+      8192;  ///< tokens of one forward, prompt included; a longer sequence goes alone
+  double temperature = 1.0;  ///< > 0, the sampling temperature; 0 < t as ratios need it
+  uint64_t seed = 0;         ///< the job's
+  uint32_t stage = 0;        ///< index of the stage in the job
+  /// Keys optimizer and micro_batch_tokens; the rest is the job's to set.
+  static LearnerConfig from_yaml(YamlReader in);
+};
+
+/// Networks handed to a learner. What the algorithm's plan asks for and is missing here is made:
+/// the reference and a critic with `init: policy` from the policy as it is now.
+struct LearnerModels {
+  std::unique_ptr<Transformer> policy;
+  std::unique_ptr<Transformer> reference;
+  std::unique_ptr<ScalarModel> scalar;   ///< the critic, or the reward model in training
+  std::optional<ScalarHead> value_head;  ///< of a shared critic
+};
+
+/// What one update did.
+struct StepReport {
+  Metrics metrics;
+  int64_t optimizer_steps = 0;
+  std::string loss_digest;  ///< SHA-256 over the losses of all micro-batches, float64, in order
+  std::string
+      gradient_digest;   ///< SHA-256 over all gradients before clipping of every optimizer step
+  std::string manifest;  ///< JSON: for each epoch the order of sequences, cut into minibatches and
+                         ///< micro-batches
+};
+
+/// Owns the networks in training, their optimizers and the algorithm's state, and performs updates:
+/// forward, loss, backward, clip, step. An update is a function of state and input alone. One
+/// thread at a time.
+class Learner {
+ public:
+  /// @throws InvalidArgument when a network is missing that cannot be made (policy; reward model;
+  /// critic of `init: reward`), or one does not fit the policy (vocabulary)
+  Learner(LearnerConfig config, std::unique_ptr<Algorithm> algorithm, LearnerModels models);
+  ~Learner();
+  Learner(Learner&&) noexcept;
+  Learner& operator=(Learner&&) noexcept;
+
+  /// Online: fills proximal and reference log-probabilities, values, rewards, advantages and
+  /// returns of `experience`, then runs epochs x minibatches x micro-batches.
+  /// @throws ShapeError when the parts of `experience` do not fit; InvalidArgument for an offline
+  /// algorithm; DataError when loss or gradient is not finite (weights are then as before that
+  /// optimizer step)
+  StepReport update(Experience& experience);
+  /// Offline (sft, reward_model): one optimizer step on all `examples`; pairs stand as chosen,
+  /// rejected, chosen, ...
+  StepReport update(const std::vector<Example>& examples);
+
+  /// Without training: "loss", "ppl", "tokens" of the policy on the examples' targets; for a reward
+  /// model "loss", "accuracy", "margin", "pairs" of pairs.
+  Metrics evaluate(const std::vector<Example>& examples) const;
+  /// Log-probabilities of the response tokens at the sampling temperature, [R] float32. No
+  /// gradient.
+  at::Tensor policy_logprobs(const Experience& experience) const;
+  /// @throws InvalidArgument when the algorithm has no reference
+  at::Tensor reference_logprobs(const Experience& experience) const;
+
+  /// Everything that a bitwise resume needs: "policy/<name>", "critic/<name>",
+  /// "reward_model/<name>", "value_head/score.weight", "optimizer/policy/exp_avg/<name>", ... The
+  /// tensors themselves, not copies.
+  std::vector<NamedTensor> state() const;
+  /// Step counters, the algorithm's state.
+  std::string state_json() const;
+  /// Into a learner made from the same configuration and the same initial models (the reference is
+  /// theirs).
+  /// @throws CheckpointError naming what is missing, unknown or of another shape; nothing is
+  /// changed then
+  void load_state(const std::vector<NamedTensor>& tensors, const std::string& json);
+
+  /// Updates done.
+  int64_t step() const;
+  const Algorithm& algorithm() const;
+  bool has_policy() const;
+  /// Shared with an engine of the same process: an update writes to these very tensors. @throws
+  /// InvalidArgument
+  const Transformer& policy() const;
+  /// Critic or reward model. @throws InvalidArgument when there is none
+  const ScalarModel& scalar() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace praetor

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# What to run before a commit: format, include arrows, clang-tidy on changed files, the cpu tests.
+#   scripts/check.sh [--fix]     --fix formats in place
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+format=$(command -v clang-format-14 || true) tidy=$(command -v clang-tidy-14 || true)
+[ -n "$format" ] && [ -n "$tidy" ] || { echo "check: run PRAETOR_DEV_TOOLS=1 scripts/bootstrap for clang-format-14 and clang-tidy-14" >&2; exit 69; }
+mapfile -t sources < <(git ls-files '*.h' '*.cpp')
+if [ "${1:-}" = --fix ]; then "$format" -i "${sources[@]}"; else "$format" --dry-run --Werror "${sources[@]}"; fi
+scripts/check-includes
+scripts/build
+mapfile -t changed < <(git diff --name-only --diff-filter=d "$(git merge-base HEAD origin/main 2>/dev/null || git rev-list --max-parents=0 HEAD | tail -n 1)" -- '*.cpp' | grep -v '^tests/' || true)
+[ ${#changed[@]} -eq 0 ] || "$tidy" -p build/release --quiet "${changed[@]}"
+exec ctest --test-dir build/release -L cpu --output-on-failure -j "$(nproc)"
