@@ -13,9 +13,13 @@ namespace praetor::cli {
   X(train)                  \
   X(validate)               \
   X(status)                 \
+  X(generate)               \
   X(logprobs)               \
+  X(tokenize)               \
+  X(score)                  \
   X(export)                 \
-  X(replay)
+  X(replay)                 \
+  X(verify)
 
 #define X(name) void add_##name(CLI::App& app, int& status);
 PRAETOR_COMMANDS(X)

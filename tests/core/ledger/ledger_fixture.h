@@ -12,7 +12,8 @@ inline RolloutRecord make_rollout(int64_t ordinal, int32_t sample, int64_t respo
   RolloutRecord out;
   out.id = {ordinal, sample};
   out.prompt_length = 3;
-  for (int64_t i = 0; i < 3 + response; ++i) out.tokens.push_back((ordinal * 31 + sample * 7 + i) % 512);
+  for (int64_t i = 0; i < 3 + response; ++i)
+    out.tokens.push_back((ordinal * 31 + sample * 7 + i) % 512);
   for (int64_t i = 0; i < response; ++i) {
     out.behavior_logprobs.push_back(-0.25f * static_cast<float>(i) - static_cast<float>(sample));
   }
