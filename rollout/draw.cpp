@@ -108,11 +108,8 @@ bool lower_id(const DrawScratch::Candidate& a, const DrawScratch::Candidate& b) 
 
 // Fills `candidates` with a head of the distribution (every id at least as likely as any in it)
 // that has `count` ids, or `mass` when count is 0: the same ids a full sort would put first.
-void collect_head(std::span<const float> z,
-                  float max,
-                  size_t count,
-                  double mass,
-                  DrawScratch& scratch) {
+void collect_head(
+    std::span<const float> z, float max, size_t count, double mass, DrawScratch& scratch) {
   for (float depth = 8.0F;; depth *= 3.0F) {
     const bool all = depth > 200.0F;
     const float floor = all ? -std::numeric_limits<float>::infinity() : max - depth;
@@ -125,7 +122,8 @@ void collect_head(std::span<const float> z,
       }
     }
     // The margin outweighs the rounding of two sums in different order.
-    if (all || (count > 0 ? scratch.candidates.size() >= count : sum >= mass * (1.0 + 1e-9))) return;
+    if (all || (count > 0 ? scratch.candidates.size() >= count : sum >= mass * (1.0 + 1e-9)))
+      return;
   }
 }
 

@@ -19,10 +19,10 @@ struct DrawScratch {
     float z;
     int32_t id;
   };
-  std::vector<float> z;              ///< a row of the caller's, for penalties
-  std::vector<float> weights;        ///< [V] exp(z - max)
-  std::vector<double> checkpoints;   ///< running sum before each block of 1,024 ids
-  std::vector<Candidate> candidates; ///< the head of the distribution, when it is truncated
+  std::vector<float> z;               ///< a row of the caller's, for penalties
+  std::vector<float> weights;         ///< [V] exp(z - max)
+  std::vector<double> checkpoints;    ///< running sum before each block of 1,024 ids
+  std::vector<Candidate> candidates;  ///< the head of the distribution, when it is truncated
 };
 
 struct Drawn {
@@ -36,9 +36,9 @@ struct Drawn {
 ///   w_v = exp(z_v - max z) in float32; C_v = sum over kept ids j <= v of w_j, a running sum in
 ///   float64 in ascending id order; the first id with C_v > u * C_last.
 ///
-/// Every step is a fixed sequence of IEEE operations, the exponential included, so the id depends on
-/// z and u alone: not on the instruction set, the thread count or the library. Without truncation
-/// (or with min_p alone) nothing is sorted: O(V).
+/// Every step is a fixed sequence of IEEE operations, the exponential included, so the id depends
+/// on z and u alone: not on the instruction set, the thread count or the library. Without
+/// truncation (or with min_p alone) nothing is sorted: O(V).
 ///
 /// @param z  [V] tempered and penalised logits; -inf is never drawn
 /// @param u  in [0, 1)
