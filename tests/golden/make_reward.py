@@ -13,7 +13,8 @@ import shutil
 import sys
 
 import torch
-from transformers import AutoTokenizer, LlamaConfig, LlamaForSequenceClassification
+from tokenizers import Tokenizer
+from transformers import LlamaConfig, LlamaForSequenceClassification
 
 here = pathlib.Path(__file__).parent / "reward"
 folder = here / "llama"
@@ -45,11 +46,12 @@ def main():
     model.save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
         shutil.copy(source / name, folder / name)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    # Not AutoTokenizer: transformers 5 builds Llama's anew and leaves out this file's normaliser.
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     with open(here / "llama.jsonl", "w") as out, torch.no_grad():
         for prompt, response in TEXTS:
-            ids = tokenizer(prompt)["input_ids"]
-            ids += tokenizer(response.removeprefix(" "), add_special_tokens=False)["input_ids"] + [2]
+            ids = tokenizer.encode(prompt).ids
+            ids += tokenizer.encode(response.removeprefix(" "), add_special_tokens=False).ids + [2]
             score = model(torch.tensor([ids])).logits[0, 0].item()
             out.write(json.dumps(dict(prompt=prompt, response=response, ids=ids, score=score)) + "\n")
 
