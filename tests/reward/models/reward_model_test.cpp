@@ -87,18 +87,18 @@ TEST_CASE("a score has the same bits in any batch", "[reward][cpu]") {
   const auto together = load()->score(samples);
   const auto alone = load();
   for (size_t i = 0; i < samples.size(); ++i) {
-    CHECK(alone->score(std::vector<Sample>{samples[i]})[0].score == together[i].score);
+    CHECK(*alone->score(std::vector<Sample>{samples[i]})[0].score == *together[i].score);
   }
   for (const int64_t batch_tokens : {1, 30, 64}) {
     RewardModelConfig config;
     config.batch_tokens = batch_tokens;
     const auto results = load(config)->score(samples);
-    for (size_t i = 0; i < samples.size(); ++i) CHECK(results[i].score == together[i].score);
+    for (size_t i = 0; i < samples.size(); ++i) CHECK(*results[i].score == *together[i].score);
   }
   const std::vector<Sample> reversed(samples.rbegin(), samples.rend());
   const auto backwards = load()->score(reversed);
   for (size_t i = 0; i < samples.size(); ++i) {
-    CHECK(backwards[samples.size() - 1 - i].score == together[i].score);
+    CHECK(*backwards[samples.size() - 1 - i].score == *together[i].score);
   }
 }
 
