@@ -52,7 +52,7 @@ TEST_CASE("after a rewind the same batches are trained again, once each", "[core
   CHECK(sum.holds());
   CHECK(ledger->verify().empty());
 
-  CHECK(ledger->batch(0, 2)->samples == make_batch(2, 2, 4, 2).samples);
+  CHECK((ledger->batch(0, 2)->samples == make_batch(2, 2, 4, 2).samples));
   CHECK(ledger->rollout(0, {2, 1}) == testing::make_rollout(2, 1));
   CHECK_FALSE(ledger->record_batch(0, make_batch(2, 2, 4, 2)));
   CHECK_THROWS_AS(ledger->record_step(0, make_step(3)), InternalError);  // 2 is next

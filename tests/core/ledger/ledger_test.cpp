@@ -248,7 +248,7 @@ TEST_CASE("leases are history: closed once, lost when their owner ends", "[core]
     const auto open = ledger->leases(LeaseState::kOpen);
     REQUIRE(open.size() == 1);
     CHECK(open[0].id == open_id);
-    CHECK(open[0].items == lease.items);
+    CHECK((open[0].items == lease.items));
     CHECK(open[0].deadline == lease.deadline);
     CHECK(open[0].kind == LeaseKind::kScore);
   }

@@ -69,6 +69,10 @@ TEST_CASE("verify names what is wrong with a ledger's rows", "[core][cpu][ledger
       {"UPDATE rollouts SET position = 17 WHERE ordinal = 3 AND sample = 1",
        "offset 17: no whole record of stage 0, prompt 3, sample 1"},
       {"UPDATE rollouts SET bytes = 9 WHERE ordinal = 0 AND sample = 0", "bytes, its row says 9"},
+      {"UPDATE rollouts SET position = (SELECT position FROM rollouts WHERE ordinal = 1 AND sample "
+       "= 1) "
+       "WHERE ordinal = 0 AND sample = 0",
+       "its row names the same record as another one"},
       {"INSERT INTO drops VALUES(0, 0, 1, 'x')",
        "10 samples issued, but 8 trained + 2 dropped + 1 pending"},
   };
@@ -113,9 +117,10 @@ TEST_CASE("verify names what is wrong with a ledger's files", "[core][cpu][ledge
   REQUIRE(all_findings(run).empty());
   Database(run / "ledger.db", Database::Mode::kOwner)
       .exec(
-          "UPDATE rollouts SET position = CASE ordinal WHEN 0 THEN (SELECT position FROM rollouts "
-          "WHERE ordinal = 1 AND sample = 0) ELSE (SELECT position FROM rollouts "
-          "WHERE ordinal = 0 AND sample = 0) END WHERE ordinal IN (0, 1) AND sample = 0");
+          "CREATE TEMP TABLE was AS SELECT 1 - ordinal AS other, position FROM rollouts "
+          "WHERE ordinal IN (0, 1) AND sample = 0;"
+          "UPDATE rollouts SET position = (SELECT position FROM was WHERE other = ordinal) "
+          "WHERE ordinal IN (0, 1) AND sample = 0");
   CHECK_THAT(all_findings(run),
              Contains("holds stage 0, prompt 0, sample 0") ||
                  Contains("holds stage 0, prompt 1, sample 0"));
@@ -128,7 +133,9 @@ TEST_CASE("a damaged database page is found", "[core][cpu][ledger]") {
   const fs::path run = dir / "run";
   make_run(run);
   std::string bytes = read_file(run / "ledger.db");
-  for (size_t at = 2 * 4096 + 100; at < bytes.size(); at += 512) bytes.replace(at, 16, 16, '\x5a');
+  for (size_t at = 2 * 4096 + 100; at < bytes.size(); ++at) {
+    if (at % 512 < 16) bytes[at] = 'Z';
+  }
   write_file_atomic(run / "ledger.db", bytes);
   std::string told;
   try {
