@@ -11,20 +11,23 @@
 namespace praetor {
 
 struct SamplingParams {
-  int64_t max_new_tokens = 128;      ///< >= 1
-  double temperature = 1.0;          ///< >= 0; 0 is greedy
-  int64_t top_k = 0;                 ///< 0: off
-  double top_p = 1.0;                ///< (0, 1]
-  double min_p = 0.0;                ///< [0, 1): relative to the most likely token
-  double repetition_penalty = 1.0;   ///< > 0, CTRL's form (arXiv:1909.05858), over prompt and response
-  std::vector<int64_t> stop_tokens;  ///< the stop token is the last token of the response
-  std::vector<std::string> stop_strings;  ///< text is cut before the string; tokens and log-probs keep all up to the token that completed it
-  bool ignore_eos = false;           ///< stop_tokens do not stop
+  int64_t max_new_tokens = 128;  ///< >= 1
+  double temperature = 1.0;      ///< >= 0; 0 is greedy
+  int64_t top_k = 0;             ///< 0: off
+  double top_p = 1.0;            ///< (0, 1]
+  double min_p = 0.0;            ///< [0, 1): relative to the most likely token
+  double repetition_penalty =
+      1.0;  ///< > 0, CTRL's form (arXiv:1909.05858), over prompt and response
+  std::vector<int64_t> stop_tokens;       ///< the stop token is the last token of the response
+  std::vector<std::string> stop_strings;  ///< text is cut before the string; tokens and log-probs
+                                          ///< keep all up to the token that completed it
+  bool ignore_eos = false;                ///< stop_tokens do not stop
 };
 
-/// One prompt of which `samples` responses are wanted; sample i uses `key` with sample_index = key.sample_index + i.
+/// One prompt of which `samples` responses are wanted; sample i uses `key` with sample_index =
+/// key.sample_index + i.
 struct GenerationRequest {
-  std::vector<int64_t> prompt;       ///< not empty
+  std::vector<int64_t> prompt;  ///< not empty
   SamplingParams params;
   SampleKey key;
   int32_t samples = 1;
@@ -35,13 +38,17 @@ const char* to_string(FinishReason reason);  ///< "stop", "length", "cancelled"
 
 /// One finished response.
 struct Generation {
-  int64_t request = 0;                    ///< index of the request
-  int32_t sample = 0;                     ///< 0 .. samples-1
-  std::vector<int64_t> tokens;            ///< the new tokens, stop token included
-  std::vector<float> behavior_logprobs;   ///< tempered, before truncation and penalties (untempered at temperature 0)
-  std::vector<float> model_logprobs;      ///< the untempered model's
-  std::vector<float> sampled_logprobs;    ///< tempered, penalised, truncated: what was drawn from; empty when truncation and penalty are off
-  std::string text;                       ///< decoded, cut at a stop string; special tokens left out
+  int64_t request = 0;                   ///< index of the request
+  int32_t sample = 0;                    ///< 0 .. samples-1
+  std::vector<int64_t> tokens;           ///< the new tokens, stop token included
+  std::vector<float> behavior_logprobs;  ///< tempered, before truncation and penalties (untempered
+                                         ///< at temperature 0)
+  std::vector<float> model_logprobs;     ///< the untempered model's
+  std::vector<float> sampled_logprobs;   ///< tempered, penalised, truncated: what was drawn from;
+                                         ///< empty when truncation and penalty are off
+  std::vector<float> kept_masses;        ///< share of the penalised distribution that truncation
+                                         ///< kept; empty with sampled_logprobs
+  std::string text;                      ///< decoded, cut at a stop string; special tokens left out
   FinishReason finish = FinishReason::kLength;
 };
 
@@ -49,8 +56,8 @@ struct Generation {
 class Generator {
  public:
   virtual ~Generator() = default;
-  /// Generates all requests; `on_finish` is called on the calling thread as each response ends, in no fixed order.
-  /// Return false from `on_finish` to cancel what is left.
+  /// Generates all requests; `on_finish` is called on the calling thread as each response ends, in
+  /// no fixed order. Return false from `on_finish` to cancel what is left.
   virtual void generate(std::span<const GenerationRequest> requests,
                         const std::function<bool(Generation&&)>& on_finish) = 0;
 };

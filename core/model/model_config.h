@@ -11,19 +11,22 @@ namespace praetor {
 /// Rotary position embedding and its scalings, as transformers' modeling_rope_utils computes them.
 struct RopeConfig {
   double theta = 10000.0;
-  std::string scaling = "default";        ///< default, linear, dynamic, llama3, yarn; others are refused by name
+  std::string scaling =
+      "default";  ///< default, linear, dynamic, llama3, yarn; others are refused by name
   double factor = 1.0;
-  double low_freq_factor = 1.0;           ///< llama3
-  double high_freq_factor = 4.0;          ///< llama3
-  int64_t original_max_positions = 0;     ///< llama3, yarn, dynamic; 0: max_positions
-  double beta_fast = 32.0;                ///< yarn
-  double beta_slow = 1.0;                 ///< yarn
-  double attention_factor = 1.0;          ///< multiplies cos and sin (yarn)
+  double low_freq_factor = 1.0;        ///< llama3
+  double high_freq_factor = 4.0;       ///< llama3
+  int64_t original_max_positions = 0;  ///< llama3, yarn, dynamic; 0: max_positions
+  double beta_fast = 32.0;             ///< yarn
+  double beta_slow = 1.0;              ///< yarn
+  double attention_factor =
+      1.0;  ///< multiplies cos and sin (yarn; resolved from factor and mscale on loading)
+  bool truncate = true;  ///< yarn: round the ramp's ends to whole dimensions
 };
 
 /// One description for every family; config.json of a Hugging Face folder in and out.
 struct ModelConfig {
-  std::string architecture = "llama";     ///< family, a row of the table in families.cpp
+  std::string architecture = "llama";  ///< family, a row of the table in families.cpp
   int64_t vocab_size = 0;
   int64_t hidden_size = 0;
   int64_t intermediate_size = 0;
@@ -31,23 +34,26 @@ struct ModelConfig {
   int64_t num_heads = 0;
   int64_t num_kv_heads = 0;
   int64_t head_dim = 0;
-  int64_t max_positions = 0;              ///< longest sequence, tokens
+  int64_t max_positions = 0;  ///< longest sequence, tokens
   double norm_eps = 1e-5;
   RopeConfig rope;
   bool tie_embeddings = false;
-  bool attention_bias = false;            ///< q, k, v (and o where the family says so)
-  bool output_bias = false;               ///< o_proj
+  bool attention_bias = false;  ///< q, k, v (and o where the family says so)
+  bool output_bias = false;     ///< o_proj
   bool mlp_bias = false;
   double initializer_range = 0.02;
   std::optional<int64_t> bos_token;
-  std::vector<int64_t> eos_tokens;        ///< config.json, overruled by generation_config.json
+  std::vector<int64_t> eos_tokens;  ///< config.json, overruled by generation_config.json
   std::optional<int64_t> pad_token;
-  int64_t num_labels = 0;                 ///< > 0: a sequence-classification folder with `score.weight` [num_labels, hidden]
+  int64_t num_labels =
+      0;  ///< > 0: a sequence-classification folder with `score.weight` [num_labels, hidden]
 
-  /// Reads DIR/config.json (rope_parameters of transformers 5, rope_theta and rope_scaling of older ones) and
-  /// DIR/generation_config.json. @throws MissingInput; DataError naming file and key for anything unusable.
+  /// Reads DIR/config.json (rope_parameters of transformers 5, rope_theta and rope_scaling of older
+  /// ones) and DIR/generation_config.json. @throws MissingInput; DataError naming file and key for
+  /// anything unusable.
   static ModelConfig load(const std::filesystem::path& folder);
-  /// As config.json that transformers loads (4.x and 5.x). `with_head`: "causal_lm" or "sequence_classification".
+  /// As config.json that transformers loads (4.x and 5.x). `with_head`: "causal_lm" or
+  /// "sequence_classification".
   std::string to_json(const std::string& head = "causal_lm") const;
   /// Number of parameters of the backbone and the language head.
   int64_t parameter_count() const;

@@ -15,17 +15,22 @@
 
 namespace praetor {
 
-/// A decoder-only transformer with its language head: the same code for training, scoring and decoding.
-/// Holds plain tensors under Hugging Face names. Not synchronised: one thread at a time, or const calls only.
+/// A decoder-only transformer with its language head: the same code for training, scoring and
+/// decoding. Holds plain tensors under Hugging Face names. Not synchronised: one thread at a time,
+/// or const calls only.
 class Transformer {
  public:
   /// Random weights: normal(0, initializer_range), norms 1, biases 0, from `stream`.
   Transformer(ModelConfig config, RandomStream stream, at::ScalarType dtype = at::kFloat);
-  /// Loads a Hugging Face folder (one safetensors file, or an index of several), converted to `dtype`.
+  /// Loads a Hugging Face folder (one safetensors file, or an index of several), converted to
+  /// `dtype`.
   /// @throws MissingInput, DataError (names file, tensor, found and wanted shape).
   static Transformer load(const std::filesystem::path& folder, at::ScalarType dtype = at::kFloat);
   /// A deep copy (the reference, an anchor): own storage, no gradients.
   Transformer clone() const;
+  ~Transformer();
+  Transformer(Transformer&&) noexcept;
+  Transformer& operator=(Transformer&&) noexcept;
 
   const ModelConfig& config() const { return config_; }
   /// Every trainable tensor in a fixed order. A tied head is listed once, as the embedding.
@@ -36,11 +41,20 @@ class Transformer {
   /// Copies values from `other`, which has the same parameters.
   void copy_from(const Transformer& other);
 
-  /// Hidden states after the final norm, [T,H]; autograd when parameters require grad and grad mode is on.
+  /// False for the backbone of a sequence-classification folder: head() and logits() then throw
+  /// InvalidArgument.
+  bool has_head() const { return head_.defined(); }
+
+  /// Hidden states after the final norm, [T,H]; autograd when parameters require grad and grad mode
+  /// is on.
+  /// @throws DataError for a token outside the vocabulary or a sequence longer than max_positions,
+  /// naming the bound.
   at::Tensor hidden(const PackedTokens& batch) const;
-  /// The same for one step of the engine, through the cache: [M,H]; no autograd. `want`: rows whose hidden state is
-  /// needed (the last layer's remaining work is skipped for others); empty: all.
-  at::Tensor hidden_cached(const CachedRows& rows, KvCache& cache, const std::vector<int64_t>& want = {}) const;
+  /// The same for one step of the engine, through the cache: [M,H]; no autograd. `want`: rows whose
+  /// hidden state is needed (the last layer's remaining work is skipped for others); empty: all.
+  at::Tensor hidden_cached(const CachedRows& rows,
+                           KvCache& cache,
+                           const std::vector<int64_t>& want = {}) const;
   /// [M,V] from hidden states [M,H].
   at::Tensor logits(const at::Tensor& hidden) const;
   /// Weight of the language head, [V,H] (the embedding when tied).
@@ -51,7 +65,13 @@ class Transformer {
  private:
   struct Layer;
   friend struct TransformerBuilder;
-  Transformer() = default;
+  Transformer();
+  template <typename Attend>
+  at::Tensor forward(const at::Tensor& tokens,
+                     const at::Tensor& positions,
+                     const std::vector<int64_t>& want,
+                     Attend attend) const;
+
   ModelConfig config_;
   std::vector<NamedTensor> parameters_;
   std::vector<Layer> layers_;
@@ -62,28 +82,39 @@ class Transformer {
 struct ScalarHead {
   at::Tensor weight;  ///< [1,H]; Hugging Face name "score.weight"
   /// N(0, 1/sqrt(H+1)).
-  static ScalarHead make(int64_t hidden_size, RandomStream stream, at::ScalarType dtype = at::kFloat);
+  static ScalarHead make(int64_t hidden_size,
+                         RandomStream stream,
+                         at::ScalarType dtype = at::kFloat);
   /// [M] from hidden [M,H].
   at::Tensor operator()(const at::Tensor& hidden) const;
 };
 
-/// A backbone with a scalar head: a reward model, or a separate critic. A Hugging Face sequence-classification folder
-/// (num_labels 1) in and out; the language head of the backbone is not used.
+/// A backbone with a scalar head: a reward model, or a separate critic. A Hugging Face
+/// sequence-classification folder (num_labels 1) in and out; the language head of the backbone is
+/// not used.
 struct ScalarModel {
   Transformer backbone;
   ScalarHead head;
-  /// Loads LlamaForSequenceClassification folders as they are; a causal-LM folder gets a fresh head from `stream`.
-  static ScalarModel load(const std::filesystem::path& folder, RandomStream stream, at::ScalarType dtype = at::kFloat);
+  /// Loads LlamaForSequenceClassification folders as they are; a causal-LM folder gets a fresh head
+  /// from `stream`.
+  static ScalarModel load(const std::filesystem::path& folder,
+                          RandomStream stream,
+                          at::ScalarType dtype = at::kFloat);
   /// Scores at the last token of each sequence, [N].
   at::Tensor score(const PackedTokens& batch) const;
   /// Values at every position, [T].
   at::Tensor values(const PackedTokens& batch) const;
-  std::vector<NamedTensor> parameters() const;  ///< backbone's without the language head, then the head's
+  std::vector<NamedTensor> parameters()
+      const;  ///< backbone's without the language head, then the head's
 };
 
-/// Writes config.json, generation_config.json, model.safetensors (sharded above `max_shard_bytes` with an index).
-/// Tokenizer files are copied by the caller. @throws IoError
-void save_hf(const Transformer& model, const std::filesystem::path& folder, int64_t max_shard_bytes = int64_t{4} << 30);
-void save_hf(const ScalarModel& model, const std::filesystem::path& folder, int64_t max_shard_bytes = int64_t{4} << 30);
+/// Writes config.json, generation_config.json, model.safetensors (sharded above `max_shard_bytes`
+/// with an index). Tokenizer files are copied by the caller. @throws IoError
+void save_hf(const Transformer& model,
+             const std::filesystem::path& folder,
+             int64_t max_shard_bytes = int64_t{4} << 30);
+void save_hf(const ScalarModel& model,
+             const std::filesystem::path& folder,
+             int64_t max_shard_bytes = int64_t{4} << 30);
 
 }  // namespace praetor

@@ -180,11 +180,27 @@ void weigh_switch(int64_t count,
   if (i < d) weigh_tile<R, 1, true>(n, p, ldp, rows, offset + i, d - i, out + i, ldo, resume);
 }
 
+void pack_rows(const float* x, int64_t ldx, int64_t rows, int64_t k, float* to) {
+  int64_t i = 0;
+  if (rows >= 8) {
+    const float* pointers[kTileRows];
+    for (int64_t r = 0; r < rows; ++r) pointers[r] = x + r * ldx;
+    for (; i + 8 <= k; i += 8) {
+      transpose8(pointers, i, to + i * rows, rows);
+      // The last eight rows, some of them a second time.
+      if (rows > 8) transpose8(pointers + rows - 8, i, to + i * rows + rows - 8, rows);
+    }
+  }
+  for (; i < k; ++i) {
+    for (int64_t r = 0; r < rows; ++r) to[i * rows + r] = x[r * ldx + i];
+  }
+}
+
 void transpose(const float* const* rows, int64_t offset, int64_t n, int64_t k, float* panel) {
   for (int64_t j = 0; j < kPanel; j += 8) {
     int64_t i = 0;
     if (j + 8 <= n) {
-      for (; i + 8 <= k; i += 8) transpose8(rows + j, offset + i, panel + i * kPanel + j);
+      for (; i + 8 <= k; i += 8) transpose8(rows + j, offset + i, panel + i * kPanel + j, kPanel);
     }
     for (; i < k; ++i) {
       for (int64_t jj = j; jj < j + 8; ++jj) {

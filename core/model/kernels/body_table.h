@@ -9,6 +9,7 @@ namespace {
 
 const Table kTable = {kName,
                       kTileRows,
+                      pack_rows,
                       product_switch<kTileRows>,
                       transpose,
                       weigh_switch<6>,

@@ -43,14 +43,6 @@ int64_t tiles_of(int64_t rows, int64_t most) {
   return (rows + most - 1) / most;
 }
 
-// to[i][r] = x[r][i]
-void pack_rows(const float* x, int64_t ldx, int64_t rows, int64_t k, float* to) {
-  for (int64_t r = 0; r < rows; ++r) {
-    const float* from = x + r * ldx;
-    for (int64_t i = 0; i < k; ++i) to[i * rows + r] = from[i];
-  }
-}
-
 // The last panel may hold fewer columns than a tile writes: it goes through a tile of its own.
 void narrow_product(const Problem& problem,
                     int64_t rows,
@@ -62,12 +54,13 @@ void narrow_product(const Problem& problem,
                     bool resume) {
   const int64_t n = problem.weight.n;
   float* tile = scratch().tile.reserve(problem.loops.tile_rows * kPanel);
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t j = 0; j < kPanel; ++j) {
-      tile[r * kPanel + j] = resume && j < columns ? y[r * n + j] : 0.0f;
+  if (resume) {
+    for (int64_t r = 0; r < rows; ++r) {
+      std::copy(y + r * n, y + r * n + columns, tile + r * kPanel);
+      std::fill(tile + r * kPanel + columns, tile + (r + 1) * kPanel, 0.0f);
     }
   }
-  problem.loops.product(rows, k, a, panel, 0, 1, tile, kPanel, true);
+  problem.loops.product(rows, k, a, panel, 0, 1, tile, kPanel, resume);
   for (int64_t r = 0; r < rows; ++r) {
     std::copy(tile + r * kPanel, tile + r * kPanel + columns, y + r * n);
   }
@@ -87,11 +80,11 @@ void step(const Problem& problem,
   float* packed = scratch().rows.reserve(rows * k);
   for (int64_t t = 0; t < tiles; ++t) {
     const int64_t r = start(t);
-    pack_rows(problem.x + (rows_begin + r) * problem.ldx + k_begin,
-              problem.ldx,
-              start(t + 1) - r,
-              k,
-              packed + r * k);
+    problem.loops.pack_rows(problem.x + (rows_begin + r) * problem.ldx + k_begin,
+                            problem.ldx,
+                            start(t + 1) - r,
+                            k,
+                            packed + r * k);
   }
   const bool resume = k_begin > 0;
   const int64_t whole = std::min(block.panel_end, n / kPanel);  // panels of 32 columns of y

@@ -87,10 +87,10 @@ inline float reduce_max(Vec x) {
   }
   return x.at[0];
 }
-// panel[i * kPanel + j] = rows[j][offset + i] for i, j < 8.
-inline void transpose8(const float* const* rows, int64_t offset, float* panel) {
+// to[i * stride + j] = rows[j][offset + i] for i, j < 8.
+inline void transpose8(const float* const* rows, int64_t offset, float* to, int64_t stride) {
   for (int j = 0; j < 8; ++j) {
-    for (int i = 0; i < 8; ++i) panel[i * kPanel + j] = rows[j][offset + i];
+    for (int i = 0; i < 8; ++i) to[i * stride + j] = rows[j][offset + i];
   }
 }
 

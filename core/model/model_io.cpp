@@ -1,0 +1,276 @@
+#include <ATen/ops/equal.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/base/fs.h"
+#include "core/base/text.h"
+#include "core/model/families.h"
+#include "core/model/safetensors.h"
+#include "core/model/transformer.h"
+#include "core/model/transformer_builder.h"
+
+namespace praetor {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kEmbedding = "model.embed_tokens.weight";
+constexpr const char* kHead = "lm_head.weight";
+constexpr const char* kScore = "score.weight";
+
+std::string shape_text(const std::vector<int64_t>& shape) {
+  std::string out;
+  for (const int64_t size : shape) out += (out.empty() ? "[" : ", ") + std::to_string(size);
+  return out.empty() ? "[]" : out + ']';
+}
+
+/// "missing a, b, c and 12 more": the message stays readable when a whole model does not fit.
+std::string some_of(const char* what, const std::vector<std::string>& items) {
+  constexpr size_t kShown = 8;
+  std::vector<std::string> shown(items.begin(), items.begin() + std::min(items.size(), kShown));
+  std::string out = std::string(what) + join(shown, ", ");
+  if (items.size() > kShown) out += " and " + std::to_string(items.size() - kShown) + " more";
+  return out;
+}
+
+bool is_weight(at::ScalarType dtype) {
+  return dtype == at::kFloat || dtype == at::kBFloat16 || dtype == at::kHalf ||
+         dtype == at::kDouble;
+}
+
+/// Buffers that old writers saved among the weights.
+bool is_buffer(const std::string& name) {
+  return name.ends_with(".rotary_emb.inv_freq");
+}
+
+/// The weights of one folder, checked as a whole before the first one is copied.
+class WeightReader {
+ public:
+  WeightReader(const fs::path& folder, const ModelConfig& config)
+      : folder_(folder), config_(config), files_(folder) {}
+
+  /// Wants a tensor of the file under `spec.name`, stored under `stored_as` when that is not empty.
+  void want(const ParameterSpec& spec, const std::string& stored_as = "") {
+    const std::string& stored = stored_as.empty() ? spec.name : stored_as;
+    wanted_.push_back({spec, stored});
+    expected_.insert(stored);
+    if (!files_.contains(stored)) {
+      missing_.push_back(spec.name);
+      return;
+    }
+    const SafetensorsFile& file = files_.file(stored);
+    const std::string where = stored + " (" + file.path().filename().string() + ") is ";
+    if (file.shape(stored) != spec.shape) {
+      wrong_.push_back(where + shape_text(file.shape(stored)) + ", config.json wants " +
+                       shape_text(spec.shape));
+    } else if (!is_weight(file.dtype(stored))) {
+      wrong_.push_back(where + safetensors_dtype(file.dtype(stored)) +
+                       ", a floating-point dtype is wanted");
+    }
+  }
+  void allow(const std::string& name) { expected_.insert(name); }
+  bool has(const std::string& name) const { return files_.contains(name); }
+  at::Tensor view(const std::string& name) const { return files_.tensor(name); }
+
+  /// @throws DataError listing everything that does not fit.
+  std::vector<NamedTensor> read(at::ScalarType dtype) const {
+    std::vector<std::string> unexpected;
+    for (const std::string& name : files_.names()) {
+      if (!expected_.count(name) && !is_buffer(name)) unexpected.push_back(printable(name));
+    }
+    std::vector<std::string> problems;
+    if (!missing_.empty()) problems.push_back(some_of("missing: ", missing_));
+    if (!unexpected.empty()) problems.push_back(some_of("unexpected: ", unexpected));
+    if (!wrong_.empty()) problems.push_back(some_of("wrong: ", wrong_));
+    if (!problems.empty()) {
+      throw DataError(
+          folder_.string(), ": the weights do not fit config.json; ", join(problems, "; "));
+    }
+    std::vector<NamedTensor> out;
+    for (const auto& [spec, stored] : wanted_) {
+      out.push_back(
+          {spec.name, files_.tensor(stored).to(dtype, /*non_blocking=*/false, /*copy=*/true)});
+    }
+    return out;
+  }
+
+  const fs::path& folder() const { return folder_; }
+  const ModelConfig& config() const { return config_; }
+
+ private:
+  fs::path folder_;
+  ModelConfig config_;
+  SafetensorsFolder files_;
+  std::vector<std::pair<ParameterSpec, std::string>> wanted_;
+  std::set<std::string> expected_;
+  std::vector<std::string> missing_;
+  std::vector<std::string> wrong_;
+};
+
+/// Asks for the backbone, and for the language head unless it is tied or not wanted. A tied model
+/// may be stored with the embedding, with the head, or with both, which must then be equal.
+void want_backbone(WeightReader& reader, bool with_head) {
+  const ModelConfig& config = reader.config();
+  for (const ParameterSpec& spec : parameter_layout(config, with_head)) {
+    const bool under_head = config.tie_embeddings && spec.name == kEmbedding &&
+                            !reader.has(kEmbedding) && reader.has(kHead);
+    reader.want(spec, under_head ? kHead : "");
+  }
+  if (config.tie_embeddings && reader.has(kHead) && reader.has(kEmbedding)) {
+    reader.allow(kHead);
+    if (!at::equal(reader.view(kHead), reader.view(kEmbedding))) {
+      throw DataError(reader.folder().string(),
+                      ": config.json says tie_word_embeddings, but lm_head.weight is not "
+                      "model.embed_tokens.weight");
+    }
+  }
+}
+
+std::string generation_json(const ModelConfig& config) {
+  nlohmann::ordered_json out = nlohmann::ordered_json::object();
+  if (config.bos_token) out["bos_token_id"] = *config.bos_token;
+  if (config.eos_tokens.size() == 1) out["eos_token_id"] = config.eos_tokens[0];
+  if (config.eos_tokens.size() > 1) out["eos_token_id"] = config.eos_tokens;
+  if (config.pad_token) out["pad_token_id"] = *config.pad_token;
+  return out.dump(2) + "\n";
+}
+
+std::string shard_name(size_t index, size_t count) {
+  char name[64];
+  std::snprintf(name, sizeof(name), "model-%05zu-of-%05zu.safetensors", index + 1, count);
+  return name;
+}
+
+void save_folder(const fs::path& folder,
+                 const std::string& config_json,
+                 const std::string& generation,
+                 const std::vector<NamedTensor>& tensors,
+                 int64_t max_shard_bytes) {
+  if (max_shard_bytes < 1)
+    throw InvalidArgument("save: max_shard_bytes ", max_shard_bytes, " is below 1");
+  std::error_code failure;
+  fs::create_directories(folder, failure);
+  if (failure) throw IoError("cannot make the folder ", folder.string(), ": ", failure.message());
+
+  std::vector<std::vector<NamedTensor>> shards(1);
+  int64_t filled = 0;
+  int64_t total = 0;
+  for (const NamedTensor& named : tensors) {
+    const auto bytes = static_cast<int64_t>(named.tensor.nbytes());
+    if (!shards.back().empty() && filled + bytes > max_shard_bytes) {
+      shards.emplace_back();
+      filled = 0;
+    }
+    shards.back().push_back(named);
+    filled += bytes;
+    total += bytes;
+  }
+
+  const std::map<std::string, std::string> metadata = {{"format", "pt"}};
+  std::set<std::string> written;
+  nlohmann::json index = {{"metadata", {{"total_size", total}}},
+                          {"weight_map", nlohmann::json::object()}};
+  for (size_t i = 0; i < shards.size(); ++i) {
+    const std::string name =
+        shards.size() == 1 ? "model.safetensors" : shard_name(i, shards.size());
+    write_safetensors(folder / name, shards[i], metadata);
+    written.insert(name);
+    for (const NamedTensor& named : shards[i]) index["weight_map"][named.name] = name;
+  }
+  if (shards.size() > 1) {
+    written.insert("model.safetensors.index.json");
+    write_file_atomic(folder / "model.safetensors.index.json", index.dump(2) + "\n");
+  }
+  write_file_atomic(folder / "config.json", config_json);
+  write_file_atomic(folder / "generation_config.json", generation);
+
+  // Weights of an earlier save would be found before, or beside, the new ones.
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    const bool weights = name == "model.safetensors" || name == "model.safetensors.index.json" ||
+                         (name.starts_with("model-") && name.ends_with(".safetensors"));
+    if (weights && !written.count(name)) fs::remove(entry.path(), failure);
+    if (failure) throw IoError("cannot remove ", entry.path().string(), ": ", failure.message());
+  }
+  fsync_directory(folder);
+}
+
+/// config.json names the dtype that the weights are stored in.
+std::string with_dtype(const std::string& config_json, at::ScalarType dtype) {
+  auto json = nlohmann::ordered_json::parse(config_json);
+  const std::string name = dtype == at::kBFloat16 ? "bfloat16"
+                           : dtype == at::kHalf   ? "float16"
+                           : dtype == at::kDouble ? "float64"
+                                                  : "float32";
+  json["dtype"] = name;
+  json["torch_dtype"] = name;
+  return json.dump(2) + "\n";
+}
+
+}  // namespace
+
+Transformer Transformer::load(const fs::path& folder, at::ScalarType dtype) {
+  ModelConfig config = ModelConfig::load(folder);
+  if (config.num_labels > 0) {
+    throw DataError((folder / "config.json").string(),
+                    ": architectures: a sequence-classification model has no language head; a "
+                    "causal one is wanted");
+  }
+  WeightReader reader(folder, config);
+  want_backbone(reader, true);
+  return TransformerBuilder::assemble(std::move(config), reader.read(dtype));
+}
+
+ScalarModel ScalarModel::load(const fs::path& folder, RandomStream stream, at::ScalarType dtype) {
+  ModelConfig config = ModelConfig::load(folder);
+  const bool classifies = config.num_labels > 0;
+  if (config.num_labels > 1) {
+    throw DataError((folder / "config.json").string(),
+                    ": num_labels: ",
+                    config.num_labels,
+                    ", a scalar head has 1");
+  }
+  WeightReader reader(folder, config);
+  want_backbone(reader, false);
+  if (classifies) {
+    reader.want({kScore, {1, config.hidden_size}, ParameterSpec::Init::kNormal});
+  } else {
+    reader.allow(kHead);
+  }
+  std::vector<NamedTensor> tensors = reader.read(dtype);
+  ScalarHead head;
+  if (classifies) {
+    head.weight = tensors.back().tensor;
+    tensors.pop_back();
+  } else {
+    head = ScalarHead::make(config.hidden_size, stream, dtype);
+  }
+  return {TransformerBuilder::assemble(std::move(config), std::move(tensors)), std::move(head)};
+}
+
+void save_hf(const Transformer& model, const fs::path& folder, int64_t max_shard_bytes) {
+  const at::ScalarType dtype = model.head().scalar_type();
+  save_folder(folder,
+              with_dtype(model.config().to_json("causal_lm"), dtype),
+              generation_json(model.config()),
+              model.parameters(),
+              max_shard_bytes);
+}
+
+void save_hf(const ScalarModel& model, const fs::path& folder, int64_t max_shard_bytes) {
+  ModelConfig config = model.backbone.config();
+  config.num_labels = 1;
+  save_folder(
+      folder,
+      with_dtype(config.to_json("sequence_classification"), model.head.weight.scalar_type()),
+      generation_json(config),
+      model.parameters(),
+      max_shard_bytes);
+}
+
+}  // namespace praetor

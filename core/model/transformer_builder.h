@@ -1,0 +1,22 @@
+#pragma once
+
+#include <vector>
+
+#include "core/model/transformer.h"
+
+namespace praetor {
+
+/// Makes a Transformer of tensors that exist already; for this folder's sources.
+struct TransformerBuilder {
+  /// `parameters` as parameter_layout(config, with_head) orders and shapes them, all of one dtype,
+  /// owned by the result.
+  static Transformer assemble(ModelConfig config, std::vector<NamedTensor> parameters);
+};
+
+/// Values drawn from normal(0, deviation), in the order of the elements.
+at::Tensor normal_tensor(const std::vector<int64_t>& shape,
+                         double deviation,
+                         RandomStream& stream,
+                         at::ScalarType dtype);
+
+}  // namespace praetor
