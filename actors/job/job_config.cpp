@@ -35,7 +35,7 @@ void read_stages(JobConfig& job, YamlReader in, const CheckpointConfig& checkpoi
     if (sections.size() > kMaxStages) {
       in.error_at("stages",
                   str("has ", sections.size(), " stages; at most ", kMaxStages, " are possible"));
-      sections.resize(0);
+      sections.clear();
     }
   } else if (in.has("kind")) {
     sections.push_back(in);

@@ -128,8 +128,10 @@ std::vector<StagePlan> plan_job(const JobConfig& job) {
         const int64_t response = stage.sampling.max_new_tokens;
         if (stage.shape) {
           const ModelConfig& m = *stage.shape;
-          plan.kv_bytes_per_sequence =
+          const int64_t longest =
               2 * 4 * m.num_layers * m.num_kv_heads * m.head_dim * (prompt + response);
+          const int64_t running = std::min(stage.engine.max_sequences, plan.sequences_per_step);
+          plan.cache_bytes = std::min(stage.engine.cache_bytes, running * longest);
         }
         const int64_t record =
             kRecordBytes + kDatabaseBytes + 4 * (prompt + response) + (3 * 4 + 4) * response;
@@ -167,12 +169,8 @@ std::string plan_text(const std::vector<StagePlan>& plan) {
                stage.sequences_per_step,
                " sequences each");
     out += stage.rows ? str(", from ", *stage.rows, " rows\n") : "\n";
-    if (stage.kv_bytes_per_sequence > 0) {
-      out += str("  key-value cache: ",
-                 bytes_text(stage.kv_bytes_per_sequence),
-                 " a sequence at its longest, ",
-                 bytes_text(stage.kv_bytes_per_sequence * stage.sequences_per_step),
-                 " for all of a step\n");
+    if (stage.cache_bytes > 0) {
+      out += str("  key-value cache: at most ", bytes_text(stage.cache_bytes), "\n");
     }
     if (stage.ledger_bytes_per_step > 0) {
       out += str("  ledger: at most about ", bytes_text(stage.ledger_bytes_per_step), " a step");

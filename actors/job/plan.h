@@ -29,9 +29,8 @@ struct StagePlan {
   std::optional<int64_t> rows;    ///< of data.train
   std::optional<int64_t> steps;   ///< updates
   int64_t sequences_per_step =
-      0;  ///< examples, both responses of each pair, or responses of one update
-  int64_t kv_bytes_per_sequence =
-      0;  ///< keys and values of one sequence at its longest; 0: nothing is generated
+      0;                    ///< examples, both responses of each pair, or responses of one update
+  int64_t cache_bytes = 0;  ///< keys and values the engine holds at most; 0: nothing is generated
   int64_t ledger_bytes_per_step =
       0;  ///< payload of a step's responses at their longest; 0: nothing is generated
 

@@ -75,28 +75,6 @@ EvalConfig EvalConfig::from_yaml(YamlReader in) {
   return c;
 }
 
-SamplingParams sampling_from_yaml(YamlReader in) {
-  SamplingParams c;
-  c.max_new_tokens = in.get("max_new_tokens", c.max_new_tokens, at_least(1));
-  c.temperature = in.get("temperature", c.temperature, closed(0, 100));
-  c.top_k = in.get("top_k", c.top_k, at_least(0));
-  c.top_p = in.get("top_p", c.top_p, left_open(0, 1));
-  c.min_p = in.get("min_p", c.min_p, Range{0, 1, false, true});
-  c.repetition_penalty = in.get("repetition_penalty", c.repetition_penalty, left_open(0, 100));
-  c.stop_tokens = in.get("stop_tokens", c.stop_tokens);
-  c.stop_strings = in.get("stop_strings", c.stop_strings);
-  c.ignore_eos = in.get("ignore_eos", c.ignore_eos);
-  for (const int64_t token : c.stop_tokens) {
-    if (token < 0) in.error_at("stop_tokens", str(token, " is no token id; ids are >= 0"));
-  }
-  for (const std::string& text : c.stop_strings) {
-    if (text.empty())
-      in.error_at("stop_strings", "an empty text would stop every response at once");
-  }
-  in.reject_unknown_keys();
-  return c;
-}
-
 ModelConfig created_model_from_yaml(YamlReader in) {
   ModelConfig c;
   c.architecture = in.get("architecture", c.architecture, {"llama"});

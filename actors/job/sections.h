@@ -7,7 +7,6 @@
 
 #include "core/config/yaml_reader.h"
 #include "core/data/example.h"
-#include "core/model/generator.h"
 #include "core/model/model_config.h"
 
 namespace praetor {
@@ -62,9 +61,6 @@ struct EvalConfig {
 
 /// `key` of `in` as a path, or "stage:NAME/FILE"; absent: not given.
 Source source_from_yaml(YamlReader& in, const std::string& key);
-
-/// Section `sampling` of an online stage: SamplingParams under their own names.
-SamplingParams sampling_from_yaml(YamlReader in);
 
 /// Section `create`. The vocabulary and the special tokens are the tokenizer's.
 ModelConfig created_model_from_yaml(YamlReader in);

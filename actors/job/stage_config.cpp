@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "core/base/str.h"
 #include "core/base/text.h"
+#include "rollout/sampling_config.h"
 
 namespace praetor {
 
@@ -159,7 +160,7 @@ void StageConfig::read(std::span<const StageConfig> earlier,
     read_length();
     eval = EvalConfig::from_yaml(in.child("eval"));
     checkpoint = CheckpointConfig::from_yaml(in.child("checkpoint"), defaults);
-    learner = LearnerConfig::from_yaml(in);
+    learner = LearnerConfig::from_yaml(in.child("learner"));
     make_algorithm();
   }
   if (!in.path().empty()) in.reject_unknown_keys();
@@ -268,9 +269,9 @@ void StageConfig::read_data(std::span<const StageConfig> earlier,
     const auto file =
         std::ranges::find(kToyFiles, source.file, &std::pair<std::string, StageKind>::first);
     std::vector<std::string> fitting;
-    for (const auto& [name, fits] : kToyFiles) {
+    for (const auto& [made, fits] : kToyFiles) {
       if (fits == kind || kind == StageKind::kPpo)
-        fitting.push_back(name);  // every file has prompts
+        fitting.push_back(made);  // every file has prompts
     }
     if (file == kToyFiles.end() || std::ranges::find(fitting, source.file) == fitting.end()) {
       section.error_at(key,
@@ -307,6 +308,7 @@ void StageConfig::read_online(std::span<const StageConfig> earlier,
         "temperature",
         "0 samples one response only, from which nothing can be learned; > 0 is wanted");
   }
+  engine = EngineConfig::from_yaml(in.child("engine"));
   YamlReader scoring = in.child("rewards");
   rewards = RewardConfig::from_yaml(scoring);
   for (YamlReader& part : scoring.list("parts")) {

@@ -14,6 +14,7 @@
 #include "learners/algorithm.h"
 #include "learners/learner.h"
 #include "reward/reward_config.h"
+#include "rollout/engine_config.h"
 
 namespace praetor {
 
@@ -53,10 +54,11 @@ struct StageConfig {
       epochs;                    ///< passes over data.train; exactly one of epochs and steps is set
   std::optional<int64_t> steps;  ///< updates
   EvalConfig eval;
-  LearnerConfig learner;  ///< seed, stage, temperature and the schedule's total_steps are set by
-                          ///< whoever runs it
+  LearnerConfig learner;  ///< section learner; seed, stage, temperature and the schedule's
+                          ///< total_steps are set by whoever runs it
 
   SamplingParams sampling;  ///< ppo; stop_tokens without the model's own end tokens
+  EngineConfig engine;      ///< ppo
   RewardConfig rewards;     ///< ppo
 
   bool trains() const { return kind != StageKind::kToyLanguage; }
