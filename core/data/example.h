@@ -36,6 +36,10 @@ std::string prompt_text(const Row& row, const TextFormat& format);
 std::vector<int64_t> prompt_tokens(const Row& row,
                                    const Tokenizer& tokenizer,
                                    const TextFormat& format);
+/// The examples below are whole: nothing is cut at max_length, which the caller compares with
+/// tokens.size(), and `row` is left to the caller. A turn ends with the template's own marker where
+/// it has one, and the sequence with `eos` unless that marker is it.
+///
 /// Prompt and completion are encoded apart and joined, so that the boundary is the one generation
 /// has. Messages: every assistant turn is a target. `eos`: id that ends a completion when
 /// append_eos.

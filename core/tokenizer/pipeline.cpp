@@ -16,7 +16,12 @@ class PipelineTokenizer::StepDecoding final : public Tokenizer::Decoding {
 
   std::string push(int64_t token) override {
     const std::string* text = owner_.parts_.vocabulary->token(token);
-    if (!text || (skip_special_ && owner_.is_special(token))) return {};
+    if (!text) return {};
+    if (const auto other = owner_.respelled_.find(token); other != owner_.respelled_.end()) {
+      text = &other->second;
+    } else if (skip_special_ && owner_.is_special(token)) {
+      return {};
+    }
     step_->push(*text, pieces_);
     return take();
   }
@@ -54,8 +59,10 @@ PipelineTokenizer::PipelineTokenizer(TokenizerParts parts, const SpecialTokens& 
   for (const AddedToken& token : parts_.added) {
     if (token.special) special_.insert(token.id);
     if (token.normalized) {
-      normalized_.add(token,
-                      parts_.normalizer ? parts_.normalizer->apply(token.content) : token.content);
+      const std::string spelled =
+          parts_.normalizer ? parts_.normalizer->apply(token.content) : token.content;
+      normalized_.add(token, spelled);
+      if (spelled != token.content) respelled_.emplace(token.id, spelled);
     } else {
       raw_.add(token, token.content);
     }

@@ -4,6 +4,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -66,6 +67,9 @@ class PipelineTokenizer final : public Tokenizer {
 
   TokenizerParts parts_;
   std::unordered_set<int64_t> special_;
+  /// Added tokens that the normalizer spells anew are decoded by that spelling, and then (as
+  /// Hugging Face does) not left out as special.
+  std::unordered_map<int64_t, std::string> respelled_;
   AddedTokenFinder raw_;
   AddedTokenFinder normalized_;
 };
