@@ -1,0 +1,90 @@
+#include "tests/support/tiny_model.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+namespace praetor::testing {
+
+ModelConfig tiny_config() {
+  ModelConfig config;
+  config.vocab_size = 40;
+  config.hidden_size = 24;
+  config.intermediate_size = 36;
+  config.num_layers = 2;
+  config.num_heads = 4;
+  config.num_kv_heads = 2;
+  config.head_dim = 6;
+  config.max_positions = 96;
+  config.initializer_range = 0.3;
+  config.bos_token = 1;
+  config.eos_tokens = {2};
+  return config;
+}
+
+RandomStream stream(uint64_t seed) {
+  SampleKey key;
+  key.job_seed = seed;
+  key.purpose = Purpose::kInitialise;
+  return RandomStream(key);
+}
+
+Transformer tiny_model(uint64_t seed) {
+  return Transformer(tiny_config(), stream(seed));
+}
+
+std::vector<int64_t> random_tokens(int64_t count, int64_t vocab_size, uint64_t seed) {
+  RandomStream numbers = stream(seed);
+  std::vector<int64_t> out;
+  for (int64_t i = 0; i < count; ++i) {
+    out.push_back(static_cast<int64_t>(numbers.below(static_cast<uint64_t>(vocab_size))));
+  }
+  return out;
+}
+
+at::Tensor hidden_by_steps(const Transformer& model,
+                           const std::vector<int64_t>& tokens,
+                           int64_t chunk,
+                           int64_t block_size) {
+  const auto total = static_cast<int64_t>(tokens.size());
+  KvCache cache = model.make_cache((total + block_size - 1) / block_size, block_size);
+  std::vector<int32_t> table(cache.layers[0].keys.size(0));
+  for (size_t i = 0; i < table.size(); ++i)
+    table[i] = static_cast<int32_t>(table.size() - 1 - i);  // any order will do
+  std::vector<at::Tensor> parts;
+  for (int64_t begin = 0; begin < total; begin += chunk) {
+    CachedRows rows;
+    rows.tables = {&table};
+    for (int64_t i = begin; i < std::min(begin + chunk, total); ++i) {
+      rows.tokens.push_back(tokens[i]);
+      rows.positions.push_back(static_cast<int32_t>(i));
+      rows.sequence.push_back(0);
+    }
+    parts.push_back(model.hidden_cached(rows, cache));
+  }
+  return at::cat(parts);
+}
+
+std::vector<int64_t> greedy(const Transformer& model, std::vector<int64_t> tokens, int64_t count) {
+  const int64_t block_size = 16;
+  const auto longest = static_cast<int64_t>(tokens.size()) + count;
+  KvCache cache = model.make_cache((longest + block_size - 1) / block_size, block_size);
+  std::vector<int32_t> table(cache.layers[0].keys.size(0));
+  for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<int32_t>(i);
+  size_t seen = 0;
+  while (static_cast<int64_t>(tokens.size()) < longest) {
+    CachedRows rows;
+    rows.tables = {&table};
+    for (; seen < tokens.size(); ++seen) {
+      rows.tokens.push_back(tokens[seen]);
+      rows.positions.push_back(static_cast<int32_t>(seen));
+      rows.sequence.push_back(0);
+    }
+    const at::Tensor last =
+        model.hidden_cached(rows, cache, {static_cast<int64_t>(rows.tokens.size()) - 1});
+    tokens.push_back(model.logits(last).argmax(-1).item<int64_t>());
+  }
+  return tokens;
+}
+
+}  // namespace praetor::testing
