@@ -13,6 +13,7 @@ namespace praetor::cli {
   X(train)                  \
   X(validate)               \
   X(status)                 \
+  X(generate)               \
   X(logprobs)               \
   X(export)                 \
   X(replay)

@@ -98,9 +98,8 @@ void add_sampling_options(CLI::App& command, SamplingParams& p) {
                   "divides the logits of tokens already seen; 1: off")
       ->capture_default_str();
   command
-      .add_option("--stop",
-                  p.stop_strings,
-                  "text that ends a response and is cut from it; may be repeated")
+      .add_option(
+          "--stop", p.stop_strings, "text that ends a response and is cut from it; may be repeated")
       ->allow_extra_args(false);
   command.add_flag("--ignore-eos", p.ignore_eos, "go on past the model's end token");
 }
@@ -123,11 +122,10 @@ void run_generate(const GenerateOptions& options, std::istream& in, std::ostream
 
   std::vector<GenerationRequest> requests;
   for (auto& prompt : prompts) {
-    requests.push_back(
-        {.prompt = std::move(prompt),
-         .params = params,
-         .key = {.job_seed = options.seed, .prompt_ordinal = requests.size()},
-         .samples = options.samples});
+    requests.push_back({.prompt = std::move(prompt),
+                        .params = params,
+                        .key = {.job_seed = options.seed, .prompt_ordinal = requests.size()},
+                        .samples = options.samples});
   }
   Engine engine(model,
                 *tokenizer,

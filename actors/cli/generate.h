@@ -11,15 +11,15 @@ namespace praetor::cli {
 
 struct GenerateOptions {
   std::filesystem::path model;
-  std::string prompts;        ///< JSON lines; "-" reads standard input
-  SamplingParams sampling;    ///< the model's end tokens are added
-  int32_t samples = 1;        ///< of each prompt
+  std::string prompts;      ///< JSON lines; "-" reads standard input
+  SamplingParams sampling;  ///< the model's end tokens are added
+  int32_t samples = 1;      ///< of each prompt
   uint64_t seed = 1;
   std::string dtype = "float32";  ///< float32 or bfloat16
   int64_t batch = 64;             ///< responses that grow at once
   int threads = 0;                ///< 0: all cores
   std::string chat_template = "plain";
-  std::filesystem::path stats;    ///< written at the end when given
+  std::filesystem::path stats;  ///< written at the end when given
 };
 
 /// `praetor generate`: for each prompt, in order, `samples` lines {"prompt_index","sample_index",

@@ -81,12 +81,8 @@ void check_tokens(const std::vector<int64_t>& ids, const ModelConfig& model) {
   }
   for (size_t i = 0; i < ids.size(); ++i) {
     if (ids[i] < 0 || ids[i] >= model.vocab_size) {
-      throw DataError("token ",
-                      i,
-                      " is ",
-                      ids[i],
-                      ", outside the model's vocabulary of ",
-                      model.vocab_size);
+      throw DataError(
+          "token ", i, " is ", ids[i], ", outside the model's vocabulary of ", model.vocab_size);
     }
   }
 }

@@ -9,9 +9,9 @@
 
 namespace praetor::cli {
 
-/// Reads the prompts of `praetor generate`: one JSON object a line, blank lines skipped, with exactly
-/// one of {"prompt": text}, {"tokens": [ids]} and {"messages": [{"role","content"}...]} (rendered by
-/// `chat_template`, the assistant's turn opened). Other fields are left alone.
+/// Reads the prompts of `praetor generate`: one JSON object a line, blank lines skipped, with
+/// exactly one of {"prompt": text}, {"tokens": [ids]} and {"messages": [{"role","content"}...]}
+/// (rendered by `chat_template`, the assistant's turn opened). Other fields are left alone.
 /// @param text  the whole file
 /// @param name  of the file, for messages
 /// @returns token ids, one prompt a row
