@@ -27,7 +27,7 @@ std::vector<json> lines_of(const std::string& text) {
 
 std::vector<json> generate(GenerateOptions options, const std::string& input) {
   const int before = threads();
-  options.prompts = "-";
+  options.prompts = std::string("-");
   options.threads = before;
   std::istringstream in(input);
   std::ostringstream out;
@@ -147,7 +147,7 @@ TEST_CASE("generate refuses parameters out of range and missing files", "[actors
   std::ostringstream out;
   GenerateOptions options{.model = "no-such-model", .prompts = "no-such-prompts"};
   CHECK_THROWS_AS(run_generate(options, in, out), MissingInput);
-  options.prompts = "-";
+  options.prompts = std::string("-");
   CHECK_THROWS_AS(run_generate(options, in, out), MissingInput);
   options.sampling.top_p = 2;
   CHECK_THROWS_AS(run_generate(options, in, out), InvalidArgument);
