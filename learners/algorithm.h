@@ -91,9 +91,11 @@ struct MicroBatch {
   Denominators denominators;  ///< of the optimizer step
 };
 
-/// A number to report: means are sum(total) / sum(weight) over the micro-batches of an update.
+/// A number to report: means are sum(total) / sum(weight) over the micro-batches of an update;
+/// kExpMean is exp of that. The loop itself reads "policy/approx_kl" (for target_kl) and
+/// "policy/ratio_error", the mean of |r - 1|, which it wants near 0 at the first minibatch.
 struct Statistic {
-  enum class Kind { kMean, kMax, kMin, kSum };
+  enum class Kind { kMean, kMax, kMin, kSum, kExpMean };
   std::string name;
   double total = 0;
   double weight = 1;

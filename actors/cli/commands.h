@@ -9,7 +9,9 @@ namespace praetor::cli {
 /// Every subcommand: one source actors/cli/NAME.cpp with add_NAME, one line here.
 /// add_NAME registers it on `app`; its callback writes what main returns into `status` (0 when it is not touched) and
 /// throws praetor::Error for what goes wrong. JSON goes to stdout, words to stderr.
-#define PRAETOR_COMMANDS(X) X(logprobs)
+#define PRAETOR_COMMANDS(X) \
+  X(logprobs)               \
+  X(validate)
 
 #define X(name) void add_##name(CLI::App& app, int& status);
 PRAETOR_COMMANDS(X)

@@ -46,7 +46,7 @@ std::string shard_name(int32_t rank, int32_t world_size);
 /// removes the temporary folder.
 class CheckpointWriter {
  public:
-  /// @throws InvalidArgument when this checkpoint exists already; IoError
+  /// A checkpoint of the same step is replaced, as a replay does. @throws InvalidArgument; IoError
   CheckpointWriter(const std::filesystem::path& run_dir,
                    std::string_view stage,
                    int64_t step,

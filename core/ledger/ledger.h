@@ -41,7 +41,8 @@ struct Recorded {
 /// survives a power cut: the payload is synced before the row that names it commits. All methods
 /// may be called from any thread. A failure leaves the ledger as it was before the call.
 ///
-/// Errors of all methods: IoError when the disk is full or fails; InternalError when the caller
+/// Errors of all methods: IoError when the disk is full or fails; InvalidArgument for a record that
+/// is not sound or names a sample that was never issued; InternalError when the caller
 /// breaks the order of things (a batch with a sample that was dropped, a step without a batch,
 /// ...).
 class Ledger {
@@ -72,8 +73,8 @@ class Ledger {
 
   // Stages.
   /// Opens a stage, or goes on with it. @throws ConfigError when the index was recorded under
-  /// another name
-  void begin_stage(int32_t stage, std::string_view name);
+  /// another name or form
+  void begin_stage(int32_t stage, std::string_view name, StageForm form = StageForm::kOnline);
   void finish_stage(int32_t stage, std::string_view result);
   std::vector<StageRecord> stages() const;
 

@@ -100,9 +100,15 @@ enum class StepOutcome {
   kReplayedDifferent,
 };
 
+enum class StageForm : uint8_t {
+  kOnline,   ///< samples are generated, scored, trained
+  kOffline,  ///< rows of a data set are trained as they are; no rollouts, no scores
+};
+
 struct StageRecord {
   int32_t stage = 0;  ///< index in the job
   std::string name;
+  StageForm form = StageForm::kOnline;
   bool finished = false;
   std::string result;  ///< path of what the stage made; empty until it is finished
 };

@@ -46,6 +46,8 @@ struct Generation {
   std::vector<float> model_logprobs;     ///< the untempered model's
   std::vector<float> sampled_logprobs;   ///< tempered, penalised, truncated: what was drawn from;
                                          ///< empty when truncation and penalty are off
+  std::vector<float> kept_masses;        ///< share of the penalised distribution that truncation
+                                         ///< kept; empty with sampled_logprobs
   std::string text;                      ///< decoded, cut at a stop string; special tokens left out
   FinishReason finish = FinishReason::kLength;
 };

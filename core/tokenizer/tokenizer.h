@@ -11,23 +11,42 @@
 
 namespace praetor {
 
-/// Text to token ids and back, equal to Hugging Face's for the folder it was loaded from. Immutable; any thread.
+/// Text to token ids and back, equal to Hugging Face's for the folder it was loaded from.
+/// Immutable; any thread.
 class Tokenizer {
  public:
+  /// One decode that grows token by token; StreamDecoder is its user. Owned by one thread at a
+  /// time.
+  class Decoding {
+   public:
+    virtual ~Decoding() = default;
+    virtual std::string push(
+        int64_t token) = 0;            ///< text that no later token can change, maybe empty
+    virtual std::string finish() = 0;  ///< the rest
+  };
+
   virtual ~Tokenizer() = default;
-  /// Reads DIR/tokenizer.json (byte-level BPE; Llama-style BPE with byte fallback), else DIR/tokenizer.model
-  /// (SentencePiece), with tokenizer_config.json and special_tokens_map.json for the special tokens' roles.
+  /// Reads DIR/tokenizer.json (byte-level BPE; Llama-style BPE with byte fallback), else
+  /// DIR/tokenizer.model (SentencePiece), with tokenizer_config.json and special_tokens_map.json
+  /// for the special tokens' roles.
   /// @throws MissingInput; DataError naming the file, and the feature that is not supported.
   static std::unique_ptr<Tokenizer> load(const std::filesystem::path& folder);
 
-  /// `add_special`: what the post-processor adds (BOS for Llama), and special tokens written in the text are matched.
+  /// `add_special`: what the post-processor adds (BOS for Llama). Special tokens written in the
+  /// text are matched either way, as Hugging Face does; the length limits a tokenizer.json may hold
+  /// (truncation, padding) are not applied. @throws DataError when `text` is not UTF-8.
   virtual std::vector<int64_t> encode(std::string_view text, bool add_special = true) const = 0;
-  /// Bytes of a run of tokens as text; broken UTF-8 becomes U+FFFD as Hugging Face does.
+  /// Bytes of a run of tokens as text; broken UTF-8 becomes U+FFFD as Hugging Face does. Ids that
+  /// are no token (a padded embedding has some) give nothing; `clean_up_tokenization_spaces` is not
+  /// applied.
   virtual std::string decode(std::span<const int64_t> tokens, bool skip_special = true) const = 0;
   virtual int64_t vocab_size() const = 0;  ///< highest id + 1, added tokens included
   virtual std::optional<int64_t> token_to_id(std::string_view token) const = 0;
   virtual std::optional<std::string> id_to_token(int64_t id) const = 0;
   virtual bool is_special(int64_t id) const = 0;
+  /// Starts a decode of tokens that are still to come; the tokenizer is borrowed. The default
+  /// returns all text at the end.
+  virtual std::unique_ptr<Decoding> start_decode(bool skip_special) const;
 
   std::optional<int64_t> bos() const { return bos_; }
   std::optional<int64_t> eos() const { return eos_; }
@@ -37,33 +56,41 @@ class Tokenizer {
   std::optional<int64_t> bos_, eos_, pad_;
 };
 
-/// Decodes a growing response piece by piece; what it returns, joined, equals decode of the whole, and no piece ends
-/// within a UTF-8 character. The tokenizer is borrowed.
+/// Decodes a growing response piece by piece; what it returns, joined, equals decode of the whole,
+/// and no piece ends within a UTF-8 character. Each token is looked at once. A run of byte-fallback
+/// tokens is held back until it ends, because Hugging Face turns the whole run into U+FFFD when one
+/// byte of it is wrong. The tokenizer is borrowed.
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = true)
-      : tokenizer_(tokenizer), skip_special_(skip_special) {}
-  std::string push(int64_t token);  ///< text that is certain now, maybe empty
-  std::string finish();             ///< the rest
+      : decoding_(tokenizer.start_decode(skip_special)) {}
+  std::string push(int64_t token) {
+    return decoding_->push(token);
+  }                                                     ///< text that is certain now, maybe empty
+  std::string finish() { return decoding_->finish(); }  ///< the rest
 
  private:
-  const Tokenizer& tokenizer_;
-  bool skip_special_;
-  std::vector<int64_t> tokens_;
-  size_t prefix_ = 0;   ///< tokens before this index are settled context
-  size_t read_ = 0;     ///< tokens before this index have been returned as text
-  std::string returned_;
+  std::unique_ptr<Tokenizer::Decoding> decoding_;
 };
 
 struct Message {
-  std::string role;     ///< system, user, assistant
+  std::string role;  ///< system, user, assistant
   std::string content;
 };
 
-/// Renders a conversation to text by a named template: plain, chatml, llama3. @throws ConfigError-free: InvalidArgument
-/// naming the template and the known ones, or a role that the template lacks.
-/// plain: contents joined by newlines, no markers. `add_generation_prompt` opens the assistant's turn.
-std::string render_chat(const std::string& template_name, std::span<const Message> messages, bool add_generation_prompt);
+/// Renders a conversation to text by a named template: plain, chatml, llama3.
+/// `add_generation_prompt` opens the assistant's turn. Roles are system, user and assistant.
+///   plain   contents joined by newlines, no markers; the generation prompt is a newline
+///   chatml  <|im_start|>role\ncontent<|im_end|>\n
+///   llama3  <|begin_of_text|>, then <|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|>,
+///   content trimmed
+/// llama3's text begins with BOS already: encode it with add_special = false, or BOS stands twice
+/// (prompt_tokens of core/data/example.h sees to it).
+/// @throws InvalidArgument naming the template and the known ones, or the role that the template
+/// lacks.
+std::string render_chat(const std::string& template_name,
+                        std::span<const Message> messages,
+                        bool add_generation_prompt);
 /// The known names, for messages and validation.
 const std::vector<std::string>& chat_template_names();
 

@@ -20,7 +20,7 @@ struct OptimizerConfig {
   double eps = 1e-8;            ///< > 0
   double weight_decay = 0.0;    ///< >= 0; norm weights and biases are never decayed
   double max_grad_norm = 1.0;   ///< global norm of the gradient; 0: no clipping
-  Schedule schedule;  ///< keys schedule, warmup_steps, min_ratio; total_steps is the stage's
+  Schedule schedule{};  ///< keys schedule, warmup_steps, min_ratio; total_steps is the stage's
   static OptimizerConfig from_yaml(YamlReader in) { return from_yaml(in, OptimizerConfig{}); }
   /// `defaults` stand for absent keys.
   static OptimizerConfig from_yaml(YamlReader in, OptimizerConfig defaults);

@@ -1,0 +1,264 @@
+#include "actors/job/check.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <sstream>
+
+#include "core/base/error.h"
+#include "core/base/str.h"
+#include "core/base/text.h"
+#include "core/data/dataset.h"
+#include "core/tokenizer/tokenizer.h"
+
+namespace praetor {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Checks the stages one by one; loads each tokenizer and reads each file once.
+class Checker {
+ public:
+  explicit Checker(const JobConfig& job) : job_(job) {}
+
+  void check(const StageConfig& stage) {
+    if (!stage.usable || !stage.trains()) return;
+    const auto algorithm = stage.make_algorithm();
+    check_model(stage);
+    check_lengths(stage);
+    check_data(stage, *algorithm);
+    if (stage.checkpoint.keep == "best" && !stage.data.eval.given()) {
+      YamlReader in = stage.in;
+      in.child("checkpoint").error_at("keep", "best is told by evaluations; data.eval is wanted");
+    }
+    if (stage.kind == StageKind::kPpo) check_online(stage, *algorithm);
+  }
+
+ private:
+  /// What went wrong at `key`, when that is an error of the input.
+  template <typename Load>
+  auto attempt(YamlReader in, const std::string& key, const Load& load)
+      -> std::optional<decltype(load())> {
+    try {
+      return load();
+    } catch (const InternalError&) {
+      throw;
+    } catch (const Error& failure) {
+      std::istringstream lines(failure.what());
+      for (std::string line; std::getline(lines, line);) in.error_at(key, line);
+    }
+    return std::nullopt;
+  }
+
+  static bool is_folder(YamlReader in, const std::string& key, const fs::path& path) {
+    std::error_code ignored;
+    if (fs::is_directory(path, ignored)) return true;
+    in.error_at(key,
+                fs::exists(path, ignored) ? str(path.string(), " is a file; a folder is wanted")
+                                          : str("no such folder: ", path.string()));
+    return false;
+  }
+
+  /// Tokens of the folder's tokenizer; 0 when it cannot be loaded, which is then recorded at `key`.
+  int64_t vocabulary(YamlReader in, const std::string& key, const fs::path& folder) {
+    if (const auto known = vocabularies_.find(folder); known != vocabularies_.end())
+      return known->second;
+    const auto size = attempt(in, key, [&] { return Tokenizer::load(folder)->vocab_size(); });
+    return vocabularies_[folder] = size.value_or(0);
+  }
+
+  static void check_weights(YamlReader in, const std::string& key, const fs::path& folder) {
+    std::error_code ignored;
+    for (const char* file : {"model.safetensors", "model.safetensors.index.json"}) {
+      if (fs::exists(folder / file, ignored)) return;
+    }
+    in.error_at(
+        key,
+        str(folder.string(),
+            " has no weights: model.safetensors, or model.safetensors.index.json, is wanted"));
+  }
+
+  void check_fit(YamlReader in,
+                 const std::string& key,
+                 int64_t tokens,
+                 const fs::path& folder,
+                 int64_t embeddings) {
+    if (tokens > embeddings) {
+      in.error_at(key,
+                  str("the tokenizer in ",
+                      folder.string(),
+                      " has ",
+                      tokens,
+                      " tokens, more than the model's ",
+                      embeddings,
+                      " embeddings"));
+    }
+  }
+
+  void check_model(const StageConfig& stage) {
+    YamlReader in = stage.in;
+    const fs::path& folder = stage.model.source.path;
+    bool good = true;
+    if (!folder.empty()) {
+      YamlReader section = in.child("model");
+      good = is_folder(section, "path", folder) &&
+             attempt(section, "path", [&] { return ModelConfig::load(folder); }).has_value();
+      if (good) check_weights(section, "path", folder);
+    }
+    if (stage.tokenizer.path.empty()) return;
+    const bool own = in.has("tokenizer");
+    YamlReader section = in.child(own ? "tokenizer" : "model");
+    if (own ? !is_folder(section, "path", stage.tokenizer.path) : !good) return;
+    const int64_t tokens = vocabulary(section, "path", stage.tokenizer.path);
+    if (stage.shape && stage.shape->vocab_size > 0) {
+      check_fit(section, "path", tokens, stage.tokenizer.path, stage.shape->vocab_size);
+    }
+  }
+
+  static void check_lengths(const StageConfig& stage) {
+    if (!stage.shape) return;
+    YamlReader data = YamlReader(stage.in).child("data");
+    const int64_t positions = stage.shape->max_positions;
+    const int64_t longest = stage.data.format.max_length;
+    if (stage.kind != StageKind::kPpo) {
+      if (longest > positions) {
+        data.error_at("max_length",
+                      str(longest, " is more than the model's ", positions, " positions"));
+      }
+      return;
+    }
+    const int64_t response = stage.sampling.max_new_tokens;
+    if (longest + response > positions) {
+      data.error_at("max_length",
+                    str("prompts of ",
+                        longest,
+                        " tokens and responses of ",
+                        response,
+                        " (sampling.max_new_tokens) are more than the model's ",
+                        positions,
+                        " positions"));
+    }
+  }
+
+  void check_data(const StageConfig& stage, const Algorithm& algorithm) {
+    YamlReader in = stage.in;
+    const SamplePlan plan = algorithm.sample_plan();
+    const auto train = check_file(stage, "train", stage.data.train, plan.rows);
+    check_file(stage, "eval", stage.data.eval, plan.rows);
+    if (stage.eval.every > 0 && !stage.data.eval.given()) {
+      in.child("eval").error_at("every", "there is nothing to evaluate on; data.eval is wanted");
+    }
+    if (train && *train > 0 && !stage.steps &&
+        stage.total_steps(*train, plan.prompts_per_step) == 0) {
+      in.child("data").error_at("train",
+                                str("has ",
+                                    *train,
+                                    " rows, ",
+                                    *train * stage.epochs.value_or(1),
+                                    " in ",
+                                    stage.epochs.value_or(1),
+                                    " epochs, but one step takes ",
+                                    plan.prompts_per_step));
+    }
+  }
+
+  /// Rows of the file, when it can be read.
+  std::optional<int64_t> check_file(const StageConfig& stage,
+                                    const std::string& key,
+                                    const Source& source,
+                                    RowForm form) {
+    if (!source.given()) return std::nullopt;
+    if (source.from_stage()) return count_rows(job_, source, form);
+    YamlReader section = YamlReader(stage.in).child("data");
+    std::error_code ignored;
+    if (!fs::exists(source.path, ignored)) {
+      section.error_at(key, str("no such file: ", source.path.string()));
+      return std::nullopt;
+    }
+    const auto rows = attempt(
+        section, key, [&] { return static_cast<int64_t>(read_rows(source.path, form).size()); });
+    if (rows && *rows == 0) section.error_at(key, str(source.path.string(), " has no rows"));
+    return rows;
+  }
+
+  void check_online(const StageConfig& stage, const Algorithm& algorithm) {
+    YamlReader in = stage.in;
+    const SamplePlan plan = algorithm.sample_plan();
+    const int64_t sequences = plan.prompts_per_step * plan.samples_per_prompt;
+    const int64_t minibatches = algorithm.update_plan().minibatches;
+    if (minibatches > sequences) {
+      in.child(to_string(stage.kind))
+          .error_at("minibatches",
+                    str(minibatches, " is more than the ", sequences, " responses of a step"));
+    }
+    const auto& parts = stage.rewards.parts;
+    const bool has_model =
+        std::ranges::any_of(parts, [](const PartConfig& part) { return part.model.has_value(); });
+    if (algorithm.models().critic_init == "reward" &&
+        algorithm.models().critic != CriticKind::kNone && !has_model) {
+      in.child(to_string(stage.kind))
+          .child("critic")
+          .error_at("init",
+                    "reward starts from the reward model, but no part of rewards is of kind model");
+    }
+    std::vector<YamlReader> readers = in.child("rewards").list("parts");
+    for (size_t i = 0; i < readers.size() && i < parts.size(); ++i)
+      check_reward_model(readers[i], parts[i]);
+  }
+
+  void check_reward_model(YamlReader in, const PartConfig& part) {
+    if (!part.model || part.model->path.empty()) return;
+    const fs::path& folder = part.model->path;
+    std::error_code ignored;
+    if (!fs::exists(folder / "config.json", ignored)) return;  // said when the section was read
+    const auto shape = attempt(in, "path", [&] { return ModelConfig::load(folder); });
+    if (!shape) return;
+    check_weights(in, "path", folder);
+    check_fit(in, "path", vocabulary(in, "path", folder), folder, shape->vocab_size);
+    if (part.model->max_length > shape->max_positions) {
+      in.error_at("max_length",
+                  str(part.model->max_length,
+                      " is more than the model's ",
+                      shape->max_positions,
+                      " positions"));
+    }
+  }
+
+  const JobConfig& job_;
+  std::map<fs::path, int64_t> vocabularies_;
+};
+
+}  // namespace
+
+std::vector<std::string> check_job(const JobConfig& job) {
+  Checker checker(job);
+  for (const StageConfig& stage : job.stages) checker.check(stage);
+  return job.document->errors();
+}
+
+JobConfig load_checked_job(const fs::path& file, const std::vector<std::string>& overrides) {
+  JobConfig job = JobConfig::read(file, overrides);
+  const auto errors = check_job(job);
+  if (!errors.empty()) throw ConfigError(join(errors, "\n"));
+  return job;
+}
+
+std::optional<int64_t> count_rows(const JobConfig& job, const Source& source, RowForm form) {
+  if (!source.from_stage()) {
+    try {
+      return static_cast<int64_t>(read_rows(source.path, form).size());
+    } catch (const Error&) {
+      return std::nullopt;
+    }
+  }
+  const StageConfig* stage = job.find(source.stage);
+  if (!stage || stage->kind != StageKind::kToyLanguage) return std::nullopt;
+  if (source.file == "sft.jsonl") return stage->toy.sft_rows;
+  if (source.file == "pairs.jsonl") return stage->toy.pair_rows;
+  if (source.file == "prompts_train.jsonl") return stage->toy.prompt_rows;
+  if (source.file == "prompts_eval.jsonl") return stage->toy.eval_rows;
+  return std::nullopt;
+}
+
+}  // namespace praetor

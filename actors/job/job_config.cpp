@@ -1,0 +1,109 @@
+#include "actors/job/job_config.h"
+
+#include <algorithm>
+
+#include "core/base/str.h"
+#include "core/base/text.h"
+
+namespace praetor {
+
+namespace {
+
+constexpr size_t kMaxStages = 256;  // the random streams' key has one byte for the stage
+
+void check_names(std::vector<StageConfig>& stages) {
+  for (size_t i = 0; i < stages.size(); ++i) {
+    for (size_t k = 0; k < i; ++k) {
+      if (stages[i].name != stages[k].name) continue;
+      stages[i].in.error_at(stages[i].in.has("name") ? "name" : "kind",
+                            str("stage ",
+                                k,
+                                " is named \"",
+                                printable(stages[i].name),
+                                "\" already; give this one a name"));
+      break;
+    }
+  }
+}
+
+void read_stages(JobConfig& job, YamlReader in, const CheckpointConfig& checkpoint) {
+  std::vector<YamlReader> sections;
+  if (in.has("stages")) {
+    sections = in.list("stages");
+    if (sections.empty() && job.document->errors().empty())
+      in.error_at("stages", "is empty; at least one stage is wanted");
+    if (sections.size() > kMaxStages) {
+      in.error_at("stages",
+                  str("has ", sections.size(), " stages; at most ", kMaxStages, " are possible"));
+      sections.clear();
+    }
+  } else if (in.has("kind")) {
+    sections.push_back(in);
+  } else {
+    in.error_at("",
+                "missing key \"stages\"; a list of stages, or the keys of a single one (kind: "
+                "...), is wanted");
+  }
+  for (const YamlReader& section : sections) {
+    job.stages.push_back(StageConfig::identify(section, static_cast<uint32_t>(job.stages.size())));
+  }
+  check_names(job.stages);
+  std::vector<std::string> names;
+  for (const StageConfig& stage : job.stages) names.push_back(stage.name);
+  for (size_t i = 0; i < job.stages.size(); ++i) {
+    job.stages[i].read({job.stages.data(), i}, names, checkpoint);
+  }
+}
+
+}  // namespace
+
+JobConfig JobConfig::read(std::shared_ptr<YamlDocument> document) {
+  JobConfig job;
+  job.document = std::move(document);
+  YamlReader in = job.document->root();
+  job.name = in.require_string("name");
+  if (!job.name.empty() && !is_safe_name(job.name)) {
+    in.error_at(
+        "name",
+        str("\"",
+            printable(job.name),
+            "\" may hold letters, digits, \"_\", \"-\" and \".\" only, and names a folder"));
+  }
+  job.seed = static_cast<uint64_t>(in.get("seed", static_cast<int64_t>(job.seed), at_least(0)));
+  job.output = in.get("output", job.output.string());
+  if (job.output.empty()) in.error_at("output", "is empty; a folder is wanted");
+  job.placement = in.get("placement", job.placement, {"colocated", "separate"});
+  if (job.placement == "separate") {
+    in.error_at("placement", "separate roles cannot be run by this version; colocated can");
+  }
+  job.threads =
+      static_cast<int>(in.get("threads", static_cast<int64_t>(job.threads), closed(0, 4096)));
+  job.digest = in.get("digest", job.digest);
+
+  // With the keys of a single stage at the top level its checkpoint section is the job's.
+  const bool single = !in.has("stages") && in.has("kind");
+  const CheckpointConfig checkpoint =
+      single ? CheckpointConfig{} : CheckpointConfig::from_yaml(in.child("checkpoint"), {});
+  read_stages(job, in, checkpoint);
+  in.reject_unknown_keys();
+  return job;
+}
+
+JobConfig JobConfig::read(const std::filesystem::path& file,
+                          const std::vector<std::string>& overrides) {
+  return read(YamlDocument::load(file, overrides));
+}
+
+JobConfig JobConfig::load(const std::filesystem::path& file,
+                          const std::vector<std::string>& overrides) {
+  JobConfig job = read(file, overrides);
+  job.document->throw_if_errors();
+  return job;
+}
+
+const StageConfig* JobConfig::find(const std::string& stage) const {
+  const auto found = std::ranges::find(stages, stage, &StageConfig::name);
+  return found == stages.end() ? nullptr : &*found;
+}
+
+}  // namespace praetor

@@ -1,0 +1,185 @@
+#include "actors/job/plan.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "actors/job/check.h"
+#include "core/base/error.h"
+#include "core/base/str.h"
+#include "core/tokenizer/tokenizer.h"
+
+namespace praetor {
+
+namespace {
+
+// A rollout's record in a segment (core/ledger): its fixed fields and framing, then 4 bytes a
+// token, 4 for each of three log-probabilities a response token and about 4 of text; in the
+// database about 400 bytes a sample over its tables.
+constexpr int64_t kRecordBytes = 64;
+constexpr int64_t kDatabaseBytes = 400;
+
+/// The model's shape with its vocabulary, when both are known.
+std::optional<ModelConfig> full_shape(const JobConfig& job, const StageConfig& stage) {
+  if (!stage.shape || stage.shape->vocab_size > 0) return stage.shape;
+  const StageConfig* at = &stage;  // to the stage that created the model, whose tokenizer counts
+  while (at && !at->model.create) at = job.find(at->model.source.stage);
+  if (!at || at->tokenizer.path.empty()) return std::nullopt;
+  ModelConfig shape = *stage.shape;
+  shape.vocab_size = Tokenizer::load(at->tokenizer.path)->vocab_size();
+  return shape;
+}
+
+/// Parameters of a backbone with a scalar head instead of the language head.
+int64_t scalar_parameters(const ModelConfig& shape) {
+  const int64_t head = shape.tie_embeddings ? 0 : shape.vocab_size * shape.hidden_size;
+  return shape.parameter_count() - head + shape.hidden_size;
+}
+
+void add_networks(const JobConfig& job,
+                  const StageConfig& stage,
+                  const Algorithm& algorithm,
+                  StagePlan& out) {
+  const auto shape = full_shape(job, stage);
+  if (!shape) {
+    out.unknown = "the tokenizer of an earlier stage decides the number of parameters";
+    return;
+  }
+  const ModelPlan models = algorithm.models();
+  if (models.policy) out.networks.push_back({"policy", shape->parameter_count(), true});
+  if (models.reward_model)
+    out.networks.push_back({"reward model", scalar_parameters(*shape), true});
+  if (models.reference) out.networks.push_back({"reference", shape->parameter_count(), false});
+  if (models.critic == CriticKind::kShared)
+    out.networks.push_back({"value head", shape->hidden_size, true});
+
+  std::optional<int64_t> reward_parameters;
+  for (const PartConfig& part : stage.rewards.parts) {
+    if (!part.model) continue;
+    std::optional<ModelConfig> scorer;
+    if (part.model->path.empty()) {
+      const StageConfig* maker = job.find(part.model->stage);
+      if (maker) scorer = full_shape(job, *maker);
+    } else {
+      scorer = ModelConfig::load(part.model->path);
+    }
+    if (!scorer) continue;
+    out.networks.push_back({"reward/" + part.name, scalar_parameters(*scorer), false});
+    if (!reward_parameters) reward_parameters = scalar_parameters(*scorer);
+  }
+  if (models.critic == CriticKind::kSeparate) {
+    const int64_t own = scalar_parameters(*shape);
+    out.networks.push_back(
+        {"critic", models.critic_init == "reward" ? reward_parameters.value_or(own) : own, true});
+  }
+}
+
+std::string bytes_text(int64_t bytes) {
+  static constexpr const char* kUnits[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+  double value = static_cast<double>(bytes);
+  size_t unit = 0;
+  for (; value >= 1024 && unit + 1 < std::size(kUnits); ++unit) value /= 1024;
+  char buffer[32];
+  std::snprintf(buffer, sizeof(buffer), unit == 0 ? "%.0f %s" : "%.1f %s", value, kUnits[unit]);
+  return buffer;
+}
+
+std::string row_text(
+    const char* name, int64_t parameters, int64_t weights, int64_t gradients, int64_t optimizer) {
+  char buffer[160];
+  std::snprintf(buffer,
+                sizeof(buffer),
+                "  %-20.40s %14lld %12s %12s %12s\n",
+                name,
+                static_cast<long long>(parameters),
+                bytes_text(weights).c_str(),
+                bytes_text(gradients).c_str(),
+                bytes_text(optimizer).c_str());
+  return buffer;
+}
+
+}  // namespace
+
+int64_t StagePlan::model_bytes() const {
+  int64_t sum = 0;
+  for (const Network& n : networks)
+    sum += n.weight_bytes() + n.gradient_bytes() + n.optimizer_bytes();
+  return sum;
+}
+
+std::vector<StagePlan> plan_job(const JobConfig& job) {
+  std::vector<StagePlan> out;
+  for (const StageConfig& stage : job.stages) {
+    StagePlan plan;
+    plan.name = stage.name;
+    plan.kind = to_string(stage.kind);
+    if (stage.trains()) {
+      const auto algorithm = stage.make_algorithm();
+      const SamplePlan samples = algorithm->sample_plan();
+      add_networks(job, stage, *algorithm, plan);
+      plan.rows = count_rows(job, stage.data.train, samples.rows);
+      plan.steps = stage.steps;
+      if (plan.rows) plan.steps = stage.total_steps(*plan.rows, samples.prompts_per_step);
+      const int64_t per_row = samples.rows == RowForm::kPreference
+                                  ? 2
+                                  : std::max<int64_t>(1, samples.samples_per_prompt);
+      plan.sequences_per_step = samples.prompts_per_step * per_row;
+      if (algorithm->online()) {
+        const int64_t prompt = stage.data.format.max_length;
+        const int64_t response = stage.sampling.max_new_tokens;
+        if (stage.shape) {
+          const ModelConfig& m = *stage.shape;
+          const int64_t longest =
+              2 * 4 * m.num_layers * m.num_kv_heads * m.head_dim * (prompt + response);
+          const int64_t running = std::min(stage.engine.max_sequences, plan.sequences_per_step);
+          plan.cache_bytes = std::min(stage.engine.cache_bytes, running * longest);
+        }
+        const int64_t record =
+            kRecordBytes + kDatabaseBytes + 4 * (prompt + response) + (3 * 4 + 4) * response;
+        plan.ledger_bytes_per_step = plan.sequences_per_step * record;
+      }
+    }
+    out.push_back(std::move(plan));
+  }
+  return out;
+}
+
+std::string plan_text(const std::vector<StagePlan>& plan) {
+  std::string out;
+  for (const StagePlan& stage : plan) {
+    out += str("stage ", stage.name, " (", stage.kind, ")\n");
+    if (stage.kind == to_string(StageKind::kToyLanguage)) {
+      out += "  writes a tokenizer and data, trains nothing\n";
+      continue;
+    }
+    if (!stage.unknown.empty()) out += str("  sizes are not known: ", stage.unknown, "\n");
+    if (!stage.networks.empty()) {
+      out += "  network                  parameters      weights    gradients    optimizer\n";
+      for (const auto& n : stage.networks) {
+        out += row_text(n.name.c_str(),
+                        n.parameters,
+                        n.weight_bytes(),
+                        n.gradient_bytes(),
+                        n.optimizer_bytes());
+      }
+      out += str("  memory of the networks: ", bytes_text(stage.model_bytes()), "\n");
+    }
+    out += str("  steps: ",
+               stage.steps ? std::to_string(*stage.steps) : "not known",
+               ", ",
+               stage.sequences_per_step,
+               " sequences each");
+    out += stage.rows ? str(", from ", *stage.rows, " rows\n") : "\n";
+    if (stage.cache_bytes > 0) {
+      out += str("  key-value cache: at most ", bytes_text(stage.cache_bytes), "\n");
+    }
+    if (stage.ledger_bytes_per_step > 0) {
+      out += str("  ledger: at most about ", bytes_text(stage.ledger_bytes_per_step), " a step");
+      if (stage.steps)
+        out += str(", ", bytes_text(stage.ledger_bytes_per_step * *stage.steps), " for the stage");
+      out += "\n";
+    }
+  }
+  return out;
+}
+
+}  // namespace praetor

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "actors/job/job_config.h"
+
+namespace praetor {
+
+/// What one stage will take, computed from its shapes; float32 throughout, one process.
+struct StagePlan {
+  struct Network {
+    std::string name;  ///< policy, reference, critic, reward model, reward/PART
+    int64_t parameters = 0;
+    bool trained = false;
+    int64_t weight_bytes() const { return 4 * parameters; }
+    int64_t gradient_bytes() const { return trained ? 4 * parameters : 0; }
+    int64_t optimizer_bytes() const {
+      return trained ? 8 * parameters : 0;
+    }  ///< both moments of AdamW
+  };
+
+  std::string name;
+  std::string kind;
+  std::vector<Network> networks;  ///< empty when `unknown` says why they cannot be counted yet
+  std::string unknown;            ///< "the tokenizer of stage language is not made yet"
+  std::optional<int64_t> rows;    ///< of data.train
+  std::optional<int64_t> steps;   ///< updates
+  int64_t sequences_per_step =
+      0;                    ///< examples, both responses of each pair, or responses of one update
+  int64_t cache_bytes = 0;  ///< keys and values the engine holds at most; 0: nothing is generated
+  int64_t ledger_bytes_per_step =
+      0;  ///< payload of a step's responses at their longest; 0: nothing is generated
+
+  int64_t model_bytes() const;  ///< weights, gradients and optimizer states of all networks
+};
+
+/// One entry a stage. The job has no errors.
+std::vector<StagePlan> plan_job(const JobConfig& job);
+
+/// The plan as lines for people.
+std::string plan_text(const std::vector<StagePlan>& plan);
+
+}  // namespace praetor

@@ -1,0 +1,322 @@
+#include "actors/job/stage_config.h"
+
+#include <algorithm>
+
+#include "core/base/error.h"
+#include "core/base/str.h"
+#include "core/base/text.h"
+#include "rollout/sampling_config.h"
+
+namespace praetor {
+
+namespace {
+
+constexpr int64_t kLongest = 1024;  // default of data.max_length where the model allows it
+
+/// What a toy_language stage writes (actors/toy/toy_language.h), by the form of its rows.
+const std::vector<std::pair<std::string, StageKind>> kToyFiles = {
+    {"sft.jsonl", StageKind::kSft},
+    {"pairs.jsonl", StageKind::kRewardModel},
+    {"prompts_train.jsonl", StageKind::kPpo},
+    {"prompts_eval.jsonl", StageKind::kPpo}};
+
+/// The earlier stage that `key` of `in` names, when it is one and leaves one of `wanted`; else an
+/// error is recorded.
+const StageConfig* resolve_stage(YamlReader& in,
+                                 const std::string& key,
+                                 const std::string& name,
+                                 std::span<const StageConfig> earlier,
+                                 const std::vector<std::string>& names,
+                                 const std::vector<StageResult>& wanted) {
+  const auto found = std::ranges::find(earlier, name, &StageConfig::name);
+  if (found == earlier.end()) {
+    const size_t self = earlier.size();
+    if (self < names.size() && names[self] == name) {
+      in.error_at(key,
+                  str("stage \"", printable(name), "\" is this stage; an earlier one is wanted"));
+    } else if (std::ranges::find(names, name) != names.end()) {
+      in.error_at(
+          key,
+          str("stage \"", printable(name), "\" comes later; only earlier stages have a result"));
+    } else {
+      std::vector<std::string> before(names.begin(),
+                                      names.begin() + static_cast<std::ptrdiff_t>(self));
+      const auto near = nearest(name, before);
+      in.error_at(key,
+                  str("no stage is named \"",
+                      printable(name),
+                      "\"",
+                      near             ? str(", did you mean \"", *near, "\"?")
+                      : before.empty() ? "; this is the first stage"
+                                       : str("; earlier stages: ", join(before, ", "))));
+    }
+    return nullptr;
+  }
+  if (!found->usable) return nullptr;
+  if (std::ranges::find(wanted, found->result()) == wanted.end()) {
+    std::vector<std::string> texts;
+    for (const StageResult result : wanted) texts.emplace_back(to_string(result));
+    in.error_at(key,
+                str("stage \"",
+                    printable(name),
+                    "\" makes ",
+                    to_string(found->result()),
+                    ", but ",
+                    join(texts, " or "),
+                    " is wanted"));
+    return nullptr;
+  }
+  return &*found;
+}
+
+/// The last earlier stage with that result, or null.
+const StageConfig* last_with(std::span<const StageConfig> earlier, StageResult result) {
+  for (size_t i = earlier.size(); i-- > 0;) {
+    if (earlier[i].usable && earlier[i].result() == result) return &earlier[i];
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+const char* to_string(StageKind kind) {
+  switch (kind) {
+    case StageKind::kToyLanguage:
+      return "toy_language";
+    case StageKind::kSft:
+      return "sft";
+    case StageKind::kRewardModel:
+      return "reward_model";
+    case StageKind::kPpo:
+      return "ppo";
+  }
+  throw InternalError("stage kind ", static_cast<int>(kind));
+}
+
+const std::vector<std::string>& stage_kind_names() {
+  static const std::vector<std::string> kNames = {"toy_language", "sft", "reward_model", "ppo"};
+  return kNames;
+}
+
+const char* to_string(StageResult result) {
+  switch (result) {
+    case StageResult::kLanguage:
+      return "a tokenizer and data";
+    case StageResult::kPolicy:
+      return "a policy";
+    case StageResult::kRewardModel:
+      return "a reward model";
+  }
+  throw InternalError("stage result ", static_cast<int>(result));
+}
+
+StageResult StageConfig::result() const {
+  if (kind == StageKind::kToyLanguage) return StageResult::kLanguage;
+  return kind == StageKind::kRewardModel ? StageResult::kRewardModel : StageResult::kPolicy;
+}
+
+std::unique_ptr<Algorithm> StageConfig::make_algorithm() const {
+  YamlReader stage = in;
+  return praetor::make_algorithm(to_string(kind), AlgorithmContext{stage.child(to_string(kind))});
+}
+
+int64_t StageConfig::total_steps(int64_t rows, int64_t per_step) const {
+  if (steps) return *steps;
+  PRAETOR_CHECK(rows >= 0 && per_step >= 1, rows, " rows, ", per_step, " a step");
+  return rows * epochs.value_or(1) / per_step;
+}
+
+StageConfig StageConfig::identify(YamlReader in, uint32_t index) {
+  StageConfig stage(in);
+  stage.index = index;
+  const std::string kind = in.require_string("kind", stage_kind_names());
+  const auto& kinds = stage_kind_names();
+  const auto found = std::ranges::find(kinds, kind);
+  stage.usable = found != kinds.end();
+  if (stage.usable) stage.kind = static_cast<StageKind>(found - kinds.begin());
+  // At the top level of a single-stage job `name` is the job's.
+  stage.name = in.path().empty() ? kind : in.get("name", kind);
+  if (!in.path().empty() && in.has("name") && !stage.name.empty() && !is_safe_name(stage.name)) {
+    in.error_at(
+        "name",
+        str("\"",
+            printable(stage.name),
+            "\" may hold letters, digits, \"_\", \"-\" and \".\" only, and names a folder"));
+  }
+  return stage;
+}
+
+void StageConfig::read(std::span<const StageConfig> earlier,
+                       const std::vector<std::string>& names,
+                       const CheckpointConfig& defaults) {
+  if (!usable) return;  // without a kind there is no telling which keys are known
+  if (kind == StageKind::kToyLanguage) {
+    read_toy_language();
+  } else {
+    read_model(earlier, names);
+    read_tokenizer(earlier, names);
+    if (kind == StageKind::kPpo) read_online(earlier, names);
+    read_data(earlier, names);
+    read_length();
+    eval = EvalConfig::from_yaml(in.child("eval"));
+    checkpoint = CheckpointConfig::from_yaml(in.child("checkpoint"), defaults);
+    learner = LearnerConfig::from_yaml(in.child("learner"));
+    make_algorithm();
+  }
+  if (!in.path().empty()) in.reject_unknown_keys();
+}
+
+void StageConfig::read_toy_language() {
+  YamlReader section = in.child("toy_language");
+  toy.sft_rows = section.get("sft_rows", toy.sft_rows, closed(1, 1e6));
+  toy.pair_rows = section.get("pair_rows", toy.pair_rows, closed(1, 1e6));
+  toy.prompt_rows = section.get("prompt_rows", toy.prompt_rows, closed(1, 1e6));
+  toy.eval_rows = section.get("eval_rows", toy.eval_rows, closed(1, 1e6));
+  section.reject_unknown_keys();
+}
+
+void StageConfig::read_model(std::span<const StageConfig> earlier,
+                             const std::vector<std::string>& names) {
+  const bool written = in.has("model");
+  if (!written) {
+    const StageConfig* from = last_with(earlier, StageResult::kPolicy);
+    if (!from) {
+      in.error_at("",
+                  "missing key \"model\"; no earlier stage makes a policy to start from, so "
+                  "model.path, model.stage or "
+                  "model.create is wanted");
+      return;
+    }
+    in.child("model").resolve("stage", from->name);
+  }
+  YamlReader section = in.child("model");
+  model.source.path = section.get_path("path");
+  model.source.stage = section.get_optional_string("stage").value_or("");
+  if (auto create = section.optional_child("create"))
+    model.create = created_model_from_yaml(*create);
+  section.reject_unknown_keys();
+  const int given = section.has("path") + section.has("stage") + section.has("create");
+  if (written && given != 1) {
+    section.error_at("",
+                     given == 0 ? "one of path, stage and create is wanted"
+                                : "more than one of path, stage and create is given; keep one");
+    model = {};
+    return;
+  }
+  if (model.create) {
+    shape = model.create;
+  } else if (model.source.from_stage()) {
+    const auto* from =
+        resolve_stage(section, "stage", model.source.stage, earlier, names, {StageResult::kPolicy});
+    if (from) shape = from->shape;
+  } else if (!model.source.path.empty()) {
+    try {
+      shape = ModelConfig::load(model.source.path);
+    } catch (const Error&) {
+      // check_job names what is wrong with the folder.
+    }
+  }
+}
+
+void StageConfig::read_tokenizer(std::span<const StageConfig> earlier,
+                                 const std::vector<std::string>& names) {
+  if (auto section = in.optional_child("tokenizer")) {
+    tokenizer.path = section->get_path("path");
+    tokenizer.stage = section->get_optional_string("stage").value_or("");
+    if (section->has("path") == section->has("stage")) {
+      section->error_at("", "one of path (a folder) and stage (an earlier stage) is wanted");
+      tokenizer = {};
+    } else if (tokenizer.from_stage()) {
+      resolve_stage(*section,
+                    "stage",
+                    tokenizer.stage,
+                    earlier,
+                    names,
+                    {StageResult::kLanguage, StageResult::kPolicy, StageResult::kRewardModel});
+    }
+    section->reject_unknown_keys();
+    return;
+  }
+  if (!model.create) {
+    tokenizer = model.source;
+    return;
+  }
+  const StageConfig* language = last_with(earlier, StageResult::kLanguage);
+  if (!language) {
+    in.error_at("",
+                "missing key \"tokenizer\"; a created model has none of its own, so tokenizer.path "
+                "is wanted");
+    return;
+  }
+  tokenizer.stage = language->name;
+  in.child("tokenizer").resolve("stage", tokenizer.stage);
+}
+
+void StageConfig::read_data(std::span<const StageConfig> earlier,
+                            const std::vector<std::string>& names) {
+  int64_t longest = kLongest;
+  if (shape) {
+    const int64_t reserved = kind == StageKind::kPpo ? sampling.max_new_tokens : 0;
+    longest = std::max<int64_t>(1, std::min(longest, shape->max_positions - reserved));
+  }
+  YamlReader section = in.child("data");
+  data = DataConfig::from_yaml(section, longest);
+  for (const char* key : {"train", "eval"}) {
+    const Source& source = std::string(key) == "train" ? data.train : data.eval;
+    if (!source.from_stage()) continue;
+    if (!resolve_stage(section, key, source.stage, earlier, names, {StageResult::kLanguage}))
+      continue;
+    const auto file =
+        std::ranges::find(kToyFiles, source.file, &std::pair<std::string, StageKind>::first);
+    std::vector<std::string> fitting;
+    for (const auto& [made, fits] : kToyFiles) {
+      if (fits == kind || kind == StageKind::kPpo)
+        fitting.push_back(made);  // every file has prompts
+    }
+    if (file == kToyFiles.end() || std::ranges::find(fitting, source.file) == fitting.end()) {
+      section.error_at(key,
+                       str("stage \"",
+                           source.stage,
+                           "\" makes no file \"",
+                           source.file,
+                           "\" for ",
+                           to_string(kind),
+                           "; it makes ",
+                           join(fitting, ", ")));
+    }
+  }
+}
+
+void StageConfig::read_length() {
+  if (!in.has("epochs") && !in.has("steps")) {
+    epochs = in.get("epochs", 1, closed(1, 1e6));
+    return;
+  }
+  epochs = in.get_optional_integer("epochs", closed(1, 1e6));
+  steps = in.get_optional_integer("steps", closed(1, 1e9));
+  if (in.has("epochs") && in.has("steps")) {
+    in.error_at("steps", "epochs is given as well; keep one of the two");
+  }
+}
+
+void StageConfig::read_online(std::span<const StageConfig> earlier,
+                              const std::vector<std::string>& names) {
+  YamlReader section = in.child("sampling");
+  sampling = sampling_from_yaml(section);
+  if (sampling.temperature == 0) {
+    section.error_at(
+        "temperature",
+        "0 samples one response only, from which nothing can be learned; > 0 is wanted");
+  }
+  engine = EngineConfig::from_yaml(in.child("engine"));
+  YamlReader scoring = in.child("rewards");
+  rewards = RewardConfig::from_yaml(scoring);
+  for (YamlReader& part : scoring.list("parts")) {
+    const auto stage = part.has("stage") ? part.get_optional_string("stage") : std::nullopt;
+    if (stage && !stage->empty()) {
+      resolve_stage(part, "stage", *stage, earlier, names, {StageResult::kRewardModel});
+    }
+  }
+}
+
+}  // namespace praetor

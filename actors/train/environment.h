@@ -1,0 +1,22 @@
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace praetor {
+
+struct JobConfig;
+
+/// What the bits of a run depend on besides the job file: program and library versions, instruction set, threads.
+/// Recorded with the run and in each checkpoint.
+std::map<std::string, std::string> environment_facts(const JobConfig& job);
+
+/// "threads: 2 then, 1 now" for each fact that differs, or stands on one side only.
+std::vector<std::string> differences(const std::map<std::string, std::string>& then,
+                                     const std::map<std::string, std::string>& now);
+
+/// avx512, avx2 or baseline: which of our kernels this processor takes.
+std::string processor_name();
+
+}  // namespace praetor

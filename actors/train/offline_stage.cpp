@@ -1,0 +1,176 @@
+#include "actors/train/offline_stage.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "core/base/error.h"
+#include "core/base/fs.h"
+#include "core/base/log.h"
+#include "core/data/dataset.h"
+#include "core/model/packed.h"
+
+namespace praetor {
+
+namespace {
+
+/// Responses whose rewards give the moments that are stored with a reward model.
+constexpr size_t kMomentSamples = 512;
+
+}  // namespace
+
+OfflineStage::OfflineStage(RunContext& context, const StageConfig& stage) : StageRunner(context, stage) {
+  trains_policy_ = stage.result() == StageResult::kPolicy;
+  auto algorithm = stage.make_algorithm();
+  per_step_ = algorithm->sample_plan().prompts_per_step;
+  LearnerModels models;
+  int64_t eos = 0;
+  if (trains_policy_) {
+    models.policy = load_policy();
+    eos = end_token(models.policy->config());
+  } else {
+    const RandomStream stream({.job_seed = context.job.seed, .stage = stage.index, .purpose = Purpose::kInitialise});
+    if (stage.model.create) {
+      auto backbone = load_policy();
+      ScalarHead head = ScalarHead::make(backbone->config().hidden_size, stream);
+      models.scalar = std::make_unique<ScalarModel>(ScalarModel{std::move(*backbone), std::move(head)});
+    } else {
+      models.scalar = std::make_unique<ScalarModel>(ScalarModel::load(resolve(stage.model.source), stream));
+    }
+    eos = end_token(models.scalar->backbone.config());
+  }
+  train_ = read_examples(stage.data.train, eos);
+  if (stage.data.eval.given()) {
+    eval_ = read_examples(stage.data.eval, eos);
+    if (stage.eval.prompts > 0 && eval_.size() > static_cast<size_t>(stage.eval.prompts)) {
+      eval_.resize(static_cast<size_t>(stage.eval.prompts));
+    }
+  }
+  set_total_steps(stage.total_steps(static_cast<int64_t>(train_.size()), per_step_));
+  learner_ = std::make_unique<Learner>(learner_config(), std::move(algorithm), std::move(models));
+}
+
+std::vector<OfflineStage::RowExamples> OfflineStage::read_examples(const Source& source, int64_t eos) const {
+  const auto file = resolve(source);
+  const TextFormat& format = stage_.data.format;
+  const auto rows = read_rows(file, trains_policy_ ? RowForm::kCompletion : RowForm::kPreference);
+  std::vector<RowExamples> out;
+  for (const Row& row : rows) {
+    RowExamples examples = trains_policy_ ? RowExamples{completion_example(row, *tokenizer_, format, eos)}
+                                          : preference_examples(row, *tokenizer_, format, eos);
+    const bool fits = std::all_of(examples.begin(), examples.end(), [&](const Example& example) {
+      return static_cast<int64_t>(example.tokens.size()) <= format.max_length;
+    });
+    if (!fits) continue;
+    for (Example& example : examples) example.row = static_cast<int64_t>(out.size());
+    out.push_back(std::move(examples));
+  }
+  if (out.size() < rows.size()) {
+    log::warn(str(file.string(), ": ", rows.size() - out.size(), " of ", rows.size(),
+                  " rows are longer than data.max_length = ", format.max_length, " tokens and are left out"));
+  }
+  if (out.empty()) throw DataError(file.string(), ": no row is left to train on");
+  return out;
+}
+
+int64_t OfflineStage::row_of(int64_t ordinal) const {
+  const auto rows = static_cast<int64_t>(train_.size());
+  const auto order =
+      epoch_order(rows, ordinal / rows, context_.job.seed, stage_.index, stage_.data.shuffle);
+  return order[static_cast<size_t>(ordinal % rows)];
+}
+
+std::vector<SampleId> OfflineStage::rows_of_step(int64_t step) const {
+  std::vector<SampleId> ids;
+  for (int64_t i = 0; i < per_step_; ++i) ids.push_back({(step - 1) * per_step_ + i, 0});
+  return ids;
+}
+
+std::vector<Example> OfflineStage::examples_of(const std::vector<SampleId>& ids) const {
+  const auto rows = static_cast<int64_t>(train_.size());
+  std::vector<Example> out;
+  std::vector<int64_t> order;
+  int64_t epoch = -1;
+  for (const SampleId& id : ids) {
+    if (id.ordinal / rows != epoch) {
+      epoch = id.ordinal / rows;
+      order = epoch_order(rows, epoch, context_.job.seed, stage_.index, stage_.data.shuffle);
+    }
+    const RowExamples& row = train_[static_cast<size_t>(order[static_cast<size_t>(id.ordinal % rows)])];
+    out.insert(out.end(), row.begin(), row.end());
+  }
+  return out;
+}
+
+StageRunner::StepResult OfflineStage::train_step(int64_t step) {
+  const auto stage = static_cast<int32_t>(stage_.index);
+  Ledger& ledger = context_.ledger;
+  const std::vector<SampleId> ids = rows_of_step(step);
+  const auto rows = static_cast<int64_t>(train_.size());
+  std::vector<PromptRecord> fresh;
+  for (const SampleId& id : ids) {
+    if (id.ordinal < ledger.next_ordinal(stage)) continue;
+    fresh.push_back({.ordinal = id.ordinal, .epoch = id.ordinal / rows, .row = row_of(id.ordinal), .samples = 1});
+  }
+  progress_->phase(step, "update");
+  timer_.begin("update");
+  StepResult result;
+  result.report = learner_->update(examples_of(ids));
+  timer_.end();
+  const StepReport& report = result.report;
+  const nlohmann::ordered_json values(std::map<std::string, double>(report.metrics.begin(), report.metrics.end()));
+  timer_.begin("ledger");
+  ledger.transaction([&] {
+    if (!fresh.empty()) ledger.issue_prompts(stage, fresh);
+    if (!ledger.batch(stage, step)) ledger.record_batch(stage, {.step = step, .samples = ids, .manifest = report.manifest});
+    result.outcome = ledger.record_step(stage, {.step = step,
+                                                .loss_digest = report.loss_digest,
+                                                .gradient_digest = report.gradient_digest,
+                                                .metrics = values.dump()});
+  });
+  timer_.end();
+  result.metrics = report.metrics;
+  result.metrics.emplace_back("data/epoch", static_cast<double>(ids.back().ordinal + 1) / static_cast<double>(rows));
+  result.metrics.emplace_back("data/consumed", static_cast<double>(ids.back().ordinal + 1));
+  for (const auto& [name, value] : report.metrics) {
+    if (name == names_.curve || name == "reward_model/loss") result.line += str(result.line.empty() ? "" : "  ", name, " ", value);
+  }
+  return result;
+}
+
+StepReport OfflineStage::replay_step(int64_t step) {
+  const auto batch = context_.ledger.batch(static_cast<int32_t>(stage_.index), step);
+  if (!batch) throw DataError(stage_.name, " step ", step, ": the ledger has no such step");
+  return learner_->update(examples_of(batch->samples));
+}
+
+MetricList OfflineStage::evaluate(int64_t) {
+  std::vector<Example> examples;
+  for (const RowExamples& row : eval_) examples.insert(examples.end(), row.begin(), row.end());
+  MetricList out;
+  for (const auto& [name, value] : learner_->evaluate(examples)) out.emplace_back("eval/" + name, value);
+  return out;
+}
+
+void OfflineStage::write_result(const std::filesystem::path& folder) {
+  copy_tokenizer(resolve(stage_.tokenizer), folder);
+  if (trains_policy_) {
+    save_hf(learner_->policy(), folder);
+    return;
+  }
+  save_hf(learner_->scalar(), folder);
+  // Moments of the rewards, so that whoever scores with this model can bring it to mean 0 and deviation 1.
+  std::vector<std::vector<int64_t>> sequences;
+  for (const RowExamples& row : train_) {
+    if (sequences.size() >= kMomentSamples) break;
+    for (const Example& example : row) sequences.push_back(example.tokens);
+  }
+  const at::NoGradGuard no_grad;
+  const at::Tensor scores = learner_->scalar().score(pack(sequences)).to(at::kDouble);
+  const double mean = scores.mean().item<double>();
+  const double deviation = std::sqrt((scores - mean).square().mean().item<double>());
+  write_file_atomic(folder / "praetor_reward.json",
+                    nlohmann::ordered_json{{"mean", mean}, {"std", std::max(deviation, 1e-6)}}.dump(1) + "\n");
+}
+
+}  // namespace praetor

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <vector>
+
+#include "actors/train/stage_runner.h"
+#include "core/data/example.h"
+
+namespace praetor {
+
+/// Stages that learn from a file: sft (a policy from completions), reward_model (a scalar model from pairs).
+class OfflineStage final : public StageRunner {
+ public:
+  OfflineStage(RunContext& context, const StageConfig& stage);
+
+ protected:
+  StepResult train_step(int64_t step) override;
+  StepReport replay_step(int64_t step) override;
+  MetricList evaluate(int64_t step) override;
+  void write_result(const std::filesystem::path& folder) override;
+
+ private:
+  /// Examples of one row: one, or chosen and rejected.
+  using RowExamples = std::vector<Example>;
+  std::vector<RowExamples> read_examples(const Source& source, int64_t eos) const;
+  std::vector<SampleId> rows_of_step(int64_t step) const;
+  std::vector<Example> examples_of(const std::vector<SampleId>& ids) const;
+  int64_t row_of(int64_t ordinal) const;
+
+  bool trains_policy_ = true;
+  int64_t per_step_ = 1;
+  std::vector<RowExamples> train_, eval_;
+};
+
+}  // namespace praetor

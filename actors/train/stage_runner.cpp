@@ -1,0 +1,240 @@
+#include "actors/train/stage_runner.h"
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "actors/train/environment.h"
+#include "actors/train/interrupt.h"
+#include "actors/train/offline_stage.h"
+#include "actors/train/online_stage.h"
+#include "core/base/error.h"
+#include "core/base/log.h"
+#include "core/checkpoint/checkpoint.h"
+
+namespace praetor {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+std::optional<double> find(const MetricList& metrics, const std::string& name) {
+  for (const auto& [key, value] : metrics) {
+    if (key == name) return value;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+void StepTimer::begin(const std::string& name) {
+  end();
+  current_ = name;
+  start_ = std::chrono::steady_clock::now();
+}
+
+void StepTimer::end() {
+  if (current_.empty()) return;
+  const double spent = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  for (auto& [name, seconds] : parts_) {
+    if (name == current_) {
+      seconds += spent;
+      current_.clear();
+      return;
+    }
+  }
+  parts_.emplace_back(current_, spent);
+  current_.clear();
+}
+
+MetricList StepTimer::metrics() const {
+  MetricList out;
+  double sum = 0;
+  for (const auto& [name, seconds] : parts_) {
+    out.emplace_back("time/" + name, seconds);
+    sum += seconds;
+  }
+  out.emplace_back("time/step", sum);
+  return out;
+}
+
+double StepTimer::seconds(const std::string& name) const {
+  for (const auto& [part, spent] : parts_) {
+    if (part == name) return spent;
+  }
+  return 0;
+}
+
+std::unique_ptr<StageRunner> StageRunner::make(RunContext& context, const StageConfig& stage) {
+  PRAETOR_CHECK(stage.trains(), "stage ", stage.name, " does not train");
+  if (stage.kind == StageKind::kPpo) return std::make_unique<OnlineStage>(context, stage);
+  return std::make_unique<OfflineStage>(context, stage);
+}
+
+StageRunner::StageRunner(RunContext& context, const StageConfig& stage)
+    : context_(context), stage_(stage), names_(metrics_of(stage.kind)), tokenizer_(Tokenizer::load(resolve(stage.tokenizer))) {}
+
+StageRunner::~StageRunner() = default;
+
+std::unique_ptr<Transformer> StageRunner::load_policy() const {
+  if (!stage_.model.create) return std::make_unique<Transformer>(Transformer::load(resolve(stage_.model.source)));
+  ModelConfig config = *stage_.model.create;
+  if (config.vocab_size == 0) config.vocab_size = tokenizer_->vocab_size();
+  config.bos_token = tokenizer_->bos();
+  config.pad_token = tokenizer_->pad();
+  if (const auto eos = tokenizer_->eos()) config.eos_tokens = {*eos};
+  return std::make_unique<Transformer>(
+      config, RandomStream({.job_seed = context_.job.seed, .stage = stage_.index, .purpose = Purpose::kInitialise}));
+}
+
+int64_t StageRunner::end_token(const ModelConfig& config) const {
+  if (!config.eos_tokens.empty()) return config.eos_tokens.front();
+  if (const auto eos = tokenizer_->eos()) return *eos;
+  throw DataError(resolve(stage_.tokenizer).string(),
+                  ": neither the model's config.json nor the tokenizer names an end-of-sequence token (eos_token_id, eos_token)");
+}
+
+LearnerConfig StageRunner::learner_config() const {
+  LearnerConfig config = stage_.learner;
+  config.seed = context_.job.seed;
+  config.stage = stage_.index;
+  config.optimizer.schedule.total_steps = total_steps_;
+  return config;
+}
+
+CheckpointContext StageRunner::checkpoint_context() const {
+  return {.run_dir = context_.run_dir,
+          .stage = stage_.index,
+          .stage_name = stage_.name,
+          .tokenizer = resolve(stage_.tokenizer),
+          .environment = environment_facts(context_.job),
+          .resolved_job = context_.job.resolved()};
+}
+
+int64_t StageRunner::restore(const std::optional<fs::path>& checkpoint) {
+  const int64_t step = checkpoint ? load_checkpoint(*checkpoint, stage_.name, *learner_) : 0;
+  const int64_t recorded = context_.ledger.last_step(index());
+  context_.ledger.rewind(index(), step);
+  context_.metrics->truncate_after(stage_.name, checkpoint ? step : -1);
+  if (recorded > step) {
+    log::info(str(stage_.name, ": going on from step ", step, "; steps ", step + 1, " to ", recorded,
+                  " are trained again from the record"));
+  } else if (step > 0) {
+    log::info(str(stage_.name, ": going on from step ", step));
+  }
+  if (checkpoint) {
+    for (const std::string& what : differences(checkpoint_environment(*checkpoint), environment_facts(context_.job))) {
+      log::warn(str("this run is equivalent, not identical, to the one before: ", what));
+    }
+    saved_step_ = step;
+  }
+  return step;
+}
+
+void StageRunner::save(int64_t step, const MetricList& evaluation) {
+  if (saved_step_ == step) return;
+  std::map<std::string, double> metrics;
+  for (const auto& [name, value] : evaluation) {
+    if (std::isfinite(value)) metrics[name] = value;
+  }
+  context_.metrics->sync();
+  save_checkpoint(context_.ledger, checkpoint_context(), *learner_, step, metrics);
+  saved_step_ = step;
+  Retention retention{.keep_last = stage_.checkpoint.keep_last};
+  if (stage_.checkpoint.keep == "best") {
+    retention.best_metric = names_.quality;
+    retention.best_is_highest = names_.more_is_better;
+  }
+  for (const fs::path& gone : apply_retention(context_.run_dir, stage_.name, retention)) {
+    context_.ledger.forget_checkpoint(fs::relative(gone, context_.run_dir).string());
+  }
+}
+
+void StageRunner::run(const std::optional<fs::path>& checkpoint) {
+  context_.ledger.begin_stage(index(), stage_.name);
+  const int64_t start = restore(checkpoint);
+  Progress progress(stage_.name, total_steps_, start);
+  progress_ = &progress;
+  const bool evaluates = stage_.data.eval.given();
+  if (evaluates && !checkpoint) {
+    const MetricList first = evaluate(0);
+    context_.metrics->write(stage_.name, 0, first);
+    if (const auto value = find(first, names_.quality)) {
+      progress.say(str(stage_.name, " before the first step: ", names_.quality, " ", *value));
+    }
+  }
+
+  for (int64_t step = start + 1; step <= total_steps_; ++step) {
+    timer_ = {};
+    StepResult result;
+    try {
+      if (const int signal = InterruptGuard::requested()) throw Interrupted{signal};
+      result = train_step(step);
+    } catch (const Interrupted&) {
+      // No weight has changed since the last step: its state is what the run goes on from.
+      save(step - 1, {});
+      progress.say(str(stage_.name, ": interrupted; saved at step ", step - 1));
+      throw;
+    }
+    if (result.outcome == StepOutcome::kReplayedDifferent) {
+      log::warn(str(stage_.name, " step ", step, ": trained again with another result than recorded; from here on the run is equivalent, not identical"));
+    }
+    const bool last = step == total_steps_;
+    const bool due = last || (stage_.eval.every > 0 && step % stage_.eval.every == 0);
+    MetricList evaluation;
+    if (evaluates && due) {
+      progress.phase(step, "evaluate");
+      timer_.begin("evaluate");
+      evaluation = evaluate(step);
+      timer_.end();
+      result.metrics.insert(result.metrics.end(), evaluation.begin(), evaluation.end());
+      if (const auto value = find(evaluation, names_.quality)) {
+        result.line += str("  ", names_.quality, " ", *value);
+      }
+    }
+    if (last || (stage_.checkpoint.every > 0 && step % stage_.checkpoint.every == 0)) {
+      timer_.begin("checkpoint");
+      save(step, evaluation);
+      timer_.end();
+    }
+    const MetricList times = timer_.metrics();
+    result.metrics.insert(result.metrics.end(), times.begin(), times.end());
+    context_.metrics->write(stage_.name, step, result.metrics);
+    progress.step_done(step, result.line);
+  }
+  finish();
+  progress_ = nullptr;
+}
+
+void StageRunner::finish() {
+  if (stage_.checkpoint.keep == "best" && stage_.data.eval.given()) {
+    std::optional<std::pair<double, fs::path>> best;
+    for (const fs::path& folder : list_checkpoints(context_.run_dir, stage_.name)) {
+      const auto metrics = CheckpointReader(folder).manifest().metrics;
+      const auto found = metrics.find(names_.quality);
+      if (found == metrics.end()) continue;
+      const double value = names_.more_is_better ? found->second : -found->second;
+      if (!best || value > best->first) best = {value, folder};
+    }
+    if (best) {
+      const int64_t step = load_checkpoint(best->second, stage_.name, *learner_);
+      log::info(str(stage_.name, ": the result is the best evaluated checkpoint, step ", step));
+    }
+  }
+  // Made beside its place and renamed, so that a crash leaves the whole result or none.
+  const fs::path target = context_.results() / stage_.name;
+  const fs::path part = context_.results() / ("." + stage_.name + ".part");
+  fs::remove_all(part);
+  write_result(part);
+  fs::remove_all(target);
+  fs::rename(part, target);
+  context_.ledger.finish_stage(index(), fs::relative(target, context_.run_dir).string());
+}
+
+StepReport StageRunner::replay(int64_t step, const std::optional<fs::path>& checkpoint) {
+  int64_t at = checkpoint ? load_checkpoint(*checkpoint, stage_.name, *learner_) : 0;
+  StepReport report;
+  while (at < step) report = replay_step(++at);
+  return report;
+}
+
+}  // namespace praetor

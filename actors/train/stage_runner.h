@@ -1,0 +1,107 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "actors/job/job_config.h"
+#include "actors/train/checkpointing.h"
+#include "actors/train/progress.h"
+#include "actors/train/summary.h"
+#include "core/ledger/ledger.h"
+#include "core/metrics/metrics_writer.h"
+#include "core/tokenizer/tokenizer.h"
+#include "learners/learner.h"
+
+namespace praetor {
+
+/// What every stage of a run shares; borrowed by the runners.
+struct RunContext {
+  const JobConfig& job;
+  std::filesystem::path run_dir;
+  Ledger& ledger;
+  MetricsWriter* metrics;   ///< null: nothing is written (replay)
+  std::filesystem::path results() const { return run_dir / "stages"; }
+};
+
+/// Seconds of the parts of a step: time/rollout, time/score, ...
+class StepTimer {
+ public:
+  /// Ends the part before and begins `name`.
+  void begin(const std::string& name);
+  void end();
+  MetricList metrics() const;  ///< time/<part> in order, then time/step
+  double seconds(const std::string& name) const;
+
+ private:
+  std::vector<std::pair<std::string, double>> parts_;
+  std::string current_;
+  std::chrono::steady_clock::time_point start_;
+};
+
+/// The loop of a training stage: restore, steps, evaluation, checkpoints, result. What a step is, the two kinds say.
+class StageRunner {
+ public:
+  static std::unique_ptr<StageRunner> make(RunContext& context, const StageConfig& stage);
+  virtual ~StageRunner();
+
+  /// Runs from the checkpoint (none: from the beginning) to the end and writes the stage's result.
+  /// @throws Interrupted after saving a checkpoint
+  void run(const std::optional<std::filesystem::path>& checkpoint);
+
+  /// Trains recorded steps again, from the newest state at or before `step` - 1 up to `step`, writing nothing, and returns
+  /// the digests of the last. @throws DataError when the step was never recorded
+  StepReport replay(int64_t step, const std::optional<std::filesystem::path>& checkpoint);
+
+  int64_t total_steps() const { return total_steps_; }
+
+ protected:
+  StageRunner(RunContext& context, const StageConfig& stage);
+
+  /// What a step of training gave.
+  struct StepResult {
+    StepReport report;
+    MetricList metrics;      ///< of the step, in the order they are written
+    StepOutcome outcome = StepOutcome::kNew;
+    std::string line;        ///< for the progress
+  };
+  /// Trains step `step` and records it. @throws Interrupted when it was stopped before the update
+  virtual StepResult train_step(int64_t step) = 0;
+  /// Trains a recorded step again without recording anything.
+  virtual StepReport replay_step(int64_t step) = 0;
+  /// eval/... metrics at the present weights.
+  virtual MetricList evaluate(int64_t step) = 0;
+  virtual void write_result(const std::filesystem::path& folder) = 0;
+  /// The network a stage starts from.
+  std::unique_ptr<Transformer> load_policy() const;
+  /// The id that ends a response or completion.
+  int64_t end_token(const ModelConfig& config) const;
+  std::filesystem::path resolve(const Source& source) const { return source.in(context_.results()); }
+  LearnerConfig learner_config() const;
+  void set_total_steps(int64_t steps) { total_steps_ = steps; }
+
+  RunContext& context_;
+  const StageConfig& stage_;
+  const StageMetrics names_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<Learner> learner_;   ///< made by the derived constructor
+  Progress* progress_ = nullptr;       ///< while run() runs
+  StepTimer timer_;
+
+ private:
+  int64_t restore(const std::optional<std::filesystem::path>& checkpoint);
+  void save(int64_t step, const MetricList& evaluation);
+  void finish();
+  CheckpointContext checkpoint_context() const;
+  int32_t index() const { return static_cast<int32_t>(stage_.index); }
+
+  int64_t total_steps_ = 0;
+  int64_t saved_step_ = -1;
+};
+
+}  // namespace praetor

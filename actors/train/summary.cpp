@@ -1,0 +1,91 @@
+#include "actors/train/summary.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <vector>
+
+#include "actors/train/plot.h"
+#include "core/base/fs.h"
+#include "core/base/str.h"
+
+namespace praetor {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr size_t kShownSamples = 3;
+
+std::string figure(double value) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.3f", value);
+  return text;
+}
+
+/// The first few lines of the first and of the last samples file, side by side.
+std::string shown_samples(const fs::path& folder) {
+  std::vector<fs::path> files;
+  if (fs::is_directory(folder)) {
+    for (const auto& entry : fs::directory_iterator(folder)) files.push_back(entry.path());
+  }
+  if (files.size() < 2) return "";
+  std::sort(files.begin(), files.end());
+  std::istringstream before(read_file(files.front())), after(read_file(files.back()));
+  std::string out, first, last;
+  for (size_t i = 0; i < kShownSamples && std::getline(before, first) && std::getline(after, last); ++i) {
+    const auto a = nlohmann::json::parse(first), b = nlohmann::json::parse(last);
+    const auto line = [](const char* when, const nlohmann::json& row) {
+      const auto& score = row.at("score");
+      return str("    ", when, " (", score.is_null() ? "unscored" : figure(score.get<double>()), ") ",
+                 row.at("response").get<std::string>(), "\n");
+    };
+    out += str("  ", a.at("prompt").get<std::string>(), "\n", line("before", a), line("after ", b));
+  }
+  return out;
+}
+
+}  // namespace
+
+StageMetrics metrics_of(StageKind kind) {
+  switch (kind) {
+    case StageKind::kSft: return {"eval/loss", false, "sft/loss"};
+    case StageKind::kRewardModel: return {"eval/accuracy", true, "reward_model/accuracy"};
+    case StageKind::kPpo: return {"eval/score", true, "reward/mean"};
+    case StageKind::kToyLanguage: break;
+  }
+  return {};
+}
+
+StageSummary summarise(const fs::path& run_dir, const StageConfig& stage) {
+  const StageMetrics names = metrics_of(stage.kind);
+  StageSummary out;
+  std::vector<double> curve;
+  int64_t last_step = 0;
+  std::istringstream lines(read_file(run_dir / "metrics.jsonl"));
+  for (std::string line; std::getline(lines, line);) {
+    const auto row = nlohmann::json::parse(line, nullptr, false);
+    if (row.is_discarded() || row.value("stage", "") != stage.name) continue;
+    const auto step = row.at("step").get<int64_t>();
+    if (row.contains(names.quality) && row[names.quality].is_number()) {
+      if (step == 0) out.before = row[names.quality].get<double>();
+      out.after = row[names.quality].get<double>();
+    }
+    if (row.contains(names.curve) && row[names.curve].is_number()) curve.push_back(row[names.curve].get<double>());
+    last_step = step;
+  }
+  out.text = stage.name + ": ";
+  if (out.before && out.after) {
+    out.text += str(names.quality, " ", figure(*out.before), " before, ", figure(*out.after), " after\n");
+  } else {
+    out.text += str(last_step, " steps\n");
+  }
+  if (stage.kind == StageKind::kPpo) {
+    out.text += plot(names.curve + " over the steps", curve, 1, last_step);
+    out.text += shown_samples(run_dir / "samples" / stage.name);
+  }
+  return out;
+}
+
+}  // namespace praetor

@@ -1,0 +1,153 @@
+#include "core/ledger/rollout_codec.h"
+
+#include <cstring>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "core/base/bytes.h"
+#include "core/base/error.h"
+#include "core/ledger/ledger_impl.h"
+
+namespace praetor {
+
+namespace {
+
+constexpr uint8_t kVersion = 1;
+
+template <typename T>
+void put_array(std::string& out, const std::vector<T>& values) {
+  if (values.empty()) return;
+  out.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
+}
+
+}  // namespace
+
+void check_rollout(int32_t stage, const RolloutRecord& r) {
+  const auto refuse = [&](const auto&... what) {
+    throw InvalidArgument("rollout of ", name_of(stage, r.id), ": ", what...);
+  };
+  const auto total = static_cast<int64_t>(r.tokens.size());
+  if (r.prompt_length < 0 || r.prompt_length > total) {
+    refuse("prompt_length ", r.prompt_length, " is outside [0, ", total, "]");
+  }
+  const int64_t response = total - r.prompt_length;
+  const auto check_length =
+      [&](const char* field, const std::vector<float>& values, bool optional) {
+        const auto length = static_cast<int64_t>(values.size());
+        if (length == response || (optional && length == 0)) return;
+        refuse(field, " has ", length, " values for ", response, " response tokens");
+      };
+  check_length("behavior_logprobs", r.behavior_logprobs, false);
+  check_length("model_logprobs", r.model_logprobs, true);
+  check_length("sampled_logprobs", r.sampled_logprobs, true);
+  for (size_t i = 0; i < r.tokens.size(); ++i) {
+    if (r.tokens[i] < 0 || r.tokens[i] > std::numeric_limits<int32_t>::max()) {
+      refuse("token ", i, " is ", r.tokens[i], ", which is outside [0, 2^31)");
+    }
+  }
+  if (r.finish == FinishReason::kCancelled) refuse("it was cancelled, so it is not a sample");
+}
+
+std::string encode_rollout(int32_t stage, const RolloutRecord& r) {
+  std::string out;
+  out.reserve(64 + r.tokens.size() * 4 + r.behavior_logprobs.size() * 12 + r.text.size());
+  put(out, kVersion);
+  put(out, static_cast<uint8_t>(r.finish));
+  put(out, uint16_t{0});
+  put(out, stage);
+  put(out, r.id.ordinal);
+  put(out, r.id.sample);
+  put(out, static_cast<uint32_t>(r.prompt_length));
+  put(out, r.weight_version);
+  for (const size_t count : {r.tokens.size(),
+                             r.behavior_logprobs.size(),
+                             r.model_logprobs.size(),
+                             r.sampled_logprobs.size(),
+                             r.worker.size(),
+                             r.text.size()}) {
+    put(out, static_cast<uint32_t>(count));
+  }
+  const std::vector<int32_t> narrow(r.tokens.begin(), r.tokens.end());
+  put_array(out, narrow);
+  put_array(out, r.behavior_logprobs);
+  put_array(out, r.model_logprobs);
+  put_array(out, r.sampled_logprobs);
+  out += r.worker;
+  out += r.text;
+  return out;
+}
+
+StagedRollout decode_rollout(std::string_view payload) {
+  ByteReader in(payload);
+  const auto version = in.number<uint8_t>();
+  if (version != kVersion) {
+    throw DataError(
+        "rollout payload: version ", int{version}, ", this program reads ", int{kVersion});
+  }
+  StagedRollout out;
+  RolloutRecord& r = out.rollout;
+  const auto finish = in.number<uint8_t>();
+  if (finish > static_cast<uint8_t>(FinishReason::kCancelled)) {
+    throw DataError("rollout payload: unknown finish reason ", int{finish});
+  }
+  r.finish = static_cast<FinishReason>(finish);
+  in.number<uint16_t>();
+  out.stage = in.number<int32_t>();
+  r.id.ordinal = in.number<int64_t>();
+  r.id.sample = in.number<int32_t>();
+  r.prompt_length = in.number<uint32_t>();
+  r.weight_version = in.number<int64_t>();
+  uint32_t counts[6];
+  for (uint32_t& count : counts) count = in.number<uint32_t>();
+  const auto narrow = in.array<int32_t>(counts[0]);
+  r.tokens.assign(narrow.begin(), narrow.end());
+  r.behavior_logprobs = in.array<float>(counts[1]);
+  r.model_logprobs = in.array<float>(counts[2]);
+  r.sampled_logprobs = in.array<float>(counts[3]);
+  r.worker = std::string(in.take(counts[4]).value_or(""));
+  r.text = std::string(in.take(counts[5]).value_or(""));
+  if (in.failed()) throw DataError("rollout payload: cut short at ", payload.size(), " bytes");
+  if (!in.rest().empty()) {
+    throw DataError("rollout payload: ", in.rest().size(), " bytes too many");
+  }
+  return out;
+}
+
+std::string parts_to_json(const Score& score) {
+  nlohmann::ordered_json parts = nlohmann::ordered_json::array();
+  for (const PartScore& part : score.parts) {
+    nlohmann::ordered_json one;
+    one["name"] = part.name;
+    one["weight"] = part.weight;
+    one["score"] = nullptr;
+    if (part.score) one["score"] = *part.score;
+    if (part.verdict) one["verdict"] = *part.verdict;
+    if (!part.reason.empty()) one["reason"] = part.reason;
+    if (!part.error.empty()) one["error"] = part.error;
+    one["latency_ms"] = part.latency_ms;
+    parts.push_back(std::move(one));
+  }
+  // A judge's reason may quote broken text; it is kept as far as it is text.
+  return parts.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+}
+
+void parts_from_json(std::string_view json, Score& score) {
+  score.parts.clear();
+  try {
+    for (const auto& one : nlohmann::json::parse(json)) {
+      PartScore part;
+      part.name = one.at("name").get<std::string>();
+      part.weight = one.at("weight").is_null() ? 0.0 : one.at("weight").get<double>();
+      if (!one.at("score").is_null()) part.score = one.at("score").get<double>();
+      if (one.contains("verdict")) part.verdict = one.at("verdict").get<bool>();
+      part.reason = one.value("reason", "");
+      part.error = one.value("error", "");
+      part.latency_ms = one.at("latency_ms").is_null() ? 0.0 : one.at("latency_ms").get<double>();
+      score.parts.push_back(std::move(part));
+    }
+  } catch (const nlohmann::json::exception& failure) {
+    throw DataError("the parts of a score are not what was written: ", failure.what());
+  }
+}
+
+}  // namespace praetor

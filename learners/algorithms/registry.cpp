@@ -1,0 +1,44 @@
+#include <ATen/ATen.h>
+
+#include "core/base/error.h"
+#include "core/base/text.h"
+#include "learners/algorithm.h"
+
+// The list is explicit: linkers drop self-registering objects from static libraries.
+#define PRAETOR_ALGORITHMS(X) \
+  X(ppo)                      \
+  X(sft)                      \
+  X(reward_model)
+
+namespace praetor {
+
+#define X(name) std::unique_ptr<Algorithm> make_##name(const AlgorithmContext& context);
+PRAETOR_ALGORITHMS(X)
+#undef X
+
+const std::vector<std::string>& algorithm_names() {
+#define X(name) #name,
+  static const std::vector<std::string> names{PRAETOR_ALGORITHMS(X)};
+#undef X
+  return names;
+}
+
+std::unique_ptr<Algorithm> make_algorithm(const std::string& name,
+                                          const AlgorithmContext& context) {
+#define X(known) \
+  if (name == #known) return make_##known(context);
+  PRAETOR_ALGORITHMS(X)
+#undef X
+  const auto near = nearest(name, algorithm_names());
+  throw InvalidArgument(
+      "algorithm \"",
+      name,
+      "\" is not known; ",
+      near ? "did you mean \"" + *near + "\"?" : "there are " + join(algorithm_names(), ", "));
+}
+
+Batch Algorithm::build_batch(Experience& experience, const BatchContext& /*context*/) {
+  return {at::ones_like(experience.sequence_of, at::kBool), {}};
+}
+
+}  // namespace praetor

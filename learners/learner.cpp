@@ -1,0 +1,259 @@
+#include "learners/learner.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "core/base/error.h"
+#include "learners/algorithms/bradley_terry.h"
+#include "learners/learner_impl.h"
+
+namespace praetor {
+namespace {
+
+RandomStream initialisation(const LearnerConfig& config) {
+  return RandomStream({.job_seed = config.seed,
+                       .stage = config.stage,
+                       .prompt_ordinal = 1,  // 0 is the policy's own
+                       .purpose = Purpose::kInitialise});
+}
+
+void require_vocabulary(const char* who, const Transformer& model, const Transformer& policy) {
+  if (model.config().vocab_size != policy.config().vocab_size) {
+    throw InvalidArgument("the ",
+                          who,
+                          " has a vocabulary of ",
+                          model.config().vocab_size,
+                          ", the policy one of ",
+                          policy.config().vocab_size,
+                          ": they must share a tokenizer");
+  }
+}
+
+void complete_models(const ModelPlan& plan,
+                     const LearnerConfig& config,
+                     const std::string& name,
+                     LearnerModels& models) {
+  if (plan.reward_model) {
+    if (!models.scalar) throw InvalidArgument(name, " needs a model with a scalar head to train");
+    return;
+  }
+  if (!models.policy) throw InvalidArgument(name, " needs a policy to train");
+  const Transformer& policy = *models.policy;
+  if (plan.reference) {
+    if (!models.reference) models.reference = std::make_unique<Transformer>(policy.clone());
+    require_vocabulary("reference", *models.reference, policy);
+  }
+  const int64_t width = policy.config().hidden_size;
+  const at::ScalarType dtype = policy.head().scalar_type();
+  if (plan.critic == CriticKind::kSeparate) {
+    if (!models.scalar && plan.critic_init != "policy") {
+      throw InvalidArgument(name,
+                            ": critic.init is ",
+                            plan.critic_init,
+                            ", but no ",
+                            plan.critic_init,
+                            " model was given to start from");
+    }
+    if (!models.scalar) {
+      models.scalar = std::make_unique<ScalarModel>(
+          ScalarModel{policy.clone(), ScalarHead::make(width, initialisation(config), dtype)});
+    }
+    require_vocabulary("critic", models.scalar->backbone, policy);
+  }
+  if (plan.critic == CriticKind::kShared && !models.value_head) {
+    models.value_head = ScalarHead::make(width, initialisation(config), dtype);
+  }
+}
+
+}  // namespace
+
+LearnerConfig LearnerConfig::from_yaml(YamlReader in) {
+  LearnerConfig c;
+  c.optimizer = OptimizerConfig::from_yaml(in.child("optimizer"));
+  c.micro_batch_tokens = in.get("micro_batch_tokens", c.micro_batch_tokens, at_least(1));
+  in.reject_unknown_keys();
+  return c;
+}
+
+Learner::Learner(LearnerConfig config, std::unique_ptr<Algorithm> algorithm, LearnerModels models)
+    : impl_(std::make_unique<Impl>()) {
+  Impl& my = *impl_;
+  my.config = std::move(config);
+  my.algorithm = std::move(algorithm);
+  my.models = std::move(models);
+  my.plan = my.algorithm->models();
+  if (!(my.config.temperature > 0)) {
+    throw InvalidArgument(
+        "the learner's temperature is ", my.config.temperature, ", but ratios need it above 0");
+  }
+  complete_models(my.plan, my.config, my.algorithm->name(), my.models);
+
+  std::vector<NamedTensor> trained =
+      my.plan.reward_model ? my.models.scalar->parameters() : my.models.policy->parameters();
+  if (my.plan.critic == CriticKind::kShared)
+    trained.push_back({"score.weight", my.models.value_head->weight});
+  my.optimizer = std::make_unique<AdamW>(std::move(trained), my.config.optimizer);
+  if (my.plan.critic == CriticKind::kSeparate) {
+    OptimizerConfig settings = my.plan.critic_optimizer;
+    settings.schedule.total_steps = my.config.optimizer.schedule.total_steps;
+    my.critic_optimizer = std::make_unique<AdamW>(my.models.scalar->parameters(), settings);
+  }
+  for (const auto& [name, one] : my.optimizers()) {
+    for (const NamedTensor& parameter : one->parameters()) parameter.tensor.set_requires_grad(true);
+  }
+}
+
+Learner::~Learner() = default;
+Learner::Learner(Learner&&) noexcept = default;
+Learner& Learner::operator=(Learner&&) noexcept = default;
+
+std::vector<std::pair<std::string, AdamW*>> Learner::Impl::optimizers() const {
+  std::vector<std::pair<std::string, AdamW*>> out;
+  out.emplace_back(plan.reward_model ? "reward_model" : "policy", optimizer.get());
+  if (critic_optimizer) out.emplace_back("critic", critic_optimizer.get());
+  return out;
+}
+
+Metrics Learner::evaluate(const std::vector<Example>& examples) const {
+  const Impl& my = *impl_;
+  const at::NoGradGuard no_grad;
+  const SequenceBatch batch = SequenceBatch::from(examples);
+  if (!my.plan.reward_model) {
+    const at::Tensor logprob = my.logprobs(*my.models.policy, batch).to(at::kDouble);
+    const auto tokens = static_cast<double>(logprob.numel());
+    if (tokens == 0) return {{"tokens", 0}};
+    const double loss = -logprob.sum().item<double>() / tokens;
+    return {{"loss", loss}, {"ppl", std::exp(loss)}, {"tokens", tokens}};
+  }
+  const double pairs = static_cast<double>(batch.sequences()) / 2;
+  double loss = 0, correct = 0, margin = 0;
+  for (const auto& sequences : my.whole_cut(batch, 2)) {
+    const PackedSlice slice = pack_slice(batch, sequences);
+    const at::Tensor scores = my.models.scalar->score(slice.packed).to(at::kDouble).view({-1, 2});
+    const PairLoss pair = bradley_terry(scores.select(1, 0), scores.select(1, 1), {}, pairs);
+    loss += pair.loss.item<double>();
+    correct += pair.correct.item<double>();
+    margin += pair.margin.item<double>();
+  }
+  if (pairs == 0) return {{"pairs", 0}};
+  return {
+      {"loss", loss}, {"accuracy", correct / pairs}, {"margin", margin / pairs}, {"pairs", pairs}};
+}
+
+at::Tensor Learner::policy_logprobs(const Experience& experience) const {
+  return impl_->logprobs(policy(), SequenceBatch::from(experience));
+}
+
+at::Tensor Learner::reference_logprobs(const Experience& experience) const {
+  if (!impl_->models.reference)
+    throw InvalidArgument(impl_->algorithm->name(), " holds no reference");
+  return impl_->logprobs(*impl_->models.reference, SequenceBatch::from(experience));
+}
+
+std::vector<NamedTensor> Learner::state() const {
+  const Impl& my = *impl_;
+  std::vector<NamedTensor> out;
+  const auto add = [&](const std::string& prefix, const std::vector<NamedTensor>& tensors) {
+    for (const NamedTensor& t : tensors) out.push_back({prefix + t.name, t.tensor});
+  };
+  if (my.plan.policy) add("policy/", my.models.policy->parameters());
+  if (my.plan.reward_model) add("reward_model/", my.models.scalar->parameters());
+  if (my.plan.critic == CriticKind::kSeparate) add("critic/", my.models.scalar->parameters());
+  if (my.plan.critic == CriticKind::kShared)
+    add("value_head/", {{"score.weight", my.models.value_head->weight}});
+  for (const auto& [name, one] : my.optimizers()) add("optimizer/" + name + "/", one->state());
+  return out;
+}
+
+std::string Learner::state_json() const {
+  nlohmann::json steps;
+  for (const auto& [name, one] : impl_->optimizers()) steps[name] = one->steps();
+  return nlohmann::json{{"algorithm", impl_->algorithm->name()},
+                        {"step", impl_->step},
+                        {"optimizer_steps", steps},
+                        {"state", nlohmann::json::parse(impl_->algorithm->state_json())}}
+      .dump();
+}
+
+void Learner::load_state(const std::vector<NamedTensor>& tensors, const std::string& json) {
+  Impl& my = *impl_;
+  std::map<std::string, at::Tensor> given;
+  for (const NamedTensor& t : tensors) {
+    if (!given.emplace(t.name, t.tensor).second)
+      throw CheckpointError("learner state: ", t.name, " is there twice");
+  }
+  const std::vector<NamedTensor> wanted = state();
+  for (const NamedTensor& t : wanted) {
+    const auto found = given.find(t.name);
+    if (found == given.end()) throw CheckpointError("learner state: ", t.name, " is missing");
+    if (found->second.sizes() != t.tensor.sizes() ||
+        found->second.scalar_type() != t.tensor.scalar_type()) {
+      throw CheckpointError("learner state: ",
+                            t.name,
+                            " is ",
+                            c10::toString(found->second.scalar_type()),
+                            c10::str(found->second.sizes()),
+                            ", but wanted ",
+                            c10::toString(t.tensor.scalar_type()),
+                            c10::str(t.tensor.sizes()));
+    }
+  }
+  if (given.size() != wanted.size()) {
+    for (const NamedTensor& t : wanted) given.erase(t.name);
+    throw CheckpointError("learner state: ", given.begin()->first, " is not part of this job");
+  }
+  int64_t step = 0;
+  std::vector<int64_t> optimizer_steps;
+  std::string algorithm_state;
+  try {
+    const auto state = nlohmann::json::parse(json);
+    if (state.at("algorithm").get<std::string>() != my.algorithm->name()) {
+      throw CheckpointError("learner state: it is of algorithm ",
+                            state.at("algorithm").get<std::string>(),
+                            ", but this job's is ",
+                            my.algorithm->name());
+    }
+    step = state.at("step").get<int64_t>();
+    for (const auto& [name, one] : my.optimizers()) {
+      optimizer_steps.push_back(state.at("optimizer_steps").at(name).get<int64_t>());
+    }
+    algorithm_state = state.at("state").dump();
+  } catch (const nlohmann::json::exception& error) {
+    throw CheckpointError("learner state: ", error.what());
+  }
+  my.algorithm->load_state_json(
+      algorithm_state);  // throws before it changes anything; the rest cannot fail
+
+  const at::NoGradGuard no_grad;
+  for (const NamedTensor& t : wanted) t.tensor.copy_(given.at(t.name));
+  for (size_t i = 0; i < optimizer_steps.size(); ++i)
+    my.optimizers()[i].second->set_steps(optimizer_steps[i]);
+  my.step = step;
+}
+
+int64_t Learner::step() const {
+  return impl_->step;
+}
+const Algorithm& Learner::algorithm() const {
+  return *impl_->algorithm;
+}
+bool Learner::has_policy() const {
+  return impl_->models.policy != nullptr;
+}
+
+const Transformer& Learner::policy() const {
+  if (!impl_->models.policy) throw InvalidArgument(impl_->algorithm->name(), " trains no policy");
+  return *impl_->models.policy;
+}
+
+const ScalarModel& Learner::scalar() const {
+  if (!impl_->models.scalar)
+    throw InvalidArgument(impl_->algorithm->name(), " holds no scalar model");
+  return *impl_->models.scalar;
+}
+
+}  // namespace praetor

@@ -1,0 +1,328 @@
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/model/ops.h"
+#include "learners/learner_impl.h"
+#include "learners/optim/clip_grad.h"
+
+namespace praetor {
+namespace {
+
+/// Mean |ratio - 1| that float32 noise may cause where the policy is the proximal policy.
+constexpr double kRatioTolerance = 1e-3;
+
+std::span<const std::byte> bytes_of(const at::Tensor& contiguous) {
+  return {static_cast<const std::byte*>(contiguous.const_data_ptr()), contiguous.nbytes()};
+}
+
+at::Tensor select(const at::Tensor& whole, const at::Tensor& index, at::ScalarType dtype) {
+  return whole.defined() ? whole.index_select(0, index).to(dtype) : at::Tensor();
+}
+
+}  // namespace
+
+Outputs Learner::Impl::forward(const PackedSlice& slice, Want want) const {
+  Outputs out;
+  if (plan.policy) {
+    const at::Tensor hidden = models.policy->hidden(slice.packed);
+    // Only the rows that predict a response token reach the head.
+    const at::Tensor rows = hidden.index_select(0, slice.rows);
+    auto tokens = ops::token_logprobs(
+        rows, models.policy->head(), slice.targets, temperature(), want.entropy);
+    out.logprob = tokens.logprob;
+    out.entropy = tokens.entropy;
+    if (plan.critic == CriticKind::kShared) {
+      out.value = (*models.value_head)(rows);
+      if (want.bootstrap) out.bootstrap = (*models.value_head)(hidden.index_select(0, slice.last));
+    }
+  }
+  if (plan.critic == CriticKind::kSeparate) {
+    const at::Tensor hidden = models.scalar->backbone.hidden(slice.packed);
+    out.value = models.scalar->head(hidden.index_select(0, slice.rows));
+    if (want.bootstrap) out.bootstrap = models.scalar->head(hidden.index_select(0, slice.last));
+  }
+  if (plan.reward_model) out.score = models.scalar->score(slice.packed);
+  return out;
+}
+
+std::vector<std::vector<int64_t>> Learner::Impl::whole_cut(const SequenceBatch& batch,
+                                                           int64_t unit) const {
+  std::vector<int64_t> order(static_cast<size_t>(batch.sequences()));
+  std::iota(order.begin(), order.end(), 0);
+  return plan_micro_batches(batch, order, config.micro_batch_tokens, unit);
+}
+
+at::Tensor Learner::Impl::logprobs(const Transformer& model, const SequenceBatch& batch) const {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> parts;
+  for (const auto& sequences : whole_cut(batch)) {
+    const PackedSlice slice = pack_slice(batch, sequences);
+    if (slice.rows.numel() == 0) continue;
+    const at::Tensor rows = model.hidden(slice.packed).index_select(0, slice.rows);
+    parts.push_back(ops::token_logprobs(rows, model.head(), slice.targets, temperature()).logprob);
+  }
+  return parts.empty() ? at::empty({0}, model.head().options().requires_grad(false))
+                       : at::cat(parts);
+}
+
+BatchContext Learner::Impl::prepare(Experience& experience, const SequenceBatch& batch) const {
+  const at::NoGradGuard no_grad;
+  const bool critic = plan.critic != CriticKind::kNone;
+  const auto options = models.policy->head().options().requires_grad(false);
+  std::vector<at::Tensor> logprob, value;
+  BatchContext context;
+  if (critic) context.bootstrap_value = at::zeros({batch.sequences()}, options);
+  for (const auto& sequences : whole_cut(batch)) {
+    const PackedSlice slice = pack_slice(batch, sequences);
+    if (slice.rows.numel() == 0) continue;
+    const Outputs outputs = forward(slice, {.bootstrap = critic});
+    logprob.push_back(outputs.logprob);
+    if (critic) {
+      value.push_back(outputs.value);
+      context.bootstrap_value.slice(0, sequences.front(), sequences.back() + 1)
+          .copy_(outputs.bootstrap);
+    }
+  }
+  const auto whole = [&](const std::vector<at::Tensor>& parts) {
+    return parts.empty() ? at::empty({0}, options) : at::cat(parts);
+  };
+  experience.proximal_logprob = whole(logprob);
+  experience.value = critic ? whole(value) : at::Tensor();
+  experience.reference_logprob = plan.reference ? logprobs(*models.reference, batch) : at::Tensor();
+  return context;
+}
+
+Denominators Learner::Impl::denominators(const Step& step) const {
+  Denominators out;
+  const bool* counts = step.mask.const_data_ptr<bool>();
+  for (const auto& sequences : step.micro_batches) {
+    for (const int64_t i : sequences) {
+      int64_t tokens = 0;
+      for (int64_t k = step.batch.target_offsets[size_t(i)];
+           k < step.batch.target_offsets[size_t(i) + 1];
+           ++k) {
+        tokens += counts[k] ? 1 : 0;
+      }
+      out.tokens += static_cast<double>(tokens);
+      out.sequences += tokens > 0 ? 1 : 0;
+      out.pairs += plan.reward_model ? 0.5 : 0;
+    }
+  }
+  return out;
+}
+
+MicroBatch Learner::Impl::micro_batch(const Step& step,
+                                      const PackedSlice& slice,
+                                      const Outputs& outputs,
+                                      const Denominators& totals) const {
+  const at::ScalarType dtype = (plan.policy ? outputs.logprob : outputs.score).scalar_type();
+  MicroBatch out;
+  out.sequences = slice.packed.sequences();
+  out.sequence_of = slice.sequence_of;
+  out.mask = step.mask.index_select(0, slice.index);
+  out.logprob = outputs.logprob;
+  out.entropy = outputs.entropy;
+  out.value = outputs.value;
+  out.score = outputs.score;
+  if (const Experience* e = step.experience) {
+    out.behavior_logprob = select(e->behavior_logprob, slice.index, dtype);
+    out.proximal_logprob = select(e->proximal_logprob, slice.index, dtype);
+    out.reference_logprob = select(e->reference_logprob, slice.index, dtype);
+    out.old_value = select(e->value, slice.index, dtype);
+    out.advantage = select(e->advantage, slice.index, dtype);
+    out.returns = select(e->returns, slice.index, dtype);
+  }
+  out.denominators = totals;
+  return out;
+}
+
+bool Learner::Impl::accumulate(const Step& step, Statistics& statistics, Digests& digests) {
+  const Denominators totals = denominators(step);
+  if (plan.reward_model ? totals.pairs == 0 : totals.tokens == 0) return false;
+  for (const auto& sequences : step.micro_batches) {
+    const PackedSlice slice = pack_slice(step.batch, sequences);
+    const bool counts =
+        plan.reward_model || step.mask.index_select(0, slice.index).any().item<bool>();
+    if (!counts) continue;  // no gradient would come of it
+    const Outputs outputs = forward(slice, {.entropy = algorithm->update_plan().entropy});
+    MicroBatch batch = micro_batch(step, slice, outputs, totals);
+    if (plan.reward_model && step.examples) {
+      batch.margin = at::zeros({batch.sequences / 2}, outputs.score.options().requires_grad(false));
+      for (size_t k = 0; k < sequences.size(); k += 2) {
+        batch.margin[static_cast<int64_t>(k / 2)] =
+            (*step.examples)[static_cast<size_t>(sequences[k])].margin;
+      }
+    }
+    const LossResult result = algorithm->loss(batch);
+    const double loss = result.loss.item<double>();
+    if (!std::isfinite(loss)) {
+      drop_gradients();
+      throw DataError(algorithm->name(),
+                      ": the loss is ",
+                      loss,
+                      " at update ",
+                      this->step,
+                      " (sequences ",
+                      sequences.front(),
+                      " to ",
+                      sequences.back(),
+                      " of its batch); look at the scores and at optimizer.learning_rate");
+    }
+    digests.loss.update(std::as_bytes(std::span(&loss, 1)));
+    result.loss.backward();
+    statistics.add(result.statistics);
+  }
+  return true;
+}
+
+void Learner::Impl::apply(Statistics& statistics, Digests& digests) {
+  std::vector<std::pair<AdamW*, double>> ready;
+  for (const auto& [name, one] : optimizers()) {
+    for (const NamedTensor& parameter : one->parameters()) {
+      if (parameter.tensor.grad().defined())
+        digests.gradient.update(bytes_of(parameter.tensor.grad().contiguous()));
+    }
+    const double norm = clip_grad_norm(one->parameters(), one->config().max_grad_norm);
+    if (!std::isfinite(norm)) {
+      drop_gradients();
+      throw DataError(algorithm->name(),
+                      ": the gradient norm of the ",
+                      name,
+                      " is ",
+                      norm,
+                      " at update ",
+                      step,
+                      "; look at the scores and at optimizer.learning_rate");
+    }
+    const char* group = name == "critic" ? "value" : (plan.reward_model ? "rm" : "policy");
+    statistics.add({std::string(group) + "/grad_norm", norm, 1});
+    ready.emplace_back(one, one->config().learning_rate * one->config().schedule.factor(step));
+  }
+  for (const auto& [one, rate] : ready) one->step(rate);
+  drop_gradients();
+}
+
+void Learner::Impl::drop_gradients() {
+  for (const auto& [name, one] : optimizers()) one->zero_grad();
+}
+
+StepReport Learner::Impl::report(const Statistics& statistics,
+                                 Digests& digests,
+                                 Metrics metrics) const {
+  StepReport out;
+  out.metrics = statistics.metrics();
+  out.metrics.insert(out.metrics.end(), metrics.begin(), metrics.end());
+  for (const auto& [name, one] : optimizers()) {
+    out.metrics.emplace_back(name == "critic" ? "value/lr" : "lr",
+                             one->config().learning_rate * one->config().schedule.factor(step));
+  }
+  out.loss_digest = digests.loss.hex();
+  out.gradient_digest = digests.gradient.hex();
+  return out;
+}
+
+StepReport Learner::update(Experience& experience) {
+  Impl& my = *impl_;
+  if (!my.algorithm->online()) {
+    throw InvalidArgument(my.algorithm->name(), " learns from rows of a file, not from rollouts");
+  }
+  const SequenceBatch batch = SequenceBatch::from(experience);
+  const BatchContext context = my.prepare(experience, batch);
+  const Batch built = my.algorithm->build_batch(experience, context);
+  const UpdatePlan passes = my.algorithm->update_plan();
+  Metrics metrics = built.metrics;
+  if (experience.behavior_logprob.numel() > 0) {
+    const at::Tensor gap =
+        (experience.proximal_logprob - experience.behavior_logprob).abs().to(at::kDouble);
+    metrics.emplace_back("mismatch/logprob_mean", gap.mean().item<double>());
+    metrics.emplace_back("mismatch/logprob_max", gap.max().item<double>());
+  }
+
+  Statistics statistics;
+  Impl::Digests digests;
+  nlohmann::json manifest = nlohmann::json::array();
+  int64_t optimizer_steps = 0;
+  bool stopped = false;
+  for (int64_t epoch = 0; epoch < passes.epochs && !stopped; ++epoch) {
+    RandomStream stream({.job_seed = my.config.seed,
+                         .stage = my.config.stage,
+                         .prompt_ordinal = static_cast<uint64_t>(my.step),
+                         .sample_index = static_cast<uint32_t>(epoch),
+                         .purpose = Purpose::kMinibatch});
+    manifest.push_back(nlohmann::json::array());
+    for (const auto& order :
+         plan_minibatches(stream.permutation(batch.sequences()), passes.minibatches)) {
+      const Impl::Step step{batch,
+                            &experience,
+                            nullptr,
+                            built.mask,
+                            plan_micro_batches(batch, order, my.config.micro_batch_tokens)};
+      Statistics now;
+      if (!my.accumulate(step, now, digests)) continue;
+      if (optimizer_steps == 0 && now.value("policy/ratio_error").value_or(0) > kRatioTolerance) {
+        my.drop_gradients();
+        throw InternalError("mean |ratio - 1| is ",
+                            *now.value("policy/ratio_error"),
+                            " before the first optimizer step of update ",
+                            my.step,
+                            ", but must be below ",
+                            kRatioTolerance,
+                            ": the forward of the update is not the forward before it");
+      }
+      if (passes.target_kl > 0 && now.value("policy/approx_kl").value_or(0) > passes.target_kl) {
+        my.drop_gradients();
+        stopped = true;
+        break;
+      }
+      my.apply(now, digests);
+      statistics.merge(now);
+      manifest.back().push_back(step.micro_batches);
+      ++optimizer_steps;
+    }
+  }
+  my.algorithm->after_step();
+  StepReport out = my.report(statistics, digests, std::move(metrics));
+  out.optimizer_steps = optimizer_steps;
+  out.manifest =
+      nlohmann::json{{"update", my.step}, {"epochs", manifest}, {"stopped_early", stopped}}.dump();
+  ++my.step;
+  return out;
+}
+
+StepReport Learner::update(const std::vector<Example>& examples) {
+  Impl& my = *impl_;
+  if (my.algorithm->online()) {
+    throw InvalidArgument(my.algorithm->name(), " learns from rollouts, not from rows of a file");
+  }
+  const SequenceBatch batch = SequenceBatch::from(examples);
+  const Impl::Step step{batch,
+                        nullptr,
+                        &examples,
+                        at::ones({static_cast<int64_t>(batch.positions.size())}, at::kBool),
+                        my.whole_cut(batch, my.plan.reward_model ? 2 : 1)};
+  Statistics statistics;
+  Impl::Digests digests;
+  int64_t optimizer_steps = 0;
+  if (my.accumulate(step, statistics, digests)) {
+    my.apply(statistics, digests);
+    ++optimizer_steps;
+  }
+  my.algorithm->after_step();
+  StepReport out = my.report(statistics, digests, {});
+  out.optimizer_steps = optimizer_steps;
+  out.manifest = nlohmann::json{
+      {"update", my.step},
+      {"epochs", {{step.micro_batches}}},
+      {"stopped_early",
+       false}}.dump();
+  ++my.step;
+  return out;
+}
+
+}  // namespace praetor

@@ -1,0 +1,171 @@
+#include "learners/micro_batch.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "core/base/error.h"
+
+namespace praetor {
+namespace {
+
+at::Tensor to_tensor(const std::vector<int64_t>& values) {
+  return at::tensor(values, at::TensorOptions().dtype(at::kLong));
+}
+
+void require_length(const char* name, const at::Tensor& t, int64_t wanted) {
+  if (!t.defined() || t.dim() != 1 || t.numel() != wanted) {
+    throw ShapeError("experience: ",
+                     name,
+                     " has ",
+                     t.defined() ? t.numel() : 0,
+                     " entries, but wanted ",
+                     wanted);
+  }
+}
+
+}  // namespace
+
+SequenceBatch SequenceBatch::from(const Experience& experience) {
+  const int64_t count = experience.sequences();
+  if (count < 0 || experience.offsets.front() != 0)
+    throw ShapeError("experience: offsets do not start with 0");
+  const auto wanted = static_cast<size_t>(count);
+  if (experience.prompt_lengths.size() != wanted || experience.finished.size() != wanted) {
+    throw ShapeError("experience: ",
+                     count,
+                     " sequences, but ",
+                     experience.prompt_lengths.size(),
+                     " prompt lengths and ",
+                     experience.finished.size(),
+                     " finished flags");
+  }
+  require_length("tokens", experience.tokens, experience.offsets.back());
+
+  SequenceBatch out;
+  out.offsets = experience.offsets;
+  const at::Tensor host = experience.tokens.to(at::kCPU).contiguous();
+  out.tokens.assign(host.const_data_ptr<int64_t>(), host.const_data_ptr<int64_t>() + host.numel());
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t prompt = experience.prompt_lengths[static_cast<size_t>(i)];
+    if (prompt < 1 || experience.response_length(i) < 0) {
+      throw ShapeError(
+          "experience: sequence ", i, " of ", out.length(i), " tokens has a prompt of ", prompt);
+    }
+    for (int64_t t = prompt; t < out.length(i); ++t) out.positions.push_back(t);
+    out.target_offsets.push_back(static_cast<int64_t>(out.positions.size()));
+  }
+  const auto responses = static_cast<int64_t>(out.positions.size());
+  require_length("sequence_of", experience.sequence_of, responses);
+  require_length("behavior_logprob", experience.behavior_logprob, responses);
+  require_length("score", experience.score, count);
+  const at::Tensor sequence_of = experience.sequence_of.to(at::kCPU).contiguous();
+  for (int64_t i = 0; i < count; ++i) {
+    for (int64_t k = out.target_offsets[size_t(i)]; k < out.target_offsets[size_t(i) + 1]; ++k) {
+      if (sequence_of.const_data_ptr<int64_t>()[k] != i) {
+        throw ShapeError("experience: response token ",
+                         k,
+                         " belongs to sequence ",
+                         i,
+                         ", but sequence_of says ",
+                         sequence_of.const_data_ptr<int64_t>()[k]);
+      }
+    }
+  }
+  return out;
+}
+
+SequenceBatch SequenceBatch::from(const std::vector<Example>& examples) {
+  SequenceBatch out;
+  for (const Example& example : examples) {
+    if (example.tokens.empty() || example.target.size() != example.tokens.size() ||
+        example.target[0] != 0) {
+      throw DataError("row ",
+                      example.row,
+                      ": an example needs a token before its first target, and one target flag for "
+                      "each of its ",
+                      example.tokens.size(),
+                      " tokens (",
+                      example.target.size(),
+                      " given)");
+    }
+    out.tokens.insert(out.tokens.end(), example.tokens.begin(), example.tokens.end());
+    out.offsets.push_back(static_cast<int64_t>(out.tokens.size()));
+    for (size_t t = 1; t < example.target.size(); ++t) {
+      if (example.target[t] != 0) out.positions.push_back(static_cast<int64_t>(t));
+    }
+    out.target_offsets.push_back(static_cast<int64_t>(out.positions.size()));
+  }
+  return out;
+}
+
+PackedSlice pack_slice(const SequenceBatch& batch, const std::vector<int64_t>& sequences) {
+  std::vector<int64_t> tokens, rows, targets, sequence_of, index, last;
+  PackedSlice out;
+  out.packed.offsets = {0};
+  for (size_t local = 0; local < sequences.size(); ++local) {
+    const auto i = static_cast<size_t>(sequences[local]);
+    const auto base = static_cast<int64_t>(tokens.size());
+    const int64_t* sequence = batch.tokens.data() + batch.offsets[i];
+    tokens.insert(tokens.end(), sequence, sequence + batch.length(sequences[local]));
+    for (int64_t k = batch.target_offsets[i]; k < batch.target_offsets[i + 1]; ++k) {
+      const int64_t position = batch.positions[static_cast<size_t>(k)];
+      rows.push_back(base + position - 1);
+      targets.push_back(sequence[position]);
+      sequence_of.push_back(static_cast<int64_t>(local));
+      index.push_back(k);
+    }
+    last.push_back(static_cast<int64_t>(tokens.size()) - 1);
+    out.packed.offsets.push_back(static_cast<int64_t>(tokens.size()));
+  }
+  out.packed.tokens = to_tensor(tokens);
+  out.rows = to_tensor(rows);
+  out.targets = to_tensor(targets);
+  out.sequence_of = to_tensor(sequence_of);
+  out.index = to_tensor(index);
+  out.last = to_tensor(last);
+  return out;
+}
+
+std::vector<std::vector<int64_t>> plan_micro_batches(const SequenceBatch& batch,
+                                                     const std::vector<int64_t>& order,
+                                                     int64_t token_budget,
+                                                     int64_t unit) {
+  if (token_budget < 1)
+    throw InvalidArgument(
+        "micro-batch budget is ", token_budget, " tokens, but must be at least 1");
+  if (unit < 1 || static_cast<int64_t>(order.size()) % unit != 0) {
+    throw InvalidArgument(order.size(), " sequences do not make groups of ", unit);
+  }
+  std::vector<std::vector<int64_t>> out;
+  int64_t used = 0;
+  for (size_t i = 0; i < order.size(); i += static_cast<size_t>(unit)) {
+    int64_t length = 0;
+    for (size_t k = i; k < i + static_cast<size_t>(unit); ++k) length += batch.length(order[k]);
+    if (out.empty() || used + length > token_budget) {
+      out.emplace_back();
+      used = 0;
+    }
+    out.back().insert(out.back().end(),
+                      order.begin() + static_cast<int64_t>(i),
+                      order.begin() + static_cast<int64_t>(i) + unit);
+    used += length;
+  }
+  return out;
+}
+
+std::vector<std::vector<int64_t>> plan_minibatches(const std::vector<int64_t>& order,
+                                                   int64_t count) {
+  const auto total = static_cast<int64_t>(order.size());
+  const int64_t parts = std::min(count, total);
+  std::vector<std::vector<int64_t>> out;
+  int64_t begin = 0;
+  for (int64_t part = 0; part < parts; ++part) {
+    const int64_t size = total / parts + (part < total % parts ? 1 : 0);
+    out.emplace_back(order.begin() + begin, order.begin() + begin + size);
+    begin += size;
+  }
+  return out;
+}
+
+}  // namespace praetor

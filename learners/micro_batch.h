@@ -1,0 +1,60 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "core/data/example.h"
+#include "core/data/experience.h"
+#include "core/model/packed.h"
+
+namespace praetor {
+
+/// Token sequences with the tokens that are predicted in them: responses of an experience, targets
+/// of examples. The form in which forward passes are cut and packed. R counts predicted tokens, in
+/// the order of the sequences.
+struct SequenceBatch {
+  std::vector<int64_t> tokens;      ///< [T] end to end
+  std::vector<int64_t> offsets{0};  ///< [N+1] into tokens
+  std::vector<int64_t> positions;  ///< [R] of each predicted token in its sequence, ascending, >= 1
+  std::vector<int64_t> target_offsets{0};  ///< [N+1] into positions
+
+  int64_t sequences() const { return static_cast<int64_t>(offsets.size()) - 1; }
+  int64_t length(int64_t i) const { return offsets[size_t(i) + 1] - offsets[size_t(i)]; }
+  int64_t targets(int64_t i) const {
+    return target_offsets[size_t(i) + 1] - target_offsets[size_t(i)];
+  }
+
+  /// @throws ShapeError when the parts of `experience` do not fit each other
+  static SequenceBatch from(const Experience& experience);
+  /// @throws DataError naming the row of an example without tokens, or with its first token a
+  /// target
+  static SequenceBatch from(const std::vector<Example>& examples);
+};
+
+/// Some sequences of a batch, packed for one forward.
+struct PackedSlice {
+  PackedTokens packed;
+  at::Tensor rows;  ///< [r] rows of the hidden states that predict, one before each predicted token
+  at::Tensor targets;      ///< [r] the predicted tokens
+  at::Tensor sequence_of;  ///< [r] 0 .. n-1 within the slice
+  at::Tensor index;        ///< [r] into [R] of the whole batch
+  at::Tensor last;         ///< [n] row of each sequence's last token
+};
+
+PackedSlice pack_slice(const SequenceBatch& batch, const std::vector<int64_t>& sequences);
+
+/// Cuts `order` into runs of at most `token_budget` tokens each, in order; `unit` neighbours stay
+/// together (2 for pairs). A unit longer than the budget goes alone.
+/// @throws InvalidArgument when the budget is below 1, or order is not a multiple of `unit`
+std::vector<std::vector<int64_t>> plan_micro_batches(const SequenceBatch& batch,
+                                                     const std::vector<int64_t>& order,
+                                                     int64_t token_budget,
+                                                     int64_t unit = 1);
+
+/// Cuts `order` into at most `count` runs of sizes that differ by at most one; none is empty.
+std::vector<std::vector<int64_t>> plan_minibatches(const std::vector<int64_t>& order,
+                                                   int64_t count);
+
+}  // namespace praetor

@@ -1,0 +1,20 @@
+#pragma once
+
+#include <cstdint>
+
+#include "core/config/yaml_reader.h"
+
+namespace praetor {
+
+/// Section `engine` of a job: how much the generation engine does at once. None of it changes what
+/// is generated.
+struct EngineConfig {
+  int64_t max_sequences = 64;  ///< responses that grow at once, >= 1
+  int64_t max_step_tokens =
+      512;                  ///< rows of one step, prefill and decode together, >= max_sequences
+  int64_t block_size = 16;  ///< tokens of one cache block, >= 1
+  int64_t cache_bytes = int64_t{1} << 30;  ///< bound on keys and values of all layers, >= 1 MiB
+  static EngineConfig from_yaml(YamlReader in);
+};
+
+}  // namespace praetor

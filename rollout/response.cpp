@@ -1,0 +1,74 @@
+#include "rollout/response.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace praetor {
+
+Response::Response(const GenerationRequest& request,
+                   int64_t index,
+                   int32_t sample,
+                   const Tokenizer& tokenizer,
+                   int64_t max_tokens,
+                   int64_t vocab_size)
+    : request_(request),
+      tokenizer_(tokenizer),
+      max_tokens_(max_tokens),
+      reshaped_(reshapes(request.params)),
+      stops_(request.params.stop_strings) {
+  made_.request = index;
+  made_.sample = sample;
+  const auto capacity = static_cast<size_t>(max_tokens);
+  made_.tokens.reserve(capacity);
+  made_.behavior_logprobs.reserve(capacity);
+  made_.model_logprobs.reserve(capacity);
+  if (reshaped_) {
+    made_.sampled_logprobs.reserve(capacity);
+    made_.kept_masses.reserve(capacity);
+  }
+  if (request.params.repetition_penalty != 1.0) {
+    seen_.emplace(vocab_size);
+    for (const int64_t id : request.prompt) seen_->add(id);
+  }
+  if (stops_.any()) decoder_.emplace(tokenizer);
+}
+
+SampleRow Response::next_row(int64_t logits_row) const {
+  SampleKey key = request_.key;
+  key.sample_index += static_cast<uint32_t>(made_.sample);
+  return {.logits_row = logits_row,
+          .params = &request_.params,
+          .key = key,
+          .position = static_cast<uint32_t>(made_.tokens.size()),
+          .seen = seen_ ? &*seen_ : nullptr};
+}
+
+bool Response::is_stop(int64_t token) const {
+  const auto& stops = request_.params.stop_tokens;
+  return !request_.params.ignore_eos && std::find(stops.begin(), stops.end(), token) != stops.end();
+}
+
+bool Response::push(const SampledToken& sampled) {
+  made_.tokens.push_back(sampled.token);
+  made_.behavior_logprobs.push_back(sampled.behavior_logprob);
+  made_.model_logprobs.push_back(sampled.model_logprob);
+  if (reshaped_) {
+    made_.sampled_logprobs.push_back(sampled.sampled_logprob);
+    made_.kept_masses.push_back(sampled.kept_mass);
+  }
+  if (seen_) seen_->add(sampled.token);
+  const bool matched = decoder_ && stops_.push(decoder_->push(sampled.token));
+  const bool stopped = matched || is_stop(sampled.token);
+  if (!stopped && static_cast<int64_t>(made_.tokens.size()) < max_tokens_) return false;
+  // What the decoder still held back may complete a stop string as well.
+  const bool matched_at_end = decoder_ && !matched && stops_.push(decoder_->finish());
+  made_.finish = stopped || matched_at_end ? FinishReason::kStop : FinishReason::kLength;
+  made_.text = decoder_ ? stops_.text() : tokenizer_.decode(made_.tokens);
+  return true;
+}
+
+Generation Response::take() {
+  return std::move(made_);
+}
+
+}  // namespace praetor

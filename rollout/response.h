@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "core/model/generator.h"
+#include "core/tokenizer/tokenizer.h"
+#include "rollout/sampler.h"
+#include "rollout/stop_strings.h"
+
+namespace praetor {
+
+/// The growing response of one sample: what is recorded of it, and when it ends. Request and
+/// tokenizer are borrowed. Memory for the whole response is taken at the start.
+class Response {
+ public:
+  /// @param max_tokens  the request's limit, or what the model's positions leave
+  Response(const GenerationRequest& request,
+           int64_t index,
+           int32_t sample,
+           const Tokenizer& tokenizer,
+           int64_t max_tokens,
+           int64_t vocab_size);
+
+  /// How the next token is drawn.
+  SampleRow next_row(int64_t logits_row) const;
+  /// Records a token. True when it was the last.
+  bool push(const SampledToken& sampled);
+  /// The ended response; the object is not used again.
+  Generation take();
+
+ private:
+  bool is_stop(int64_t token) const;
+
+  const GenerationRequest& request_;
+  const Tokenizer& tokenizer_;
+  int64_t max_tokens_;
+  bool reshaped_;
+  std::optional<SeenTokens> seen_;        ///< when the repetition penalty is on
+  std::optional<StreamDecoder> decoder_;  ///< when there are stop strings
+  StopStrings stops_;
+  Generation made_;
+};
+
+}  // namespace praetor

@@ -1,0 +1,196 @@
+#include "rollout/scheduler.h"
+
+#include <algorithm>
+
+#include "core/base/error.h"
+
+namespace praetor {
+
+Scheduler::Scheduler(Limits limits, Source source)
+    : limits_(limits), source_(std::move(source)), blocks_(limits.blocks) {
+  PRAETOR_CHECK(limits.max_sequences >= 1 && limits.max_step_tokens >= limits.max_sequences,
+                "each running sequence needs a row of the step");
+  running_.reserve(static_cast<size_t>(limits.max_sequences));
+  step_.slices.reserve(static_cast<size_t>(limits.max_sequences));
+}
+
+bool Scheduler::writes_shared_block(const Sequence& s) const {
+  const auto block = static_cast<size_t>(s.computed / limits_.block_size);
+  return block < s.table.size() && blocks_.users(s.table[block]) > 1;
+}
+
+int64_t Scheduler::missing_blocks(const Sequence& s) const {
+  return blocks_for(s.length(), limits_.block_size) - static_cast<int64_t>(s.table.size()) +
+         (writes_shared_block(s) ? 1 : 0);
+}
+
+// Gives `s` blocks of its own for all its tokens; false, and nothing changed, when too few are
+// free.
+bool Scheduler::acquire(Sequence& s) {
+  if (missing_blocks(s) > blocks_.free()) return false;
+  if (writes_shared_block(s)) {
+    int32_t& block = s.table[static_cast<size_t>(s.computed / limits_.block_size)];
+    const int32_t own = *blocks_.allocate();
+    step_.copies.push_back({block, own, s.computed % limits_.block_size});
+    blocks_.release(block);
+    block = own;
+  }
+  while (missing_blocks(s) > 0) s.table.push_back(*blocks_.allocate());
+  return true;
+}
+
+void Scheduler::release_blocks(Sequence& s) {
+  for (const int32_t block : s.table) blocks_.release(block);
+  s.table.clear();
+  s.computed = 0;
+}
+
+// The youngest waiting sequence that holds blocks gives them up. False when none does.
+bool Scheduler::reclaim_one() {
+  for (auto it = waiting_.rbegin(); it != waiting_.rend(); ++it) {
+    if (it->second->table.empty()) continue;
+    release_blocks(*it->second);
+    return true;
+  }
+  return false;
+}
+
+// The forks of the youngest request whose prompt no running sequence shares give up its blocks, so
+// that blocks do come free. False when there are no such forks.
+bool Scheduler::reclaim_group() {
+  for (auto it = waiting_.rbegin(); it != waiting_.rend(); ++it) {
+    if (it->second->table.empty()) continue;
+    const int32_t block = it->second->table.front();
+    std::vector<Sequence*> holders;
+    for (const auto& [order, s] : waiting_) {
+      if (!s->table.empty() && s->table.front() == block) holders.push_back(s.get());
+    }
+    if (blocks_.users(block) != static_cast<int32_t>(holders.size())) continue;
+    for (Sequence* s : holders) release_blocks(*s);
+    return true;
+  }
+  return false;
+}
+
+void Scheduler::preempt_youngest() {
+  std::unique_ptr<Sequence> s = std::move(running_.back());
+  running_.pop_back();
+  release_blocks(*s);
+  ++preemptions_;
+  const Order order = order_of(*s);
+  waiting_.emplace(order, std::move(s));
+}
+
+void Scheduler::plan_decode(int64_t& budget) {
+  // Victims are younger than the sequence they make room for, so they have no slice yet.
+  for (size_t i = 0; i < running_.size(); ++i) {
+    Sequence* s = running_[i].get();
+    if (s->pending() != 1) continue;
+    while (!acquire(*s)) {
+      if (reclaim_group()) continue;
+      const bool youngest = running_.back().get() == s;
+      if (youngest && reclaim_one()) continue;
+      preempt_youngest();
+      if (youngest) return;
+    }
+    step_.slices.push_back({s, 1});
+    --budget;
+  }
+}
+
+Sequence* Scheduler::next_waiting() {
+  if (waiting_.empty() && !exhausted_) {
+    if (std::unique_ptr<Sequence> fresh = source_()) {
+      const Order order = order_of(*fresh);
+      waiting_.emplace(order, std::move(fresh));
+    } else {
+      exhausted_ = true;
+    }
+  }
+  return waiting_.empty() ? nullptr : waiting_.begin()->second.get();
+}
+
+// Starts the oldest waiting sequence; null when there is none or no room for it.
+Sequence* Scheduler::admit() {
+  if (running() >= limits_.max_sequences) return nullptr;
+  Sequence* s = next_waiting();
+  if (!s) return nullptr;
+  if (missing_blocks(*s) + running() > blocks_.free()) {
+    if (!running_.empty()) return nullptr;
+    // Nothing runs, so only waiting forks hold blocks: they give up theirs, the youngest first.
+    while (missing_blocks(*s) > blocks_.free()) {
+      PRAETOR_CHECK(reclaim_one(),
+                    "a sequence of ",
+                    s->length(),
+                    " tokens does not fit into ",
+                    blocks_.total(),
+                    " blocks of ",
+                    limits_.block_size);
+    }
+  }
+  start(s);
+  return s;
+}
+
+void Scheduler::start(Sequence* s) {
+  PRAETOR_CHECK(acquire(*s), "room for a sequence was counted wrongly");
+  auto node = waiting_.extract(order_of(*s));
+  const auto place = std::upper_bound(
+      running_.begin(), running_.end(), order_of(*s), [](const Order& order, const auto& other) {
+        return order < order_of(*other);
+      });
+  running_.insert(place, std::move(node.mapped()));
+}
+
+void Scheduler::plan_prefill(int64_t& budget) {
+  const size_t decoding = step_.slices.size();
+  size_t planned = 0;
+  for (const auto& s : running_) {
+    // Slices of plan_decode are in the order of running_.
+    if (planned < decoding && step_.slices[planned].sequence == s.get()) {
+      ++planned;
+      continue;
+    }
+    if (budget == 0) return;
+    const int64_t count = std::min(s->pending(), budget);
+    step_.slices.push_back({s.get(), count});
+    budget -= count;
+  }
+}
+
+const Scheduler::Step& Scheduler::plan() {
+  step_.slices.clear();
+  step_.copies.clear();
+  int64_t budget = limits_.max_step_tokens;
+  plan_decode(budget);
+  int64_t unplanned = budget;
+  for (const auto& s : running_) unplanned -= s->pending() > 1 ? s->pending() : 0;
+  while (unplanned > 0) {
+    const Sequence* s = admit();
+    if (!s) break;
+    unplanned -= s->pending();
+  }
+  plan_prefill(budget);
+  return step_;
+}
+
+void Scheduler::fork(const Sequence& parent, std::unique_ptr<Sequence> child) {
+  PRAETOR_CHECK(child->table.empty() && child->computed == parent.computed && child->pending() >= 1,
+                "a fork starts where its parent stands");
+  child->table = parent.table;
+  for (const int32_t block : child->table) blocks_.share(block);
+  const Order order = order_of(*child);
+  waiting_.emplace(order, std::move(child));
+}
+
+std::unique_ptr<Sequence> Scheduler::finish(Sequence* sequence) {
+  const auto place = std::find_if(
+      running_.begin(), running_.end(), [&](const auto& s) { return s.get() == sequence; });
+  PRAETOR_CHECK(place != running_.end(), "only a running sequence can finish");
+  std::unique_ptr<Sequence> taken = std::move(*place);
+  running_.erase(place);
+  release_blocks(*taken);
+  return taken;
+}
+
+}  // namespace praetor

@@ -1,0 +1,147 @@
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "core/base/fs.h"
+#include "core/tokenizer/tokenizer.h"
+#include "tests/support/catch.h"
+#include "tests/support/shared_data.h"
+
+namespace praetor {
+
+namespace {
+
+using nlohmann::json;
+using Ids = std::vector<int64_t>;
+
+json read_golden(const char* name) {
+  return json::parse(read_file(testing::golden(name)));
+}
+
+std::string streamed(const Tokenizer& tokenizer, const Ids& ids, bool skip_special) {
+  StreamDecoder stream(tokenizer, skip_special);
+  std::string out;
+  for (const int64_t id : ids) out += stream.push(id);
+  return out + stream.finish();
+}
+
+/// Every id and text of `golden` (null: equal to the one before it) against `tokenizer`; counts
+/// what differs, so that one wrong rule gives one failed check and not a thousand.
+void check_case(const Tokenizer& tokenizer, const json& texts, const json& golden) {
+  int wrong = 0;
+  std::string first;
+  const auto compare = [&](const auto& got, const auto& wanted, const std::string& what) {
+    if (got == wanted) return;
+    if (wrong++ == 0)
+      first = what + ": got " + json(got).dump(-1, ' ', true) + ", wanted " +
+              json(wanted).dump(-1, ' ', true);
+  };
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const auto text = texts[i].get<std::string>();
+    const std::string what = "text " + std::to_string(i) + " " + json(text).dump(-1, ' ', true);
+    const auto ids = golden["ids"][i].get<Ids>();
+    const json& plain = golden["ids_plain"][i];
+    const json& decoded = golden["text"][i];
+    const json& shown = golden["text_special"][i];
+    compare(tokenizer.encode(text), ids, what);
+    compare(tokenizer.encode(text, false),
+            plain.is_null() ? ids : plain.get<Ids>(),
+            what + " without special tokens");
+    compare(tokenizer.decode(ids),
+            decoded.is_null() ? text : decoded.get<std::string>(),
+            what + " decoded");
+    compare(tokenizer.decode(ids, false),
+            shown.is_null() ? text : shown.get<std::string>(),
+            what + " decoded whole");
+    compare(streamed(tokenizer, ids, true), tokenizer.decode(ids), what + " streamed");
+  }
+  const char* names[][2] = {{"odd_ids", "odd_text"}, {"runs", "run_text"}};
+  for (const auto& [runs, decodes] : names) {
+    if (!golden.contains(runs)) continue;
+    for (size_t i = 0; i < golden[runs].size(); ++i) {
+      const auto ids = golden[runs][i].get<Ids>();
+      compare(tokenizer.decode(ids), golden[decodes][i].get<std::string>(), golden[runs][i].dump());
+      compare(streamed(tokenizer, ids, true),
+              tokenizer.decode(ids),
+              golden[runs][i].dump() + " streamed");
+    }
+  }
+  INFO(first);
+  CHECK(wrong == 0);
+}
+
+}  // namespace
+
+TEST_CASE("the published tokenizers give Hugging Face's ids and texts", "[core][cpu][tokenizer]") {
+  PRAETOR_REQUIRE_SHARED(shared);
+  const json golden = read_golden("tokenizers.json");
+  REQUIRE(golden["texts"].size() >= 60);
+  REQUIRE(golden["cases"].size() == 4);
+  for (const auto& [name, expected] : golden["cases"].items()) {
+    DYNAMIC_SECTION(name) {
+      const auto tokenizer = Tokenizer::load(shared / "data" / name);
+      check_case(*tokenizer, golden["texts"], expected);
+      int wrong = 0;
+      for (size_t i = 0; i < expected["odd_ids"].size(); ++i) {
+        const auto ids = expected["odd_ids"][i].get<Ids>();
+        wrong +=
+            tokenizer->decode(ids, false) != expected["odd_text_special"][i].get<std::string>();
+      }
+      CHECK(wrong == 0);
+    }
+  }
+}
+
+TEST_CASE("each feature of a tokenizer.json gives Hugging Face's ids and texts",
+          "[core][cpu][tokenizer]") {
+  const json golden = read_golden("small_tokenizers.json");
+  REQUIRE(golden["cases"].size() >= 40);
+  for (const json& expected : golden["cases"]) {
+    DYNAMIC_SECTION(expected["name"].get<std::string>()) {
+      const testing::TempDir dir;
+      json document = expected["tokenizer"];
+      document["model"]["vocab"] = golden["vocabularies"][document["model"]["vocab"].get<size_t>()];
+      write_file_atomic(dir / "tokenizer.json", document.dump());
+      check_case(*Tokenizer::load(dir.path()), golden["texts"], expected);
+    }
+  }
+}
+
+TEST_CASE("tokenizer.model gives the ids and texts of the tokenizer.json beside it",
+          "[core][cpu][tokenizer]") {
+  PRAETOR_REQUIRE_SHARED(shared);
+  const json golden = read_golden("tokenizers.json");
+  for (const char* name : {"stories260K", "tokenizer-llama2"}) {
+    const auto folder = shared / "data" / name;
+    const testing::TempDir dir;
+    for (const char* file :
+         {"tokenizer.model", "tokenizer_config.json", "special_tokens_map.json"}) {
+      if (std::filesystem::exists(folder / file))
+        write_file_atomic(dir / file, read_file(folder / file));
+    }
+    const auto pieces = Tokenizer::load(dir.path());
+    const auto json_file = Tokenizer::load(folder);
+    CHECK(pieces->vocab_size() == json_file->vocab_size());
+    CHECK(pieces->bos() == 1);
+    CHECK(pieces->eos() == 2);
+    CHECK(pieces->id_to_token(1) == "<s>");
+    CHECK(pieces->is_special(1));
+    int wrong = 0;
+    for (const json& each : golden["texts"]) {
+      const auto text = each.get<std::string>();
+      const auto ids = json_file->encode(text);
+      const bool same = pieces->encode(text) == ids &&
+                        pieces->encode(text, false) == json_file->encode(text, false) &&
+                        pieces->decode(ids) == json_file->decode(ids) &&
+                        pieces->decode(ids, false) == json_file->decode(ids, false);
+      wrong += !same;
+      if (!same)
+        UNSCOPED_INFO(name << ": " << each.dump(-1, ' ', true) << " "
+                           << json(pieces->encode(text)).dump() << " instead of "
+                           << json(ids).dump());
+    }
+    CHECK(wrong == 0);
+  }
+}
+
+}  // namespace praetor
