@@ -10,8 +10,12 @@ namespace praetor::cli {
 /// add_NAME registers it on `app`; its callback writes what main returns into `status` (0 when it is not touched) and
 /// throws praetor::Error for what goes wrong. JSON goes to stdout, words to stderr.
 #define PRAETOR_COMMANDS(X) \
+  X(train)                  \
+  X(validate)               \
+  X(status)                 \
   X(logprobs)               \
-  X(validate)
+  X(export)                 \
+  X(replay)
 
 #define X(name) void add_##name(CLI::App& app, int& status);
 PRAETOR_COMMANDS(X)

@@ -22,7 +22,7 @@ namespace {
 
 constexpr const char* kEventFile = "events.out.tfevents.praetor";
 
-std::string quoted(std::string_view text) {
+std::string json_quoted(std::string_view text) {
   return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
@@ -55,9 +55,9 @@ AppendFile open_append(const fs::path& file) {
 }  // namespace
 
 std::string metrics_line(std::string_view stage, int64_t step, const MetricList& metrics) {
-  std::string out = "{\"stage\": " + quoted(stage) + ", \"step\": " + std::to_string(step);
+  std::string out = "{\"stage\": " + json_quoted(stage) + ", \"step\": " + std::to_string(step);
   for (const auto& [name, value] : metrics) {
-    out += ", " + quoted(name) + ": ";
+    out += ", " + json_quoted(name) + ": ";
     if (!std::isfinite(value)) {
       out += "null";
       continue;

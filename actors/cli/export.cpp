@@ -1,0 +1,25 @@
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "actors/cli/commands.h"
+#include "actors/train/checkpointing.h"
+
+namespace praetor::cli {
+
+void add_export(CLI::App& app, int&) {
+  struct Options {
+    std::filesystem::path checkpoint, to;
+  };
+  auto options = std::make_shared<Options>();
+  auto* command = app.add_subcommand("export", "Write the model of a checkpoint as a Hugging Face folder");
+  command->add_option("checkpoint", options->checkpoint, "RUN_DIR/checkpoints/STAGE/step-N, or RUN_DIR/latest")->required();
+  command->add_option("--to", options->to, "The folder to make")->required()->type_name("DIR");
+  command->callback([options] {
+    export_checkpoint(options->checkpoint, options->to);
+    std::printf("%s\n", nlohmann::ordered_json{{"folder", options->to.string()}}.dump().c_str());
+  });
+}
+
+}  // namespace praetor::cli

@@ -1,0 +1,115 @@
+#include "actors/job/check.h"
+
+#include <filesystem>
+
+#include "core/base/error.h"
+#include "core/base/fs.h"
+#include "core/base/text.h"
+#include "tests/support/catch.h"
+#include "tests/support/shared_data.h"
+
+namespace praetor {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string check(const fs::path& file, const std::vector<std::string>& overrides = {}) {
+  return join(check_job(JobConfig::read(file, overrides)), "\n");
+}
+
+/// A job of one sft stage on the stories model, with its own data file.
+fs::path story_job(const testing::TempDir& dir, const fs::path& shared) {
+  write_file_atomic(
+      dir / "train.jsonl",
+      "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"c\", \"completion\": \"d\"}\n");
+  write_file_atomic(dir / "job.yaml",
+                    "name: stories\nkind: sft\nmodel: {path: \"" +
+                        (shared / "data" / "stories260K").string() +
+                        "\"}\ndata: {train: train.jsonl}\nsft: {batch_size: 2}\n");
+  return dir / "job.yaml";
+}
+
+}  // namespace
+
+TEST_CASE("a job on a real model folder passes, and its lengths follow the model",
+          "[actors][cpu]") {
+  PRAETOR_REQUIRE_SHARED(shared);
+  const testing::TempDir dir;
+  const fs::path file = story_job(dir, shared);
+  const JobConfig job = load_checked_job(file);
+  CHECK(job.stages[0].data.format.max_length == 512);
+  CHECK(job.stages[0].tokenizer.path == job.stages[0].model.source.path);
+  CHECK(job.stages[0].total_steps(*count_rows(job, job.stages[0].data.train, RowForm::kCompletion),
+                                  2) == 1);
+  CHECK(check(file, {"data.max_length=513"}) ==
+        "--set data.max_length=513: data.max_length: 513 is more than the model's 512 positions");
+}
+
+TEST_CASE("every broken row of the data is named by file and line, at the key of the file",
+          "[actors][cpu]") {
+  PRAETOR_REQUIRE_SHARED(shared);
+  const testing::TempDir dir;
+  const fs::path file = story_job(dir, shared);
+  write_file_atomic(dir / "train.jsonl",
+                    "{\"prompt\": \"a\", \"completion\": \"b\"}\n{\"prompt\": \"c\"}\nnot json\n");
+  const std::string head = file.string() + ":4:15: data.train: " + (dir / "train.jsonl").string();
+  const std::string found = check(file);
+  CAPTURE(found);
+  CHECK(found.find(head + ":2: ") != std::string::npos);
+  CHECK(found.find(head + ":3: ") != std::string::npos);
+  CHECK(found.find(head + ":1: ") == std::string::npos);
+  write_file_atomic(dir / "train.jsonl", "");
+  CHECK(check(file).find("train.jsonl") != std::string::npos);
+}
+
+TEST_CASE("a tokenizer with more tokens than the model has embeddings does not fit",
+          "[actors][cpu]") {
+  PRAETOR_REQUIRE_SHARED(shared);
+  const testing::TempDir dir;
+  const fs::path file = story_job(dir, shared);
+  const fs::path gpt2 = shared / "data" / "tokenizer-gpt2";
+  CHECK(check(file, {"tokenizer.path=" + gpt2.string()}) ==
+        "--set tokenizer.path=" + gpt2.string() + ": tokenizer.path: the tokenizer in " +
+            gpt2.string() + " has 50257 tokens, more than the model's 512 embeddings");
+}
+
+TEST_CASE("a model folder without configuration or weights is told at its key", "[actors][cpu]") {
+  PRAETOR_REQUIRE_SHARED(shared);
+  const testing::TempDir dir;
+  const fs::path file = story_job(dir, shared);
+  const fs::path folder = dir / "model";
+  const std::string set = "model.path=" + folder.string();
+  const std::string head = "--set " + set + ": model.path: ";
+  CHECK(check(file, {set}) == head + "no such folder: " + folder.string());
+  fs::create_directory(folder);
+  CHECK(check(file, {set}).find(head + (folder / "config.json").string()) == 0);
+  for (const char* name : {"config.json", "tokenizer.json", "tokenizer_config.json"}) {
+    fs::copy_file(shared / "data" / "stories260K" / name, folder / name);
+  }
+  CHECK(check(file, {set}) ==
+        head + folder.string() +
+            " has no weights: model.safetensors, or model.safetensors.index.json, is wanted");
+  write_file_atomic(folder / "model.safetensors", "");
+  CHECK(check(file, {set}) == "");
+  write_file_atomic(folder / "config.json", "{");
+  CHECK(check(file, {set}).find(head) == 0);
+}
+
+TEST_CASE("the checks of several stages and the reading are reported together", "[actors][cpu]") {
+  const testing::TempDir dir;
+  write_file_atomic(dir / "job.yaml",
+                    "name: two\nsede: 1\nstages:\n"
+                    "  - {kind: sft, model: {path: m}, data: {train: a.jsonl}}\n"
+                    "  - {kind: sft, name: b, data: {train: b.jsonl, shufle: true}}\n");
+  const std::string at = (dir / "job.yaml").string();
+  const std::string in = dir.path().string();
+  CHECK(check(dir / "job.yaml") ==
+        at + ":2:1: unknown key \"sede\", did you mean \"seed\"?\n" + at +
+            ":4:31: stages[0].model.path: no such folder: " + in + "/m\n" + at +
+            ":4:49: stages[0].data.train: no such file: " + in + "/a.jsonl\n" + at +
+            ":5:41: stages[1].data.train: no such file: " + in + "/b.jsonl\n" + at +
+            ":5:50: stages[1].data: unknown key \"shufle\", did you mean \"shuffle\"?");
+}
+
+}  // namespace praetor

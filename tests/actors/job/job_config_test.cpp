@@ -1,0 +1,163 @@
+#include "actors/job/job_config.h"
+
+#include <filesystem>
+
+#include "core/base/error.h"
+#include "core/base/text.h"
+#include "tests/support/catch.h"
+
+namespace praetor {
+
+namespace {
+
+// Four stages that need nothing from outside.
+const std::string kJob =
+    "name: small\n"
+    "seed: 7\n"
+    "checkpoint: {every: 20}\n"
+    "stages:\n"
+    "  - kind: toy_language\n"
+    "    name: language\n"
+    "    toy_language: {sft_rows: 100}\n"
+    "  - kind: sft\n"
+    "    model: {create: {hidden_size: 32, max_positions: 64}}\n"
+    "    data: {train: stage:language/sft.jsonl}\n"
+    "    epochs: 2\n"
+    "    sft: {batch_size: 8}\n"
+    "  - kind: reward_model\n"
+    "    data: {train: stage:language/pairs.jsonl, max_length: 40}\n"
+    "    steps: 5\n"
+    "    checkpoint: {keep_last: 1}\n"
+    "  - kind: ppo\n"
+    "    data: {train: stage:language/prompts_train.jsonl}\n"
+    "    sampling: {max_new_tokens: 16, temperature: 0.5}\n"
+    "    rewards: {parts: [{kind: model, stage: reward_model}]}\n"
+    "    learner: {optimizer: {learning_rate: 1e-4}}\n"
+    "    ppo: {prompts_per_step: 8, samples_per_prompt: 2}\n";
+
+JobConfig job_of(const std::string& text, const std::vector<std::string>& overrides = {}) {
+  return JobConfig::read(YamlDocument::parse(text, "job.yaml", overrides));
+}
+
+std::string errors_of(const JobConfig& job) {
+  return join(job.document->errors(), "\n");
+}
+
+}  // namespace
+
+TEST_CASE("a job of four stages links each to the results it starts from", "[actors][cpu]") {
+  const JobConfig job = job_of(kJob);
+  REQUIRE(errors_of(job) == "");
+  CHECK(job.name == "small");
+  CHECK(job.seed == 7);
+  CHECK(job.output == "runs");
+  CHECK(job.digest);
+  REQUIRE(job.stages.size() == 4);
+
+  const StageConfig& language = job.stages[0];
+  CHECK(language.name == "language");
+  CHECK_FALSE(language.trains());
+  CHECK(language.toy.sft_rows == 100);
+  CHECK(language.toy.pair_rows == 2000);
+
+  const StageConfig& sft = job.stages[1];
+  CHECK(sft.name == "sft");
+  CHECK(sft.index == 1);
+  REQUIRE(sft.model.create);
+  CHECK(sft.model.create->intermediate_size == 128);
+  CHECK(sft.model.create->head_dim == 8);
+  CHECK(sft.tokenizer.stage == "language");
+  CHECK(sft.data.train.in("/run/stages") == "/run/stages/language/sft.jsonl");
+  CHECK(sft.data.format.max_length == 64);  // the model's positions, below the usual 1,024
+  CHECK(sft.checkpoint.every == 20);
+  CHECK(sft.checkpoint.keep_last == 2);
+  CHECK(sft.total_steps(100, 8) == 25);
+  CHECK(sft.make_algorithm()->sample_plan().prompts_per_step == 8);
+
+  const StageConfig& taste = job.stages[2];
+  CHECK(taste.model.source.stage == "sft");
+  CHECK(taste.tokenizer.stage == "sft");
+  CHECK(taste.data.format.max_length == 40);
+  CHECK(taste.steps == 5);
+  CHECK_FALSE(taste.epochs);
+  CHECK(taste.checkpoint.every == 20);
+  CHECK(taste.checkpoint.keep_last == 1);
+
+  const StageConfig& ppo = job.stages[3];
+  CHECK(ppo.model.source.stage == "sft");
+  CHECK(ppo.data.format.max_length == 48);  // 64 positions without 16 new tokens
+  CHECK(ppo.sampling.temperature == 0.5);
+  CHECK(ppo.learner.optimizer.learning_rate == 1e-4);
+  REQUIRE(ppo.rewards.parts.size() == 1);
+  CHECK(ppo.rewards.parts[0].model->stage == "reward_model");
+  CHECK(ppo.epochs == 1);
+  CHECK(ppo.total_steps(20, 8) == 2);
+  CHECK(job.find("ppo") == &ppo);
+  CHECK_FALSE(job.find("dpo"));
+}
+
+TEST_CASE("the keys of a single stage may stand at the top level", "[actors][cpu]") {
+  const std::string text =
+      "name: one\nkind: sft\nmodel: {create: {}}\ntokenizer: {path: tok}\ndata: {train: a.jsonl}\n"
+      "checkpoint: {every: 3}\n";
+  const JobConfig job = job_of(text);
+  REQUIRE(errors_of(job) == "");
+  REQUIRE(job.stages.size() == 1);
+  CHECK(job.name == "one");
+  CHECK(job.stages[0].name == "sft");
+  CHECK(job.stages[0].checkpoint.every == 3);
+  CHECK(job.stages[0].data.train.path == std::filesystem::absolute("a.jsonl"));
+  CHECK(job.stages[0].data.format.max_length == 512);
+  CHECK(errors_of(job_of(text + "epoch: 2\n")) ==
+        "job.yaml:7:1: unknown key \"epoch\", did you mean \"epochs\"?");
+}
+
+TEST_CASE("a resolved job reads as the same job", "[actors][cpu]") {
+  for (const std::string& text :
+       {kJob,
+        std::string("name: one\nkind: sft\nmodel: {create: {}}\ntokenizer: {path: tok}\ndata: "
+                    "{train: a.jsonl}\n")}) {
+    const JobConfig first = job_of(text, {"seed=9"});
+    const JobConfig second =
+        JobConfig::read(YamlDocument::parse(first.resolved(), "/elsewhere/resolved.yaml"));
+    CHECK(errors_of(second) == "");
+    CHECK(second.resolved() == first.resolved());
+    CHECK(second.seed == 9);
+    CHECK(second.stages.back().data.train.path == first.stages.back().data.train.path);
+  }
+}
+
+TEST_CASE("an override reaches a stage by its name", "[actors][cpu]") {
+  const JobConfig job = job_of(
+      kJob, {"stages.ppo.sampling.temperature=0.7", "stages.language.toy_language.eval_rows=3"});
+  REQUIRE(errors_of(job) == "");
+  CHECK(job.stages[3].sampling.temperature == 0.7);
+  CHECK(job.stages[0].toy.eval_rows == 3);
+  CHECK(errors_of(job_of(kJob, {"stages.ppo.sampling.temperature=-1"})) ==
+        "--set stages.ppo.sampling.temperature=-1: stages[3].sampling.temperature: -1 is outside "
+        "[0, 100]");
+}
+
+TEST_CASE("load throws all errors of a job at once", "[actors][cpu]") {
+  CHECK_THROWS_AS(JobConfig::load("no-such-folder/job.yaml"), MissingInput);
+  const JobConfig job = job_of(
+      "name: a/b\nsede: 1\nstages:\n  - kind: toy_langauge\n  - kind: sft\n    epochs: 0\n    "
+      "steps: 1.5\n");
+  CHECK(errors_of(job) ==
+        "job.yaml:1:7: name: \"a/b\" may hold letters, digits, \"_\", \"-\" and \".\" only, and "
+        "names a folder\n"
+        "job.yaml:2:1: unknown key \"sede\", did you mean \"seed\"?\n"
+        "job.yaml:4:11: stages[0].kind: unknown value \"toy_langauge\", did you mean "
+        "\"toy_language\"? (one of "
+        "toy_language, sft, reward_model, ppo)\n"
+        "job.yaml:5:5: stages[1]: missing key \"model\"; no earlier stage makes a policy to start "
+        "from, so model.path, "
+        "model.stage or model.create is wanted\n"
+        "job.yaml:5:5: stages[1].data: missing key \"train\"; a file of JSON lines, or "
+        "stage:NAME/FILE, is wanted\n"
+        "job.yaml:6:13: stages[1].epochs: 0 is outside [1, 1000000]\n"
+        "job.yaml:7:12: stages[1].steps: 1.5 is a fraction, but a whole number is wanted\n"
+        "job.yaml:7:12: stages[1].steps: epochs is given as well; keep one of the two");
+}
+
+}  // namespace praetor

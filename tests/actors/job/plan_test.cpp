@@ -1,0 +1,54 @@
+#include "actors/job/plan.h"
+
+#include "core/base/fs.h"
+#include "tests/support/catch.h"
+#include "tests/support/shared_data.h"
+
+namespace praetor {
+
+TEST_CASE("the plan counts networks, bytes and steps from the shapes", "[actors][cpu]") {
+  PRAETOR_REQUIRE_SHARED(shared);
+  const testing::TempDir dir;
+  const std::string model = (shared / "data" / "stories260K").string();
+  const std::string prompts = (shared / "data" / "story-prompts" / "train.jsonl").string();
+  write_file_atomic(dir / "job.yaml",
+                    "name: plan\nkind: ppo\nmodel: {path: \"" + model + "\"}\ndata: {train: \"" +
+                        prompts +
+                        "\", max_length: 32}\nsampling: {max_new_tokens: 48}\nepochs: 2\n"
+                        "rewards: {parts: [{kind: length, max: 9}]}\n"
+                        "ppo: {prompts_per_step: 16, samples_per_prompt: 4}\n");
+  const JobConfig job = JobConfig::load(dir / "job.yaml");
+  const auto plan = plan_job(job);
+  REQUIRE(plan.size() == 1);
+  CHECK(plan[0].rows == 600);
+  CHECK(plan[0].steps == 75);  // 2 x 600 / 16
+  CHECK(plan[0].sequences_per_step == 64);
+  // 260,032 parameters with tied embeddings; the critic has a head of 64 more.
+  REQUIRE(plan[0].networks.size() == 3);
+  CHECK(plan[0].networks[0].parameters == 260032);
+  CHECK(plan[0].networks[1].name == "reference");
+  CHECK(plan[0].networks[2].parameters == 260096);
+  CHECK(plan[0].model_bytes() == 16 * 260032 + 4 * 260032 + 16 * 260096);
+  // 5 layers x 4 heads x 8 x 2 x 4 bytes a token, 80 tokens, 64 sequences.
+  CHECK(plan[0].cache_bytes == 5 * 4 * 8 * 2 * 4 * 80 * 64);
+  CHECK(plan[0].ledger_bytes_per_step == 64 * (64 + 400 + 4 * 80 + 16 * 48));
+  const std::string text = plan_text(plan);
+  CHECK(text.find("steps: 75, 64 sequences each, from 600 rows") != std::string::npos);
+  CHECK(text.find("policy                       260032") != std::string::npos);
+}
+
+TEST_CASE("what an earlier stage decides is said to be unknown", "[actors][cpu]") {
+  const auto document = YamlDocument::parse(
+      "name: toy\nstages:\n  - {kind: toy_language, name: language}\n"
+      "  - {kind: sft, model: {create: {}}, data: {train: stage:language/sft.jsonl}}\n");
+  const JobConfig job = JobConfig::read(document);
+  REQUIRE(document->errors().empty());
+  const auto plan = plan_job(job);
+  REQUIRE(plan.size() == 2);
+  CHECK(plan[1].networks.empty());
+  CHECK_FALSE(plan[1].unknown.empty());
+  CHECK(plan[1].steps == 62);  // 2000 rows in steps of 32
+  CHECK(plan_text(plan).find("stage language (toy_language)") == 0);
+}
+
+}  // namespace praetor
