@@ -173,7 +173,7 @@ std::string Learner::state_json() const {
   nlohmann::json steps;
   for (const auto& [name, one] : impl_->optimizers()) steps[name] = one->steps();
   return nlohmann::json{{"algorithm", impl_->algorithm->name()},
-                        {"step", impl_->step},
+                        {"step", impl_->updates},
                         {"optimizer_steps", steps},
                         {"state", nlohmann::json::parse(impl_->algorithm->state_json())}}
       .dump();
@@ -232,11 +232,11 @@ void Learner::load_state(const std::vector<NamedTensor>& tensors, const std::str
   for (const NamedTensor& t : wanted) t.tensor.copy_(given.at(t.name));
   for (size_t i = 0; i < optimizer_steps.size(); ++i)
     my.optimizers()[i].second->set_steps(optimizer_steps[i]);
-  my.step = step;
+  my.updates = step;
 }
 
 int64_t Learner::step() const {
-  return impl_->step;
+  return impl_->updates;
 }
 const Algorithm& Learner::algorithm() const {
   return *impl_->algorithm;

@@ -30,7 +30,7 @@ struct Learner::Impl {
   std::unique_ptr<AdamW>
       optimizer;  ///< of the policy (and a shared value head), or of the reward model
   std::unique_ptr<AdamW> critic_optimizer;  ///< of a separate critic
-  int64_t step = 0;
+  int64_t updates = 0;                      ///< done
 
   struct Want {
     bool entropy = false;

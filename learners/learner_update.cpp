@@ -167,7 +167,7 @@ bool Learner::Impl::accumulate(const Step& step, Statistics& statistics, Digests
                       ": the loss is ",
                       loss,
                       " at update ",
-                      this->step,
+                      updates,
                       " (sequences ",
                       sequences.front(),
                       " to ",
@@ -197,12 +197,12 @@ void Learner::Impl::apply(Statistics& statistics, Digests& digests) {
                       " is ",
                       norm,
                       " at update ",
-                      step,
+                      updates,
                       "; look at the scores and at optimizer.learning_rate");
     }
     const char* group = name == "critic" ? "value" : (plan.reward_model ? "rm" : "policy");
     statistics.add({std::string(group) + "/grad_norm", norm, 1});
-    ready.emplace_back(one, one->config().learning_rate * one->config().schedule.factor(step));
+    ready.emplace_back(one, one->config().learning_rate * one->config().schedule.factor(updates));
   }
   for (const auto& [one, rate] : ready) one->step(rate);
   drop_gradients();
@@ -220,7 +220,7 @@ StepReport Learner::Impl::report(const Statistics& statistics,
   out.metrics.insert(out.metrics.end(), metrics.begin(), metrics.end());
   for (const auto& [name, one] : optimizers()) {
     out.metrics.emplace_back(name == "critic" ? "value/lr" : "lr",
-                             one->config().learning_rate * one->config().schedule.factor(step));
+                             one->config().learning_rate * one->config().schedule.factor(updates));
   }
   out.loss_digest = digests.loss.hex();
   out.gradient_digest = digests.gradient.hex();
@@ -252,7 +252,7 @@ StepReport Learner::update(Experience& experience) {
   for (int64_t epoch = 0; epoch < passes.epochs && !stopped; ++epoch) {
     RandomStream stream({.job_seed = my.config.seed,
                          .stage = my.config.stage,
-                         .prompt_ordinal = static_cast<uint64_t>(my.step),
+                         .prompt_ordinal = static_cast<uint64_t>(my.updates),
                          .sample_index = static_cast<uint32_t>(epoch),
                          .purpose = Purpose::kMinibatch});
     manifest.push_back(nlohmann::json::array());
@@ -270,7 +270,7 @@ StepReport Learner::update(Experience& experience) {
         throw InternalError("mean |ratio - 1| is ",
                             *now.value("policy/ratio_error"),
                             " before the first optimizer step of update ",
-                            my.step,
+                            my.updates,
                             ", but must be below ",
                             kRatioTolerance,
                             ": the forward of the update is not the forward before it");
@@ -290,8 +290,9 @@ StepReport Learner::update(Experience& experience) {
   StepReport out = my.report(statistics, digests, std::move(metrics));
   out.optimizer_steps = optimizer_steps;
   out.manifest =
-      nlohmann::json{{"update", my.step}, {"epochs", manifest}, {"stopped_early", stopped}}.dump();
-  ++my.step;
+      nlohmann::json{{"update", my.updates}, {"epochs", manifest}, {"stopped_early", stopped}}
+          .dump();
+  ++my.updates;
   return out;
 }
 
@@ -317,11 +318,11 @@ StepReport Learner::update(const std::vector<Example>& examples) {
   StepReport out = my.report(statistics, digests, {});
   out.optimizer_steps = optimizer_steps;
   out.manifest = nlohmann::json{
-      {"update", my.step},
+      {"update", my.updates},
       {"epochs", {{step.micro_batches}}},
       {"stopped_early",
        false}}.dump();
-  ++my.step;
+  ++my.updates;
   return out;
 }
 

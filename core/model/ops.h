@@ -58,7 +58,7 @@ struct TokenLogprobs {
 
 /// Log-probabilities of targets [R] int64 from hidden states [R,H] (after the final norm) and the head [V,H]:
 /// logits / temperature, log-softmax in float32. Computed in chunks of rows, forward and backward, so that [R,V] is
-/// never held. `head_bias` may be undefined.
+/// never held.
 TokenLogprobs token_logprobs(const at::Tensor& hidden,
                              const at::Tensor& head,
                              const at::Tensor& targets,

@@ -1,0 +1,22 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+/// Kernels that treat each row by itself, float32 on CPU. Sums run in 16 lanes (element i in lane i
+/// mod 16), then lanes i + 8, + 4, + 2, + 1 are added: the same on every instruction set.
+namespace praetor::ops::kernels {
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
+at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
+at::Tensor log_softmax(const at::Tensor& logits);
+
+/// Per row of logits [n,V]: log-probability of its target, log of the sum of exponentials and,
+/// where `entropy` is defined, the entropy in nats; into [n] contiguous float32.
+void logprob_rows(const at::Tensor& logits,
+                  const at::Tensor& targets,
+                  at::Tensor& logprob,
+                  at::Tensor& log_sum,
+                  at::Tensor& entropy);
+
+}  // namespace praetor::ops::kernels

@@ -1,0 +1,133 @@
+#include <ATen/ATen.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "core/model/kernels/attention.h"
+#include "core/model/ops.h"
+#include "core/model/ops_checks.h"
+#include "core/model/ops_reference.h"
+
+namespace praetor::ops {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::tensor_list;
+
+at::Tensor forward_attention(const at::Tensor& q,
+                             const at::Tensor& k,
+                             const at::Tensor& v,
+                             const std::vector<int64_t>& offsets) {
+  return uses_kernels(q) ? kernels::causal_attention(q, k, v, offsets)
+                         : reference::causal_attention(q, k, v, offsets);
+}
+
+// Gradients of one sequence for `kv` neighbouring KV heads, probabilities recomputed. q, out, grad
+// [T, kv*group, d]; k, v [T, kv, d]; results in the same shapes.
+void sequence_backward(const at::Tensor& q,
+                       const at::Tensor& k,
+                       const at::Tensor& v,
+                       const at::Tensor& out,
+                       const at::Tensor& grad,
+                       at::Tensor to_q,
+                       at::Tensor to_k,
+                       at::Tensor to_v) {
+  const int64_t t = q.size(0), d = q.size(2), kv = k.size(1), group = q.size(1) / kv;
+  const double scale = 1.0 / std::sqrt(static_cast<double>(d));
+  const at::ScalarType dtype = q.scalar_type();
+  const at::ScalarType wide = dtype == at::kDouble ? at::kDouble : at::kFloat;
+  // Query heads of one KV head side by side: [kv, group * T, d].
+  const auto by_kv = [&](const at::Tensor& x) {
+    return x.to(wide).reshape({t, kv, group, d}).permute({1, 2, 0, 3}).reshape({kv, group * t, d});
+  };
+  const auto heads_first = [&](const at::Tensor& x) { return x.to(wide).transpose(0, 1); };
+  const auto from_kv = [&](const at::Tensor& x) {
+    return x.reshape({kv, group, t, d}).permute({2, 0, 1, 3}).reshape({t, kv * group, d}).to(dtype);
+  };
+  const at::Tensor qs = by_kv(q), grads = by_kv(grad), outs = by_kv(out);
+  const at::Tensor ks = heads_first(k), vs = heads_first(v);
+  const at::Tensor future = at::ones({t, t}, q.options().dtype(at::kBool)).triu(1);
+  at::Tensor p = at::bmm(qs, ks.transpose(1, 2)).mul_(scale).view({kv, group, t, t});
+  p = p.masked_fill_(future, -std::numeric_limits<double>::infinity()).softmax(-1);
+  p = p.view({kv, group * t, t});
+  to_v.copy_(at::bmm(p.transpose(1, 2), grads).transpose(0, 1));
+  at::Tensor ds = at::bmm(grads, vs.transpose(1, 2));
+  ds.sub_((grads * outs).sum(-1, true)).mul_(p).mul_(scale);
+  to_q.copy_(from_kv(at::bmm(ds, ks)));
+  to_k.copy_(at::bmm(ds.transpose(1, 2), qs).transpose(0, 1));
+}
+
+struct CausalAttention : torch::autograd::Function<CausalAttention> {
+  static at::Tensor forward(AutogradContext* context,
+                            const at::Tensor& q,
+                            const at::Tensor& k,
+                            const at::Tensor& v,
+                            const std::vector<int64_t>& offsets) {
+    const at::Tensor out = forward_attention(q, k, v, offsets);
+    context->save_for_backward({q, k, v, out});
+    context->saved_data["offsets"] = offsets;
+    return out;
+  }
+  static tensor_list backward(AutogradContext* context, tensor_list grads) {
+    const auto saved = context->get_saved_variables();
+    const auto offsets = context->saved_data["offsets"].toIntVector();
+    const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2], &out = saved[3];
+    at::Tensor to_q = at::empty_like(q, at::MemoryFormat::Contiguous);
+    at::Tensor to_k = at::empty_like(k, at::MemoryFormat::Contiguous);
+    at::Tensor to_v = at::empty_like(v, at::MemoryFormat::Contiguous);
+    const int64_t heads = k.size(1), group = q.size(1) / heads;
+    for (size_t i = 0; i + 1 < offsets.size(); ++i) {
+      const int64_t begin = offsets[i], t = offsets[i + 1] - begin;
+      if (t == 0) continue;
+      // As many heads at a time as keep the probabilities near 64 MiB.
+      const int64_t most = (int64_t{1} << 24) / (group * t * t);
+      const int64_t step = std::clamp<int64_t>(most, 1, heads);
+      for (int64_t h = 0; h < heads; h += step) {
+        const int64_t n = std::min(step, heads - h);
+        const auto cut_q = [&](const at::Tensor& x) {
+          return x.narrow(0, begin, t).narrow(1, h * group, n * group);
+        };
+        const auto cut_k = [&](const at::Tensor& x) {
+          return x.narrow(0, begin, t).narrow(1, h, n);
+        };
+        sequence_backward(cut_q(q),
+                          cut_k(k),
+                          cut_k(v),
+                          cut_q(out),
+                          cut_q(grads[0]),
+                          cut_q(to_q),
+                          cut_k(to_k),
+                          cut_k(to_v));
+      }
+    }
+    return {to_q, to_k, to_v, {}};
+  }
+};
+
+}  // namespace
+
+at::Tensor causal_attention(const at::Tensor& q,
+                            const at::Tensor& k,
+                            const at::Tensor& v,
+                            const std::vector<int64_t>& offsets) {
+  check_causal_attention(q, k, v, offsets);
+  const bool grad =
+      at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad());
+  return grad ? CausalAttention::apply(q, k, v, offsets) : forward_attention(q, k, v, offsets);
+}
+
+at::Tensor cached_attention(const at::Tensor& q,
+                            const at::Tensor& k,
+                            const at::Tensor& v,
+                            KvLayer& layer,
+                            int64_t block_size,
+                            const CachedRows& rows) {
+  check_cached_attention(q, k, v, layer, block_size, rows);
+  at::NoGradGuard no_grad;
+  return uses_kernels(q) ? kernels::cached_attention(q, k, v, layer, block_size, rows)
+                         : reference::cached_attention(q, k, v, layer, block_size, rows);
+}
+
+}  // namespace praetor::ops

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "core/model/packed.h"
+
+/// What every op asks of its arguments before either path runs. All throw ShapeError (sizes,
+/// dtypes, devices) or InvalidArgument (values: a token id outside the table), naming the op, the
+/// argument, what it is and what would fit.
+namespace praetor::ops {
+
+/// "float32 [3, 4] on cpu".
+std::string describe(const at::Tensor& x);
+
+void check_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+void check_rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+void check_swiglu(const at::Tensor& gate, const at::Tensor& up);
+void check_rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
+/// `ids` [M] int64 within 0..rows-1 (values are looked at on CPU alone).
+void check_ids(const char* op, const char* name, const at::Tensor& ids, int64_t rows);
+void check_embedding(const at::Tensor& table, const at::Tensor& ids);
+void check_causal_attention(const at::Tensor& q,
+                            const at::Tensor& k,
+                            const at::Tensor& v,
+                            const std::vector<int64_t>& offsets);
+void check_cached_attention(const at::Tensor& q,
+                            const at::Tensor& k,
+                            const at::Tensor& v,
+                            const KvLayer& layer,
+                            int64_t block_size,
+                            const CachedRows& rows);
+void check_token_logprobs(const at::Tensor& hidden,
+                          const at::Tensor& head,
+                          const at::Tensor& targets,
+                          double temperature);
+void check_log_softmax(const at::Tensor& logits);
+
+/// True when our kernels compute on this tensor: float32 on CPU.
+bool uses_kernels(const at::Tensor& x);
+
+}  // namespace praetor::ops

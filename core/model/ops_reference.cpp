@@ -1,0 +1,109 @@
+#include "core/model/ops_reference.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+namespace praetor::ops::reference {
+namespace {
+
+// float32 for the 16-bit types, the tensor's own type otherwise.
+at::ScalarType wide(const at::Tensor& x) {
+  return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+// q [m, heads, d] at the last m of the t positions of k, v [t, kv_heads, d].
+at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  const int64_t m = q.size(0), t = k.size(0), group = q.size(1) / k.size(1);
+  const auto heads_first = [&](const at::Tensor& x) {
+    return x.transpose(0, 1).to(wide(q)).repeat_interleave(group, 0);
+  };
+  at::Tensor scores = at::matmul(q.transpose(0, 1).to(wide(q)), heads_first(k).transpose(1, 2)) /
+                      std::sqrt(static_cast<double>(q.size(2)));
+  const at::Tensor future = at::ones({m, t}, q.options().dtype(at::kBool)).triu(t - m + 1);
+  scores = scores.masked_fill(future, -std::numeric_limits<double>::infinity());
+  return at::matmul(scores.softmax(-1), heads_first(v)).transpose(0, 1).to(q.scalar_type());
+}
+
+}  // namespace
+
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const at::Tensor y = at::mm(x, weight.t());
+  return bias.defined() ? y + bias : y;
+}
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  const at::Tensor wide_x = x.to(wide(x));
+  const at::Tensor scale = (wide_x.pow(2).mean(-1, true) + eps).rsqrt();
+  return (wide_x * scale).to(x.scalar_type()) * weight;
+}
+
+at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
+  return at::silu(gate) * up;
+}
+
+at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
+  const int64_t half = x.size(2) / 2;
+  const at::Tensor a = x.narrow(2, 0, half), b = x.narrow(2, half, half);
+  const at::Tensor c = cos.unsqueeze(1), s = sin.unsqueeze(1);
+  return at::cat({a * c - b * s, b * c + a * s}, 2).to(x.scalar_type());
+}
+
+at::Tensor causal_attention(const at::Tensor& q,
+                            const at::Tensor& k,
+                            const at::Tensor& v,
+                            const std::vector<int64_t>& offsets) {
+  std::vector<at::Tensor> parts;
+  for (size_t i = 0; i + 1 < offsets.size(); ++i) {
+    const int64_t begin = offsets[i], length = offsets[i + 1] - begin;
+    if (length == 0) continue;
+    parts.push_back(
+        attend(q.narrow(0, begin, length), k.narrow(0, begin, length), v.narrow(0, begin, length)));
+  }
+  return parts.empty() ? at::zeros_like(q) : at::cat(parts, 0);
+}
+
+at::Tensor cached_attention(const at::Tensor& q,
+                            const at::Tensor& k,
+                            const at::Tensor& v,
+                            KvLayer& layer,
+                            int64_t block_size,
+                            const CachedRows& rows) {
+  const auto slot = [&](int64_t sequence, int64_t position) {
+    return (*rows.tables[sequence])[position / block_size] * block_size + position % block_size;
+  };
+  at::Tensor keys = layer.keys.flatten(0, 1), values = layer.values.flatten(0, 1);
+  at::Tensor out = at::empty_like(q);
+  for (int64_t i = 0; i < q.size(0); ++i) {
+    const int64_t to = slot(rows.sequence[i], rows.positions[i]);
+    keys[to].copy_(k[i]);
+    values[to].copy_(v[i]);
+  }
+  for (int64_t i = 0; i < q.size(0); ++i) {
+    std::vector<int64_t> slots;
+    for (int64_t p = 0; p <= rows.positions[i]; ++p) slots.push_back(slot(rows.sequence[i], p));
+    const at::Tensor index = at::tensor(slots, at::kLong).to(keys.device());
+    out[i].copy_(
+        attend(q.narrow(0, i, 1), keys.index_select(0, index), values.index_select(0, index))[0]);
+  }
+  return out;
+}
+
+TokenLogprobs token_logprobs(const at::Tensor& hidden,
+                             const at::Tensor& head,
+                             const at::Tensor& targets,
+                             double temperature,
+                             bool with_entropy) {
+  const at::Tensor logits = at::mm(hidden, head.t()).to(wide(hidden)) / temperature;
+  const at::Tensor all = reference::log_softmax(logits);
+  TokenLogprobs out;
+  out.logprob = all.gather(1, targets.unsqueeze(1)).squeeze(1);
+  if (with_entropy) out.entropy = -(all.exp() * all).sum(-1);
+  return out;
+}
+
+at::Tensor log_softmax(const at::Tensor& logits) {
+  return at::log_softmax(logits, -1, wide(logits));
+}
+
+}  // namespace praetor::ops::reference

@@ -1,0 +1,38 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "core/model/ops.h"
+#include "core/model/packed.h"
+
+/// The ops of ops.h written plainly with LibTorch's operators: the path of every dtype and device
+/// but float32 on CPU, and the second, naive implementation that tests hold the kernels against.
+/// Differentiable by LibTorch's autograd. Arguments have been checked by the caller.
+namespace praetor::ops::reference {
+
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
+at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
+at::Tensor causal_attention(const at::Tensor& q,
+                            const at::Tensor& k,
+                            const at::Tensor& v,
+                            const std::vector<int64_t>& offsets);
+at::Tensor cached_attention(const at::Tensor& q,
+                            const at::Tensor& k,
+                            const at::Tensor& v,
+                            KvLayer& layer,
+                            int64_t block_size,
+                            const CachedRows& rows);
+/// Holds [R,V].
+TokenLogprobs token_logprobs(const at::Tensor& hidden,
+                             const at::Tensor& head,
+                             const at::Tensor& targets,
+                             double temperature,
+                             bool with_entropy);
+at::Tensor log_softmax(const at::Tensor& logits);
+
+}  // namespace praetor::ops::reference

@@ -1,0 +1,104 @@
+#include "learners/micro_batch.h"
+
+#include <ATen/ATen.h>
+
+#include "core/base/error.h"
+#include "tests/learners/support/finite_difference.h"
+#include "tests/learners/support/tiny.h"
+#include "tests/support/catch.h"
+
+namespace praetor {
+
+using testing::ids;
+using Cut = std::vector<std::vector<int64_t>>;
+
+namespace {
+
+/// Lengths 5, 6, 4, 4, 8.
+SequenceBatch mixed() {
+  return SequenceBatch::from(
+      testing::make_experience(testing::mixed_rolls(), *testing::tiny_policy()));
+}
+
+}  // namespace
+
+TEST_CASE("micro-batches hold whole sequences in order, up to the budget", "[learners][cpu]") {
+  const SequenceBatch batch = mixed();
+  CHECK(plan_micro_batches(batch, {0, 1, 2, 3, 4}, 11) == Cut{{0, 1}, {2, 3}, {4}});
+  CHECK(plan_micro_batches(batch, {4, 0, 2, 1, 3}, 9) == Cut{{4}, {0, 2}, {1}, {3}});
+  CHECK(plan_micro_batches(batch, {0, 1, 2, 3, 4}, 1000) == Cut{{0, 1, 2, 3, 4}});
+  CHECK(plan_micro_batches(batch, {}, 8).empty());
+}
+
+TEST_CASE("a sequence above the budget goes alone and pairs stay together", "[learners][cpu]") {
+  const SequenceBatch batch = mixed();
+  CHECK(plan_micro_batches(batch, {0, 4, 1}, 5) == Cut{{0}, {4}, {1}});
+  CHECK(plan_micro_batches(batch, {0, 1, 2, 3}, 1, 2) == Cut{{0, 1}, {2, 3}});
+  CHECK_THROWS_AS(plan_micro_batches(batch, {0, 1, 2}, 100, 2), InvalidArgument);
+  CHECK_THROWS_AS(plan_micro_batches(batch, {0}, 0), InvalidArgument);
+}
+
+TEST_CASE("minibatches differ by at most one sequence and none is empty", "[learners][cpu]") {
+  CHECK(plan_minibatches({4, 3, 2, 1, 0}, 2) == Cut{{4, 3, 2}, {1, 0}});
+  CHECK(plan_minibatches({7, 8}, 5) == Cut{{7}, {8}});
+  CHECK(plan_minibatches({}, 3).empty());
+}
+
+TEST_CASE("a slice names the row before each response token", "[learners][cpu]") {
+  // Sequence 3 is 1 3 | 4 4 and sequence 2 is 1 5 2 | 4; response tokens of the batch: 3, 5, 1,
+  // 2, 4.
+  const PackedSlice slice = pack_slice(mixed(), {3, 2});
+  CHECK(at::equal(slice.packed.tokens, ids({1, 3, 4, 4, 1, 5, 2, 4})));
+  CHECK(slice.packed.offsets == std::vector<int64_t>{0, 4, 8});
+  CHECK(at::equal(slice.rows, ids({1, 2, 6})));
+  CHECK(at::equal(slice.targets, ids({4, 4, 4})));
+  CHECK(at::equal(slice.sequence_of, ids({0, 0, 1})));
+  CHECK(at::equal(slice.index, ids({9, 10, 8})));
+  CHECK(at::equal(slice.last, ids({3, 7})));
+}
+
+TEST_CASE("targets of an example may have gaps", "[learners][cpu]") {
+  Example example;
+  example.tokens = {1, 2, 3, 4, 5};
+  example.target = {0, 1, 0, 0, 1};
+  const SequenceBatch batch = SequenceBatch::from(std::vector<Example>{example});
+  const PackedSlice slice = pack_slice(batch, {0});
+  CHECK(at::equal(slice.rows, ids({0, 3})));
+  CHECK(at::equal(slice.targets, ids({2, 5})));
+}
+
+TEST_CASE("examples that cannot be trained on are named by row", "[learners][cpu]") {
+  Example example;
+  example.row = 17;
+  CHECK_THROWS_WITH(SequenceBatch::from(std::vector<Example>{example}), Catch::Contains("row 17"));
+  example.tokens = {1, 2};
+  example.target = {1, 1};
+  CHECK_THROWS_AS(SequenceBatch::from(std::vector<Example>{example}), DataError);
+  example.target = {0};
+  CHECK_THROWS_AS(SequenceBatch::from(std::vector<Example>{example}), DataError);
+}
+
+TEST_CASE("an experience whose parts do not fit is refused", "[learners][cpu]") {
+  const Experience good = testing::make_experience(testing::mixed_rolls(), *testing::tiny_policy());
+  const auto broken = [&](const auto& change) {
+    Experience e = good;
+    change(e);
+    return e;
+  };
+  CHECK_THROWS_AS(SequenceBatch::from(Experience{}), ShapeError);
+  CHECK_THROWS_AS(SequenceBatch::from(broken([](auto& e) { e.prompt_lengths[2] = 0; })),
+                  ShapeError);
+  CHECK_THROWS_AS(SequenceBatch::from(broken([](auto& e) { e.prompt_lengths[2] = 9; })),
+                  ShapeError);
+  CHECK_THROWS_AS(SequenceBatch::from(broken([](auto& e) { e.finished.pop_back(); })), ShapeError);
+  CHECK_THROWS_AS(SequenceBatch::from(broken([](auto& e) { e.score = at::zeros({4}); })),
+                  ShapeError);
+  CHECK_THROWS_AS(SequenceBatch::from(broken([](auto& e) { e.behavior_logprob = at::Tensor(); })),
+                  ShapeError);
+  CHECK_THROWS_AS(SequenceBatch::from(broken([](auto& e) { e.sequence_of = e.sequence_of + 1; })),
+                  ShapeError);
+  CHECK_THROWS_AS(SequenceBatch::from(broken([](auto& e) { e.tokens = e.tokens.slice(0, 1); })),
+                  ShapeError);
+}
+
+}  // namespace praetor

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "core/data/example.h"
+#include "core/data/experience.h"
+#include "core/model/transformer.h"
+#include "learners/learner.h"
+
+namespace praetor::testing {
+
+constexpr int64_t kTinyVocabulary = 11;
+
+/// A random Llama of two layers, width 16, 11 tokens, 32 positions.
+std::unique_ptr<Transformer> tiny_policy(uint64_t seed = 1, at::ScalarType dtype = at::kFloat);
+/// The same with a scalar head.
+std::unique_ptr<ScalarModel> tiny_scalar(uint64_t seed = 2, at::ScalarType dtype = at::kFloat);
+
+/// A prompt, its response and what it scored.
+struct Roll {
+  std::vector<int64_t> prompt;
+  std::vector<int64_t> response;
+  double score = 0;
+  bool finished = true;
+};
+
+/// As the engine would hand it over; behavior log-probabilities are those of `policy`.
+Experience make_experience(const std::vector<Roll>& rolls,
+                           const Transformer& policy,
+                           double temperature = 1.0);
+
+/// Five rollouts of mixed lengths: one cut by length, one of a single token.
+std::vector<Roll> mixed_rolls();
+
+/// Prompt tokens, then completion tokens which are the targets.
+Example make_example(const std::vector<int64_t>& prompt,
+                     const std::vector<int64_t>& completion,
+                     double margin = 0);
+
+/// All tensors of `learner.state()` end to end as float64, weights only when `weights_only`.
+at::Tensor flat_state(const Learner& learner, bool weights_only = false);
+/// The value of a metric; fails the test when it is not there.
+double metric(const StepReport& report, const std::string& name);
+
+}  // namespace praetor::testing
