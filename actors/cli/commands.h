@@ -14,6 +14,7 @@ namespace praetor::cli {
   X(validate)               \
   X(status)                 \
   X(generate)               \
+  X(score)                  \
   X(logprobs)               \
   X(export)                 \
   X(replay)
