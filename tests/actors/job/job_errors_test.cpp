@@ -86,7 +86,7 @@ const std::vector<Broken> kBroken = {
      "wanted"},
     {"name: language",
      "name: language\n    toy_language: {sft_rows: 0}",
-     ":6:31: stages[0].toy_language.sft_rows: 0 is outside [1, 1000000]"},
+     ":6:30: stages[0].toy_language.sft_rows: 0 is outside [1, 1000000]"},
     {"name: language",
      "name: language\n    data: {}",
      ":6:5: stages[0]: unknown key \"data\"; known here: kind, name, toy_language"},
@@ -105,7 +105,7 @@ const std::vector<Broken> kBroken = {
      "checkpoint, learner, sft"},
     {"hidden_size: 32, num_heads: 4",
      "hidden_size: 30, num_heads: 4",
-     ":7:48: stages[1].model.create.num_heads: 4 does not divide hidden_size, 30; give head_dim"},
+     ":7:50: stages[1].model.create.num_heads: 4 does not divide hidden_size, 30; give head_dim"},
     {"hidden_size: 32, num_heads: 4",
      "num_heads: 4, num_kv_heads: 3",
      ":7:50: stages[1].model.create.num_kv_heads: 3 does not divide num_heads, 4"},
@@ -141,7 +141,7 @@ const std::vector<Broken> kBroken = {
      "stage:language/sft.jsonl"},
     {"data: {train: stage:language/sft.jsonl}",
      "data: {train: stage:language/sft.jsonl, template: llama}",
-     ":8:56: stages[1].data.template: unknown value \"llama\", did you mean \"llama3\"? (one of "
+     ":8:55: stages[1].data.template: unknown value \"llama\", did you mean \"llama3\"? (one of "
      "plain, chatml, llama3)"},
     {"data: {train: stage:language/sft.jsonl}",
      "data: {train: stage:language/sft.jsonl, max_length: 600}",
@@ -172,7 +172,7 @@ const std::vector<Broken> kBroken = {
      ":9:42: stages[1].learner.optimizer.learning_rate: 0 is not > 0"},
     {"epochs: 2",
      "tokenizer: {stage: language, path: x}",
-     ":9:17: stages[1].tokenizer: one of path (a folder) and stage (an earlier stage) is wanted"},
+     ":9:16: stages[1].tokenizer: one of path (a folder) and stage (an earlier stage) is wanted"},
     {"epochs: 2",
      "tokenizer: {path: none}",
      ":9:23: stages[1].tokenizer.path: no such folder: DIR/none"},
@@ -186,7 +186,7 @@ const std::vector<Broken> kBroken = {
      "(sampling.max_new_tokens) are more than the model's 512 positions"},
     {"stage: reward_model}",
      "stage: sft}",
-     ":17:31: stages[3].rewards.parts[0].stage: stage \"sft\" makes a policy, but a reward model "
+     ":17:32: stages[3].rewards.parts[0].stage: stage \"sft\" makes a policy, but a reward model "
      "is wanted"},
     {"prompts_per_step: 8",
      "clip_low: 1.7",
