@@ -17,7 +17,8 @@ namespace praetor::cli {
   X(score)                  \
   X(logprobs)               \
   X(export)                 \
-  X(replay)
+  X(replay)                 \
+  X(verify)
 
 #define X(name) void add_##name(CLI::App& app, int& status);
 PRAETOR_COMMANDS(X)
