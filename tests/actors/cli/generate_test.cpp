@@ -56,7 +56,7 @@ TEST_CASE("generate answers text, tokens and messages in order", "[actors][cpu]"
     CHECK(lines[i]["logprobs"].size() == 8);
   }
   CHECK(lines[0]["tokens"] == json({432, 383, 286, 261, 376, 298, 315, 421}));
-  CHECK(lines[0]["text"] == ", there was a litt");
+  CHECK(lines[0]["text"] == ", there was a little girl");
   CHECK(lines[1]["tokens"] == lines[0]["tokens"]);
 }
 
