@@ -46,16 +46,30 @@ void exp_all(const float* z, float max, size_t n, float* out) {
   for (size_t i = 0; i < n; ++i) out[i] = exp_nonpositive(z[i] - max);
 }
 
-// The largest value, or NaN when any is: a comparison alone would pass NaN over.
+// The largest value, or NaN when any is: a comparison alone would pass NaN over. In lanes, which
+// change neither answer, because a compiler may not reorder a float maximum by itself.
 PRAETOR_VECTOR_CLONES
 float largest(const float* z, size_t n) {
-  float best = -std::numeric_limits<float>::infinity();
-  int32_t nan = 0;
-  for (size_t i = 0; i < n; ++i) {
-    best = z[i] > best ? z[i] : best;
-    nan |= z[i] != z[i] ? 1 : 0;
+  constexpr size_t kLanes = 16;
+  float best[kLanes];
+  uint32_t nan[kLanes] = {};
+  std::fill(best, best + kLanes, -std::numeric_limits<float>::infinity());
+  size_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (size_t j = 0; j < kLanes; ++j) {
+      best[j] = z[i + j] > best[j] ? z[i + j] : best[j];
+      nan[j] |= z[i + j] != z[i + j] ? 1U : 0U;
+    }
   }
-  return nan != 0 ? std::numeric_limits<float>::quiet_NaN() : best;
+  for (; i < n; ++i) {
+    best[0] = z[i] > best[0] ? z[i] : best[0];
+    nan[0] |= z[i] != z[i] ? 1U : 0U;
+  }
+  for (size_t j = 1; j < kLanes; ++j) {
+    best[0] = std::max(best[0], best[j]);
+    nan[0] |= nan[j];
+  }
+  return nan[0] != 0 ? std::numeric_limits<float>::quiet_NaN() : best[0];
 }
 
 float checked_max(std::span<const float> z) {

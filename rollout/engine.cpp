@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstddef>
+#include <functional>
 #include <memory>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -204,9 +207,24 @@ Engine::Engine(const Transformer& model, const Tokenizer& tokenizer, EngineConfi
   const int64_t bytes =
       block_bytes(c, config.block_size, static_cast<int64_t>(model.head().element_size()));
   require("cache_bytes", config.cache_bytes, at_least(static_cast<double>(bytes)));
-  blocks_ = std::min(config.cache_bytes / bytes,
-                     config.max_sequences * (blocks_for(c.max_positions, config.block_size) + 1));
-  cache_ = model.make_cache(blocks_, config.block_size);
+  most_blocks_ = config.cache_bytes / bytes;
+}
+
+// Blocks with which nothing waits for one: the longest sequences of the call side by side, each
+// with a block for the part of a prompt that it shared at first.
+int64_t Engine::blocks_wanted(std::span<const GenerationRequest> requests) const {
+  std::vector<int64_t> blocks;
+  for (const GenerationRequest& r : requests) {
+    const int64_t length =
+        static_cast<int64_t>(r.prompt.size()) + response_limit(r, model_.config());
+    const int64_t copies = std::min<int64_t>(r.samples, config_.max_sequences);
+    blocks.insert(
+        blocks.end(), static_cast<size_t>(copies), blocks_for(length, config_.block_size) + 1);
+  }
+  const auto running = std::min(static_cast<std::ptrdiff_t>(blocks.size()),
+                                static_cast<std::ptrdiff_t>(config_.max_sequences));
+  std::partial_sort(blocks.begin(), blocks.begin() + running, blocks.end(), std::greater<>());
+  return std::accumulate(blocks.begin(), blocks.begin() + running, int64_t{1});
 }
 
 void Engine::check(const GenerationRequest& request, size_t index) const {
@@ -241,14 +259,14 @@ void Engine::check(const GenerationRequest& request, size_t index) const {
   }
   const int64_t longest = length + response_limit(request, c);
   const int64_t needed = blocks_for(longest, config_.block_size);
-  if (needed > blocks_) {
+  if (needed > most_blocks_) {
     throw InvalidArgument(what,
                           ": ",
                           longest,
                           " tokens need ",
                           needed,
                           " cache blocks, and there are ",
-                          blocks_,
+                          most_blocks_,
                           ": raise cache_bytes (now ",
                           config_.cache_bytes,
                           ") or lower max_new_tokens");
@@ -260,6 +278,14 @@ void Engine::generate(std::span<const GenerationRequest> requests,
   const c10::NoGradGuard no_grad;
   for (size_t i = 0; i < requests.size(); ++i) check(requests[i], i);
   const auto start = std::chrono::steady_clock::now();
+  const int64_t wanted = std::min(most_blocks_, blocks_wanted(requests));
+  if (wanted > blocks_) {
+    // The old cache goes first, so that the two are never held together.
+    cache_ = {};
+    blocks_ = 0;
+    cache_ = model_.make_cache(wanted, config_.block_size);
+    blocks_ = wanted;
+  }
   EngineStats stats = GenerationRun(*this, requests, on_finish).run();
   stats.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   stats_ = stats;

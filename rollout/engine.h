@@ -40,8 +40,7 @@ struct EngineStats {
 /// in place between calls; nothing is cached across calls. One thread at a time.
 class Engine final : public Generator {
  public:
-  /// Allocates the cache: `cache_bytes`, or what max_sequences of the longest sequences need if
-  /// less.
+  /// The cache is allocated by the calls, grows to what they need, and stays below `cache_bytes`.
   /// @throws InvalidArgument when a limit is out of range
   Engine(const Transformer& model, const Tokenizer& tokenizer, EngineConfig config = {});
 
@@ -59,11 +58,13 @@ class Engine final : public Generator {
  private:
   friend class GenerationRun;
   void check(const GenerationRequest& request, size_t index) const;
+  int64_t blocks_wanted(std::span<const GenerationRequest> requests) const;
 
   const Transformer& model_;
   const Tokenizer& tokenizer_;
   EngineConfig config_;
-  int64_t blocks_ = 0;
+  int64_t most_blocks_ = 0;  ///< that cache_bytes allow
+  int64_t blocks_ = 0;       ///< of cache_
   KvCache cache_;
   Sampler sampler_;
   EngineStats stats_;

@@ -108,7 +108,7 @@ void write_row(const std::vector<int64_t>& tokens,
                const std::vector<float>& logprobs,
                std::ostream& out) {
   std::string line = "{\"tokens\":[";
-  for (size_t i = 0; i < tokens.size(); ++i) line += (i ? "," : "") + std::to_string(tokens[i]);
+  for (size_t i = 0; i < tokens.size(); ++i) line += str(i ? "," : "", tokens[i]);
   line += "],\"logprobs\":[";
   for (size_t i = 0; i < logprobs.size(); ++i) {
     char number[32];

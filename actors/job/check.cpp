@@ -149,6 +149,14 @@ class Checker {
     if (stage.eval.every > 0 && !stage.data.eval.given()) {
       in.child("eval").error_at("every", "there is nothing to evaluate on; data.eval is wanted");
     }
+    if (stage.eval.require_rise && !stage.data.eval.given()) {
+      in.child("eval").error_at("require_rise",
+                                "a rise is told by evaluations; data.eval is wanted");
+    } else if (stage.eval.require_rise && stage.kind != StageKind::kPpo) {
+      in.child("eval").error_at(
+          "require_rise",
+          str("only ppo has a score that should rise; this stage is ", to_string(stage.kind)));
+    }
     if (train && *train > 0 && !stage.steps &&
         stage.total_steps(*train, plan.prompts_per_step) == 0) {
       in.child("data").error_at("train",

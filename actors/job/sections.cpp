@@ -71,6 +71,7 @@ EvalConfig EvalConfig::from_yaml(YamlReader in) {
   EvalConfig c;
   c.every = in.get("every", c.every, at_least(0));
   c.prompts = in.get("prompts", c.prompts, at_least(0));
+  c.require_rise = in.get("require_rise", c.require_rise);
   in.reject_unknown_keys();
   return c;
 }

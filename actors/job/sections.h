@@ -56,6 +56,8 @@ struct EvalConfig {
   int64_t every =
       0;  ///< steps between evaluations; 0: only before the first step and after the last
   int64_t prompts = 0;  ///< rows of data.eval that are used, from the first; 0: all
+  bool require_rise =
+      false;  ///< the job misses its goal (exit code 3) unless the stage's score rises; ppo alone
   static EvalConfig from_yaml(YamlReader in);
 };
 

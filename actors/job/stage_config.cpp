@@ -28,8 +28,13 @@ const StageConfig* resolve_stage(YamlReader& in,
                                  std::span<const StageConfig> earlier,
                                  const std::vector<std::string>& names,
                                  const std::vector<StageResult>& wanted) {
-  const auto found = std::ranges::find(earlier, name, &StageConfig::name);
-  if (found == earlier.end()) {
+  // From the back: where a name is given twice, which is an error of its own, the later one is more
+  // likely meant.
+  const StageConfig* found = nullptr;
+  for (const StageConfig& candidate : earlier) {
+    if (candidate.name == name) found = &candidate;
+  }
+  if (!found) {
     const size_t self = earlier.size();
     if (self < names.size() && names[self] == name) {
       in.error_at(key,
@@ -66,7 +71,7 @@ const StageConfig* resolve_stage(YamlReader& in,
                     " is wanted"));
     return nullptr;
   }
-  return &*found;
+  return found;
 }
 
 /// The last earlier stage with that result, or null.
@@ -75,6 +80,12 @@ const StageConfig* last_with(std::span<const StageConfig> earlier, StageResult r
     if (earlier[i].usable && earlier[i].result() == result) return &earlier[i];
   }
   return nullptr;
+}
+
+/// False when the kind of an earlier stage is not known: what it would have made cannot be missed
+/// then.
+bool all_usable(std::span<const StageConfig> earlier) {
+  return std::ranges::all_of(earlier, &StageConfig::usable);
 }
 
 }  // namespace
@@ -177,14 +188,16 @@ void StageConfig::read_toy_language() {
 
 void StageConfig::read_model(std::span<const StageConfig> earlier,
                              const std::vector<std::string>& names) {
-  const bool written = in.has("model");
+  const bool written = in.optional_child("model").has_value();
   if (!written) {
     const StageConfig* from = last_with(earlier, StageResult::kPolicy);
     if (!from) {
-      in.error_at("",
-                  "missing key \"model\"; no earlier stage makes a policy to start from, so "
-                  "model.path, model.stage or "
-                  "model.create is wanted");
+      if (all_usable(earlier)) {
+        in.error_at("",
+                    "missing key \"model\"; no earlier stage makes a policy to start from, so "
+                    "model.path, model.stage or "
+                    "model.create is wanted");
+      }
       return;
     }
     in.child("model").resolve("stage", from->name);
@@ -243,6 +256,7 @@ void StageConfig::read_tokenizer(std::span<const StageConfig> earlier,
   }
   const StageConfig* language = last_with(earlier, StageResult::kLanguage);
   if (!language) {
+    if (!all_usable(earlier)) return;
     in.error_at("",
                 "missing key \"tokenizer\"; a created model has none of its own, so tokenizer.path "
                 "is wanted");

@@ -16,7 +16,11 @@ using Node = YamlReader::Node;
 std::string number_text(double value) {
   if (std::isinf(value)) return value > 0 ? ".inf" : "-.inf";
   char buffer[32];
-  const auto end = std::to_chars(buffer, buffer + sizeof(buffer), value).ptr;
+  const bool whole =
+      std::abs(value) < 1e15 && std::nearbyint(value) == value;  // 1000000, not 1e+06
+  const auto end =
+      whole ? std::to_chars(buffer, buffer + sizeof(buffer), static_cast<int64_t>(value)).ptr
+            : std::to_chars(buffer, buffer + sizeof(buffer), value).ptr;
   return {buffer, end};
 }
 

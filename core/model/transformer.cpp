@@ -218,14 +218,13 @@ at::Tensor Transformer::hidden(const PackedTokens& batch) const {
         " and last offset ",
         batch.total());
   }
-  const at::Tensor tokens = batch.tokens.contiguous();
-  check_tokens(tokens.const_data_ptr<int64_t>(), tokens.numel(), config_.vocab_size);
-  at::Tensor positions = at::empty({batch.total()}, at::dtype(at::kLong));
-  int64_t* position = positions.mutable_data_ptr<int64_t>();
-  for (size_t i = 0; i + 1 < offsets.size(); ++i) {
+  // All lengths before the first write: a row that goes back would make an earlier one too long for
+  // the buffer.
+  for (int64_t i = 0; i < batch.sequences(); ++i) {
     const int64_t length = offsets[i + 1] - offsets[i];
-    if (length < 0)
+    if (length < 0) {
       throw ShapeError("model: offset ", i + 1, " of a packed batch is below the one before it");
+    }
     if (length > config_.max_positions) {
       throw DataError("sequence ",
                       i,
@@ -234,7 +233,13 @@ at::Tensor Transformer::hidden(const PackedTokens& batch) const {
                       " tokens, the model takes at most ",
                       config_.max_positions);
     }
-    for (int64_t p = 0; p < length; ++p) *position++ = p;
+  }
+  const at::Tensor tokens = batch.tokens.contiguous();
+  check_tokens(tokens.const_data_ptr<int64_t>(), tokens.numel(), config_.vocab_size);
+  at::Tensor positions = at::empty({batch.total()}, at::dtype(at::kLong));
+  int64_t* position = positions.mutable_data_ptr<int64_t>();
+  for (int64_t i = 0; i < batch.sequences(); ++i) {
+    for (int64_t p = 0; p < offsets[i + 1] - offsets[i]; ++p) *position++ = p;
   }
   return forward(tokens,
                  positions,

@@ -41,8 +41,8 @@ std::vector<float> normal_logits(size_t n, double scale, uint64_t seed) {
   return z;
 }
 
-// The definition, with a full sort: ids kept, ascending. Weights by the same exponential come from a
-// draw without truncation.
+// The definition, with a full sort: ids kept, ascending. Weights by the same exponential come from
+// a draw without truncation.
 std::vector<int64_t> kept_by_sorting(const std::vector<float>& z, const Truncation& cut) {
   DrawScratch scratch;
   draw(z, {}, 0.0, scratch);
@@ -240,7 +240,8 @@ TEST_CASE("the head found without a full sort is the one a full sort gives", "[r
         double total = 0;
         const Drawn first = draw(z, cut, 0.0, scratch);
         for (const int64_t id : kept) total += scratch.weights[static_cast<size_t>(id)];
-        INFO("V " << n << ", scale " << scale << ", top_k " << cut.top_k << ", top_p " << cut.top_p);
+        INFO("V " << n << ", scale " << scale << ", top_k " << cut.top_k << ", top_p "
+                  << cut.top_p);
         for (double u = 0.0; u < 1.0; u += 0.0101) {
           double sum = 0;
           int64_t wanted = -1;

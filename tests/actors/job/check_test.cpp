@@ -108,8 +108,8 @@ TEST_CASE("the checks of several stages and the reading are reported together", 
         at + ":2:1: unknown key \"sede\", did you mean \"seed\"?\n" + at +
             ":4:31: stages[0].model.path: no such folder: " + in + "/m\n" + at +
             ":4:49: stages[0].data.train: no such file: " + in + "/a.jsonl\n" + at +
-            ":5:41: stages[1].data.train: no such file: " + in + "/b.jsonl\n" + at +
-            ":5:50: stages[1].data: unknown key \"shufle\", did you mean \"shuffle\"?");
+            ":5:40: stages[1].data.train: no such file: " + in + "/b.jsonl\n" + at +
+            ":5:49: stages[1].data: unknown key \"shufle\", did you mean \"shuffle\"?");
 }
 
 }  // namespace praetor

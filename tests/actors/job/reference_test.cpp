@@ -37,6 +37,18 @@ TEST_CASE("the reference job documents every key that any reader knows, and no o
   CHECK(given.size() > 150);
 }
 
+TEST_CASE("every other job of the configs folder has no errors in its keys", "[actors][cpu]") {
+  int seen = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator("configs")) {
+    if (entry.path().extension() != ".yaml" || entry.path().filename() == "reference.yaml")
+      continue;
+    CAPTURE(entry.path().string());
+    CHECK(join(JobConfig::read(entry.path()).document->errors(), "\n") == "");
+    ++seen;
+  }
+  CHECK(seen >= 1);
+}
+
 TEST_CASE("the defaults that the reference job states are the defaults", "[actors][cpu]") {
   const testing::TempDir dir;
   std::filesystem::create_directories(dir / "models" / "reward");

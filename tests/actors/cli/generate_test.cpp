@@ -1,0 +1,156 @@
+#include "actors/cli/generate.h"
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "actors/cli/generate_prompts.h"
+#include "core/base/error.h"
+#include "core/base/fs.h"
+#include "core/base/threads.h"
+#include "tests/support/catch.h"
+#include "tests/support/shared_data.h"
+
+namespace praetor::cli {
+namespace {
+
+using nlohmann::json;
+
+std::vector<json> lines_of(const std::string& text) {
+  std::istringstream in(text);
+  std::vector<json> lines;
+  for (std::string line; std::getline(in, line);) lines.push_back(json::parse(line));
+  return lines;
+}
+
+std::vector<json> generate(GenerateOptions options, const std::string& input) {
+  const int before = threads();
+  options.prompts = std::string("-");
+  options.threads = before;
+  std::istringstream in(input);
+  std::ostringstream out;
+  run_generate(options, in, out);
+  return lines_of(out.str());
+}
+
+}  // namespace
+
+TEST_CASE("generate answers text, tokens and messages in order", "[actors][cpu]") {
+  PRAETOR_REQUIRE_SHARED(shared);
+  GenerateOptions options{.model = shared / "data" / "stories260K"};
+  options.sampling.temperature = 0;
+  options.sampling.max_new_tokens = 8;
+  const auto lines = generate(options,
+                              R"({"prompt": "Once upon a time"}
+{"tokens": [1, 403, 407, 261, 378]}
+
+{"messages": [{"role": "user", "content": "Once upon a time"}]}
+)");
+  REQUIRE(lines.size() == 3);
+  for (size_t i = 0; i < 3; ++i) {
+    CHECK(lines[i]["prompt_index"] == i);
+    CHECK(lines[i]["sample_index"] == 0);
+    CHECK(lines[i]["finish_reason"] == "length");
+    CHECK(lines[i]["logprobs"].size() == 8);
+  }
+  CHECK(lines[0]["tokens"] == json({432, 383, 286, 261, 376, 298, 315, 421}));
+  CHECK(lines[0]["text"] == ", there was a little girl");
+  CHECK(lines[1]["tokens"] == lines[0]["tokens"]);
+}
+
+TEST_CASE("generate writes n samples a prompt, repeats by seed, and its statistics",
+          "[actors][cpu]") {
+  PRAETOR_REQUIRE_SHARED(shared);
+  const testing::TempDir folder;
+  GenerateOptions options{.model = shared / "data" / "stories260K", .samples = 3, .seed = 9};
+  options.sampling.max_new_tokens = 30;
+  options.stats = folder / "stats.json";
+  const std::string input = R"({"prompt": "Tom and Mia"})"
+                            "\n"
+                            R"({"prompt": "One day, a big bear"})"
+                            "\n";
+  const auto lines = generate(options, input);
+  REQUIRE(lines.size() == 6);
+  size_t tokens = 0;
+  for (size_t i = 0; i < 6; ++i) {
+    CHECK(lines[i]["prompt_index"] == i / 3);
+    CHECK(lines[i]["sample_index"] == i % 3);
+    tokens += lines[i]["tokens"].size();
+  }
+  CHECK(lines[0]["tokens"] != lines[1]["tokens"]);
+  const json stats = json::parse(read_file(options.stats));
+  CHECK(stats["prompts"] == 2);
+  CHECK(stats["tokens"] == tokens);
+  CHECK(stats["seconds"] > 0.0);
+  CHECK(stats["tokens_per_second"] > 0.0);
+  CHECK(stats["peak_rss_bytes"] > 1 << 20);
+  CHECK(generate(options, input) == lines);
+  options.batch = 1;
+  CHECK(generate(options, input) == lines);
+  options.seed = 10;
+  CHECK(generate(options, input) != lines);
+}
+
+TEST_CASE("generate stops at the end token and at a stop string", "[actors][cpu]") {
+  PRAETOR_REQUIRE_SHARED(shared);
+  GenerateOptions options{.model = shared / "data" / "stories260K"};
+  options.sampling.temperature = 0;
+  options.sampling.max_new_tokens = 48;
+  options.sampling.stop_strings = {"girl named"};
+  const auto lines = generate(options, R"({"prompt": "Once upon a time"})");
+  REQUIRE(lines.size() == 1);
+  CHECK(lines[0]["text"] == ", there was a little ");
+  CHECK(lines[0]["finish_reason"] == "stop");
+}
+
+TEST_CASE("bad prompts are named by file and line, all of them", "[actors][cpu]") {
+  PRAETOR_REQUIRE_SHARED(shared);
+  const auto folder = shared / "data" / "stories260K";
+  const auto tokenizer = Tokenizer::load(folder);
+  const ModelConfig model = ModelConfig::load(folder);
+  const auto refusal = [&](const std::string& text, const std::string& chat = "plain") {
+    try {
+      read_generate_prompts(text, "p.jsonl", *tokenizer, model, chat);
+    } catch (const DataError& failure) {
+      CHECK(failure.exit_status() == kExitBadData);
+      return std::string(failure.what());
+    }
+    return std::string();
+  };
+  using Catch::Matchers::Contains;
+  using Catch::Matchers::StartsWith;
+  CHECK(refusal(R"({"prompt": "ok", "note": 1})").empty());
+  CHECK_THAT(refusal("\n{\"prompt\": "), StartsWith("p.jsonl:2: not valid JSON"));
+  CHECK_THAT(refusal("[1]"), StartsWith("p.jsonl:1: must be an object, not array"));
+  CHECK_THAT(refusal("{}"), Contains("exactly one of"));
+  CHECK_THAT(refusal(R"({"prompt": "a", "tokens": [1]})"), Contains("exactly one of"));
+  CHECK_THAT(refusal(R"({"prompt": 3})"), Contains("\"prompt\" must be a string, not number"));
+  CHECK_THAT(refusal(R"({"tokens": []})"), Contains("no tokens"));
+  CHECK_THAT(refusal(R"({"tokens": [1, "a"]})"), Contains("token ids"));
+  CHECK_THAT(refusal(R"({"tokens": [1, 512]})"), Contains("token 1 is 512"));
+  CHECK_THAT(refusal(R"({"tokens": [-1]})"), Contains("token 0 is -1"));
+  CHECK_THAT(refusal(R"({"messages": []})"), Contains("not empty"));
+  CHECK_THAT(refusal(R"({"messages": [{"role": "user"}]})"), Contains("has no \"content\""));
+  CHECK_THAT(refusal(R"({"messages": [{"role": "cat", "content": ""}]})", "chatml"),
+             Contains("cat"));
+  CHECK_THAT(refusal(json({{"tokens", std::vector<int>(512, 5)}}).dump()),
+             Contains("512 tokens") && Contains("512 positions"));
+  CHECK_THAT(refusal("  \n"), Contains("no rows"));
+  CHECK_THAT(refusal("[1]\n{\"prompt\": \"fine\"}\n{}\n"),
+             Contains("p.jsonl:1: ") && Contains("\np.jsonl:3: "));
+}
+
+TEST_CASE("generate refuses parameters out of range and missing files", "[actors][cpu]") {
+  std::istringstream in;
+  std::ostringstream out;
+  GenerateOptions options{.model = "no-such-model", .prompts = "no-such-prompts"};
+  CHECK_THROWS_AS(run_generate(options, in, out), MissingInput);
+  options.prompts = std::string("-");
+  CHECK_THROWS_AS(run_generate(options, in, out), MissingInput);
+  options.sampling.top_p = 2;
+  CHECK_THROWS_AS(run_generate(options, in, out), InvalidArgument);
+}
+
+}  // namespace praetor::cli
