@@ -317,4 +317,11 @@ TEST_CASE("log-probabilities are those of the softmax at the sampling temperatur
   CHECK(at::allclose(got, learner.reference_logprobs(e)));
 }
 
+TEST_CASE("evaluation is at temperature 1 whatever the sampling was", "[learners][cpu]") {
+  LearnerConfig warm = quick(6);
+  warm.temperature = 0.5;
+  CHECK(ppo_learner(PpoConfig{}, warm).evaluate(pairs()) ==
+        sft_learner(quick(6)).evaluate(pairs()));
+}
+
 }  // namespace praetor
