@@ -123,7 +123,7 @@ Metrics Learner::evaluate(const std::vector<Example>& examples) const {
   const at::NoGradGuard no_grad;
   const SequenceBatch batch = SequenceBatch::from(examples);
   if (!my.plan.reward_model) {
-    const at::Tensor logprob = my.logprobs(*my.models.policy, batch).to(at::kDouble);
+    const at::Tensor logprob = my.logprobs(*my.models.policy, batch, 1.0).to(at::kDouble);
     const auto tokens = static_cast<double>(logprob.numel());
     if (tokens == 0) return {{"tokens", 0}};
     const double loss = -logprob.sum().item<double>() / tokens;
@@ -145,13 +145,14 @@ Metrics Learner::evaluate(const std::vector<Example>& examples) const {
 }
 
 at::Tensor Learner::policy_logprobs(const Experience& experience) const {
-  return impl_->logprobs(policy(), SequenceBatch::from(experience));
+  return impl_->logprobs(policy(), SequenceBatch::from(experience), impl_->temperature());
 }
 
 at::Tensor Learner::reference_logprobs(const Experience& experience) const {
   if (!impl_->models.reference)
     throw InvalidArgument(impl_->algorithm->name(), " holds no reference");
-  return impl_->logprobs(*impl_->models.reference, SequenceBatch::from(experience));
+  return impl_->logprobs(
+      *impl_->models.reference, SequenceBatch::from(experience), impl_->temperature());
 }
 
 std::vector<NamedTensor> Learner::state() const {

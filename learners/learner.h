@@ -70,8 +70,8 @@ class Learner {
   /// rejected, chosen, ...
   StepReport update(const std::vector<Example>& examples);
 
-  /// Without training: "loss", "ppl", "tokens" of the policy on the examples' targets; for a reward
-  /// model "loss", "accuracy", "margin", "pairs" of pairs.
+  /// Without training: "loss", "ppl", "tokens" of the policy on the examples' targets at
+  /// temperature 1; for a reward model "loss", "accuracy", "margin", "pairs" of pairs.
   Metrics evaluate(const std::vector<Example>& examples) const;
   /// Log-probabilities of the response tokens at the sampling temperature, [R] float32. No
   /// gradient.

@@ -40,7 +40,9 @@ struct Learner::Impl {
   Outputs forward(const PackedSlice& slice, Want want) const;
   double temperature() const { return algorithm->online() ? config.temperature : 1.0; }
   /// Log-probabilities of all predicted tokens under `model`, [R], without gradient.
-  at::Tensor logprobs(const Transformer& model, const SequenceBatch& batch) const;
+  at::Tensor logprobs(const Transformer& model,
+                      const SequenceBatch& batch,
+                      double at_temperature) const;
   /// All sequences in order, cut by the token budget.
   std::vector<std::vector<int64_t>> whole_cut(const SequenceBatch& batch, int64_t unit = 1) const;
 

@@ -58,14 +58,16 @@ std::vector<std::vector<int64_t>> Learner::Impl::whole_cut(const SequenceBatch& 
   return plan_micro_batches(batch, order, config.micro_batch_tokens, unit);
 }
 
-at::Tensor Learner::Impl::logprobs(const Transformer& model, const SequenceBatch& batch) const {
+at::Tensor Learner::Impl::logprobs(const Transformer& model,
+                                   const SequenceBatch& batch,
+                                   double at_temperature) const {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> parts;
   for (const auto& sequences : whole_cut(batch)) {
     const PackedSlice slice = pack_slice(batch, sequences);
     if (slice.rows.numel() == 0) continue;
     const at::Tensor rows = model.hidden(slice.packed).index_select(0, slice.rows);
-    parts.push_back(ops::token_logprobs(rows, model.head(), slice.targets, temperature()).logprob);
+    parts.push_back(ops::token_logprobs(rows, model.head(), slice.targets, at_temperature).logprob);
   }
   return parts.empty() ? at::empty({0}, model.head().options().requires_grad(false))
                        : at::cat(parts);
@@ -94,7 +96,8 @@ BatchContext Learner::Impl::prepare(Experience& experience, const SequenceBatch&
   };
   experience.proximal_logprob = whole(logprob);
   experience.value = critic ? whole(value) : at::Tensor();
-  experience.reference_logprob = plan.reference ? logprobs(*models.reference, batch) : at::Tensor();
+  experience.reference_logprob =
+      plan.reference ? logprobs(*models.reference, batch, temperature()) : at::Tensor();
   return context;
 }
 

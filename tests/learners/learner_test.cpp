@@ -103,6 +103,7 @@ TEST_CASE("PPO does not depend on the cut into micro-batches", "[learners][cpu]"
 }
 
 TEST_CASE("ten float64 steps agree to rounding over cuts", "[learners][cpu]") {
+  const testing::OneThread one_thread;
   for (const bool shared : {false, true}) {
     PpoConfig config = busy_ppo();
     config.critic.shared = shared;
@@ -118,6 +119,7 @@ TEST_CASE("ten float64 steps agree to rounding over cuts", "[learners][cpu]") {
 
 TEST_CASE("SFT and the reward model do not depend on the cut into micro-batches",
           "[learners][cpu]") {
+  const testing::OneThread one_thread;
   Learner whole = sft_learner(quick(1000)), cut = sft_learner(quick(6));
   Learner rm_whole = rm_learner(quick(1000)), rm_cut = rm_learner(quick(6));
   for (int step = 0; step < 10; ++step) {
@@ -145,6 +147,7 @@ TEST_CASE("the order of sequences in a batch changes nothing but rounding", "[le
 
 TEST_CASE("two steps, save, load and three more are bitwise the five of one run",
           "[learners][cpu]") {
+  const testing::OneThread one_thread;
   PpoConfig separate = busy_ppo();
   separate.kl.controller = "adaptive";
   separate.score_normalise = true;
@@ -315,6 +318,13 @@ TEST_CASE("log-probabilities are those of the softmax at the sampling temperatur
   CHECK(got[1].item<float>() == Approx(all[2][4].item<float>()).epsilon(1e-5));
   CHECK(got[2].item<float>() == Approx(all[4][6].item<float>()).epsilon(1e-5));
   CHECK(at::allclose(got, learner.reference_logprobs(e)));
+}
+
+TEST_CASE("evaluation is at temperature 1 whatever the sampling was", "[learners][cpu]") {
+  LearnerConfig warm = quick(6);
+  warm.temperature = 0.5;
+  CHECK(ppo_learner(PpoConfig{}, warm).evaluate(pairs()) ==
+        sft_learner(quick(6)).evaluate(pairs()));
 }
 
 }  // namespace praetor

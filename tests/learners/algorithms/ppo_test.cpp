@@ -247,6 +247,7 @@ TEST_CASE("the value of a token does not see the token itself", "[learners][cpu]
 }
 
 TEST_CASE("the update ends early when it has moved too far", "[learners][cpu]") {
+  const testing::OneThread one_thread;
   PpoConfig config;
   config.epochs = 50;
   config.target_kl_update = 1e-4;
@@ -275,6 +276,7 @@ TEST_CASE("the adaptive coefficient falls while the divergence is below its targ
 }
 
 TEST_CASE("a KL loss pulls the policy back to its reference", "[learners][cpu]") {
+  const testing::OneThread one_thread;
   PpoConfig config = once();
   config.kl.placement = "loss";
   config.kl.estimator = "k2";
@@ -302,6 +304,7 @@ TEST_CASE("a KL loss pulls the policy back to its reference", "[learners][cpu]")
 }
 
 TEST_CASE("PPO raises the probability of the rewarded token", "[learners][cpu]") {
+  const testing::OneThread one_thread;
   for (const bool shared : {false, true}) {
     PpoConfig config;
     config.kl.coefficient = 0;

@@ -57,6 +57,7 @@ TEST_CASE("the reward model's loss is Bradley and Terry's on the scores of last 
 }
 
 TEST_CASE("a reward model learns which response is preferred", "[learners][cpu]") {
+  const testing::OneThread one_thread;
   Learner learner = make_learner({});
   for (int step = 0; step < 60; ++step) learner.update(rows());
   const Metrics metrics = learner.evaluate(rows());

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/base/threads.h"
 #include "core/data/example.h"
 #include "core/data/experience.h"
 #include "core/model/transformer.h"
@@ -40,6 +41,19 @@ std::vector<Roll> mixed_rolls();
 Example make_example(const std::vector<int64_t>& prompt,
                      const std::vector<int64_t>& completion,
                      double margin = 0);
+
+/// One thread of tensor work while it lives: tensors this small gain nothing from two, and threads
+/// that wait for each other on a busy machine cost seconds.
+class OneThread {
+ public:
+  OneThread() : before_(threads()) { set_threads(1); }
+  ~OneThread() { set_threads(before_); }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+ private:
+  int before_;
+};
 
 /// All tensors of `learner.state()` end to end as float64, weights only when `weights_only`.
 at::Tensor flat_state(const Learner& learner, bool weights_only = false);
