@@ -17,10 +17,13 @@
 /// Other dtypes and devices: LibTorch's operators, without that promise (float64 serves finite differences).
 /// Every op supports autograd where an input requires grad; backward goes through LibTorch's products, which repeat
 /// bitwise at fixed threads and order.
+/// Tensors that do not fit throw ShapeError, token ids outside the table and a temperature of 0 InvalidArgument.
+/// kernels/self_check.h proves the bitwise promise on the machine at hand.
 namespace praetor::ops {
 
 /// x [M,K] times weight [N,K] transposed, plus bias [N] when defined: [M,N].
-/// Float32 weights are packed once and kept until the tensor's version counter moves.
+/// Float32 weights are packed once and kept until the tensor's version counter moves. Who writes a weight's memory
+/// behind LibTorch's back (data_ptr, memcpy, a collective) calls weight.unsafeGetTensorImpl()->bump_version().
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});
 
 /// x / sqrt(mean(x^2) + eps) * weight, per row of x [M,H].

@@ -1,0 +1,241 @@
+#include "core/model/kernels/attention.h"
+
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <vector>
+
+#include "core/model/kernels/buffer.h"
+#include "core/model/kernels/isa.h"
+#include "core/model/kernels/parallel.h"
+
+namespace praetor::ops::kernels {
+namespace {
+
+constexpr int64_t kWeighRows = 6;  // most rows Table::weigh takes
+constexpr int64_t kKeyBlock =
+    128;  // keys whose values stay in the first-level cache while rows pass by
+constexpr int64_t kScores = 1 << 18;  // floats of scores a task may hold
+
+struct Shape {
+  int64_t heads, kv_heads, d;
+  int64_t group() const { return heads / kv_heads; }
+};
+
+// Queries of one sequence, positions rising; key and value rows of its positions 0, 1, ...
+struct Queries {
+  std::vector<int64_t> row, position;
+  const float* const* keys;
+  const float* const* values;
+};
+
+// Some neighbouring queries of a sequence.
+struct Tile {
+  const Queries* queries;
+  int64_t begin, end;
+  int64_t length() const { return queries->position[end - 1] + 1; }  // keys that its last row sees
+};
+
+struct Scratch {
+  Buffer query, panel, scores, sums;
+};
+
+Scratch& scratch() {
+  thread_local Scratch scratch;
+  return scratch;
+}
+
+// Attention of the tile's queries for the heads that share KV head `kv`. Row r is head r % group of
+// query r / group.
+void attend(const Table& loops,
+            const Shape& shape,
+            const float* q,
+            const Tile& tile,
+            int64_t kv,
+            float* out) {
+  const Queries& queries = *tile.queries;
+  const int64_t group = shape.group(), d = shape.d, offset = kv * d;
+  const int64_t rows = (tile.end - tile.begin) * group, longest = tile.length();
+  const int64_t lds = (longest + kPanel - 1) / kPanel * kPanel;
+  const auto length = [&](int64_t r) { return queries.position[tile.begin + r / group] + 1; };
+  const auto place = [&](int64_t r) {
+    return (queries.row[tile.begin + r / group] * shape.heads + kv * group + r % group) * d;
+  };
+  const int64_t step = std::min(loops.tile_rows, 2 * kWeighRows);
+  Scratch& memory = scratch();
+  float* query = memory.query.reserve(rows * d);
+  float* panel = memory.panel.reserve(d * kPanel);
+  float* scores = memory.scores.reserve(rows * lds);
+  float* sums = memory.sums.reserve(rows * d);
+
+  const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(d)));
+  for (int64_t r = 0; r < rows; r += step) {
+    const int64_t n = std::min(step, rows - r);
+    for (int64_t i = 0; i < n; ++i) {
+      const float* from = q + place(r + i);
+      for (int64_t j = 0; j < d; ++j) query[r * d + j * n + i] = from[j] * scale;
+    }
+  }
+  for (int64_t key = 0; key < longest; key += kPanel) {
+    loops.transpose(queries.keys + key, offset, std::min(kPanel, longest - key), d, panel);
+    for (int64_t r = 0; r < rows; r += step) {
+      const int64_t n = std::min(step, rows - r);
+      if (length(r + n - 1) <= key) continue;  // all of these end before this panel
+      loops.product(n, d, query + r * d, panel, 0, 1, scores + r * lds + key, lds, false);
+    }
+  }
+  std::vector<float> inverse(static_cast<size_t>(rows));
+  for (int64_t r = 0; r < rows; ++r) {
+    inverse[r] = 1.0f / loops.softmax(scores + r * lds, length(r));
+  }
+  // A row's chain runs over its own keys alone: neighbours share the keys all of them see, each
+  // ends by itself.
+  for (int64_t key = 0; key < longest; key += kKeyBlock) {
+    for (int64_t r = 0; r < rows; r += kWeighRows) {
+      const int64_t n = std::min(kWeighRows, rows - r);
+      const int64_t shared = std::min(length(r), key + kKeyBlock);
+      if (shared <= key) continue;
+      loops.weigh(n,
+                  shared - key,
+                  scores + r * lds + key,
+                  lds,
+                  queries.values + key,
+                  offset,
+                  d,
+                  sums + r * d,
+                  d,
+                  key > 0);
+    }
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t shared = length(r / kWeighRows * kWeighRows), rest = length(r) - shared;
+    float* sum = sums + r * d;
+    if (rest > 0) {
+      loops.weigh(1,
+                  rest,
+                  scores + r * lds + shared,
+                  lds,
+                  queries.values + shared,
+                  offset,
+                  d,
+                  sum,
+                  d,
+                  true);
+    }
+    float* to = out + place(r);
+    for (int64_t j = 0; j < d; ++j) to[j] = sum[j] * inverse[r];
+  }
+}
+
+// All queries: cut into tiles, tiles and KV heads handed out to threads, longest first.
+void attend_all(const Shape& shape, const float* q, const std::vector<Queries>& all, float* out) {
+  std::vector<Tile> tiles;
+  int64_t work = 0;
+  for (const Queries& queries : all) {
+    const auto count = static_cast<int64_t>(queries.row.size());
+    for (int64_t begin = 0; begin < count;) {
+      const int64_t keys = queries.position[std::min(begin + 64, count) - 1] + 1;
+      const int64_t rows = std::min<int64_t>(60, kScores / (keys + kPanel));
+      const int64_t end = std::min(count, begin + std::max<int64_t>(1, rows / shape.group()));
+      tiles.push_back({&queries, begin, end});
+      work += (end - begin) * tiles.back().length() * 3 * shape.heads * shape.d;
+      begin = end;
+    }
+  }
+  std::stable_sort(tiles.begin(), tiles.end(), [](const Tile& a, const Tile& b) {
+    return (a.end - a.begin) * a.length() > (b.end - b.begin) * b.length();
+  });
+  const Table& loops = table();
+  const auto tasks = static_cast<int64_t>(tiles.size()) * shape.kv_heads;
+  run_tasks(threads_for(work), tasks, [&](int64_t i) {
+    attend(loops, shape, q, tiles[i / shape.kv_heads], i % shape.kv_heads, out);
+  });
+}
+
+}  // namespace
+
+at::Tensor causal_attention(const at::Tensor& q,
+                            const at::Tensor& k,
+                            const at::Tensor& v,
+                            const std::vector<int64_t>& offsets) {
+  const Shape shape{q.size(1), k.size(1), q.size(2)};
+  const at::Tensor qc = q.contiguous(), kc = k.contiguous(), vc = v.contiguous();
+  at::Tensor out = at::empty(q.sizes(), q.options().requires_grad(false));
+  const int64_t total = q.size(0), row = shape.kv_heads * shape.d;
+  std::vector<const float*> keys(total), values(total);
+  for (int64_t i = 0; i < total; ++i) {
+    keys[i] = kc.const_data_ptr<float>() + i * row;
+    values[i] = vc.const_data_ptr<float>() + i * row;
+  }
+  std::vector<Queries> all;
+  for (size_t i = 0; i + 1 < offsets.size(); ++i) {
+    const int64_t begin = offsets[i], length = offsets[i + 1] - begin;
+    if (length == 0) continue;
+    Queries queries{std::vector<int64_t>(length),
+                    std::vector<int64_t>(length),
+                    keys.data() + begin,
+                    values.data() + begin};
+    std::iota(queries.row.begin(), queries.row.end(), begin);
+    std::iota(queries.position.begin(), queries.position.end(), 0);
+    all.push_back(std::move(queries));
+  }
+  attend_all(shape, qc.const_data_ptr<float>(), all, out.mutable_data_ptr<float>());
+  return out;
+}
+
+at::Tensor cached_attention(const at::Tensor& q,
+                            const at::Tensor& k,
+                            const at::Tensor& v,
+                            KvLayer& layer,
+                            int64_t block_size,
+                            const CachedRows& rows) {
+  const Shape shape{q.size(1), k.size(1), q.size(2)};
+  const at::Tensor qc = q.contiguous(), kc = k.contiguous(), vc = v.contiguous();
+  at::Tensor out = at::empty(q.sizes(), q.options().requires_grad(false));
+  const int64_t total = q.size(0), row = shape.kv_heads * shape.d;
+  float* keys = layer.keys.mutable_data_ptr<float>();
+  float* values = layer.values.mutable_data_ptr<float>();
+
+  std::vector<std::vector<int64_t>> of_sequence(rows.tables.size());
+  for (int64_t i = 0; i < total; ++i) {
+    const int64_t position = rows.positions[i];
+    const auto& blocks = *rows.tables[rows.sequence[i]];
+    const int64_t slot = blocks[position / block_size] * block_size + position % block_size;
+    std::memcpy(keys + slot * row, kc.const_data_ptr<float>() + i * row, row * sizeof(float));
+    std::memcpy(values + slot * row, vc.const_data_ptr<float>() + i * row, row * sizeof(float));
+    of_sequence[rows.sequence[i]].push_back(i);
+  }
+
+  std::vector<Queries> all;
+  std::vector<std::vector<const float*>> pointers;
+  all.reserve(of_sequence.size());
+  pointers.reserve(2 * of_sequence.size());
+  for (size_t s = 0; s < of_sequence.size(); ++s) {
+    auto& mine = of_sequence[s];
+    if (mine.empty()) continue;
+    std::stable_sort(mine.begin(), mine.end(), [&](int64_t a, int64_t b) {
+      return rows.positions[a] < rows.positions[b];
+    });
+    const int64_t length = rows.positions[mine.back()] + 1;
+    std::vector<const float*> key(length), value(length);
+    for (int64_t p = 0; p < length; p += block_size) {
+      const int64_t first = int64_t{(*rows.tables[s])[p / block_size]} * block_size;
+      for (int64_t i = p; i < std::min(p + block_size, length); ++i) {
+        key[i] = keys + (first + i - p) * row;
+        value[i] = values + (first + i - p) * row;
+      }
+    }
+    Queries queries{mine, {}, key.data(), value.data()};
+    for (const int64_t i : mine) queries.position.push_back(rows.positions[i]);
+    pointers.push_back(std::move(key));
+    pointers.push_back(std::move(value));
+    all.push_back(std::move(queries));
+  }
+  attend_all(shape, qc.const_data_ptr<float>(), all, out.mutable_data_ptr<float>());
+  return out;
+}
+
+}  // namespace praetor::ops::kernels

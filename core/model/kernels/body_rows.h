@@ -1,0 +1,115 @@
+// Row kernels over Vec, a vector of 16 floats that the including source defines for its instruction
+// set. Included by scalar.cpp, avx2.cpp and avx512.cpp alone.
+#pragma once
+
+#include <cstdint>
+
+namespace praetor::ops::kernels {
+namespace {
+
+constexpr float kInfinity = __builtin_inff();
+
+// e^x within 2 units in the last place; 0 below -86.5 (no denormals), infinity above 88.7, NaN for
+// NaN. Cephes' expf: x = n ln 2 + r, a polynomial of degree 7 in r, and the exponent set by an
+// integer shift.
+inline Vec exp16(Vec x) {
+  const Vec low = all(-86.5f), high = all(89.0f), magic = all(12582912.0f);  // 1.5 * 2^23
+  const Vec clamped = vmax(low, vmin(high, x));
+  const Vec shifted = fma(clamped, all(1.44269504088896341f), magic);
+  const Vec n = sub(shifted, magic);
+  const Vec r = fma(n, all(2.12194440e-4f), fma(n, all(-0.693359375f), clamped));
+  Vec p = all(1.9875691500e-4f);
+  p = fma(p, r, all(1.3981999507e-3f));
+  p = fma(p, r, all(8.3334519073e-3f));
+  p = fma(p, r, all(4.1665795894e-2f));
+  p = fma(p, r, all(1.6666665459e-1f));
+  p = fma(p, r, all(5.0000001201e-1f));
+  p = add(fma(p, mul(r, r), r), all(1.0f));
+  // 2^n as 2^(n-1) times 2, since 2^128 is not a float.
+  return zero_below(x, low, mul(mul(p, exponent(shifted)), all(2.0f)));
+}
+
+inline float max_row(const float* x, int64_t n) {
+  Vec best = all(-kInfinity);
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) best = vmax(load(x + i), best);
+  if (i < n) best = vmax(load_part(x + i, n - i, -kInfinity), best);
+  return reduce_max(best);
+}
+
+float softmax(float* scores, int64_t n) {
+  for (int64_t i = n; i % 16 != 0; ++i) scores[i] = -kInfinity;
+  const Vec top = all(max_row(scores, n));
+  Vec total = all(0.0f);
+  for (int64_t i = 0; i < n; i += 16) {
+    const Vec e = exp16(sub(load(scores + i), top));
+    store(scores + i, e);
+    total = add(total, e);
+  }
+  return reduce_sum(total);
+}
+
+void log_sum(const float* x, int64_t n, float* max, float* sum, float* moment) {
+  const float best = max_row(x, n);
+  const Vec top = all(best);
+  Vec total = all(0.0f), weighted = all(0.0f);
+  for (int64_t i = 0; i < n; i += 16) {
+    const Vec part = i + 16 <= n ? load(x + i) : load_part(x + i, n - i, -kInfinity);
+    const Vec difference = sub(part, top);
+    const Vec e = exp16(difference);
+    total = add(total, e);
+    // exp is 0 below -86.5: the bound keeps 0 * -infinity out.
+    if (moment) weighted = fma(e, vmax(all(-100.0f), difference), weighted);
+  }
+  *max = best;
+  *sum = reduce_sum(total);
+  if (moment) *moment = reduce_sum(weighted);
+}
+
+void rms_norm(const float* x, const float* weight, float eps, int64_t n, float* y) {
+  Vec squares = all(0.0f);
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    const Vec part = load(x + i);
+    squares = fma(part, part, squares);
+  }
+  if (i < n) {
+    const Vec part = load_part(x + i, n - i, 0.0f);
+    squares = fma(part, part, squares);
+  }
+  const float mean = reduce_sum(squares) / static_cast<float>(n);
+  const Vec scale = all(1.0f / __builtin_sqrtf(mean + eps));
+  for (i = 0; i + 16 <= n; i += 16) store(y + i, mul(mul(load(x + i), scale), load(weight + i)));
+  if (i < n) {
+    const Vec part = load_part(x + i, n - i, 0.0f), w = load_part(weight + i, n - i, 0.0f);
+    store_part(y + i, n - i, mul(mul(part, scale), w));
+  }
+}
+
+inline Vec silu_times(Vec gate, Vec up) {
+  const Vec one = all(1.0f);
+  const Vec sigmoid = div(one, add(one, exp16(sub(all(0.0f), gate))));
+  return mul(mul(gate, sigmoid), up);
+}
+
+void swiglu(const float* gate, const float* up, int64_t n, float* y) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) store(y + i, silu_times(load(gate + i), load(up + i)));
+  if (i < n) {
+    const Vec g = load_part(gate + i, n - i, 0.0f), u = load_part(up + i, n - i, 0.0f);
+    store_part(y + i, n - i, silu_times(g, u));
+  }
+}
+
+void rope(const float* x, const float* cos, const float* sin, int64_t half, float* y) {
+  for (int64_t i = 0; i < half; i += 16) {
+    const int64_t n = half - i < 16 ? half - i : 16;
+    const Vec a = load_part(x + i, n, 0.0f), b = load_part(x + half + i, n, 0.0f);
+    const Vec c = load_part(cos + i, n, 0.0f), s = load_part(sin + i, n, 0.0f);
+    store_part(y + i, n, sub(mul(a, c), mul(b, s)));
+    store_part(y + half + i, n, add(mul(b, c), mul(a, s)));
+  }
+}
+
+}  // namespace
+}  // namespace praetor::ops::kernels

@@ -1,0 +1,22 @@
+// The table of the including source; included last by scalar.cpp, avx2.cpp and avx512.cpp alone.
+#pragma once
+
+#include "core/model/kernels/body_products.h"
+#include "core/model/kernels/body_rows.h"
+
+namespace praetor::ops::kernels {
+namespace {
+
+const Table kTable = {kName,
+                      kTileRows,
+                      product_switch<kTileRows>,
+                      transpose,
+                      weigh_switch<6>,
+                      softmax,
+                      log_sum,
+                      rms_norm,
+                      swiglu,
+                      rope};
+
+}  // namespace
+}  // namespace praetor::ops::kernels

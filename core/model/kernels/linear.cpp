@@ -1,0 +1,188 @@
+#include "core/model/kernels/linear.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "core/model/kernels/buffer.h"
+#include "core/model/kernels/isa.h"
+#include "core/model/kernels/packed_weight.h"
+#include "core/model/kernels/parallel.h"
+
+namespace praetor::ops::kernels {
+namespace {
+
+constexpr int64_t kBlockTiles = 24;  // row tiles whose packed rows stay in the second-level cache
+
+struct Problem {
+  const Table& loops;
+  const PackedWeight& weight;
+  const float* x;
+  int64_t ldx;  // floats from row to row of x
+  const float* bias;
+  float* y;  // [M,N]
+};
+
+struct Block {
+  int64_t row_begin, row_end, panel_begin, panel_end;
+};
+
+struct Scratch {
+  Buffer rows, tile;
+};
+
+Scratch& scratch() {
+  thread_local Scratch scratch;
+  return scratch;
+}
+
+// Tiles of nearly equal height cover `rows`: tile t starts at row t * rows / tiles.
+int64_t tiles_of(int64_t rows, int64_t most) {
+  return (rows + most - 1) / most;
+}
+
+// to[i][r] = x[r][i]
+void pack_rows(const float* x, int64_t ldx, int64_t rows, int64_t k, float* to) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* from = x + r * ldx;
+    for (int64_t i = 0; i < k; ++i) to[i * rows + r] = from[i];
+  }
+}
+
+// The last panel may hold fewer columns than a tile writes: it goes through a tile of its own.
+void narrow_product(const Problem& problem,
+                    int64_t rows,
+                    int64_t k,
+                    const float* a,
+                    const float* panel,
+                    int64_t columns,
+                    float* y,
+                    bool resume) {
+  const int64_t n = problem.weight.n;
+  float* tile = scratch().tile.reserve(problem.loops.tile_rows * kPanel);
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t j = 0; j < kPanel; ++j) {
+      tile[r * kPanel + j] = resume && j < columns ? y[r * n + j] : 0.0f;
+    }
+  }
+  problem.loops.product(rows, k, a, panel, 0, 1, tile, kPanel, true);
+  for (int64_t r = 0; r < rows; ++r) {
+    std::copy(tile + r * kPanel, tile + r * kPanel + columns, y + r * n);
+  }
+}
+
+// One step of the inner dimension, [k_begin, k_end), for some tiles of rows packed one after the
+// other.
+void step(const Problem& problem,
+          const Block& block,
+          int64_t rows_begin,
+          int64_t rows,
+          int64_t k_begin,
+          int64_t k_end) {
+  const int64_t n = problem.weight.n, k_all = problem.weight.k, k = k_end - k_begin;
+  const int64_t tiles = tiles_of(rows, problem.loops.tile_rows);
+  const auto start = [&](int64_t tile) { return tile * rows / tiles; };
+  float* packed = scratch().rows.reserve(rows * k);
+  for (int64_t t = 0; t < tiles; ++t) {
+    const int64_t r = start(t);
+    pack_rows(problem.x + (rows_begin + r) * problem.ldx + k_begin,
+              problem.ldx,
+              start(t + 1) - r,
+              k,
+              packed + r * k);
+  }
+  const bool resume = k_begin > 0;
+  const int64_t whole = std::min(block.panel_end, n / kPanel);  // panels of 32 columns of y
+  const auto panel = [&](int64_t p) {
+    return problem.weight.panels.data() + (p * k_all + k_begin) * kPanel;
+  };
+  // One tile: neighbouring panels together, so that few rows still fill the registers.
+  // More: a panel stays in the first-level cache while the tiles pass by.
+  const int64_t together = tiles == 1 ? std::max<int64_t>(whole - block.panel_begin, 1) : 1;
+  for (int64_t p = block.panel_begin; p < whole; p += together) {
+    for (int64_t t = 0; t < tiles; ++t) {
+      const int64_t r = start(t);
+      problem.loops.product(start(t + 1) - r,
+                            k,
+                            packed + r * k,
+                            panel(p),
+                            k_all * kPanel,
+                            together,
+                            problem.y + (rows_begin + r) * n + p * kPanel,
+                            n,
+                            resume);
+    }
+  }
+  for (int64_t p = std::max(whole, block.panel_begin); p < block.panel_end; ++p) {
+    for (int64_t t = 0; t < tiles; ++t) {
+      const int64_t r = start(t);
+      narrow_product(problem,
+                     start(t + 1) - r,
+                     k,
+                     packed + r * k,
+                     panel(p),
+                     n - p * kPanel,
+                     problem.y + (rows_begin + r) * n + p * kPanel,
+                     resume);
+    }
+  }
+}
+
+void run_block(const Problem& problem, const Block& block) {
+  const int64_t n = problem.weight.n, k = problem.weight.k;
+  const int64_t tile_rows = problem.loops.tile_rows;
+  const int64_t k_step = block.row_end - block.row_begin <= tile_rows ? 1024 : 256;
+  for (int64_t r = block.row_begin; r < block.row_end; r += kBlockTiles * tile_rows) {
+    const int64_t rows = std::min(kBlockTiles * tile_rows, block.row_end - r);
+    for (int64_t i = 0; i < k; i += k_step)
+      step(problem, block, r, rows, i, std::min(i + k_step, k));
+  }
+  if (!problem.bias) return;
+  const int64_t begin = block.panel_begin * kPanel, end = std::min(block.panel_end * kPanel, n);
+  for (int64_t r = block.row_begin; r < block.row_end; ++r) {
+    for (int64_t j = begin; j < end; ++j) problem.y[r * n + j] += problem.bias[j];
+  }
+}
+
+// How many pieces of rows and of columns to hand out. The cut moves no bit.
+std::pair<int64_t, int64_t> grid(int64_t rows, int64_t panels, int64_t threads, int64_t tile_rows) {
+  if (threads == 1) return {1, 1};
+  if (rows <= tile_rows) return {1, std::min(panels, 2 * threads)};
+  const int64_t blocks = std::max<int64_t>(1, rows / (kBlockTiles * tile_rows / 2));
+  if (blocks >= 4 * threads || blocks % threads == 0) return {blocks, 1};
+  return {blocks, std::min(panels, threads)};
+}
+
+}  // namespace
+
+at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const int64_t m = x.size(0), k = x.size(1), n = weight.size(0);
+  const auto options = x.options().requires_grad(false);
+  if (m == 0 || n == 0) return at::empty({m, n}, options);
+  const auto packed = packed_weight(weight);
+  const at::Tensor rows = x.stride(1) == 1 || k == 0 ? x : x.contiguous();
+  const at::Tensor added = bias.defined() ? bias.contiguous() : at::Tensor();
+  at::Tensor y = k == 0 ? at::zeros({m, n}, options) : at::empty({m, n}, options);
+  const Problem problem{table(),
+                        *packed,
+                        rows.const_data_ptr<float>(),
+                        rows.stride(0),
+                        added.defined() ? added.const_data_ptr<float>() : nullptr,
+                        y.mutable_data_ptr<float>()};
+  const int64_t panels = (n + kPanel - 1) / kPanel;
+  const int64_t threads = threads_for(m * n * k);
+  const auto [by_rows, by_panels] = grid(m, panels, threads, problem.loops.tile_rows);
+  run_tasks(threads, by_rows * by_panels, [&, by_panels = by_panels, by_rows = by_rows](int64_t i) {
+    const int64_t r = i / by_panels, p = i % by_panels;
+    run_block(problem,
+              {m * r / by_rows,
+               m * (r + 1) / by_rows,
+               panels * p / by_panels,
+               panels * (p + 1) / by_panels});
+  });
+  return y;
+}
+
+}  // namespace praetor::ops::kernels

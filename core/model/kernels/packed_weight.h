@@ -1,0 +1,35 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+
+#include "core/model/kernels/buffer.h"
+
+namespace praetor::ops::kernels {
+
+/// A weight [N,K] as panels of 32 columns of its transpose: panel p is [K][32], zero past column N.
+struct PackedWeight {
+  int64_t n = 0, k = 0;
+  Buffer panels;
+};
+
+/// The packed form of `weight` [N,K], float32 on CPU. Contiguous weights are packed once and kept,
+/// found again by storage, offset and sizes, until the tensor's version counter moves or its
+/// storage dies (the address of a dead storage is not given out again while an entry remembers it).
+/// Safe from any thread.
+///
+/// Who writes to a weight's memory behind LibTorch's back (data_ptr, memcpy, a collective) moves
+/// the counter with Tensor::unsafeGetTensorImpl()->bump_version(), or computes with the old values.
+std::shared_ptr<const PackedWeight> packed_weight(const at::Tensor& weight);
+
+struct PackedWeightStats {
+  int64_t entries = 0;   ///< weights remembered
+  int64_t bytes = 0;     ///< of their panels
+  int64_t packings = 0;  ///< since the process began
+};
+/// Forgets what has died, then counts.
+PackedWeightStats packed_weight_stats();
+
+}  // namespace praetor::ops::kernels

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <cstdint>
+
+/// The innermost loops, one set for each instruction set. Every set performs the same operations in
+/// the same order on each output element, so their results are bitwise equal. No LibTorch here:
+/// these sources are compiled with wider instructions than the rest and must not define an inline
+/// function that another source could pick up.
+namespace praetor::ops::kernels {
+
+/// Columns of a packed panel.
+constexpr int64_t kPanel = 32;
+
+struct Table {
+  const char* name;   ///< "avx512", "avx2", "scalar"
+  int64_t tile_rows;  ///< most rows of one product tile
+
+  /// c[r][j] = chain over k of a[k][r] * panel[k][j], for `rows` <= tile_rows rows and `count`
+  /// panels of 32 columns; a [k][rows]; panel p starts at panels + p * panel_stride and is [k][32];
+  /// the chain starts from 0, or from c when `resume`.
+  void (*product)(int64_t rows,
+                  int64_t k,
+                  const float* a,
+                  const float* panels,
+                  int64_t panel_stride,
+                  int64_t count,
+                  float* c,
+                  int64_t ldc,
+                  bool resume);
+
+  /// panel[i][j] = rows[j][offset + i] for i < k, j < n <= 32; zero for j >= n.
+  void (*transpose)(const float* const* rows, int64_t offset, int64_t n, int64_t k, float* panel);
+
+  /// out[r][i] = chain over j < n of p[r][j] * rows[j][offset + i], i < d, for `count` <= 6 rows;
+  /// the chain starts from 0, or from out when `resume`.
+  void (*weigh)(int64_t count,
+                int64_t n,
+                const float* p,
+                int64_t ldp,
+                const float* const* rows,
+                int64_t offset,
+                int64_t d,
+                float* out,
+                int64_t ldo,
+                bool resume);
+
+  /// Replaces n scores by exp(score - max) and returns their sum. The buffer has room up to the
+  /// next multiple of 16.
+  float (*softmax)(float* scores, int64_t n);
+
+  /// Maximum of a row, sum of exp(x - max) and, where `moment` is given, sum of exp(x - max) (x -
+  /// max).
+  void (*log_sum)(const float* x, int64_t n, float* max, float* sum, float* moment);
+
+  void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* y);
+  void (*swiglu)(const float* gate, const float* up, int64_t n, float* y);
+  /// One head: `half` pairs (x[i], x[half + i]).
+  void (*rope)(const float* x, const float* cos, const float* sin, int64_t half, float* y);
+};
+
+const Table& scalar_table();
+const Table& avx2_table();
+const Table& avx512_table();
+
+}  // namespace praetor::ops::kernels
