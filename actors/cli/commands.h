@@ -13,9 +13,11 @@ namespace praetor::cli {
   X(train)                  \
   X(validate)               \
   X(status)                 \
+  X(score)                  \
   X(logprobs)               \
   X(export)                 \
-  X(replay)
+  X(replay)                 \
+  X(verify)
 
 #define X(name) void add_##name(CLI::App& app, int& status);
 PRAETOR_COMMANDS(X)

@@ -48,7 +48,8 @@ struct BoundedRegex::Code {
   BoundedRegexOptions options;
 };
 
-BoundedRegex::BoundedRegex(std::string_view pattern, BoundedRegexOptions options) : code_(std::make_unique<Code>()) {
+BoundedRegex::BoundedRegex(std::string_view pattern, BoundedRegexOptions options)
+    : code_(std::make_unique<Code>()) {
   const CompileContext context(pcre2_compile_context_create(nullptr));
   PRAETOR_CHECK(context, "out of memory");
   pcre2_set_max_pattern_length(context.get(), kLongestPattern);
@@ -75,8 +76,8 @@ BoundedRegex::BoundedRegex(BoundedRegex&&) noexcept = default;
 BoundedRegex& BoundedRegex::operator=(BoundedRegex&&) noexcept = default;
 
 std::optional<BoundedRegex::Match> BoundedRegex::search(std::string_view text,
-                                          size_t from,
-                                          const Deadline& deadline) const {
+                                                        size_t from,
+                                                        const Deadline& deadline) const {
   PRAETOR_CHECK(from <= text.size(), from, " is after the text's ", text.size(), " bytes");
   deadline.check();
   const MatchData data(pcre2_match_data_create_from_pattern(code_->compiled.get(), nullptr));

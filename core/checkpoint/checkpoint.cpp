@@ -125,7 +125,8 @@ fs::path CheckpointWriter::commit() {
   });
   write_file_atomic(folder_ / kManifestName, manifest_to_json(manifest_));
   fsync_directory(folder_);
-  // A replay makes a checkpoint again: the two change places, so that the name always leads to a whole one.
+  // A replay makes a checkpoint again: the two change places, so that the name always leads to a
+  // whole one.
   const bool again = fs::exists(final_);
   const unsigned flags = again ? RENAME_EXCHANGE : 0;
   if (::renameat2(AT_FDCWD, folder_.c_str(), AT_FDCWD, final_.c_str(), flags) != 0) {

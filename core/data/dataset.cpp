@@ -190,6 +190,7 @@ std::set<std::string> read_preference(const Json& json, Row& row) {
   }
   if (json.contains("prompt")) {
     row.prompt = string_at(json, "prompt");
+    if (row.prompt.empty()) refuse("\"prompt\" is empty");
     used.insert("prompt");
   }
   if (list) {

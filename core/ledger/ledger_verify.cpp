@@ -75,6 +75,9 @@ constexpr Rule kRules[] = {
      "NOT EXISTS (SELECT 1 FROM steps u WHERE u.stage = t.stage AND u.step = t.step - 1 "
      "AND u.replayable = 0)",
      2},
+    {"prompt $1, sample $2: its row names the same record as another one",
+     "SELECT stage, ordinal, sample FROM rollouts GROUP BY segment, position HAVING COUNT(*) > 1",
+     2},
     {"prompt $1, sample $2: its row names segment $3, which the ledger does not know",
      "SELECT r.stage, r.ordinal, r.sample, r.segment FROM rollouts r WHERE NOT EXISTS "
      "(SELECT 1 FROM segments s WHERE s.segment = r.segment)",

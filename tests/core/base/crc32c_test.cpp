@@ -6,7 +6,7 @@
 
 namespace praetor {
 
-TEST_CASE("CRC-32C gives the answers of RFC 3720, whole and in pieces", "[core][cpu]") {
+TEST_CASE("CRC-32C gives the answers of RFC 3720, whole and in pieces", "[core][cpu][crc32c]") {
   CHECK(crc32c("123456789") == 0xE3069283u);
   CHECK(crc32c(std::string(32, '\0')) == 0x8A9136AAu);
   CHECK(crc32c(std::string(32, '\xff')) == 0x62A8AB43u);

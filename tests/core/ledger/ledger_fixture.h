@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/str.h"
 #include "core/ledger/ledger.h"
 
 namespace praetor::testing {
@@ -12,11 +13,12 @@ inline RolloutRecord make_rollout(int64_t ordinal, int32_t sample, int64_t respo
   RolloutRecord out;
   out.id = {ordinal, sample};
   out.prompt_length = 3;
-  for (int64_t i = 0; i < 3 + response; ++i) out.tokens.push_back((ordinal * 31 + sample * 7 + i) % 512);
+  for (int64_t i = 0; i < 3 + response; ++i)
+    out.tokens.push_back((ordinal * 31 + sample * 7 + i) % 512);
   for (int64_t i = 0; i < response; ++i) {
     out.behavior_logprobs.push_back(-0.25f * static_cast<float>(i) - static_cast<float>(sample));
   }
-  out.text = "text of " + std::to_string(ordinal) + "/" + std::to_string(sample);
+  out.text = str("text of ", ordinal, "/", sample);
   out.finish = FinishReason::kStop;
   out.weight_version = ordinal / 4;
   out.worker = "rollout-0";
@@ -69,8 +71,8 @@ inline BatchRecord make_batch(int64_t step, int64_t from, int64_t to, int32_t sa
 inline StepRecord make_step(int64_t step, const std::string& digest = "d") {
   StepRecord out;
   out.step = step;
-  out.loss_digest = digest + std::to_string(step);
-  out.gradient_digest = "g" + std::to_string(step);
+  out.loss_digest = str(digest, step);
+  out.gradient_digest = str("g", step);
   out.metrics = R"({"policy/loss":0.5})";
   return out;
 }

@@ -59,7 +59,8 @@ TEST_CASE("what is recorded comes back, also from the next owner", "[core][cpu][
   CHECK(ledger->verify().empty());
 }
 
-TEST_CASE("a second completion is ignored and counted, the first one stays", "[core][cpu][ledger]") {
+TEST_CASE("a second completion is ignored and counted, the first one stays",
+          "[core][cpu][ledger]") {
   const testing::TempDir dir;
   auto ledger = Ledger::open(dir / "run");
   ledger->begin_stage(0, "ppo");
@@ -67,7 +68,8 @@ TEST_CASE("a second completion is ignored and counted, the first one stays", "[c
   ledger->record_rollouts(0, std::vector{make_rollout(0, 0)});
   RolloutRecord other = make_rollout(0, 0);
   other.text = "other";
-  const auto again = ledger->record_rollouts(0, std::vector{other, make_rollout(1, 0), make_rollout(1, 0)});
+  const auto again =
+      ledger->record_rollouts(0, std::vector{other, make_rollout(1, 0), make_rollout(1, 0)});
   CHECK(again.added == 1);
   CHECK(again.ignored == 2);
   CHECK(ledger->rollout(0, {0, 0})->text == make_rollout(0, 0).text);
@@ -86,8 +88,8 @@ TEST_CASE("every sample is in exactly one part of the balance", "[core][cpu][led
   const testing::TempDir dir;
   auto ledger = Ledger::open(dir / "run");
   ledger->begin_stage(0, "ppo");
-  issue(*ledger, 0, 0, 6, 2);       // 12 samples
-  complete(*ledger, 0, 0, 4, 2);    // 8 scored
+  issue(*ledger, 0, 0, 6, 2);     // 12 samples
+  complete(*ledger, 0, 0, 4, 2);  // 8 scored
   ledger->record_rollouts(0, std::vector{make_rollout(4, 0)});
   ledger->drop(0, std::vector{SampleId{3, 0}, SampleId{3, 1}}, "all equal");
   ledger->drop(0, std::vector{SampleId{5, 1}}, "prompt too long");
@@ -160,7 +162,8 @@ TEST_CASE("records that break the order of things are refused whole", "[core][cp
                     Contains("behavior_logprobs has 4 values for 5 response tokens"));
   bad = make_rollout(3, 0);
   bad.tokens[1] = int64_t{1} << 31;
-  CHECK_THROWS_WITH(ledger->record_rollouts(0, std::vector{bad}), Contains("token 1 is 2147483648"));
+  CHECK_THROWS_WITH(ledger->record_rollouts(0, std::vector{bad}),
+                    Contains("token 1 is 2147483648"));
   bad = make_rollout(3, 0);
   bad.prompt_length = 9;
   CHECK_THROWS_AS(ledger->record_rollouts(0, std::vector{bad}), InvalidArgument);
@@ -171,7 +174,8 @@ TEST_CASE("records that break the order of things are refused whole", "[core][cp
                     Contains("the score is nan"));
   CHECK_THROWS_AS(ledger->record_scores(0, std::vector{make_score(3, 0, 1.0)}), InvalidArgument);
 
-  CHECK_THROWS_AS(ledger->record_batch(0, make_batch(2, 0, 1, 1)), InternalError);  // not the next step
+  CHECK_THROWS_AS(ledger->record_batch(0, make_batch(2, 0, 1, 1)),
+                  InternalError);  // not the next step
   CHECK_THROWS_AS(ledger->record_batch(0, make_batch(1, 3, 4, 1)), InternalError);  // no rollout
   CHECK_THROWS_AS(ledger->record_batch(0, make_batch(1, 0, 0, 1)), InternalError);  // empty
   CHECK(ledger->last_batch(0) == 0);
@@ -244,7 +248,7 @@ TEST_CASE("leases are history: closed once, lost when their owner ends", "[core]
     const auto open = ledger->leases(LeaseState::kOpen);
     REQUIRE(open.size() == 1);
     CHECK(open[0].id == open_id);
-    CHECK(open[0].items == lease.items);
+    CHECK((open[0].items == lease.items));
     CHECK(open[0].deadline == lease.deadline);
     CHECK(open[0].kind == LeaseKind::kScore);
   }
@@ -263,7 +267,8 @@ TEST_CASE("one owner at a time, and readers only when none lives", "[core][cpu][
   {
     auto owner = Ledger::open(dir / "run");
     testing::two_steps(*owner);
-    CHECK_THROWS_WITH(Ledger::open_read_only(dir / "run"), Contains("another process owns this ledger"));
+    CHECK_THROWS_WITH(Ledger::open_read_only(dir / "run"),
+                      Contains("another process owns this ledger"));
     CHECK_THROWS_AS(Ledger::open(dir / "run"), TemporaryError);
   }
   {

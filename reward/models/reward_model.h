@@ -1,0 +1,83 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "core/config/yaml_reader.h"
+#include "core/data/example.h"
+#include "core/data/sample.h"
+#include "core/model/transformer.h"
+#include "core/tokenizer/tokenizer.h"
+
+namespace praetor {
+
+/// Raw scores r become (r - mean) / std.
+struct ScoreNormaliser {
+  bool from_model = false;  ///< mean and std from praetor_reward.json of the model's folder
+  double mean = 0.0;
+  double std = 1.0;  ///< > 0
+};
+
+struct RewardModelConfig {
+  std::filesystem::path path;  ///< folder; empty when `stage` names where it comes from
+  std::string stage;           ///< an earlier stage of the job, whose result is loaded
+  std::string chat_template =
+      "plain";  ///< the reward model's own: a prompt becomes one user turn of it; plain: as it is
+  int64_t max_length =
+      0;  ///< tokens; 0: the model's positions. A longer sample is an error, never cut
+  bool append_eos = true;  ///< the folder's first end token, behind every response, finished or not
+  int64_t batch_tokens = 4096;  ///< tokens of one forward; changes memory and speed, never a score
+  std::optional<ScoreNormaliser> normalise;
+
+  /// Reads and checks the keys of a part of kind "model". Unknown keys are the caller's to reject.
+  static RewardModelConfig from_yaml(YamlReader& in);
+};
+
+/// A Bradley-Terry reward model r(x, y): a transformer whose scalar head is read at the last token
+/// (Christiano et al. 2017, arXiv:1706.03741; Ouyang et al. 2022, arXiv:2203.02155).
+///
+/// It sees text, tokenised by its own tokenizer in the way its training did (core/data/example.h):
+/// prompt and response encoded apart and joined, then its end token. Hugging Face
+/// sequence-classification folders (num_labels 1) load as they are. One thread at a time.
+class RewardModel {
+ public:
+  /// @throws MissingInput; DataError when the folder is not a reward model, its tokenizer does not
+  /// fit, or praetor_reward.json is missing where the normaliser wants it
+  static std::unique_ptr<RewardModel> load(const std::filesystem::path& folder,
+                                           const RewardModelConfig& config);
+
+  struct Result {
+    std::optional<double> score;  ///< absent exactly when `error` is set
+    std::string error;            ///< "512 tokens, more than max_length 256"
+  };
+  /// Scores in the order of `samples`, packed without padding into forwards of at most
+  /// `batch_tokens` (a longer sample alone). In float32 on CPU a score has the same bits in any
+  /// batch.
+  std::vector<Result> score(std::span<const Sample> samples) const;
+
+  /// What the model reads of a sample.
+  std::vector<int64_t> tokens(const Sample& sample) const;
+
+ private:
+  RewardModel(ScalarModel model,
+              std::unique_ptr<Tokenizer> tokenizer,
+              const RewardModelConfig& config);
+  ScalarModel model_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  TextFormat format_;
+  int64_t batch_tokens_;
+  std::optional<int64_t> eos_;
+  double mean_ = 0.0;
+  double std_ = 1.0;
+};
+
+/// Writes FOLDER/praetor_reward.json, which `normalise: {from_model: true}` reads. `mean` and `std`
+/// are those of raw scores over the training's reference samples. @throws IoError
+void write_normaliser(const std::filesystem::path& folder, double mean, double std);
+
+}  // namespace praetor
