@@ -1,6 +1,7 @@
 #include "actors/cli/logprobs.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <fstream>
@@ -108,7 +109,10 @@ void write_row(const std::vector<int64_t>& tokens,
                const std::vector<float>& logprobs,
                std::ostream& out) {
   std::string line = "{\"tokens\":[";
-  for (size_t i = 0; i < tokens.size(); ++i) line += str(i ? "," : "", tokens[i]);
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (i != 0) line += ',';
+    line += std::to_string(tokens[i]);
+  }
   line += "],\"logprobs\":[";
   for (size_t i = 0; i < logprobs.size(); ++i) {
     char number[32];

@@ -227,7 +227,7 @@ SafetensorsFile::SafetensorsFile(const fs::path& file)
   std::vector<std::pair<std::string_view, const Entry*>> order;
   order.reserve(entries_.size());
   for (const auto& [name, entry] : entries_) {
-    const auto fail = [&](const auto&... args) {
+    const auto fail = [&, &name = name](const auto&... args) {
       throw DataError(file.string(), ": tensor \"", printable(name), "\": ", args...);
     };
     if (entry.begin > entry.end || entry.end > size) {
