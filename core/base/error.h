@@ -53,7 +53,7 @@ enum ExitStatus : int {
   class name : public Error {                                                              \
    public:                                                                                 \
     template <typename... Args>                                                            \
-    explicit name(const Args&... args) : Error(ErrorCode::code, status, str(args...)) {}   \
+    explicit name(const Args&... args) : Error(ErrorCode::code, status, ::praetor::str(args...)) {}   \
   }
 
 PRAETOR_ERROR(InvalidArgument, kInvalidArgument, kExitUsage);     ///< an argument or flag is out of range
