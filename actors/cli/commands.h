@@ -19,7 +19,8 @@ namespace praetor::cli {
   X(score)                  \
   X(export)                 \
   X(replay)                 \
-  X(verify)
+  X(verify)                 \
+  X(doctor)
 
 #define X(name) void add_##name(CLI::App& app, int& status);
 PRAETOR_COMMANDS(X)

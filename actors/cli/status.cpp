@@ -82,7 +82,7 @@ void print_table(const nlohmann::ordered_json& status) {
   }
   for (const auto& [name, row] : status["metrics"].items()) {
     std::fprintf(stderr, "%s step %ld:", name.c_str(), row["step"].get<long>());
-    for (const char* shown : {"sft/loss", "reward_model/accuracy", "reward/mean", "objective/kl", "eval/score", "eval/loss", "eval/accuracy"}) {
+    for (const char* shown : {"sft/loss", "rm/accuracy", "reward/mean", "objective/kl", "eval/score", "eval/loss", "eval/accuracy"}) {
       if (row.contains(shown) && row[shown].is_number()) std::fprintf(stderr, "  %s %.4g", shown, row[shown].get<double>());
     }
     std::fprintf(stderr, "\n");

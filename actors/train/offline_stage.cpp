@@ -5,10 +5,10 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
-#include "core/base/fs.h"
 #include "core/base/log.h"
 #include "core/data/dataset.h"
 #include "core/model/packed.h"
+#include "reward/models/reward_model.h"
 
 namespace praetor {
 
@@ -133,7 +133,7 @@ StageRunner::StepResult OfflineStage::train_step(int64_t step) {
   result.metrics.emplace_back("data/epoch", static_cast<double>(ids.back().ordinal + 1) / static_cast<double>(rows));
   result.metrics.emplace_back("data/consumed", static_cast<double>(ids.back().ordinal + 1));
   for (const auto& [name, value] : report.metrics) {
-    if (name == names_.curve || name == "reward_model/loss") result.line += str(result.line.empty() ? "" : "  ", name, " ", value);
+    if (name == names_.curve || name == "rm/loss") result.line += str(result.line.empty() ? "" : "  ", name, " ", value);
   }
   return result;
 }
@@ -169,8 +169,7 @@ void OfflineStage::write_result(const std::filesystem::path& folder) {
   const at::Tensor scores = learner_->scalar().score(pack(sequences)).to(at::kDouble);
   const double mean = scores.mean().item<double>();
   const double deviation = std::sqrt((scores - mean).square().mean().item<double>());
-  write_file_atomic(folder / "praetor_reward.json",
-                    nlohmann::ordered_json{{"mean", mean}, {"std", std::max(deviation, 1e-6)}}.dump(1) + "\n");
+  write_normaliser(folder, mean, std::max(deviation, 1e-6));
 }
 
 }  // namespace praetor

@@ -55,7 +55,7 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage) : StageR
   learner_ = std::make_unique<Learner>(config, std::move(algorithm), std::move(models));
 
   scorer_ = Scorer::make(stage.rewards, stage_folder);
-  engine_ = std::make_unique<Engine>(learner_->policy(), *tokenizer_, EngineConfig{});
+  engine_ = std::make_unique<Engine>(learner_->policy(), *tokenizer_, stage.engine);
   const Algorithm& method = learner_->algorithm();
   controller_ = std::make_unique<Controller>(
       context.ledger, plan_, std::move(prompts), [&method](const std::vector<ScoredSample>& group) {

@@ -150,7 +150,8 @@ void StageRunner::save(int64_t step, const MetricList& evaluation) {
 }
 
 void StageRunner::run(const std::optional<fs::path>& checkpoint) {
-  context_.ledger.begin_stage(index(), stage_.name);
+  context_.ledger.begin_stage(
+      index(), stage_.name, stage_.kind == StageKind::kPpo ? StageForm::kOnline : StageForm::kOffline);
   const int64_t start = restore(checkpoint);
   Progress progress(stage_.name, total_steps_, start);
   progress_ = &progress;

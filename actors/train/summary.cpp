@@ -51,7 +51,7 @@ std::string shown_samples(const fs::path& folder) {
 StageMetrics metrics_of(StageKind kind) {
   switch (kind) {
     case StageKind::kSft: return {"eval/loss", false, "sft/loss"};
-    case StageKind::kRewardModel: return {"eval/accuracy", true, "reward_model/accuracy"};
+    case StageKind::kRewardModel: return {"eval/accuracy", true, "rm/accuracy"};
     case StageKind::kPpo: return {"eval/score", true, "reward/mean"};
     case StageKind::kToyLanguage: break;
   }

@@ -105,9 +105,8 @@ bool report(const RunContext& context) {
 }  // namespace
 
 int train_job(const TrainOptions& options) {
-  const JobConfig job = JobConfig::load(options.job, options.overrides);
+  const JobConfig job = load_checked_job(options.job, options.overrides);
   set_threads(job.threads);
-  if (const auto errors = check_job(job); !errors.empty()) throw ConfigError(join(errors, "\n"));
 
   const ResumePoint resume = find_resume_point(options, job);
   const RunDirectory run = resume.run_dir ? RunDirectory::open(*resume.run_dir) : RunDirectory::create(job.output, job.name);

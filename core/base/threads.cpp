@@ -10,7 +10,6 @@ namespace praetor {
 void configure_numerics() {
   // Backward products go through MKL: strict mode makes their bits independent of the row count and of alignment.
   ::setenv("MKL_CBWR", "AUTO,STRICT", 0);
-  ::setenv("OMP_WAIT_POLICY", "passive", 0);
 }
 
 void set_threads(int count) {

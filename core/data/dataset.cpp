@@ -179,7 +179,39 @@ bool same(const Message& a, const Message& b) {
   return a.role == b.role && a.content == b.content;
 }
 
+/// {"text", "label"}: a response without a prompt that is good (1, true) or bad. Fills one side; pair_labelled the other.
+std::set<std::string> read_labelled(const Json& json, Row& row) {
+  const Json& label = json.at("label");
+  const bool good = label == true || label == 1;
+  if (!good && label != false && label != 0) refuse("\"label\" must be 0, 1, true or false, not ", printable(label.dump(), 40));
+  std::string text = string_at(json, "text");
+  if (text.empty()) refuse("\"text\" is empty");
+  (good ? row.chosen : row.rejected) = std::move(text);
+  return {"text", "label"};
+}
+
+/// The i-th good text against the i-th bad one; what is left over of either kind goes.
+std::vector<Row> pair_labelled(std::vector<Row> rows) {
+  std::vector<Row> out;
+  std::vector<Row*> good, bad;
+  for (Row& row : rows) {
+    if (row.rejected.empty() && !row.chosen.empty()) {
+      good.push_back(&row);
+    } else if (row.chosen.empty() && !row.rejected.empty()) {
+      bad.push_back(&row);
+    } else {
+      out.push_back(std::move(row));
+    }
+  }
+  for (size_t i = 0; i < std::min(good.size(), bad.size()); ++i) {
+    good[i]->rejected = std::move(bad[i]->rejected);
+    out.push_back(std::move(*good[i]));
+  }
+  return out;
+}
+
 std::set<std::string> read_preference(const Json& json, Row& row) {
+  if (json.contains("label") && json.contains("text") && !json.contains("chosen")) return read_labelled(json, row);
   std::set<std::string> used = {"chosen", "rejected"};
   for (const char* key : {"chosen", "rejected"}) {
     if (!json.contains(key)) refuse_missing(json, key);
@@ -282,6 +314,10 @@ std::vector<Row> read_rows(const fs::path& file, RowForm form) {
   }
   if (!errors.empty()) give_up();
   if (rows.empty()) throw DataError(file.string(), ": no rows; one JSON object a line is wanted");
+  if (form == RowForm::kPreference) {
+    rows = pair_labelled(std::move(rows));
+    if (rows.empty()) throw DataError(file.string(), ": labels of one kind only; pairs need texts with label 1 and with 0");
+  }
   return rows;
 }
 

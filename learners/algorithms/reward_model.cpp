@@ -5,8 +5,8 @@
 
 namespace praetor {
 
-RewardModelConfig RewardModelConfig::from_yaml(YamlReader in) {
-  RewardModelConfig c;
+BradleyTerryConfig BradleyTerryConfig::from_yaml(YamlReader in) {
+  BradleyTerryConfig c;
   c.batch_size = in.get("batch_size", c.batch_size, at_least(1));
   c.margin = in.get("margin", c.margin);
   c.label_noise = in.get("label_noise", c.label_noise, Range{0, 0.5, false, true});
@@ -19,7 +19,7 @@ namespace {
 
 class RewardModel final : public Algorithm {
  public:
-  explicit RewardModel(RewardModelConfig config) : config_(config) {}
+  explicit RewardModel(BradleyTerryConfig config) : config_(config) {}
 
   std::string name() const override { return "reward_model"; }
   ModelPlan models() const override {
@@ -61,17 +61,17 @@ class RewardModel final : public Algorithm {
   }
 
  private:
-  RewardModelConfig config_;
+  BradleyTerryConfig config_;
 };
 
 }  // namespace
 
-std::unique_ptr<Algorithm> make_reward_model(RewardModelConfig config) {
+std::unique_ptr<Algorithm> make_reward_model(BradleyTerryConfig config) {
   return std::make_unique<RewardModel>(config);
 }
 
 std::unique_ptr<Algorithm> make_reward_model(const AlgorithmContext& context) {
-  return make_reward_model(RewardModelConfig::from_yaml(context.config));
+  return make_reward_model(BradleyTerryConfig::from_yaml(context.config));
 }
 
 }  // namespace praetor

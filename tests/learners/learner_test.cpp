@@ -64,7 +64,7 @@ Learner rm_learner(LearnerConfig config = quick()) {
   LearnerModels models;
   models.scalar = tiny_scalar();
   return Learner(
-      std::move(config), make_reward_model(RewardModelConfig{.margin = true}), std::move(models));
+      std::move(config), make_reward_model(BradleyTerryConfig{.margin = true}), std::move(models));
 }
 
 Learner sft_learner(LearnerConfig config = quick()) {

@@ -25,7 +25,7 @@ std::vector<Example> rows() {
           make_example({1}, {7, 8, 4}, 0.5)};
 }
 
-Learner make_learner(RewardModelConfig config) {
+Learner make_learner(BradleyTerryConfig config) {
   LearnerConfig settings;
   settings.optimizer.learning_rate = 3e-3;
   LearnerModels models;
@@ -78,7 +78,7 @@ TEST_CASE("half a pair is refused", "[learners][cpu]") {
 
 TEST_CASE("reward_model takes pairs and reads its section", "[learners][cpu]") {
   auto document = YamlDocument::parse("label_noise: 0.5\nmargin: 3\n");
-  RewardModelConfig::from_yaml(document->root());
+  BradleyTerryConfig::from_yaml(document->root());
   CHECK(document->errors().size() == 2);
   const auto algorithm = make_reward_model({});
   CHECK(algorithm->sample_plan().rows == RowForm::kPreference);
