@@ -179,39 +179,38 @@ bool same(const Message& a, const Message& b) {
   return a.role == b.role && a.content == b.content;
 }
 
-/// {"text", "label"}: a response without a prompt that is good (1, true) or bad. Fills one side; pair_labelled the other.
-std::set<std::string> read_labelled(const Json& json, Row& row) {
+/// A row of {"text", "label"} is half a pair until the whole file is read.
+enum class Side { kBoth, kGood, kBad };
+
+/// {"text", "label"}: a response without a prompt that is good (1, true) or bad (0, false).
+Side read_labelled(const Json& json, Row& row) {
   const Json& label = json.at("label");
   const bool good = label == true || label == 1;
-  if (!good && label != false && label != 0) refuse("\"label\" must be 0, 1, true or false, not ", printable(label.dump(), 40));
+  if (!good && label != false && label != 0) {
+    refuse("\"label\" must be 0, 1, true or false, not ", printable(label.dump(), 40));
+  }
   std::string text = string_at(json, "text");
   if (text.empty()) refuse("\"text\" is empty");
   (good ? row.chosen : row.rejected) = std::move(text);
-  return {"text", "label"};
+  return good ? Side::kGood : Side::kBad;
 }
 
 /// The i-th good text against the i-th bad one; what is left over of either kind goes.
-std::vector<Row> pair_labelled(std::vector<Row> rows) {
-  std::vector<Row> out;
-  std::vector<Row*> good, bad;
-  for (Row& row : rows) {
-    if (row.rejected.empty() && !row.chosen.empty()) {
-      good.push_back(&row);
-    } else if (row.chosen.empty() && !row.rejected.empty()) {
-      bad.push_back(&row);
-    } else {
-      out.push_back(std::move(row));
-    }
+std::vector<Row> pair_labelled(std::vector<Row> rows, const std::vector<Side>& sides) {
+  std::vector<Row> out, bad;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (sides[i] == Side::kBad) bad.push_back(std::move(rows[i]));
   }
-  for (size_t i = 0; i < std::min(good.size(), bad.size()); ++i) {
-    good[i]->rejected = std::move(bad[i]->rejected);
-    out.push_back(std::move(*good[i]));
+  size_t next = 0;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (sides[i] == Side::kBad || (sides[i] == Side::kGood && next == bad.size())) continue;
+    if (sides[i] == Side::kGood) rows[i].rejected = std::move(bad[next++].rejected);
+    out.push_back(std::move(rows[i]));
   }
   return out;
 }
 
 std::set<std::string> read_preference(const Json& json, Row& row) {
-  if (json.contains("label") && json.contains("text") && !json.contains("chosen")) return read_labelled(json, row);
   std::set<std::string> used = {"chosen", "rejected"};
   for (const char* key : {"chosen", "rejected"}) {
     if (!json.contains(key)) refuse_missing(json, key);
@@ -268,11 +267,18 @@ std::set<std::string> read_preference(const Json& json, Row& row) {
   return used;
 }
 
-Row read_row(const std::string& line, RowForm form) {
+Row read_row(const std::string& line, RowForm form, Side& side) {
   const Json json = parse_object(line);
   Row row;
-  const std::set<std::string> used =
-      form == RowForm::kPreference ? read_preference(json, row) : read_prompt(json, form, row);
+  std::set<std::string> used;
+  if (form != RowForm::kPreference) {
+    used = read_prompt(json, form, row);
+  } else if (json.contains("label") && json.contains("text") && !json.contains("chosen")) {
+    side = read_labelled(json, row);
+    used = {"text", "label"};
+  } else {
+    used = read_preference(json, row);
+  }
   Json rest = Json::object();
   for (const auto& item : json.items()) {
     if (!used.contains(item.key())) rest[item.key()] = item.value();
@@ -286,6 +292,7 @@ Row read_row(const std::string& line, RowForm form) {
 std::vector<Row> read_rows(const fs::path& file, RowForm form) {
   LineReader reader(file);
   std::vector<Row> rows;
+  std::vector<Side> sides;
   std::vector<std::string> errors;
   const auto give_up = [&] { throw DataError(join(errors, "\n")); };
   std::string line;
@@ -293,7 +300,9 @@ std::vector<Row> read_rows(const fs::path& file, RowForm form) {
     while (reader.next(line)) {
       if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
       try {
-        rows.push_back(read_row(line, form));
+        Side side = Side::kBoth;
+        rows.push_back(read_row(line, form, side));
+        sides.push_back(side);
         rows.back().line = reader.line();
       } catch (const RowError& error) {
         errors.push_back(str(file.string(), ":", reader.line(), ": ", error.what));
@@ -315,7 +324,7 @@ std::vector<Row> read_rows(const fs::path& file, RowForm form) {
   if (!errors.empty()) give_up();
   if (rows.empty()) throw DataError(file.string(), ": no rows; one JSON object a line is wanted");
   if (form == RowForm::kPreference) {
-    rows = pair_labelled(std::move(rows));
+    rows = pair_labelled(std::move(rows), sides);
     if (rows.empty()) throw DataError(file.string(), ": labels of one kind only; pairs need texts with label 1 and with 0");
   }
   return rows;

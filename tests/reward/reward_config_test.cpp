@@ -106,7 +106,7 @@ TEST_CASE("every slip of a rewards section is named with its place", "[reward][c
        "r.yaml:1:38: parts[0].unit: unknown value \"word\", did you mean \"words\"? (one of words, "
        "characters, tokens)"},
       {"parts: [{kind: length, max: 5, soft: -2}]",
-       "r.yaml:1:38: parts[0].soft: -2 is outside [0, 1e+09]"},
+       "r.yaml:1:38: parts[0].soft: -2 is outside [0, 1000000000]"},
       {"parts: [{kind: keywords}]",
        "r.yaml:1:9: parts[0]: keywords need required, forbidden or both"},
       {"parts: [{kind: keywords, required: []}]",
@@ -130,7 +130,7 @@ TEST_CASE("every slip of a rewards section is named with its place", "[reward][c
       {"parts: [{kind: length, min: 1, weight: .inf}]",
        "r.yaml:1:40: parts[0].weight: infinite, but a finite number is wanted"},
       {"{timeout_ms: 0, parts: [{kind: length, min: 1}]}",
-       "r.yaml:1:14: timeout_ms: 0 is outside [1, 6e+05]"},
+       "r.yaml:1:14: timeout_ms: 0 is outside [1, 600000]"},
       {"{on_error: ignore, parts: [{kind: length, min: 1}]}",
        "r.yaml:1:12: on_error: unknown value \"ignore\"; one of drop, fail, value is wanted"},
       {"{on_error: value, parts: [{kind: length, min: 1}]}",
@@ -148,7 +148,7 @@ TEST_CASE("every slip of a rewards section is named with its place", "[reward][c
        "r.yaml:1:45: parts[0].normalise: missing key \"mean\"; a number is wanted\n"
        "r.yaml:1:45: parts[0].normalise: missing key \"std\"; a number is wanted"},
       {"parts: [{kind: model, stage: rm, normalise: {mean: 0, std: 0}}]",
-       "r.yaml:1:60: parts[0].normalise.std: 0 is outside (0, 1e+09]"},
+       "r.yaml:1:60: parts[0].normalise.std: 0 is outside (0, 1000000000]"},
       {"parts: [{kind: model, stage: rm, normalise: {from_model: true, std: 1}}]",
        "r.yaml:1:58: parts[0].normalise.from_model: mean and std are given as well; keep one of "
        "the two"},

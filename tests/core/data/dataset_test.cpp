@@ -285,4 +285,24 @@ TEST_CASE("real data sets are read whole", "[core][cpu][dataset]") {
       Contains("train.jsonl.gz:20: missing \"prompt\"; the row has \"question\", \"answer\""));
 }
 
+TEST_CASE("labelled texts become pairs of a good and a bad one", "[core][cpu]") {
+  const testing::TempDir dir;
+  const auto file = dir / "rows.jsonl";
+  write_file_atomic(file,
+                    "{\"text\":\"g1\",\"label\":1}\n{\"text\":\"b1\",\"label\":0}\n"
+                    "{\"text\":\"b2\",\"label\":false}\n{\"text\":\"g2\",\"label\":true}\n"
+                    "{\"text\":\"g3\",\"label\":1}\n");
+  const auto pairs = read_rows(file, RowForm::kPreference);
+  REQUIRE(pairs.size() == 2);
+  CHECK(pairs[0].chosen + pairs[0].rejected == "g1b1");
+  CHECK(pairs[1].chosen + pairs[1].rejected == "g2b2");
+  CHECK(pairs[0].prompt.empty());
+  write_file_atomic(file, "{\"text\":\"g1\",\"label\":1}\n");
+  CHECK_THROWS_WITH(read_rows(file, RowForm::kPreference),
+                    file.string() + ": labels of one kind only; pairs need texts with label 1 and with 0");
+  write_file_atomic(file, "{\"text\":\"g1\",\"label\":3}\n");
+  CHECK_THROWS_WITH(read_rows(file, RowForm::kPreference),
+                    file.string() + ":1: \"label\" must be 0, 1, true or false, not 3");
+}
+
 }  // namespace praetor

@@ -1,0 +1,63 @@
+# Shared by the end-to-end scripts: source it with the praetor binary as $1.
+set -euo pipefail
+praetor=$(realpath "$1")
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export OMP_WAIT_POLICY=passive
+
+fail() { echo "FAILED: $*" >&2; exit 1; }
+
+# A quickstart of seconds: fewer rows and steps, the same stages.
+tiny_job() {
+  cat <<YAML
+name: tiny
+seed: ${1:-1}
+threads: 1
+output: $work/runs
+checkpoint: {every: 4, keep_last: 3}
+stages:
+  - {kind: toy_language, name: language, toy_language: {sft_rows: 200, pair_rows: 100, prompt_rows: 40, eval_rows: 8}}
+  - kind: sft
+    model: {create: {hidden_size: 32, intermediate_size: 64, num_layers: 1, num_heads: 2, max_positions: 64}}
+    tokenizer: {stage: language}
+    data: {train: "stage:language/sft.jsonl"}
+    steps: 10
+    learner: {optimizer: {learning_rate: 0.003}}
+    sft: {batch_size: 8}
+  - kind: reward_model
+    data: {train: "stage:language/pairs.jsonl"}
+    steps: 10
+    learner: {optimizer: {learning_rate: 0.003}}
+    reward_model: {batch_size: 8}
+  - kind: ppo
+    model: {stage: sft}
+    data: {train: "stage:language/prompts_train.jsonl", eval: "stage:language/prompts_eval.jsonl"}
+    steps: ${2:-14}
+    eval: {every: 5}
+    sampling: {max_new_tokens: 16}
+    rewards: {parts: [{kind: model, name: taste, stage: reward_model}, {kind: length, unit: words, min: 3, weight: 0.5}]}
+    learner: {optimizer: {learning_rate: 0.001}}
+    ppo: {prompts_per_step: 8, samples_per_prompt: 2, epochs: 2, minibatches: 2, kl: {controller: adaptive}, critic: {init: reward, optimizer: {learning_rate: 0.001}}}
+YAML
+}
+
+# The figures of a run that depend on the job alone: no seconds, no rates.
+stable_metrics() {
+  python3 - "$1/metrics.jsonl" <<'PY'
+import json, sys
+skip = ("time/", "perf/", "idle/", "judge/", "fault/", "rollout/tokens_per_second")
+for line in open(sys.argv[1]):
+    row = json.loads(line)
+    print(json.dumps({k: v for k, v in row.items() if not k.startswith(skip)}, sort_keys=True))
+PY
+}
+
+# Fails unless both runs have the same weights and metrics, bit for bit.
+same_run() {
+  local stage
+  for stage in sft reward_model ppo; do
+    cmp "$1/stages/$stage/model.safetensors" "$2/stages/$stage/model.safetensors" || fail "$stage: other weights ($3)"
+  done
+  diff <(stable_metrics "$1") <(stable_metrics "$2") > "$work/diff" || { head -n 5 "$work/diff"; fail "other metrics ($3)"; }
+}

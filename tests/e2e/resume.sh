@@ -1,0 +1,50 @@
+# A run that is stopped (SIGTERM) or killed (kill -9) at any moment and resumed is bitwise the uninterrupted one; recorded
+# steps replay with their digests; the ledger balances.
+source "$(dirname "$0")/lib.sh"
+tiny_job > "$work/job.yaml"
+begin=$(date +%s%N)
+"$praetor" train "$work/job.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "the calm run"; }
+length=$(( ($(date +%s%N) - begin) / 1000000 ))
+calm=$work/runs/tiny
+"$praetor" verify "$calm" > "$work/verify.json" || { cat "$work/verify.json"; fail "verify of the calm run"; }
+
+# interrupted_run SIGNAL PERCENT: starts a run, sends the signal after that part of a calm run's time, resumes until done.
+interrupted_run() {
+  local signal=$1 delay rounds=0 pid status
+  delay=$(awk "BEGIN {print $length * $2 / 100000}")
+  rm -rf "$work/again"
+  sed "s#$work/runs#$work/again#" "$work/job.yaml" > "$work/again.yaml"
+  "$praetor" train "$work/again.yaml" > /dev/null 2> "$work/err" & pid=$!
+  sleep "$delay"
+  kill "-$signal" "$pid" 2>/dev/null || true
+  status=0; wait "$pid" || status=$?
+  if [ "$signal" = TERM ] && [ "$status" -ne 0 ] && [ "$status" -ne 143 ]; then cat "$work/err"; fail "SIGTERM gave status $status"; fi
+  while [ "$status" -ne 0 ]; do
+    rounds=$((rounds + 1)); [ "$rounds" -le 3 ] || fail "no end after $rounds resumes"
+    status=0; "$praetor" train "$work/again.yaml" --resume auto > /dev/null 2> "$work/err" || status=$?
+    [ "$status" -eq 0 ] || cat "$work/err"
+  done
+  same_run "$calm" "$work/again/tiny" "$signal after $delay s"
+  "$praetor" verify "$work/again/tiny" > "$work/verify.json" || { cat "$work/verify.json"; fail "verify after $signal"; }
+}
+for percent in 15 45 65 80 92; do
+  interrupted_run KILL "$percent"
+  interrupted_run TERM "$percent"
+done
+
+for step in 1 7 14; do
+  "$praetor" replay "$calm" --step "$step" > "$work/replay.json" || { cat "$work/replay.json"; fail "replay of step $step"; }
+  grep -q '"identical":true' "$work/replay.json" || fail "replay of step $step"
+done
+status=0; "$praetor" replay "$calm" --step 99 2> "$work/err" || status=$?
+[ "$status" -eq 65 ] || fail "replay of a step that is not there gave $status"
+
+"$praetor" export "$calm/latest" --to "$work/exported" > /dev/null
+cmp "$work/exported/model.safetensors" "$calm/stages/ppo/model.safetensors" || fail "the export is not the result"
+"$praetor" status "$calm" --json | grep -q '"running":false' || fail "status"
+
+# A torn checkpoint is named and refused.
+checkpoint=$(realpath "$calm/latest")
+truncate -s -1 "$checkpoint/shard-00000-of-00001.safetensors"
+status=0; "$praetor" verify "$checkpoint" > "$work/verify.json" 2>&1 || status=$?
+[ "$status" -eq 65 ] && grep -q shard-00000 "$work/verify.json" || fail "a torn checkpoint passed: $status"
