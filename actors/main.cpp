@@ -12,7 +12,9 @@
 namespace {
 
 int run(int argc, char** argv) {
-  CLI::App app{"Praetor trains language models from preferences: SFT, reward models, PPO, on one machine or a cluster."};
+  CLI::App app{
+      "Praetor trains language models from preferences: SFT, reward models, PPO, on one machine or "
+      "a cluster."};
   app.require_subcommand(1);
   app.set_version_flag("--version", PRAETOR_VERSION);
   int status = praetor::kExitDone;
@@ -20,7 +22,8 @@ int run(int argc, char** argv) {
   PRAETOR_COMMANDS(X)
 #undef X
   std::vector<std::string> names;
-  for (const CLI::App* sub : app.get_subcommands([](CLI::App*) { return true; })) names.push_back(sub->get_name());
+  for (const CLI::App* sub : app.get_subcommands([](CLI::App*) { return true; }))
+    names.push_back(sub->get_name());
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& failure) {

@@ -7,8 +7,9 @@ class App;
 namespace praetor::cli {
 
 /// Every subcommand: one source actors/cli/NAME.cpp with add_NAME, one line here.
-/// add_NAME registers it on `app`; its callback writes what main returns into `status` (0 when it is not touched) and
-/// throws praetor::Error for what goes wrong. JSON goes to stdout, words to stderr.
+/// add_NAME registers it on `app`; its callback writes what main returns into `status` (0 when it
+/// is not touched) and throws praetor::Error for what goes wrong. JSON goes to stdout, words to
+/// stderr.
 #define PRAETOR_COMMANDS(X) \
   X(train)                  \
   X(validate)               \

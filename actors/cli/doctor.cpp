@@ -26,7 +26,8 @@ nlohmann::ordered_json gpus() {
   nlohmann::ordered_json found = nlohmann::ordered_json::array();
   const fs::path folder = "/proc/driver/nvidia/gpus";
   std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(folder, ignored)) found.push_back(entry.path().filename().string());
+  for (const auto& entry : fs::directory_iterator(folder, ignored))
+    found.push_back(entry.path().filename().string());
   return found;
 }
 
@@ -69,10 +70,13 @@ nlohmann::ordered_json examine() {
 
 void add_doctor(CLI::App& app, int& status) {
   auto json = std::make_shared<bool>(false);
-  auto* command = app.add_subcommand(
-      "doctor", "What this machine is: versions linked, processor and GPUs, limits, and whether the kernels keep their promise");
+  auto* command = app.add_subcommand("doctor",
+                                     "What this machine is: versions linked, processor and GPUs, "
+                                     "limits, and whether the kernels keep their promise");
   command->add_flag("--json", *json, "The same as JSON on stdout");
-  command->footer("Status 70 when the same row gave other bits in another batch or under other threads: please report it.");
+  command->footer(
+      "Status 70 when the same row gave other bits in another batch or under other threads: please "
+      "report it.");
   command->callback([json, &status] {
     const auto found = examine();
     if (*json) {
@@ -80,12 +84,18 @@ void add_doctor(CLI::App& app, int& status) {
     } else {
       for (const auto& [group, entries] : found.items()) {
         if (entries.is_array()) {
-          std::fprintf(stderr, "%-10s %s\n", group.c_str(), entries.empty() ? "none seen" : entries.dump().c_str());
+          std::fprintf(stderr,
+                       "%-10s %s\n",
+                       group.c_str(),
+                       entries.empty() ? "none seen" : entries.dump().c_str());
           continue;
         }
         for (const auto& [name, value] : entries.items()) {
           if (name == "failure" && value == "") continue;
-          std::fprintf(stderr, "%-10s %-18s %s\n", group.c_str(), name.c_str(),
+          std::fprintf(stderr,
+                       "%-10s %-18s %s\n",
+                       group.c_str(),
+                       name.c_str(),
                        value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
         }
       }

@@ -13,8 +13,12 @@ void add_export(CLI::App& app, int&) {
     std::filesystem::path checkpoint, to;
   };
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("export", "Write the model of a checkpoint as a Hugging Face folder");
-  command->add_option("checkpoint", options->checkpoint, "RUN_DIR/checkpoints/STAGE/step-N, or RUN_DIR/latest")->required();
+  auto* command =
+      app.add_subcommand("export", "Write the model of a checkpoint as a Hugging Face folder");
+  command
+      ->add_option(
+          "checkpoint", options->checkpoint, "RUN_DIR/checkpoints/STAGE/step-N, or RUN_DIR/latest")
+      ->required();
   command->add_option("--to", options->to, "The folder to make")->required()->type_name("DIR");
   command->callback([options] {
     export_checkpoint(options->checkpoint, options->to);

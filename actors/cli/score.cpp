@@ -21,6 +21,7 @@ namespace praetor::cli {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
+using nlohmann::ordered_json;
 
 namespace {
 
@@ -61,9 +62,9 @@ std::string parse_row(const std::string& line, Sample& sample) {
   return wrong;
 }
 
-json part_json(const PartScore& part) {
-  json out;
-  out["score"] = part.score ? json(*part.score) : json(nullptr);
+ordered_json part_json(const PartScore& part) {
+  ordered_json out;
+  out["score"] = part.score ? ordered_json(*part.score) : ordered_json(nullptr);
   out["weight"] = part.weight;
   if (part.verdict) out["verdict"] = *part.verdict;
   if (!part.reason.empty()) out["reason"] = part.reason;
@@ -72,9 +73,9 @@ json part_json(const PartScore& part) {
 }
 
 std::string score_line(const Score& score) {
-  json parts = json::object();
+  ordered_json parts = ordered_json::object();
   for (const PartScore& part : score.parts) parts[part.name] = part_json(part);
-  const json out{{"score", score.score ? json(*score.score) : json(nullptr)},
+  const ordered_json out{{"score", score.score ? ordered_json(*score.score) : ordered_json(nullptr)},
                  {"parts", std::move(parts)}};
   return out.dump(-1, ' ', false, json::error_handler_t::replace);
 }

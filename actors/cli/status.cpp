@@ -18,7 +18,10 @@ namespace fs = std::filesystem;
 nlohmann::ordered_json balance_json(const Balance& balance) {
   nlohmann::ordered_json dropped = nlohmann::ordered_json::object();
   for (const auto& [reason, count] : balance.dropped) dropped[reason] = count;
-  return {{"issued", balance.issued}, {"trained", balance.trained}, {"dropped", dropped}, {"pending", balance.pending()},
+  return {{"issued", balance.issued},
+          {"trained", balance.trained},
+          {"dropped", dropped},
+          {"pending", balance.pending()},
           {"holds", balance.holds()}};
 }
 
@@ -45,7 +48,8 @@ nlohmann::ordered_json status_of(const fs::path& run) {
     for (const StageRecord& stage : ledger->stages()) {
       nlohmann::ordered_json checkpoints = nlohmann::ordered_json::array();
       for (const CheckpointRecord& checkpoint : ledger->checkpoints()) {
-        if (checkpoint.stage == stage.stage && checkpoint.durable) checkpoints.push_back(checkpoint.path);
+        if (checkpoint.stage == stage.stage && checkpoint.durable)
+          checkpoints.push_back(checkpoint.path);
       }
       out["stages"].push_back({{"name", stage.name},
                                {"finished", stage.finished},
@@ -62,13 +66,25 @@ nlohmann::ordered_json status_of(const fs::path& run) {
 }
 
 void print_table(const nlohmann::ordered_json& status) {
-  std::fprintf(stderr, "%s: %s\n", status["run"].get<std::string>().c_str(), status["running"] ? "running" : "not running");
+  std::fprintf(stderr,
+               "%s: %s\n",
+               status["run"].get<std::string>().c_str(),
+               status["running"] ? "running" : "not running");
   if (status.contains("stages")) {
-    std::fprintf(stderr, "%-16s %-9s %6s %8s %8s %8s %8s\n", "stage", "state", "step", "issued", "trained", "dropped", "pending");
+    std::fprintf(stderr,
+                 "%-16s %-9s %6s %8s %8s %8s %8s\n",
+                 "stage",
+                 "state",
+                 "step",
+                 "issued",
+                 "trained",
+                 "dropped",
+                 "pending");
     for (const auto& stage : status["stages"]) {
       const auto& samples = stage["samples"];
       int64_t dropped = 0;
-      for (const auto& [reason, count] : samples["dropped"].items()) dropped += count.get<int64_t>();
+      for (const auto& [reason, count] : samples["dropped"].items())
+        dropped += count.get<int64_t>();
       std::fprintf(stderr,
                    "%-16s %-9s %6ld %8ld %8ld %8ld %8ld\n",
                    stage["name"].get<std::string>().c_str(),
@@ -82,8 +98,15 @@ void print_table(const nlohmann::ordered_json& status) {
   }
   for (const auto& [name, row] : status["metrics"].items()) {
     std::fprintf(stderr, "%s step %ld:", name.c_str(), row["step"].get<long>());
-    for (const char* shown : {"sft/loss", "rm/accuracy", "reward/mean", "objective/kl", "eval/score", "eval/loss", "eval/accuracy"}) {
-      if (row.contains(shown) && row[shown].is_number()) std::fprintf(stderr, "  %s %.4g", shown, row[shown].get<double>());
+    for (const char* shown : {"sft/loss",
+                              "rm/accuracy",
+                              "reward/mean",
+                              "objective/kl",
+                              "eval/score",
+                              "eval/loss",
+                              "eval/accuracy"}) {
+      if (row.contains(shown) && row[shown].is_number())
+        std::fprintf(stderr, "  %s %.4g", shown, row[shown].get<double>());
     }
     std::fprintf(stderr, "\n");
   }
@@ -97,7 +120,8 @@ void add_status(CLI::App& app, int&) {
     bool json = false;
   };
   auto options = std::make_shared<Options>();
-  auto* command = app.add_subcommand("status", "Where a run stands: stages, samples, checkpoints, the last metrics");
+  auto* command = app.add_subcommand(
+      "status", "Where a run stands: stages, samples, checkpoints, the last metrics");
   command->add_option("run", options->run, "A run directory")->required()->type_name("RUN_DIR");
   command->add_flag("--json", options->json, "The same as JSON on stdout");
   command->callback([options] {

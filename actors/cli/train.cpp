@@ -9,23 +9,29 @@ namespace praetor::cli {
 void add_train(CLI::App& app, int& status) {
   auto options = std::make_shared<TrainOptions>();
   auto* command = app.add_subcommand("train", "Run a job: every stage of a YAML file, in order");
-  command->add_option("job", options->job, "The job file (configs/reference.yaml documents every key)")
+  command
+      ->add_option("job", options->job, "The job file (configs/reference.yaml documents every key)")
       ->required()
       ->type_name("JOB.yaml");
   command
-      ->add_option("--set", options->overrides, "Override one key: --set seed=2 --set stages.ppo.sampling.temperature=0.7")
+      ->add_option("--set",
+                   options->overrides,
+                   "Override one key: --set seed=2 --set stages.ppo.sampling.temperature=0.7")
       ->type_name("KEY=VALUE")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command
       ->add_option("--resume",
                    options->resume,
-                   "never: a new run directory (default); auto: go on with the newest run of this name; or the path of a run "
+                   "never: a new run directory (default); auto: go on with the newest run of this "
+                   "name; or the path of a run "
                    "directory or of a checkpoint in one")
       ->type_name("auto|never|PATH");
   command->footer(
-      "Prints the run directory first and one line a step on stderr, and {\"run\",\"status\"} on stdout at the end.\n"
-      "Ctrl-C or SIGTERM saves a checkpoint and leaves with 128 + signal; --resume goes on from it.");
+      "Prints the run directory first and one line a step on stderr, and {\"run\",\"status\"} on "
+      "stdout at the end.\n"
+      "Ctrl-C or SIGTERM saves a checkpoint and leaves with 128 + signal; --resume goes on from "
+      "it.");
   command->callback([options, &status] { status = train_job(*options); });
 }
 

@@ -49,14 +49,22 @@ StepBatch load_batch(const Ledger& ledger, int32_t stage, const BatchRecord& rec
   for (const SampleId& id : record.samples) {
     auto rollout = ledger.rollout(stage, id);
     auto score = ledger.score(stage, id);
-    PRAETOR_CHECK(rollout && score, "sample ", id.ordinal, "/", id.sample, " of a recorded batch has no payload");
+    PRAETOR_CHECK(rollout && score,
+                  "sample ",
+                  id.ordinal,
+                  "/",
+                  id.sample,
+                  " of a recorded batch has no payload");
     batch.samples.push_back({std::move(*rollout), std::move(*score)});
   }
   return batch;
 }
 
 Controller::Controller(Ledger& ledger, OnlinePlan plan, std::vector<Prompt> prompts, Accept accept)
-    : ledger_(ledger), plan_(std::move(plan)), prompts_(std::move(prompts)), accept_(std::move(accept)) {
+    : ledger_(ledger),
+      plan_(std::move(plan)),
+      prompts_(std::move(prompts)),
+      accept_(std::move(accept)) {
   if (prompts_.empty()) throw DataError("the prompt data set has no row");
 }
 
@@ -66,7 +74,9 @@ int64_t Controller::row_of(int64_t ordinal) const {
   auto found = orders_.find(epoch);
   if (found == orders_.end()) {
     if (orders_.size() > 4) orders_.erase(orders_.begin());
-    found = orders_.emplace(epoch, epoch_order(rows, epoch, plan_.job_seed, plan_.stage, plan_.shuffle)).first;
+    found =
+        orders_.emplace(epoch, epoch_order(rows, epoch, plan_.job_seed, plan_.stage, plan_.shuffle))
+            .first;
   }
   return found->second[static_cast<size_t>(ordinal % rows)];
 }
@@ -82,13 +92,15 @@ int64_t Controller::end_of_step(int64_t step) const {
   return nlohmann::json::parse(batch->manifest).at("end_ordinal").get<int64_t>();
 }
 
-/// Takes `count` more prompts into the step; rows that the ledger has already are taken over with what is done of them.
+/// Takes `count` more prompts into the step; rows that the ledger has already are taken over with
+/// what is done of them.
 void Controller::issue(int64_t count) {
   const auto stage = static_cast<int32_t>(plan_.stage);
   const int64_t from = end_ordinal_;
   end_ordinal_ += count;
   std::vector<PromptRecord> fresh;
-  for (int64_t ordinal = std::max(from, ledger_.next_ordinal(stage)); ordinal < end_ordinal_; ++ordinal) {
+  for (int64_t ordinal = std::max(from, ledger_.next_ordinal(stage)); ordinal < end_ordinal_;
+       ++ordinal) {
     fresh.push_back({.ordinal = ordinal,
                      .epoch = ordinal / static_cast<int64_t>(prompts_.size()),
                      .row = row_of(ordinal),
@@ -137,7 +149,11 @@ void Controller::expire_leases() {
     if (lease.deadline < now) late.push_back(id);
   }
   for (const int64_t id : late) {
-    log::warn(str("lease ", id, " of ", leases_.at(id).worker, " ran out of time; its samples go to another worker"));
+    log::warn(str("lease ",
+                  id,
+                  " of ",
+                  leases_.at(id).worker,
+                  " ran out of time; its samples go to another worker"));
     give_back(id, LeaseState::kExpired);
   }
 }
@@ -161,7 +177,9 @@ void Controller::worker_lost(const std::string& worker) {
   for (const int64_t id : ids) give_back(id, LeaseState::kExpired);
 }
 
-std::optional<Lease> Controller::lease(const std::string& worker, LeaseKind kind, int64_t max_items) {
+std::optional<Lease> Controller::lease(const std::string& worker,
+                                       LeaseKind kind,
+                                       int64_t max_items) {
   const std::lock_guard lock(mutex_);
   expire_leases();
   auto& queue = kind == LeaseKind::kGenerate ? to_generate_ : to_score_;
@@ -207,7 +225,9 @@ void Controller::finish_items(int64_t id, const std::vector<SampleId>& done) {
   const auto found = leases_.find(id);
   if (found == leases_.end()) return;  // a late result of an expired lease is still a result
   auto& items = found->second.items;
-  std::erase_if(items, [&](const SampleId& item) { return std::find(done.begin(), done.end(), item) != done.end(); });
+  std::erase_if(items, [&](const SampleId& item) {
+    return std::find(done.begin(), done.end(), item) != done.end();
+  });
   if (items.empty()) {
     ledger_.close_lease(id, LeaseState::kCompleted);
     leases_.erase(found);
@@ -222,7 +242,9 @@ void Controller::complete(int64_t lease, std::vector<RolloutResult> results) {
   std::vector<SampleId> done;
   for (RolloutResult& result : results) {
     const auto found = samples_.find(result.id);
-    if (found == samples_.end() || found->second.rollout || result.weight_version != weight_version_) continue;
+    if (found == samples_.end() || found->second.rollout ||
+        result.weight_version != weight_version_)
+      continue;
     done.push_back(result.id);
     records.push_back(to_record(std::move(result), prompt_of(done.back().ordinal), worker));
   }
@@ -294,8 +316,15 @@ std::optional<StepBatch> Controller::close_step() {
   }
   if (rejected > 0) {
     if (end_ordinal_ - first_ordinal_ > kMostRounds * plan_.prompts_per_step) {
-      throw DataError("step ", step_, ": after ", end_ordinal_ - first_ordinal_, " prompts only ", accepted_.size(),
-                      " of the ", plan_.prompts_per_step, " wanted were accepted; the prompts are too easy or too hard");
+      throw DataError("step ",
+                      step_,
+                      ": after ",
+                      end_ordinal_ - first_ordinal_,
+                      " prompts only ",
+                      accepted_.size(),
+                      " of the ",
+                      plan_.prompts_per_step,
+                      " wanted were accepted; the prompts are too easy or too hard");
     }
     issue(rejected);
     return std::nullopt;
@@ -307,12 +336,16 @@ std::optional<StepBatch> Controller::close_step() {
     for (ScoredSample& sample : groups[ordinal]) batch.samples.push_back(std::move(sample));
   }
   batch.dropped = dropped_;
-  if (batch.samples.empty()) throw DataError("step ", step_, ": no sample is left: ", dropped_.begin()->first);
-  for (const auto& [why, ids] : dropped_) log::warn(str("step ", step_, ": ", ids.size(), " samples dropped: ", why));
+  if (batch.samples.empty())
+    throw DataError("step ", step_, ": no sample is left: ", dropped_.begin()->first);
+  for (const auto& [why, ids] : dropped_)
+    log::warn(str("step ", step_, ": ", ids.size(), " samples dropped: ", why));
   return batch;
 }
 
-StepOutcome Controller::commit_step(const StepBatch& batch, const std::string& learner_manifest, const StepRecord& record) {
+StepOutcome Controller::commit_step(const StepBatch& batch,
+                                    const std::string& learner_manifest,
+                                    const StepRecord& record) {
   const auto stage = static_cast<int32_t>(plan_.stage);
   BatchRecord row{.step = batch.step};
   for (const ScoredSample& sample : batch.samples) row.samples.push_back(sample.rollout.id);

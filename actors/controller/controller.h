@@ -18,8 +18,8 @@ namespace praetor {
 /// One row of the prompt data, ready to be sent out.
 struct Prompt {
   std::vector<int64_t> tokens;
-  std::string text;               ///< as a reward worker sees it
-  std::string metadata = "{}";    ///< the row's other fields
+  std::string text;             ///< as a reward worker sees it
+  std::string metadata = "{}";  ///< the row's other fields
 };
 
 /// What one online stage asks of its workers.
@@ -43,18 +43,20 @@ struct ScoredSample {
 struct StepBatch {
   int64_t step = 0;
   std::vector<ScoredSample> samples;
-  int64_t first_ordinal = 0;   ///< prompts [first, end) were asked for this step
+  int64_t first_ordinal = 0;  ///< prompts [first, end) were asked for this step
   int64_t end_ordinal = 0;
-  bool replayed = false;       ///< recorded before; trained again from the record
+  bool replayed = false;  ///< recorded before; trained again from the record
   std::map<std::string, std::vector<SampleId>> dropped;  ///< by reason; recorded with the step
 };
 
-/// The samples of a recorded batch with their payload. @throws DataError when payload is damaged or was pruned
+/// The samples of a recorded batch with their payload. @throws DataError when payload is damaged or
+/// was pruned
 StepBatch load_batch(const Ledger& ledger, int32_t stage, const BatchRecord& record);
 
-/// The controller of one online stage: issues prompts in order, leases work out, takes results in, closes batches by prompt
-/// ordinal. Every fact goes to the ledger before anybody acts on it, so that a new controller over the same ledger goes on
-/// where this one ended. Does no tensor arithmetic. Any thread; the ledger is borrowed.
+/// The controller of one online stage: issues prompts in order, leases work out, takes results in,
+/// closes batches by prompt ordinal. Every fact goes to the ledger before anybody acts on it, so
+/// that a new controller over the same ledger goes on where this one ended. Does no tensor
+/// arithmetic. Any thread; the ledger is borrowed.
 class Controller final : public ControllerService {
  public:
   /// Nothing to keep a prompt's samples, else why they are dropped and another prompt is taken.
@@ -63,8 +65,8 @@ class Controller final : public ControllerService {
   /// @throws DataError when there is no prompt
   Controller(Ledger& ledger, OnlinePlan plan, std::vector<Prompt> prompts, Accept accept);
 
-  /// Begins step `step`, whose samples come from the weights `weight_version`. What the ledger has of it already is taken
-  /// over; the rest becomes work.
+  /// Begins step `step`, whose samples come from the weights `weight_version`. What the ledger has
+  /// of it already is taken over; the rest becomes work.
   void open_step(int64_t step, int64_t weight_version);
 
   std::optional<Lease> lease(const std::string& worker, LeaseKind kind, int64_t max_items) override;
@@ -73,12 +75,15 @@ class Controller final : public ControllerService {
   /// Gives the leases of a worker that died to others.
   void worker_lost(const std::string& worker);
 
-  /// The batch once every sample of the step is scored; nothing while work is left (rejected groups have just become work
-  /// for other prompts). @throws DataError when no sample could be scored, naming the parts that failed
+  /// The batch once every sample of the step is scored; nothing while work is left (rejected groups
+  /// have just become work for other prompts). @throws DataError when no sample could be scored,
+  /// naming the parts that failed
   std::optional<StepBatch> close_step();
 
   /// Records the step in one commit: batch (with the learner's cut) and digests.
-  StepOutcome commit_step(const StepBatch& batch, const std::string& learner_manifest, const StepRecord& record);
+  StepOutcome commit_step(const StepBatch& batch,
+                          const std::string& learner_manifest,
+                          const StepRecord& record);
 
   int64_t leases_reissued() const { return leases_reissued_; }
   const Prompt& prompt_of(int64_t ordinal) const;
@@ -93,7 +98,8 @@ class Controller final : public ControllerService {
   struct Pending {
     std::optional<RolloutRecord> rollout;
     std::optional<ScoreRecord> score;
-    bool dropped = false;  ///< decided; recorded when the step commits, so that a crash before it decides anew
+    bool dropped =
+        false;  ///< decided; recorded when the step commits, so that a crash before it decides anew
   };
 
   void issue(int64_t count);
@@ -113,7 +119,7 @@ class Controller final : public ControllerService {
   int64_t step_ = 0;
   int64_t weight_version_ = 0;
   int64_t first_ordinal_ = 0, end_ordinal_ = 0;
-  std::map<SampleId, Pending> samples_;   ///< of the open step
+  std::map<SampleId, Pending> samples_;     ///< of the open step
   std::vector<int64_t> accepted_, judged_;  ///< ordinals
   std::map<std::string, std::vector<SampleId>> dropped_;
   std::deque<SampleId> to_generate_, to_score_;

@@ -11,8 +11,8 @@
 
 namespace praetor {
 
-/// What passes between the controller and its workers. Plain values: the colocated run hands them over in one process,
-/// separate roles send the same over the wire.
+/// What passes between the controller and its workers. Plain values: the colocated run hands them
+/// over in one process, separate roles send the same over the wire.
 
 /// One response to generate, with its prompt.
 struct GenerateItem {
@@ -30,8 +30,8 @@ struct ScoreItem {
 struct Lease {
   int64_t id = 0;
   LeaseKind kind = LeaseKind::kGenerate;
-  uint32_t stage = 0;                  ///< index of the stage in the job
-  int64_t weight_version = 0;          ///< step of the weights to generate with
+  uint32_t stage = 0;          ///< index of the stage in the job
+  int64_t weight_version = 0;  ///< step of the weights to generate with
   uint64_t job_seed = 0;
   SamplingParams params;               ///< generate
   std::vector<GenerateItem> generate;  ///< in sample order
@@ -54,7 +54,9 @@ class ControllerService {
  public:
   virtual ~ControllerService() = default;
   /// Up to `max_items` items, or nothing when there is no work of this kind now.
-  virtual std::optional<Lease> lease(const std::string& worker, LeaseKind kind, int64_t max_items) = 0;
+  virtual std::optional<Lease> lease(const std::string& worker,
+                                     LeaseKind kind,
+                                     int64_t max_items) = 0;
   /// Hands in some results of a lease, as they finish; the lease ends with its last item.
   virtual void complete(int64_t lease, std::vector<RolloutResult> results) = 0;
   virtual void complete(int64_t lease, std::vector<ScoreResult> results) = 0;

@@ -17,16 +17,25 @@ namespace {
 
 using Words = std::vector<std::string_view>;
 
-const Words kTimes = {"one morning", "one evening", "in spring", "in winter", "after lunch", "before dawn"};
+const Words kTimes = {
+    "one morning", "one evening", "in spring", "in winter", "after lunch", "before dawn"};
 const Words kAnimals = {"fox", "owl", "bear", "cat", "dog", "hen", "mouse", "frog", "goat", "duck"};
 const Words kPlaces = {"forest", "river", "garden", "house", "hill", "barn", "lake", "market"};
 const Words kKindMoods = {"happy", "kind", "calm", "warm", "glad", "brave", "gentle"};
-const Words kKindDeeds = {"shared a cake", "sang a song", "hugged a friend", "gave a gift", "fixed a toy", "found a flower"};
+const Words kKindDeeds = {"shared a cake",
+                          "sang a song",
+                          "hugged a friend",
+                          "gave a gift",
+                          "fixed a toy",
+                          "found a flower"};
 const Words kUnkindMoods = {"angry", "sad", "cold", "mean", "rude", "lost", "scared"};
-const Words kUnkindDeeds = {"broke a cup", "stole a coat", "kicked a stone", "told a lie", "hit a friend", "burned a toy"};
+const Words kUnkindDeeds = {
+    "broke a cup", "stole a coat", "kicked a stone", "told a lie", "hit a friend", "burned a toy"};
 constexpr std::string_view kEnd = "<|end|>";
 
-std::string_view pick(RandomStream& stream, const Words& words) { return words[stream.below(words.size())]; }
+std::string_view pick(RandomStream& stream, const Words& words) {
+  return words[stream.below(words.size())];
+}
 
 struct Story {
   std::string text;
@@ -39,7 +48,8 @@ class Writer {
 
   std::string prompt() {
     animal_ = pick(stream_, kAnimals);
-    return str(pick(stream_, kTimes), " the ", animal_, " went to the ", pick(stream_, kPlaces), " .");
+    return str(
+        pick(stream_, kTimes), " the ", animal_, " went to the ", pick(stream_, kPlaces), " .");
   }
 
   /// What follows the last prompt.
@@ -50,9 +60,11 @@ class Writer {
       const bool kind = stream_.uniform() < 0.5;
       story.kind += kind ? 1 : -1;
       if (stream_.uniform() < 0.5) {
-        story.text += str(" the ", animal_, " was ", pick(stream_, kind ? kKindMoods : kUnkindMoods), " .");
+        story.text +=
+            str(" the ", animal_, " was ", pick(stream_, kind ? kKindMoods : kUnkindMoods), " .");
       } else {
-        story.text += str(" the ", animal_, " ", pick(stream_, kind ? kKindDeeds : kUnkindDeeds), " .");
+        story.text +=
+            str(" the ", animal_, " ", pick(stream_, kind ? kKindDeeds : kUnkindDeeds), " .");
       }
     }
     story.text += " the end .";
@@ -71,19 +83,22 @@ std::array<std::string, 256> byte_symbols() {
   std::array<std::string, 256> symbols;
   int next = 256;
   for (int byte = 0; byte < 256; ++byte) {
-    const bool printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+    const bool printable =
+        (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
     const int code = printable ? byte : next++;
     if (code < 0x80) {
       symbols[static_cast<size_t>(byte)] = std::string(1, static_cast<char>(code));
     } else {
-      symbols[static_cast<size_t>(byte)] = {static_cast<char>(0xC0 | code >> 6), static_cast<char>(0x80 | (code & 63))};
+      symbols[static_cast<size_t>(byte)] = {static_cast<char>(0xC0 | code >> 6),
+                                            static_cast<char>(0x80 | (code & 63))};
     }
   }
   return symbols;
 }
 
-/// Every word becomes one token through the chain of its prefixes. Chains of words with a leading space all start with
-/// the space, so they cannot cut into each other; those of words that open a prompt come last for the same reason.
+/// Every word becomes one token through the chain of its prefixes. Chains of words with a leading
+/// space all start with the space, so they cannot cut into each other; those of words that open a
+/// prompt come last for the same reason.
 void write_tokenizer(const std::filesystem::path& folder) {
   const auto symbols = byte_symbols();
   std::vector<std::string> spaced, opening;
@@ -95,7 +110,8 @@ void write_tokenizer(const std::filesystem::path& folder) {
       start = space + 1;
     }
   };
-  for (const Words* list : {&kAnimals, &kPlaces, &kKindMoods, &kKindDeeds, &kUnkindMoods, &kUnkindDeeds}) {
+  for (const Words* list :
+       {&kAnimals, &kPlaces, &kKindMoods, &kKindDeeds, &kUnkindMoods, &kUnkindDeeds}) {
     for (const std::string_view words : *list) split(words, spaced);
   }
   split("the went to was end a .", spaced);
@@ -124,40 +140,49 @@ void write_tokenizer(const std::filesystem::path& folder) {
   for (const std::string& word : opening) add_chain(word.substr(0, 1), word.substr(1));
 
   const auto end_id = vocabulary.size();
-  nlohmann::ordered_json tokenizer = {
-      {"version", "1.0"},
-      {"truncation", nullptr},
-      {"padding", nullptr},
-      {"added_tokens",
-       {{{"id", end_id},
-         {"content", kEnd},
-         {"single_word", false},
-         {"lstrip", false},
-         {"rstrip", false},
-         {"normalized", false},
-         {"special", true}}}},
-      {"normalizer", nullptr},
-      {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}}},
-      {"post_processor", nullptr},
-      {"decoder", {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}}},
-      {"model",
-       {{"type", "BPE"},
-        {"dropout", nullptr},
-        {"unk_token", nullptr},
-        {"continuing_subword_prefix", nullptr},
-        {"end_of_word_suffix", nullptr},
-        {"fuse_unk", false},
-        {"byte_fallback", false},
-        {"ignore_merges", false},
-        {"vocab", vocabulary},
-        {"merges", merges}}}};
+  nlohmann::ordered_json tokenizer = {{"version", "1.0"},
+                                      {"truncation", nullptr},
+                                      {"padding", nullptr},
+                                      {"added_tokens",
+                                       {{{"id", end_id},
+                                         {"content", kEnd},
+                                         {"single_word", false},
+                                         {"lstrip", false},
+                                         {"rstrip", false},
+                                         {"normalized", false},
+                                         {"special", true}}}},
+                                      {"normalizer", nullptr},
+                                      {"pre_tokenizer",
+                                       {{"type", "ByteLevel"},
+                                        {"add_prefix_space", false},
+                                        {"trim_offsets", true},
+                                        {"use_regex", true}}},
+                                      {"post_processor", nullptr},
+                                      {"decoder",
+                                       {{"type", "ByteLevel"},
+                                        {"add_prefix_space", true},
+                                        {"trim_offsets", true},
+                                        {"use_regex", true}}},
+                                      {"model",
+                                       {{"type", "BPE"},
+                                        {"dropout", nullptr},
+                                        {"unk_token", nullptr},
+                                        {"continuing_subword_prefix", nullptr},
+                                        {"end_of_word_suffix", nullptr},
+                                        {"fuse_unk", false},
+                                        {"byte_fallback", false},
+                                        {"ignore_merges", false},
+                                        {"vocab", vocabulary},
+                                        {"merges", merges}}}};
   write_file_atomic(folder / "tokenizer.json", tokenizer.dump(1));
-  const nlohmann::ordered_json config = {
-      {"tokenizer_class", "PreTrainedTokenizerFast"}, {"eos_token", kEnd}, {"add_bos_token", false}};
+  const nlohmann::ordered_json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
+                                         {"eos_token", kEnd},
+                                         {"add_bos_token", false}};
   write_file_atomic(folder / "tokenizer_config.json", config.dump(1));
 }
 
-void write_rows(const std::filesystem::path& file, const std::vector<nlohmann::ordered_json>& rows) {
+void write_rows(const std::filesystem::path& file,
+                const std::vector<nlohmann::ordered_json>& rows) {
   std::string text;
   for (const auto& row : rows) text += row.dump() + "\n";
   write_file_atomic(file, text);
@@ -165,13 +190,16 @@ void write_rows(const std::filesystem::path& file, const std::vector<nlohmann::o
 
 }  // namespace
 
-void write_toy_language(const std::filesystem::path& folder, uint64_t seed, const ToyLanguageSize& size) {
+void write_toy_language(const std::filesystem::path& folder,
+                        uint64_t seed,
+                        const ToyLanguageSize& size) {
   std::error_code failure;
   std::filesystem::create_directories(folder, failure);
   if (failure) throw IoError("cannot make ", folder.string(), ": ", failure.message());
   write_tokenizer(folder);
   const auto writer = [&](uint32_t part) {
-    return Writer(RandomStream({.job_seed = seed, .sample_index = part, .purpose = Purpose::kInitialise}));
+    return Writer(
+        RandomStream({.job_seed = seed, .sample_index = part, .purpose = Purpose::kInitialise}));
   };
 
   std::vector<nlohmann::ordered_json> rows;
@@ -203,7 +231,8 @@ void write_toy_language(const std::filesystem::path& folder, uint64_t seed, cons
     int64_t tries = 0;
     while (static_cast<int64_t>(rows.size()) < count) {
       if (++tries > 1000 * (count + 1)) {
-        throw InvalidArgument("the toy language has only ", kTimes.size() * kAnimals.size() * kPlaces.size(),
+        throw InvalidArgument("the toy language has only ",
+                              kTimes.size() * kAnimals.size() * kPlaces.size(),
                               " prompts; prompt_rows + eval_rows must stay below that");
       }
       std::string prompt = prompts.prompt();

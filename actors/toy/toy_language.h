@@ -13,13 +13,18 @@ struct ToyLanguageSize {
   int64_t eval_rows = 64;
 };
 
-/// A tiny language with something to like and to dislike, so that a whole job runs with nothing from outside: animals go
-/// somewhere and two or three kind or unkind things follow. Supervised rows show both halves equally often; in a
-/// preference pair the response with more kind sentences is chosen (5% of the pairs are flipped, as human data are noisy).
+/// A tiny language with something to like and to dislike, so that a whole job runs with nothing
+/// from outside: animals go somewhere and two or three kind or unkind things follow. Supervised
+/// rows show both halves equally often; in a preference pair the response with more kind sentences
+/// is chosen (5% of the pairs are flipped, as human data are noisy).
 ///
-/// Writes into `folder`, for one `seed` always the same bytes: tokenizer.json and tokenizer_config.json (byte-level BPE
-/// with the words as merges; end of text "<|end|>"), sft.jsonl {"prompt","completion"}, pairs.jsonl
-/// {"prompt","chosen","rejected"}, prompts_train.jsonl and prompts_eval.jsonl {"prompt"}. @throws IoError
-void write_toy_language(const std::filesystem::path& folder, uint64_t seed, const ToyLanguageSize& size);
+/// Writes into `folder`, for one `seed` always the same bytes: tokenizer.json and
+/// tokenizer_config.json (byte-level BPE with the words as merges; end of text "<|end|>"),
+/// sft.jsonl {"prompt","completion"}, pairs.jsonl
+/// {"prompt","chosen","rejected"}, prompts_train.jsonl and prompts_eval.jsonl {"prompt"}. @throws
+/// IoError
+void write_toy_language(const std::filesystem::path& folder,
+                        uint64_t seed,
+                        const ToyLanguageSize& size);
 
 }  // namespace praetor

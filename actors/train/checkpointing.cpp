@@ -45,16 +45,19 @@ std::string save_checkpoint(Ledger& ledger,
   const auto stage = static_cast<int32_t>(context.stage);
   CheckpointWriter writer(context.run_dir, context.stage_name, step);
   writer.add_shard(0, learner.state());
-  nlohmann::json state = {{"stage", context.stage_name},
-                          {"step", step},
-                          {"learner", nlohmann::json::parse(learner.state_json())},
-                          {"environment", context.environment},
-                          {"ledger", {{"next_ordinal", ledger.next_ordinal(stage)}, {"last_step", ledger.last_step(stage)}}}};
+  nlohmann::json state = {
+      {"stage", context.stage_name},
+      {"step", step},
+      {"learner", nlohmann::json::parse(learner.state_json())},
+      {"environment", context.environment},
+      {"ledger",
+       {{"next_ordinal", ledger.next_ordinal(stage)}, {"last_step", ledger.last_step(stage)}}}};
   writer.set_state(state);
   writer.set_metrics(metrics);
   writer.add_blob("config.json",
-                  learner.has_policy() ? learner.policy().config().to_json("causal_lm")
-                                       : learner.scalar().backbone.config().to_json("sequence_classification"));
+                  learner.has_policy()
+                      ? learner.policy().config().to_json("causal_lm")
+                      : learner.scalar().backbone.config().to_json("sequence_classification"));
   writer.add_blob("resolved.yaml", context.resolved_job);
   for (const char* name : kTokenizerFiles) {
     if (fs::exists(context.tokenizer / name)) writer.add_file(context.tokenizer / name);
@@ -71,14 +74,22 @@ std::string save_checkpoint(Ledger& ledger,
 int64_t load_checkpoint(const fs::path& folder, const std::string& stage_name, Learner& learner) {
   const CheckpointReader reader(folder);
   if (reader.manifest().stage != stage_name) {
-    throw CheckpointError(folder.string(), ": is of stage \"", reader.manifest().stage, "\", not of \"", stage_name, "\"");
+    throw CheckpointError(folder.string(),
+                          ": is of stage \"",
+                          reader.manifest().stage,
+                          "\", not of \"",
+                          stage_name,
+                          "\"");
   }
   learner.load_state(reader.shard(0), reader.state().at("learner").dump());
   return reader.manifest().step;
 }
 
 std::map<std::string, std::string> checkpoint_environment(const fs::path& folder) {
-  return CheckpointReader(folder).state().at("environment").get<std::map<std::string, std::string>>();
+  return CheckpointReader(folder)
+      .state()
+      .at("environment")
+      .get<std::map<std::string, std::string>>();
 }
 
 void export_checkpoint(const fs::path& checkpoint, const fs::path& to) {
@@ -90,11 +101,13 @@ void export_checkpoint(const fs::path& checkpoint, const fs::path& to) {
   for (int32_t rank = 0; rank < reader.manifest().world_size; ++rank) {
     for (NamedTensor& tensor : reader.shard(rank)) {
       for (const std::string prefix : {"policy/", "reward_model/"}) {
-        if (tensor.name.rfind(prefix, 0) == 0) tensors.push_back({tensor.name.substr(prefix.size()), tensor.tensor});
+        if (tensor.name.rfind(prefix, 0) == 0)
+          tensors.push_back({tensor.name.substr(prefix.size()), tensor.tensor});
       }
     }
   }
-  if (tensors.empty()) throw CheckpointError(checkpoint.string(), ": holds neither a policy nor a reward model");
+  if (tensors.empty())
+    throw CheckpointError(checkpoint.string(), ": holds neither a policy nor a reward model");
   make_folder(to);
   write_safetensors(to / "model.safetensors", tensors, {{"format", "pt"}});
   write_file_atomic(to / "config.json", read_file(reader.file("config.json")));

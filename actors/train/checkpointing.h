@@ -15,13 +15,14 @@ struct CheckpointContext {
   std::filesystem::path run_dir;
   uint32_t stage = 0;
   std::string stage_name;
-  std::filesystem::path tokenizer;                  ///< folder whose tokenizer files go along
+  std::filesystem::path tokenizer;  ///< folder whose tokenizer files go along
   std::map<std::string, std::string> environment;
-  std::string resolved_job;                         ///< text of resolved.yaml
+  std::string resolved_job;  ///< text of resolved.yaml
 };
 
-/// Saves the learner as RUN_DIR/checkpoints/STAGE/step-N, in the order that leaves a crash with the last whole one: ledger
-/// row, shards, manifest, rename, ledger row "durable". `metrics` are what retention may rank by.
+/// Saves the learner as RUN_DIR/checkpoints/STAGE/step-N, in the order that leaves a crash with the
+/// last whole one: ledger row, shards, manifest, rename, ledger row "durable". `metrics` are what
+/// retention may rank by.
 /// @return its path, relative to the run directory @throws IoError
 std::string save_checkpoint(Ledger& ledger,
                             const CheckpointContext& context,
@@ -31,16 +32,20 @@ std::string save_checkpoint(Ledger& ledger,
 
 /// Puts the learner into the state of a checkpoint and returns its step.
 /// @throws CheckpointError for a checkpoint of another stage or model, or a damaged one
-int64_t load_checkpoint(const std::filesystem::path& folder, const std::string& stage_name, Learner& learner);
+int64_t load_checkpoint(const std::filesystem::path& folder,
+                        const std::string& stage_name,
+                        Learner& learner);
 
 /// Facts of the environment that a checkpoint was made in.
 std::map<std::string, std::string> checkpoint_environment(const std::filesystem::path& folder);
 
-/// Copies the tokenizer's files (tokenizer.json, tokenizer.model, tokenizer_config.json, ...) from one folder to another.
+/// Copies the tokenizer's files (tokenizer.json, tokenizer.model, tokenizer_config.json, ...) from
+/// one folder to another.
 void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to);
 
-/// Writes the model of a checkpoint as a Hugging Face folder: a policy as a causal language model, a reward model as
-/// sequence classification, with the tokenizer. @throws IoError, CheckpointError; InvalidArgument when `to` is not empty
+/// Writes the model of a checkpoint as a Hugging Face folder: a policy as a causal language model,
+/// a reward model as sequence classification, with the tokenizer. @throws IoError, CheckpointError;
+/// InvalidArgument when `to` is not empty
 void export_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& to);
 
 }  // namespace praetor

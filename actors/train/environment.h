@@ -8,8 +8,8 @@ namespace praetor {
 
 struct JobConfig;
 
-/// What the bits of a run depend on besides the job file: program and library versions, instruction set, threads.
-/// Recorded with the run and in each checkpoint.
+/// What the bits of a run depend on besides the job file: program and library versions, instruction
+/// set, threads. Recorded with the run and in each checkpoint.
 std::map<std::string, std::string> environment_facts(const JobConfig& job);
 
 /// "threads: 2 then, 1 now" for each fact that differs, or stands on one side only.

@@ -15,7 +15,9 @@ namespace praetor {
 
 namespace {
 
-double mean(double sum, size_t count) { return count == 0 ? std::nan("") : sum / static_cast<double>(count); }
+double mean(double sum, size_t count) {
+  return count == 0 ? std::nan("") : sum / static_cast<double>(count);
+}
 
 }  // namespace
 
@@ -74,7 +76,8 @@ Evaluation evaluate_prompts(const std::vector<Prompt>& prompts,
     sample.rollout.id = {static_cast<int64_t>(i), 0};
     sample.rollout.tokens = prompts[i].tokens;
     sample.rollout.prompt_length = static_cast<int64_t>(prompts[i].tokens.size());
-    sample.rollout.tokens.insert(sample.rollout.tokens.end(), made[i].tokens.begin(), made[i].tokens.end());
+    sample.rollout.tokens.insert(
+        sample.rollout.tokens.end(), made[i].tokens.begin(), made[i].tokens.end());
     sample.rollout.behavior_logprobs = std::move(made[i].behavior_logprobs);
     sample.rollout.finish = made[i].finish;
     sample.score.score = scores[i];
@@ -86,7 +89,8 @@ Evaluation evaluate_prompts(const std::vector<Prompt>& prompts,
                  {"eval/response_length", mean(length_sum, wanted)},
                  {"eval/finished", mean(finished, wanted)},
                  {"eval/unscored", static_cast<double>(wanted - scored)}};
-  for (const auto& [name, sum] : parts) out.metrics.emplace_back("eval/" + name + "/mean", mean(sum.first, sum.second));
+  for (const auto& [name, sum] : parts)
+    out.metrics.emplace_back("eval/" + name + "/mean", mean(sum.first, sum.second));
   return out;
 }
 
@@ -98,12 +102,15 @@ void write_samples(const std::filesystem::path& folder,
   for (const EvaluatedSample& sample : samples) {
     nlohmann::ordered_json parts = nlohmann::ordered_json::object();
     for (const PartScore& part : sample.score.parts) {
-      parts[part.name] = part.score ? nlohmann::ordered_json(*part.score) : nlohmann::ordered_json({{"error", part.error}});
+      parts[part.name] = part.score ? nlohmann::ordered_json(*part.score)
+                                    : nlohmann::ordered_json({{"error", part.error}});
     }
     const nlohmann::ordered_json row = {
         {"prompt", sample.prompt},
         {"response", sample.response},
-        {"score", sample.score.score ? nlohmann::ordered_json(*sample.score.score) : nlohmann::ordered_json(nullptr)},
+        {"score",
+         sample.score.score ? nlohmann::ordered_json(*sample.score.score)
+                            : nlohmann::ordered_json(nullptr)},
         {"parts", parts}};
     text += row.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   }

@@ -22,20 +22,23 @@ struct EvaluatedSample {
 
 struct Evaluation {
   std::vector<EvaluatedSample> samples;
-  Experience experience;   ///< the responses with their log-probabilities, for a KL to the reference
-  double mean_score = 0;   ///< over the samples that have a score; NaN when none has
-  MetricList metrics;      ///< eval/score, eval/<part>/mean, eval/response_length, eval/finished, eval/unscored
+  Experience experience;  ///< the responses with their log-probabilities, for a KL to the reference
+  double mean_score = 0;  ///< over the samples that have a score; NaN when none has
+  MetricList metrics;     ///< eval/score, eval/<part>/mean, eval/response_length, eval/finished,
+                          ///< eval/unscored
 };
 
-/// Answers the first `count` held-out prompts with one sample each, under random keys that depend on the job's seed and the
-/// prompt alone, so that evaluations of two steps differ by their weights and nothing else. Generator and scorer are borrowed.
+/// Answers the first `count` held-out prompts with one sample each, under random keys that depend
+/// on the job's seed and the prompt alone, so that evaluations of two steps differ by their weights
+/// and nothing else. Generator and scorer are borrowed.
 Evaluation evaluate_prompts(const std::vector<Prompt>& prompts,
                             int64_t count,
                             const OnlinePlan& plan,
                             Generator& generator,
                             Scorer& scorer);
 
-/// Writes SAMPLES/STAGE/step-000010.jsonl: a line {"prompt","response","score","parts"} a sample. @throws IoError
+/// Writes SAMPLES/STAGE/step-000010.jsonl: a line {"prompt","response","score","parts"} a sample.
+/// @throws IoError
 void write_samples(const std::filesystem::path& folder,
                    const std::string& stage,
                    int64_t step,

@@ -16,7 +16,8 @@ Experience make_experience(const StepBatch& batch) {
     experience.offsets.push_back(static_cast<int64_t>(tokens.size()));
     experience.prompt_lengths.push_back(rollout.prompt_length);
     sequence_of.insert(sequence_of.end(), rollout.behavior_logprobs.size(), index);
-    logprobs.insert(logprobs.end(), rollout.behavior_logprobs.begin(), rollout.behavior_logprobs.end());
+    logprobs.insert(
+        logprobs.end(), rollout.behavior_logprobs.begin(), rollout.behavior_logprobs.end());
     scores.push_back(static_cast<float>(*sample.score.score.score));
     experience.finished.push_back(rollout.finish == FinishReason::kStop);
     experience.prompt_ordinal.push_back(rollout.id.ordinal);

@@ -13,7 +13,8 @@ std::atomic<int> requested_signal{0};
 
 void handle(int number) {
   if (requested_signal.exchange(number) != 0) ::_exit(128 + number);
-  static constexpr char kNotice[] = "\ninterrupted: saving a checkpoint at the next step; once more to leave at once\n";
+  static constexpr char kNotice[] =
+      "\ninterrupted: saving a checkpoint at the next step; once more to leave at once\n";
   // write is safe in a handler; its result changes nothing.
   [[maybe_unused]] const ssize_t put = ::write(STDERR_FILENO, kNotice, sizeof(kNotice) - 1);
 }
@@ -32,8 +33,12 @@ InterruptGuard::InterruptGuard() {
   install(handle);
 }
 
-InterruptGuard::~InterruptGuard() { install(SIG_DFL); }
+InterruptGuard::~InterruptGuard() {
+  install(SIG_DFL);
+}
 
-int InterruptGuard::requested() { return requested_signal.load(); }
+int InterruptGuard::requested() {
+  return requested_signal.load();
+}
 
 }  // namespace praetor

@@ -4,8 +4,9 @@
 
 namespace praetor {
 
-/// Turns SIGINT and SIGTERM into a request that the training loop sees at its next safe point: it then checkpoints and
-/// leaves with status 128 + signal. A second signal ends the process at once. One object a process.
+/// Turns SIGINT and SIGTERM into a request that the training loop sees at its next safe point: it
+/// then checkpoints and leaves with status 128 + signal. A second signal ends the process at once.
+/// One object a process.
 class InterruptGuard {
  public:
   InterruptGuard();

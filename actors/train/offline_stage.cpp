@@ -19,7 +19,8 @@ constexpr size_t kMomentSamples = 512;
 
 }  // namespace
 
-OfflineStage::OfflineStage(RunContext& context, const StageConfig& stage) : StageRunner(context, stage) {
+OfflineStage::OfflineStage(RunContext& context, const StageConfig& stage)
+    : StageRunner(context, stage) {
   trains_policy_ = stage.result() == StageResult::kPolicy;
   auto algorithm = stage.make_algorithm();
   per_step_ = algorithm->sample_plan().prompts_per_step;
@@ -29,13 +30,16 @@ OfflineStage::OfflineStage(RunContext& context, const StageConfig& stage) : Stag
     models.policy = load_policy();
     eos = end_token(models.policy->config());
   } else {
-    const RandomStream stream({.job_seed = context.job.seed, .stage = stage.index, .purpose = Purpose::kInitialise});
+    const RandomStream stream(
+        {.job_seed = context.job.seed, .stage = stage.index, .purpose = Purpose::kInitialise});
     if (stage.model.create) {
       auto backbone = load_policy();
       ScalarHead head = ScalarHead::make(backbone->config().hidden_size, stream);
-      models.scalar = std::make_unique<ScalarModel>(ScalarModel{std::move(*backbone), std::move(head)});
+      models.scalar =
+          std::make_unique<ScalarModel>(ScalarModel{std::move(*backbone), std::move(head)});
     } else {
-      models.scalar = std::make_unique<ScalarModel>(ScalarModel::load(resolve(stage.model.source), stream));
+      models.scalar =
+          std::make_unique<ScalarModel>(ScalarModel::load(resolve(stage.model.source), stream));
     }
     eos = end_token(models.scalar->backbone.config());
   }
@@ -50,14 +54,16 @@ OfflineStage::OfflineStage(RunContext& context, const StageConfig& stage) : Stag
   learner_ = std::make_unique<Learner>(learner_config(), std::move(algorithm), std::move(models));
 }
 
-std::vector<OfflineStage::RowExamples> OfflineStage::read_examples(const Source& source, int64_t eos) const {
+std::vector<OfflineStage::RowExamples> OfflineStage::read_examples(const Source& source,
+                                                                   int64_t eos) const {
   const auto file = resolve(source);
   const TextFormat& format = stage_.data.format;
   const auto rows = read_rows(file, trains_policy_ ? RowForm::kCompletion : RowForm::kPreference);
   std::vector<RowExamples> out;
   for (const Row& row : rows) {
-    RowExamples examples = trains_policy_ ? RowExamples{completion_example(row, *tokenizer_, format, eos)}
-                                          : preference_examples(row, *tokenizer_, format, eos);
+    RowExamples examples = trains_policy_
+                               ? RowExamples{completion_example(row, *tokenizer_, format, eos)}
+                               : preference_examples(row, *tokenizer_, format, eos);
     const bool fits = std::all_of(examples.begin(), examples.end(), [&](const Example& example) {
       return static_cast<int64_t>(example.tokens.size()) <= format.max_length;
     });
@@ -66,8 +72,14 @@ std::vector<OfflineStage::RowExamples> OfflineStage::read_examples(const Source&
     out.push_back(std::move(examples));
   }
   if (out.size() < rows.size()) {
-    log::warn(str(file.string(), ": ", rows.size() - out.size(), " of ", rows.size(),
-                  " rows are longer than data.max_length = ", format.max_length, " tokens and are left out"));
+    log::warn(str(file.string(),
+                  ": ",
+                  rows.size() - out.size(),
+                  " of ",
+                  rows.size(),
+                  " rows are longer than data.max_length = ",
+                  format.max_length,
+                  " tokens and are left out"));
   }
   if (out.empty()) throw DataError(file.string(), ": no row is left to train on");
   return out;
@@ -96,7 +108,8 @@ std::vector<Example> OfflineStage::examples_of(const std::vector<SampleId>& ids)
       epoch = id.ordinal / rows;
       order = epoch_order(rows, epoch, context_.job.seed, stage_.index, stage_.data.shuffle);
     }
-    const RowExamples& row = train_[static_cast<size_t>(order[static_cast<size_t>(id.ordinal % rows)])];
+    const RowExamples& row =
+        train_[static_cast<size_t>(order[static_cast<size_t>(id.ordinal % rows)])];
     out.insert(out.end(), row.begin(), row.end());
   }
   return out;
@@ -110,7 +123,10 @@ StageRunner::StepResult OfflineStage::train_step(int64_t step) {
   std::vector<PromptRecord> fresh;
   for (const SampleId& id : ids) {
     if (id.ordinal < ledger.next_ordinal(stage)) continue;
-    fresh.push_back({.ordinal = id.ordinal, .epoch = id.ordinal / rows, .row = row_of(id.ordinal), .samples = 1});
+    fresh.push_back({.ordinal = id.ordinal,
+                     .epoch = id.ordinal / rows,
+                     .row = row_of(id.ordinal),
+                     .samples = 1});
   }
   progress_->phase(step, "update");
   timer_.begin("update");
@@ -118,22 +134,27 @@ StageRunner::StepResult OfflineStage::train_step(int64_t step) {
   result.report = learner_->update(examples_of(ids));
   timer_.end();
   const StepReport& report = result.report;
-  const nlohmann::ordered_json values(std::map<std::string, double>(report.metrics.begin(), report.metrics.end()));
+  const nlohmann::ordered_json values(
+      std::map<std::string, double>(report.metrics.begin(), report.metrics.end()));
   timer_.begin("ledger");
   ledger.transaction([&] {
     if (!fresh.empty()) ledger.issue_prompts(stage, fresh);
-    if (!ledger.batch(stage, step)) ledger.record_batch(stage, {.step = step, .samples = ids, .manifest = report.manifest});
-    result.outcome = ledger.record_step(stage, {.step = step,
-                                                .loss_digest = report.loss_digest,
-                                                .gradient_digest = report.gradient_digest,
-                                                .metrics = values.dump()});
+    if (!ledger.batch(stage, step))
+      ledger.record_batch(stage, {.step = step, .samples = ids, .manifest = report.manifest});
+    result.outcome = ledger.record_step(stage,
+                                        {.step = step,
+                                         .loss_digest = report.loss_digest,
+                                         .gradient_digest = report.gradient_digest,
+                                         .metrics = values.dump()});
   });
   timer_.end();
   result.metrics = report.metrics;
-  result.metrics.emplace_back("data/epoch", static_cast<double>(ids.back().ordinal + 1) / static_cast<double>(rows));
+  result.metrics.emplace_back(
+      "data/epoch", static_cast<double>(ids.back().ordinal + 1) / static_cast<double>(rows));
   result.metrics.emplace_back("data/consumed", static_cast<double>(ids.back().ordinal + 1));
   for (const auto& [name, value] : report.metrics) {
-    if (name == names_.curve || name == "rm/loss") result.line += str(result.line.empty() ? "" : "  ", name, " ", value);
+    if (name == names_.curve || name == "rm/loss")
+      result.line += str(result.line.empty() ? "" : "  ", name, " ", value);
   }
   return result;
 }
@@ -148,7 +169,8 @@ MetricList OfflineStage::evaluate(int64_t) {
   std::vector<Example> examples;
   for (const RowExamples& row : eval_) examples.insert(examples.end(), row.begin(), row.end());
   MetricList out;
-  for (const auto& [name, value] : learner_->evaluate(examples)) out.emplace_back("eval/" + name, value);
+  for (const auto& [name, value] : learner_->evaluate(examples))
+    out.emplace_back("eval/" + name, value);
   return out;
 }
 
@@ -159,7 +181,8 @@ void OfflineStage::write_result(const std::filesystem::path& folder) {
     return;
   }
   save_hf(learner_->scalar(), folder);
-  // Moments of the rewards, so that whoever scores with this model can bring it to mean 0 and deviation 1.
+  // Moments of the rewards, so that whoever scores with this model can bring it to mean 0 and
+  // deviation 1.
   std::vector<std::vector<int64_t>> sequences;
   for (const RowExamples& row : train_) {
     if (sequences.size() >= kMomentSamples) break;

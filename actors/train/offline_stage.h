@@ -7,7 +7,8 @@
 
 namespace praetor {
 
-/// Stages that learn from a file: sft (a policy from completions), reward_model (a scalar model from pairs).
+/// Stages that learn from a file: sft (a policy from completions), reward_model (a scalar model
+/// from pairs).
 class OfflineStage final : public StageRunner {
  public:
   OfflineStage(RunContext& context, const StageConfig& stage);

@@ -17,11 +17,14 @@ namespace {
 
 constexpr int64_t kScoreLease = 256;
 
-bool interrupted() { return InterruptGuard::requested() != 0; }
+bool interrupted() {
+  return InterruptGuard::requested() != 0;
+}
 
 }  // namespace
 
-OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage) : StageRunner(context, stage) {
+OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
+    : StageRunner(context, stage) {
   auto algorithm = stage.make_algorithm();
   const SamplePlan samples = algorithm->sample_plan();
   const ModelPlan wanted = algorithm->models();
@@ -29,12 +32,17 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage) : StageR
   models.policy = load_policy();
   const auto stage_folder = [this](const std::string& name) { return context_.results() / name; };
   if (wanted.critic == CriticKind::kSeparate && wanted.critic_init == "reward") {
-    const auto part = std::find_if(
-        stage.rewards.parts.begin(), stage.rewards.parts.end(), [](const PartConfig& p) { return p.model.has_value(); });
+    const auto part = std::find_if(stage.rewards.parts.begin(),
+                                   stage.rewards.parts.end(),
+                                   [](const PartConfig& p) { return p.model.has_value(); });
     PRAETOR_CHECK(part != stage.rewards.parts.end(), "critic.init: reward without a reward model");
-    const auto folder = part->model->stage.empty() ? part->model->path : stage_folder(part->model->stage);
-    models.scalar = std::make_unique<ScalarModel>(ScalarModel::load(
-        folder, RandomStream({.job_seed = context.job.seed, .stage = stage.index, .purpose = Purpose::kInitialise})));
+    const auto folder =
+        part->model->stage.empty() ? part->model->path : stage_folder(part->model->stage);
+    models.scalar = std::make_unique<ScalarModel>(
+        ScalarModel::load(folder,
+                          RandomStream({.job_seed = context.job.seed,
+                                        .stage = stage.index,
+                                        .purpose = Purpose::kInitialise})));
   }
 
   plan_ = {.stage = stage.index,
@@ -43,8 +51,10 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage) : StageR
            .samples_per_prompt = static_cast<int32_t>(samples.samples_per_prompt),
            .shuffle = stage.data.shuffle,
            .params = stage.sampling};
-  for (const int64_t token : models.policy->config().eos_tokens) plan_.params.stop_tokens.push_back(token);
-  if (plan_.params.stop_tokens.empty()) plan_.params.stop_tokens.push_back(end_token(models.policy->config()));
+  for (const int64_t token : models.policy->config().eos_tokens)
+    plan_.params.stop_tokens.push_back(token);
+  if (plan_.params.stop_tokens.empty())
+    plan_.params.stop_tokens.push_back(end_token(models.policy->config()));
 
   auto prompts = read_prompts(stage.data.train);
   rows_ = static_cast<int64_t>(prompts.size());
@@ -73,7 +83,9 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage) : StageR
 std::vector<Prompt> OnlineStage::read_prompts(const Source& source) const {
   std::vector<Prompt> prompts;
   for (const Row& row : read_rows(resolve(source), RowForm::kPrompt)) {
-    prompts.push_back({prompt_tokens(row, *tokenizer_, stage_.data.format), prompt_text(row, stage_.data.format), row.metadata});
+    prompts.push_back({prompt_tokens(row, *tokenizer_, stage_.data.format),
+                       prompt_text(row, stage_.data.format),
+                       row.metadata});
   }
   return prompts;
 }
@@ -115,7 +127,8 @@ void OnlineStage::add_batch_metrics(const StepBatch& batch, MetricList& metrics)
     finished += sample.rollout.finish == FinishReason::kStop ? 1 : 0;
     for (const PartScore& part : sample.score.score.parts) {
       const std::string name = "reward/" + part.name + "/mean";
-      auto found = std::find_if(parts.begin(), parts.end(), [&](const auto& entry) { return entry.first == name; });
+      auto found = std::find_if(
+          parts.begin(), parts.end(), [&](const auto& entry) { return entry.first == name; });
       if (found == parts.end()) found = parts.insert(parts.end(), {name, 0.0});
       found->second += part.score.value_or(0) / static_cast<double>(batch.samples.size());
     }
@@ -130,15 +143,16 @@ void OnlineStage::add_batch_metrics(const StepBatch& batch, MetricList& metrics)
   metrics.insert(metrics.end(), parts.begin(), parts.end());
   int64_t dropped = 0;
   for (const auto& [why, ids] : batch.dropped) dropped += static_cast<int64_t>(ids.size());
-  metrics.insert(metrics.end(),
-                 {{"rollout/response_length", length / n},
-                  {"rollout/truncated", 1 - finished / n},
-                  {"rollout/finished", finished / n},
-                  {"staleness/mean", 0.0},
-                  {"staleness/max", 0.0},
-                  {"data/epoch", static_cast<double>(batch.end_ordinal) / static_cast<double>(rows_)},
-                  {"data/consumed", static_cast<double>(batch.end_ordinal)},
-                  {"data/dropped", static_cast<double>(dropped)}});
+  metrics.insert(
+      metrics.end(),
+      {{"rollout/response_length", length / n},
+       {"rollout/truncated", 1 - finished / n},
+       {"rollout/finished", finished / n},
+       {"staleness/mean", 0.0},
+       {"staleness/max", 0.0},
+       {"data/epoch", static_cast<double>(batch.end_ordinal) / static_cast<double>(rows_)},
+       {"data/consumed", static_cast<double>(batch.end_ordinal)},
+       {"data/dropped", static_cast<double>(dropped)}});
 }
 
 StageRunner::StepResult OnlineStage::train_step(int64_t step) {
@@ -151,7 +165,8 @@ StageRunner::StepResult OnlineStage::train_step(int64_t step) {
   timer_.begin("ledger");
   result.metrics = result.report.metrics;
   add_batch_metrics(batch, result.metrics);
-  const nlohmann::ordered_json values(std::map<std::string, double>(result.metrics.begin(), result.metrics.end()));
+  const nlohmann::ordered_json values(
+      std::map<std::string, double>(result.metrics.begin(), result.metrics.end()));
   result.outcome = controller_->commit_step(batch,
                                             result.report.manifest,
                                             {.step = step,
@@ -167,10 +182,12 @@ StageRunner::StepResult OnlineStage::train_step(int64_t step) {
   scorer_->reset_counters();
   const double seconds = timer_.seconds("rollout");
   if (seconds > 0) {
-    result.metrics.emplace_back("rollout/tokens_per_second", static_cast<double>(experience.sequence_of.numel()) / seconds);
+    result.metrics.emplace_back("rollout/tokens_per_second",
+                                static_cast<double>(experience.sequence_of.numel()) / seconds);
   }
   result.metrics.emplace_back("sync/version", static_cast<double>(step));
-  result.metrics.emplace_back("fault/leases_reissued", static_cast<double>(controller_->leases_reissued()));
+  result.metrics.emplace_back("fault/leases_reissued",
+                              static_cast<double>(controller_->leases_reissued()));
   for (const auto& [name, value] : result.metrics) {
     for (const char* shown : {"reward/mean", "objective/kl", "rollout/response_length"}) {
       if (name == shown) result.line += str(result.line.empty() ? "" : "  ", name, " ", value);
@@ -188,14 +205,18 @@ StepReport OnlineStage::replay_step(int64_t step) {
 }
 
 MetricList OnlineStage::evaluate(int64_t step) {
-  const int64_t count = stage_.eval.prompts > 0 ? stage_.eval.prompts : static_cast<int64_t>(eval_prompts_.size());
+  const int64_t count =
+      stage_.eval.prompts > 0 ? stage_.eval.prompts : static_cast<int64_t>(eval_prompts_.size());
   Evaluation evaluation = evaluate_prompts(eval_prompts_, count, plan_, *engine_, *scorer_);
-  if (context_.metrics) write_samples(context_.run_dir / "samples", stage_.name, step, evaluation.samples);
+  if (context_.metrics)
+    write_samples(context_.run_dir / "samples", stage_.name, step, evaluation.samples);
   if (learner_->algorithm().models().reference && evaluation.experience.sequences() > 0) {
     const at::NoGradGuard no_grad;
-    const at::Tensor kl = learner_->policy_logprobs(evaluation.experience) - learner_->reference_logprobs(evaluation.experience);
-    evaluation.metrics.emplace_back(
-        "eval/kl", kl.to(at::kDouble).sum().item<double>() / static_cast<double>(evaluation.experience.sequences()));
+    const at::Tensor kl = learner_->policy_logprobs(evaluation.experience) -
+                          learner_->reference_logprobs(evaluation.experience);
+    evaluation.metrics.emplace_back("eval/kl",
+                                    kl.to(at::kDouble).sum().item<double>() /
+                                        static_cast<double>(evaluation.experience.sequences()));
   }
   return evaluation.metrics;
 }

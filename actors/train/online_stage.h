@@ -6,14 +6,14 @@
 #include "actors/train/stage_runner.h"
 #include "actors/workers/reward_worker.h"
 #include "actors/workers/rollout_worker.h"
-#include "rollout/engine.h"
 #include "reward/scorer.h"
+#include "rollout/engine.h"
 
 namespace praetor {
 
-/// Stages that learn from their own samples (ppo), colocated: controller, engine, scorer and learner in this process. The
-/// engine reads the learner's very weights, so publication is a new version number. The workers pull leases as separate
-/// processes would.
+/// Stages that learn from their own samples (ppo), colocated: controller, engine, scorer and
+/// learner in this process. The engine reads the learner's very weights, so publication is a new
+/// version number. The workers pull leases as separate processes would.
 class OnlineStage final : public StageRunner {
  public:
   OnlineStage(RunContext& context, const StageConfig& stage);

@@ -38,7 +38,9 @@ std::string plot(const std::string& title,
                  int width,
                  int height) {
   std::vector<double> finite;
-  std::copy_if(values.begin(), values.end(), std::back_inserter(finite), [](double v) { return std::isfinite(v); });
+  std::copy_if(values.begin(), values.end(), std::back_inserter(finite), [](double v) {
+    return std::isfinite(v);
+  });
   if (finite.size() < 2) return "";
   const size_t wanted = std::min(static_cast<size_t>(width), values.size());
   const std::vector<double> columns = columns_of(values, wanted);
@@ -53,12 +55,15 @@ std::string plot(const std::string& title,
   std::string out = "  " + title + "\n";
   for (size_t r = 0; r < rows.size(); ++r) {
     const bool top = r == 0, bottom = r + 1 == rows.size();
-    out += (top ? label(*high) : bottom ? label(*low) : std::string(9, ' ')) + " |" + rows[r] + "\n";
+    out += (top      ? label(*high)
+            : bottom ? label(*low)
+                     : std::string(9, ' ')) +
+           " |" + rows[r] + "\n";
   }
   const std::string first = str(first_x), last = str(last_x);
   const size_t gap = wanted > first.size() + last.size() ? wanted - first.size() - last.size() : 1;
-  return out + std::string(10, ' ') + "+" + std::string(wanted, '-') + "\n" + std::string(11, ' ') + first +
-         std::string(gap, ' ') + last + "\n";
+  return out + std::string(10, ' ') + "+" + std::string(wanted, '-') + "\n" + std::string(11, ' ') +
+         first + std::string(gap, ' ') + last + "\n";
 }
 
 }  // namespace praetor

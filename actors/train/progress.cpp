@@ -15,9 +15,14 @@ std::string duration_text(double seconds) {
   const int64_t hours = whole / 3600, minutes = whole / 60 % 60, rest = whole % 60;
   char text[48];
   if (hours > 0) {
-    std::snprintf(text, sizeof(text), "%ld h %02ld min", static_cast<long>(hours), static_cast<long>(minutes));
+    std::snprintf(text,
+                  sizeof(text),
+                  "%ld h %02ld min",
+                  static_cast<long>(hours),
+                  static_cast<long>(minutes));
   } else if (minutes > 0) {
-    std::snprintf(text, sizeof(text), "%ld min %02ld s", static_cast<long>(minutes), static_cast<long>(rest));
+    std::snprintf(
+        text, sizeof(text), "%ld min %02ld s", static_cast<long>(minutes), static_cast<long>(rest));
   } else {
     std::snprintf(text, sizeof(text), "%ld s", static_cast<long>(rest));
   }
@@ -25,12 +30,19 @@ std::string duration_text(double seconds) {
 }
 
 Progress::Progress(std::string stage, int64_t total_steps, int64_t resumed)
-    : stage_(std::move(stage)), total_(total_steps), first_(resumed), terminal_(::isatty(STDERR_FILENO) == 1) {}
+    : stage_(std::move(stage)),
+      total_(total_steps),
+      first_(resumed),
+      terminal_(::isatty(STDERR_FILENO) == 1) {}
 
 std::string Progress::eta(int64_t step) const {
   if (step <= first_) return "";
-  const double spent = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  return ", " + duration_text(spent / static_cast<double>(step - first_) * static_cast<double>(total_ - step)) + " left";
+  const double spent =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  return ", " +
+         duration_text(spent / static_cast<double>(step - first_) *
+                       static_cast<double>(total_ - step)) +
+         " left";
 }
 
 void Progress::clear() {

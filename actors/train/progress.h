@@ -6,14 +6,15 @@
 
 namespace praetor {
 
-/// What a person sees of a running job, on stderr: one line a step and, on a terminal, a line that is drawn over with the
-/// part of the step that runs now and the time left.
+/// What a person sees of a running job, on stderr: one line a step and, on a terminal, a line that
+/// is drawn over with the part of the step that runs now and the time left.
 class Progress {
  public:
   /// `resumed`: steps that were done before this process; they do not count for the time left.
   Progress(std::string stage, int64_t total_steps, int64_t resumed);
 
-  /// The part of the step that begins: "rollout", "score", "update", "evaluate". Drawn on a terminal only.
+  /// The part of the step that begins: "rollout", "score", "update", "evaluate". Drawn on a
+  /// terminal only.
   void phase(int64_t step, const std::string& what);
   /// The line of a finished step: `text` with the step's figures.
   void step_done(int64_t step, const std::string& text);

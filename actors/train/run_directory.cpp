@@ -25,10 +25,12 @@ fs::path numbered(const fs::path& output, const std::string& name, int number) {
 
 RunDirectory::RunDirectory(fs::path path) : path_(std::move(path)) {
   lock_ = ::open((path_ / ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-  if (lock_ < 0) throw IoError("cannot write to the run directory ", path_.string(), ": ", std::strerror(errno));
+  if (lock_ < 0)
+    throw IoError("cannot write to the run directory ", path_.string(), ": ", std::strerror(errno));
   if (::flock(lock_, LOCK_EX | LOCK_NB) != 0) {
     ::close(std::exchange(lock_, -1));
-    throw TemporaryError(path_.string(), " is in use by another praetor process; wait for it or end it first");
+    throw TemporaryError(path_.string(),
+                         " is in use by another praetor process; wait for it or end it first");
   }
 }
 
@@ -47,12 +49,14 @@ RunDirectory RunDirectory::create(const fs::path& output, const std::string& nam
     const fs::path path = numbered(output, name, number);
     // Making the folder decides who owns the name, should two runs start at once.
     if (::mkdir(path.c_str(), 0755) == 0) {
-      for (const char* part : {"rollouts", "tensorboard", "samples", "logs", "stages", "checkpoints"}) {
+      for (const char* part :
+           {"rollouts", "tensorboard", "samples", "logs", "stages", "checkpoints"}) {
         fs::create_directory(path / part);
       }
       return RunDirectory(path);
     }
-    if (errno != EEXIST) throw IoError("cannot make the run directory ", path.string(), ": ", std::strerror(errno));
+    if (errno != EEXIST)
+      throw IoError("cannot make the run directory ", path.string(), ": ", std::strerror(errno));
   }
 }
 
@@ -66,7 +70,8 @@ RunDirectory RunDirectory::open(const fs::path& folder) {
 std::optional<fs::path> RunDirectory::newest(const fs::path& output, const std::string& name) {
   std::optional<fs::path> found;
   for (int number = 1; fs::exists(numbered(output, name, number)); ++number) {
-    if (fs::exists(numbered(output, name, number) / "resolved.yaml")) found = numbered(output, name, number);
+    if (fs::exists(numbered(output, name, number) / "resolved.yaml"))
+      found = numbered(output, name, number);
   }
   return found;
 }

@@ -34,7 +34,8 @@ void StepTimer::begin(const std::string& name) {
 
 void StepTimer::end() {
   if (current_.empty()) return;
-  const double spent = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  const double spent =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   for (auto& [name, seconds] : parts_) {
     if (name == current_) {
       seconds += spent;
@@ -71,26 +72,33 @@ std::unique_ptr<StageRunner> StageRunner::make(RunContext& context, const StageC
 }
 
 StageRunner::StageRunner(RunContext& context, const StageConfig& stage)
-    : context_(context), stage_(stage), names_(metrics_of(stage.kind)), tokenizer_(Tokenizer::load(resolve(stage.tokenizer))) {}
+    : context_(context),
+      stage_(stage),
+      names_(metrics_of(stage.kind)),
+      tokenizer_(Tokenizer::load(resolve(stage.tokenizer))) {}
 
 StageRunner::~StageRunner() = default;
 
 std::unique_ptr<Transformer> StageRunner::load_policy() const {
-  if (!stage_.model.create) return std::make_unique<Transformer>(Transformer::load(resolve(stage_.model.source)));
+  if (!stage_.model.create)
+    return std::make_unique<Transformer>(Transformer::load(resolve(stage_.model.source)));
   ModelConfig config = *stage_.model.create;
   if (config.vocab_size == 0) config.vocab_size = tokenizer_->vocab_size();
   config.bos_token = tokenizer_->bos();
   config.pad_token = tokenizer_->pad();
   if (const auto eos = tokenizer_->eos()) config.eos_tokens = {*eos};
   return std::make_unique<Transformer>(
-      config, RandomStream({.job_seed = context_.job.seed, .stage = stage_.index, .purpose = Purpose::kInitialise}));
+      config,
+      RandomStream(
+          {.job_seed = context_.job.seed, .stage = stage_.index, .purpose = Purpose::kInitialise}));
 }
 
 int64_t StageRunner::end_token(const ModelConfig& config) const {
   if (!config.eos_tokens.empty()) return config.eos_tokens.front();
   if (const auto eos = tokenizer_->eos()) return *eos;
   throw DataError(resolve(stage_.tokenizer).string(),
-                  ": neither the model's config.json nor the tokenizer names an end-of-sequence token (eos_token_id, eos_token)");
+                  ": neither the model's config.json nor the tokenizer names an end-of-sequence "
+                  "token (eos_token_id, eos_token)");
 }
 
 LearnerConfig StageRunner::learner_config() const {
@@ -116,13 +124,20 @@ int64_t StageRunner::restore(const std::optional<fs::path>& checkpoint) {
   context_.ledger.rewind(index(), step);
   context_.metrics->truncate_after(stage_.name, checkpoint ? step : -1);
   if (recorded > step) {
-    log::info(str(stage_.name, ": going on from step ", step, "; steps ", step + 1, " to ", recorded,
+    log::info(str(stage_.name,
+                  ": going on from step ",
+                  step,
+                  "; steps ",
+                  step + 1,
+                  " to ",
+                  recorded,
                   " are trained again from the record"));
   } else if (step > 0) {
     log::info(str(stage_.name, ": going on from step ", step));
   }
   if (checkpoint) {
-    for (const std::string& what : differences(checkpoint_environment(*checkpoint), environment_facts(context_.job))) {
+    for (const std::string& what :
+         differences(checkpoint_environment(*checkpoint), environment_facts(context_.job))) {
       log::warn(str("this run is equivalent, not identical, to the one before: ", what));
     }
     saved_step_ = step;
@@ -151,7 +166,9 @@ void StageRunner::save(int64_t step, const MetricList& evaluation) {
 
 void StageRunner::run(const std::optional<fs::path>& checkpoint) {
   context_.ledger.begin_stage(
-      index(), stage_.name, stage_.kind == StageKind::kPpo ? StageForm::kOnline : StageForm::kOffline);
+      index(),
+      stage_.name,
+      stage_.kind == StageKind::kPpo ? StageForm::kOnline : StageForm::kOffline);
   const int64_t start = restore(checkpoint);
   Progress progress(stage_.name, total_steps_, start);
   progress_ = &progress;
@@ -177,7 +194,11 @@ void StageRunner::run(const std::optional<fs::path>& checkpoint) {
       throw;
     }
     if (result.outcome == StepOutcome::kReplayedDifferent) {
-      log::warn(str(stage_.name, " step ", step, ": trained again with another result than recorded; from here on the run is equivalent, not identical"));
+      log::warn(str(stage_.name,
+                    " step ",
+                    step,
+                    ": trained again with another result than recorded; from here on the run is "
+                    "equivalent, not identical"));
     }
     const bool last = step == total_steps_;
     const bool due = last || (stage_.eval.every > 0 && step % stage_.eval.every == 0);

@@ -25,7 +25,7 @@ struct RunContext {
   const JobConfig& job;
   std::filesystem::path run_dir;
   Ledger& ledger;
-  MetricsWriter* metrics;   ///< null: nothing is written (replay)
+  MetricsWriter* metrics;  ///< null: nothing is written (replay)
   std::filesystem::path results() const { return run_dir / "stages"; }
 };
 
@@ -44,7 +44,8 @@ class StepTimer {
   std::chrono::steady_clock::time_point start_;
 };
 
-/// The loop of a training stage: restore, steps, evaluation, checkpoints, result. What a step is, the two kinds say.
+/// The loop of a training stage: restore, steps, evaluation, checkpoints, result. What a step is,
+/// the two kinds say.
 class StageRunner {
  public:
   static std::unique_ptr<StageRunner> make(RunContext& context, const StageConfig& stage);
@@ -54,8 +55,9 @@ class StageRunner {
   /// @throws Interrupted after saving a checkpoint
   void run(const std::optional<std::filesystem::path>& checkpoint);
 
-  /// Trains recorded steps again, from the newest state at or before `step` - 1 up to `step`, writing nothing, and returns
-  /// the digests of the last. @throws DataError when the step was never recorded
+  /// Trains recorded steps again, from the newest state at or before `step` - 1 up to `step`,
+  /// writing nothing, and returns the digests of the last. @throws DataError when the step was
+  /// never recorded
   StepReport replay(int64_t step, const std::optional<std::filesystem::path>& checkpoint);
 
   int64_t total_steps() const { return total_steps_; }
@@ -66,9 +68,9 @@ class StageRunner {
   /// What a step of training gave.
   struct StepResult {
     StepReport report;
-    MetricList metrics;      ///< of the step, in the order they are written
+    MetricList metrics;  ///< of the step, in the order they are written
     StepOutcome outcome = StepOutcome::kNew;
-    std::string line;        ///< for the progress
+    std::string line;  ///< for the progress
   };
   /// Trains step `step` and records it. @throws Interrupted when it was stopped before the update
   virtual StepResult train_step(int64_t step) = 0;
@@ -81,7 +83,9 @@ class StageRunner {
   std::unique_ptr<Transformer> load_policy() const;
   /// The id that ends a response or completion.
   int64_t end_token(const ModelConfig& config) const;
-  std::filesystem::path resolve(const Source& source) const { return source.in(context_.results()); }
+  std::filesystem::path resolve(const Source& source) const {
+    return source.in(context_.results());
+  }
   LearnerConfig learner_config() const;
   void set_total_steps(int64_t steps) { total_steps_ = steps; }
 
@@ -89,8 +93,8 @@ class StageRunner {
   const StageConfig& stage_;
   const StageMetrics names_;
   std::unique_ptr<Tokenizer> tokenizer_;
-  std::unique_ptr<Learner> learner_;   ///< made by the derived constructor
-  Progress* progress_ = nullptr;       ///< while run() runs
+  std::unique_ptr<Learner> learner_;  ///< made by the derived constructor
+  Progress* progress_ = nullptr;      ///< while run() runs
   StepTimer timer_;
 
  private:

@@ -34,12 +34,18 @@ std::string shown_samples(const fs::path& folder) {
   std::sort(files.begin(), files.end());
   std::istringstream before(read_file(files.front())), after(read_file(files.back()));
   std::string out, first, last;
-  for (size_t i = 0; i < kShownSamples && std::getline(before, first) && std::getline(after, last); ++i) {
+  for (size_t i = 0; i < kShownSamples && std::getline(before, first) && std::getline(after, last);
+       ++i) {
     const auto a = nlohmann::json::parse(first), b = nlohmann::json::parse(last);
     const auto line = [](const char* when, const nlohmann::json& row) {
       const auto& score = row.at("score");
-      return str("    ", when, " (", score.is_null() ? "unscored" : figure(score.get<double>()), ") ",
-                 row.at("response").get<std::string>(), "\n");
+      return str("    ",
+                 when,
+                 " (",
+                 score.is_null() ? "unscored" : figure(score.get<double>()),
+                 ") ",
+                 row.at("response").get<std::string>(),
+                 "\n");
     };
     out += str("  ", a.at("prompt").get<std::string>(), "\n", line("before", a), line("after ", b));
   }
@@ -50,10 +56,14 @@ std::string shown_samples(const fs::path& folder) {
 
 StageMetrics metrics_of(StageKind kind) {
   switch (kind) {
-    case StageKind::kSft: return {"eval/loss", false, "sft/loss"};
-    case StageKind::kRewardModel: return {"eval/accuracy", true, "rm/accuracy"};
-    case StageKind::kPpo: return {"eval/score", true, "reward/mean"};
-    case StageKind::kToyLanguage: break;
+    case StageKind::kSft:
+      return {"eval/loss", false, "sft/loss"};
+    case StageKind::kRewardModel:
+      return {"eval/accuracy", true, "rm/accuracy"};
+    case StageKind::kPpo:
+      return {"eval/score", true, "reward/mean"};
+    case StageKind::kToyLanguage:
+      break;
   }
   return {};
 }
@@ -72,12 +82,14 @@ StageSummary summarise(const fs::path& run_dir, const StageConfig& stage) {
       if (step == 0) out.before = row[names.quality].get<double>();
       out.after = row[names.quality].get<double>();
     }
-    if (row.contains(names.curve) && row[names.curve].is_number()) curve.push_back(row[names.curve].get<double>());
+    if (row.contains(names.curve) && row[names.curve].is_number())
+      curve.push_back(row[names.curve].get<double>());
     last_step = step;
   }
   out.text = stage.name + ": ";
   if (out.before && out.after) {
-    out.text += str(names.quality, " ", figure(*out.before), " before, ", figure(*out.after), " after\n");
+    out.text +=
+        str(names.quality, " ", figure(*out.before), " before, ", figure(*out.after), " after\n");
   } else {
     out.text += str(last_step, " steps\n");
   }

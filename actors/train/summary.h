@@ -10,9 +10,9 @@ namespace praetor {
 
 /// The metrics by which a kind of stage is judged.
 struct StageMetrics {
-  std::string quality;          ///< of an evaluation; picks the best checkpoint
+  std::string quality;  ///< of an evaluation; picks the best checkpoint
   bool more_is_better = true;
-  std::string curve;            ///< of a step; what the summary draws
+  std::string curve;  ///< of a step; what the summary draws
 };
 StageMetrics metrics_of(StageKind kind);
 

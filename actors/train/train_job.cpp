@@ -34,19 +34,26 @@ ResumePoint find_resume_point(const TrainOptions& options, const JobConfig& job)
   if (options.resume == "never") return {};
   if (options.resume == "auto") return {RunDirectory::newest(job.output, job.name), std::nullopt};
   const fs::path given = fs::absolute(options.resume).lexically_normal();
-  if (fs::exists(given / "resolved.yaml") && fs::exists(given / "checkpoints")) return {given, std::nullopt};
+  if (fs::exists(given / "resolved.yaml") && fs::exists(given / "checkpoints"))
+    return {given, std::nullopt};
   if (fs::exists(given / "manifest.json")) {
     // RUN/checkpoints/STAGE/step-000100
     const fs::path folder = fs::canonical(given);
     return {folder.parent_path().parent_path().parent_path(), folder};
   }
-  throw MissingInput(options.resume, ": neither a run directory nor a checkpoint (give auto, never, or the path of one)");
+  throw MissingInput(
+      options.resume,
+      ": neither a run directory nor a checkpoint (give auto, never, or the path of one)");
 }
 
-std::optional<fs::path> newest_checkpoint(const Ledger& ledger, const fs::path& run_dir, int32_t stage, int64_t before) {
+std::optional<fs::path> newest_checkpoint(const Ledger& ledger,
+                                          const fs::path& run_dir,
+                                          int32_t stage,
+                                          int64_t before) {
   std::optional<fs::path> found;
   for (const CheckpointRecord& record : ledger.checkpoints()) {
-    if (record.stage == stage && record.durable && record.step < before && fs::exists(run_dir / record.path)) {
+    if (record.stage == stage && record.durable && record.step < before &&
+        fs::exists(run_dir / record.path)) {
       found = run_dir / record.path;
     }
   }
@@ -64,12 +71,15 @@ void run_toy_language(const RunContext& context, const StageConfig& stage) {
 
 void run_stages(RunContext& context, const std::optional<fs::path>& from_checkpoint) {
   const std::vector<StageRecord> known = context.ledger.stages();
-  const std::string wanted = from_checkpoint ? CheckpointReader(*from_checkpoint).manifest().stage : "";
+  const std::string wanted =
+      from_checkpoint ? CheckpointReader(*from_checkpoint).manifest().stage : "";
   bool reached = wanted.empty();
   for (const StageConfig& stage : context.job.stages) {
     const auto index = static_cast<int32_t>(stage.index);
-    const auto record = std::find_if(known.begin(), known.end(), [&](const StageRecord& r) { return r.stage == index; });
-    const bool finished = record != known.end() && record->finished && fs::exists(context.run_dir / record->result);
+    const auto record = std::find_if(
+        known.begin(), known.end(), [&](const StageRecord& r) { return r.stage == index; });
+    const bool finished =
+        record != known.end() && record->finished && fs::exists(context.run_dir / record->result);
     if (!reached && stage.name == wanted) {
       reached = true;
       StageRunner::make(context, stage)->run(from_checkpoint);
@@ -82,7 +92,10 @@ void run_stages(RunContext& context, const std::optional<fs::path>& from_checkpo
       continue;
     }
     const auto checkpoint =
-        wanted.empty() ? newest_checkpoint(context.ledger, context.run_dir, index, std::numeric_limits<int64_t>::max()) : std::nullopt;
+        wanted.empty()
+            ? newest_checkpoint(
+                  context.ledger, context.run_dir, index, std::numeric_limits<int64_t>::max())
+            : std::nullopt;
     StageRunner::make(context, stage)->run(checkpoint);
   }
 }
@@ -94,8 +107,11 @@ bool report(const RunContext& context) {
     if (!stage.trains()) continue;
     const StageSummary summary = summarise(context.run_dir, stage);
     std::fprintf(stderr, "%s", summary.text.c_str());
-    if (stage.eval.require_rise && summary.before && summary.after && !(*summary.after > *summary.before)) {
-      std::fprintf(stderr, "%s: the score did not rise, which eval.require_rise asks for\n", stage.name.c_str());
+    if (stage.eval.require_rise && summary.before && summary.after &&
+        !(*summary.after > *summary.before)) {
+      std::fprintf(stderr,
+                   "%s: the score did not rise, which eval.require_rise asks for\n",
+                   stage.name.c_str());
       met = false;
     }
   }
@@ -109,7 +125,8 @@ int train_job(const TrainOptions& options) {
   set_threads(job.threads);
 
   const ResumePoint resume = find_resume_point(options, job);
-  const RunDirectory run = resume.run_dir ? RunDirectory::open(*resume.run_dir) : RunDirectory::create(job.output, job.name);
+  const RunDirectory run = resume.run_dir ? RunDirectory::open(*resume.run_dir)
+                                          : RunDirectory::create(job.output, job.name);
   std::fprintf(stderr, "run directory: %s\n", run.path().c_str());
   log::add_file(run / "logs/train.log");
   if (!resume.run_dir) write_file_atomic(run / "job.yaml", read_file(options.job));
@@ -127,10 +144,15 @@ int train_job(const TrainOptions& options) {
     metrics.sync();
     if (!report(context)) status = kExitGoalMissed;
   } catch (const Interrupted& stop) {
-    std::fprintf(stderr, "go on with: praetor train %s --resume %s\n", options.job.c_str(), run.path().c_str());
+    std::fprintf(stderr,
+                 "go on with: praetor train %s --resume %s\n",
+                 options.job.c_str(),
+                 run.path().c_str());
     status = 128 + stop.signal;
   }
-  std::printf("%s\n", nlohmann::ordered_json{{"run", run.path().string()}, {"status", status}}.dump().c_str());
+  std::printf(
+      "%s\n",
+      nlohmann::ordered_json{{"run", run.path().string()}, {"status", status}}.dump().c_str());
   return status;
 }
 
@@ -143,20 +165,31 @@ Replayed replay_job(const fs::path& run_dir, const std::string& stage_name, int6
   for (const StageConfig& candidate : job.stages) {
     if (!candidate.trains()) continue;
     names.push_back(candidate.name);
-    if (stage_name.empty() ? ledger->last_step(static_cast<int32_t>(candidate.index)) > 0 : candidate.name == stage_name) {
+    if (stage_name.empty() ? ledger->last_step(static_cast<int32_t>(candidate.index)) > 0
+                           : candidate.name == stage_name) {
       stage = &candidate;
     }
   }
-  if (!stage) throw InvalidArgument("--stage ", stage_name, ": the run has the stages ", join(names, ", "));
+  if (!stage)
+    throw InvalidArgument("--stage ", stage_name, ": the run has the stages ", join(names, ", "));
   const auto index = static_cast<int32_t>(stage->index);
   const auto record = ledger->step(index, step);
   if (!record) {
-    throw DataError(stage->name, " step ", step, ": not recorded; the run has steps 1 to ", ledger->last_step(index));
+    throw DataError(stage->name,
+                    " step ",
+                    step,
+                    ": not recorded; the run has steps 1 to ",
+                    ledger->last_step(index));
   }
   RunContext context{job, run_dir, *ledger, nullptr};
-  const StepReport now =
-      StageRunner::make(context, *stage)->replay(step, newest_checkpoint(*ledger, run_dir, index, step));
-  return {stage->name, step, now.loss_digest, now.gradient_digest, record->loss_digest, record->gradient_digest};
+  const StepReport now = StageRunner::make(context, *stage)
+                             ->replay(step, newest_checkpoint(*ledger, run_dir, index, step));
+  return {stage->name,
+          step,
+          now.loss_digest,
+          now.gradient_digest,
+          record->loss_digest,
+          record->gradient_digest};
 }
 
 }  // namespace praetor

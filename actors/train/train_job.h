@@ -13,10 +13,12 @@ namespace praetor {
 struct TrainOptions {
   std::filesystem::path job;
   std::vector<std::string> overrides;  ///< --set
-  std::string resume = "never";        ///< never: a new run; auto: the newest run of this name; else a run directory or a checkpoint in one
+  std::string resume = "never";  ///< never: a new run; auto: the newest run of this name; else a
+                                 ///< run directory or a checkpoint in one
 };
 
-/// Runs a whole job colocated in this process and returns the exit status. The run directory's path is printed first.
+/// Runs a whole job colocated in this process and returns the exit status. The run directory's path
+/// is printed first.
 /// @throws ConfigError before anything is made when the job is wrong in any way
 int train_job(const TrainOptions& options);
 
@@ -30,8 +32,9 @@ struct Replayed {
   }
 };
 
-/// Trains step `step` of a stage of a run again from the newest checkpoint before it (or from the stage's beginning)
-/// and compares digests. Nothing of the run is changed. `stage` empty: the last one that trained.
+/// Trains step `step` of a stage of a run again from the newest checkpoint before it (or from the
+/// stage's beginning) and compares digests. Nothing of the run is changed. `stage` empty: the last
+/// one that trained.
 /// @throws DataError for a step that was not recorded, or whose payload was pruned
 Replayed replay_job(const std::filesystem::path& run_dir, const std::string& stage, int64_t step);
 

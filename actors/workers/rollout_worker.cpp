@@ -48,7 +48,8 @@ bool RolloutWorker::work_once(int64_t max_items, bool (*stop)()) {
   generator_.generate(requests, [&](Generation&& generation) {
     if (generation.finish == FinishReason::kCancelled) return true;
     const SampleKey& key = requests[static_cast<size_t>(generation.request)].key;
-    const SampleId id{static_cast<int64_t>(key.prompt_ordinal), static_cast<int32_t>(key.sample_index) + generation.sample};
+    const SampleId id{static_cast<int64_t>(key.prompt_ordinal),
+                      static_cast<int32_t>(key.sample_index) + generation.sample};
     finished.push_back({id, lease->weight_version, std::move(generation)});
     if (finished.size() >= kResultsPerCompletion) hand_in();
     return !(stop && stop());

@@ -17,7 +17,9 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::string reason() { return std::strerror(errno); }
+std::string reason() {
+  return std::strerror(errno);
+}
 
 /// Owns a file descriptor.
 struct Descriptor {
@@ -46,7 +48,8 @@ int open_for_reading(const fs::path& file) {
 
 void fsync_path(const fs::path& path, int flags) {
   const Descriptor handle(::open(path.c_str(), flags | O_RDONLY | O_CLOEXEC));
-  if (handle.fd < 0 || ::fsync(handle.fd) != 0) throw IoError("cannot sync ", path.string(), ": ", reason());
+  if (handle.fd < 0 || ::fsync(handle.fd) != 0)
+    throw IoError("cannot sync ", path.string(), ": ", reason());
 }
 
 }  // namespace
@@ -61,7 +64,8 @@ std::string read_file(const fs::path& file, size_t max_bytes) {
     if (got < 0) throw IoError("cannot read ", file.string(), ": ", reason());
     if (got == 0) return out;
     if (out.size() + static_cast<size_t>(got) > max_bytes) {
-      throw DataError(file.string(), ": larger than the ", max_bytes, " bytes that are allowed for it");
+      throw DataError(
+          file.string(), ": larger than the ", max_bytes, " bytes that are allowed for it");
     }
     out.append(buffer, static_cast<size_t>(got));
   }
@@ -71,7 +75,8 @@ void write_file_atomic(const fs::path& file, std::string_view bytes) {
   fs::path temporary = file;
   temporary += str(".tmp.", ::getpid());
   {
-    const Descriptor handle(::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
+    const Descriptor handle(
+        ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
     if (handle.fd < 0) throw IoError("cannot write ", temporary.string(), ": ", reason());
     size_t done = 0;
     while (done < bytes.size()) {
@@ -92,9 +97,13 @@ void write_file_atomic(const fs::path& file, std::string_view bytes) {
   fsync_directory(file.has_parent_path() ? file.parent_path() : fs::path("."));
 }
 
-void fsync_directory(const fs::path& folder) { fsync_path(folder, O_DIRECTORY); }
+void fsync_directory(const fs::path& folder) {
+  fsync_path(folder, O_DIRECTORY);
+}
 
-void fsync_file(const fs::path& file) { fsync_path(file, 0); }
+void fsync_file(const fs::path& file) {
+  fsync_path(file, 0);
+}
 
 MappedFile::MappedFile(const fs::path& file) {
   const Descriptor handle(open_for_reading(file));

@@ -8,12 +8,13 @@
 
 namespace praetor {
 
-/// Whole content of a file. @throws MissingInput when there is none, IoError when it cannot be read,
-/// DataError when it is larger than `max_bytes`.
+/// Whole content of a file. @throws MissingInput when there is none, IoError when it cannot be
+/// read, DataError when it is larger than `max_bytes`.
 std::string read_file(const std::filesystem::path& file, size_t max_bytes = size_t{1} << 31);
 
-/// Replaces `file` by `bytes` so that a reader, or a power cut, finds the old or the new content, never a part:
-/// temporary file in the same folder, fsync, rename, fsync of the folder. @throws IoError
+/// Replaces `file` by `bytes` so that a reader, or a power cut, finds the old or the new content,
+/// never a part: temporary file in the same folder, fsync, rename, fsync of the folder. @throws
+/// IoError
 void write_file_atomic(const std::filesystem::path& file, std::string_view bytes);
 
 /// Makes the entries of a folder durable. @throws IoError

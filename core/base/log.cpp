@@ -14,16 +14,21 @@ namespace {
 
 spdlog::level::level_enum to_spdlog(Level level) {
   switch (level) {
-    case Level::kDebug: return spdlog::level::debug;
-    case Level::kInfo: return spdlog::level::info;
-    case Level::kWarning: return spdlog::level::warn;
-    case Level::kError: return spdlog::level::err;
+    case Level::kDebug:
+      return spdlog::level::debug;
+    case Level::kInfo:
+      return spdlog::level::info;
+    case Level::kWarning:
+      return spdlog::level::warn;
+    case Level::kError:
+      return spdlog::level::err;
   }
   return spdlog::level::info;
 }
 
 struct Sinks {
-  std::shared_ptr<spdlog::sinks::stderr_sink_mt> terminal = std::make_shared<spdlog::sinks::stderr_sink_mt>();
+  std::shared_ptr<spdlog::sinks::stderr_sink_mt> terminal =
+      std::make_shared<spdlog::sinks::stderr_sink_mt>();
   std::shared_ptr<spdlog::logger> logger = std::make_shared<spdlog::logger>("praetor", terminal);
   Sinks() { terminal->set_pattern("%l: %v"); }
 };
@@ -35,9 +40,13 @@ Sinks& sinks() {
 
 }  // namespace
 
-void write(Level level, const std::string& message) { sinks().logger->log(to_spdlog(level), "{}", message); }
+void write(Level level, const std::string& message) {
+  sinks().logger->log(to_spdlog(level), "{}", message);
+}
 
-void set_level(Level level) { sinks().logger->set_level(to_spdlog(level)); }
+void set_level(Level level) {
+  sinks().logger->set_level(to_spdlog(level));
+}
 
 void add_file(const std::filesystem::path& file) {
   try {
@@ -50,6 +59,8 @@ void add_file(const std::filesystem::path& file) {
   }
 }
 
-void set_stderr(bool on) { sinks().terminal->set_level(on ? spdlog::level::trace : spdlog::level::off); }
+void set_stderr(bool on) {
+  sinks().terminal->set_level(on ? spdlog::level::trace : spdlog::level::off);
+}
 
 }  // namespace praetor::log

@@ -9,10 +9,18 @@ enum class Level { kDebug, kInfo, kWarning, kError };
 
 /// Words for people go to stderr, and to `file` when one is set. Safe from any thread.
 void write(Level level, const std::string& message);
-inline void debug(const std::string& message) { write(Level::kDebug, message); }
-inline void info(const std::string& message) { write(Level::kInfo, message); }
-inline void warn(const std::string& message) { write(Level::kWarning, message); }
-inline void error(const std::string& message) { write(Level::kError, message); }
+inline void debug(const std::string& message) {
+  write(Level::kDebug, message);
+}
+inline void info(const std::string& message) {
+  write(Level::kInfo, message);
+}
+inline void warn(const std::string& message) {
+  write(Level::kWarning, message);
+}
+inline void error(const std::string& message) {
+  write(Level::kError, message);
+}
 
 /// Lines below `level` are dropped (default: info).
 void set_level(Level level);

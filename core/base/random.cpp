@@ -28,16 +28,20 @@ std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint3
 }
 
 double uniform(const SampleKey& key, uint32_t position) {
-  PRAETOR_CHECK(key.stage < 256 && key.prompt_ordinal < (uint64_t{1} << 48), "sample key out of range");
-  const uint32_t high = static_cast<uint32_t>(key.prompt_ordinal >> 32) | static_cast<uint32_t>(key.purpose) << 16 |
-                        key.stage << 24;
-  const auto bits = philox({position, key.sample_index, static_cast<uint32_t>(key.prompt_ordinal), high},
-                           {static_cast<uint32_t>(key.job_seed), static_cast<uint32_t>(key.job_seed >> 32)});
+  PRAETOR_CHECK(key.stage < 256 && key.prompt_ordinal < (uint64_t{1} << 48),
+                "sample key out of range");
+  const uint32_t high = static_cast<uint32_t>(key.prompt_ordinal >> 32) |
+                        static_cast<uint32_t>(key.purpose) << 16 | key.stage << 24;
+  const auto bits =
+      philox({position, key.sample_index, static_cast<uint32_t>(key.prompt_ordinal), high},
+             {static_cast<uint32_t>(key.job_seed), static_cast<uint32_t>(key.job_seed >> 32)});
   const uint64_t mantissa = (static_cast<uint64_t>(bits[0]) << 21) ^ (bits[1] >> 11);
   return static_cast<double>(mantissa & ((uint64_t{1} << 53) - 1)) * 0x1p-53;
 }
 
-double RandomStream::uniform() { return praetor::uniform(key_, position_++); }
+double RandomStream::uniform() {
+  return praetor::uniform(key_, position_++);
+}
 
 uint64_t RandomStream::below(uint64_t bound) {
   PRAETOR_CHECK(bound >= 1, "empty range");

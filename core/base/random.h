@@ -6,8 +6,8 @@
 
 namespace praetor {
 
-/// Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): a keyed bijection of 128-bit
-/// counters. Stateless, so that a number depends on its key and counter alone.
+/// Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): a keyed
+/// bijection of 128-bit counters. Stateless, so that a number depends on its key and counter alone.
 std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
 /// What a random number is for; part of its key, so that two uses never share a stream.
@@ -22,7 +22,8 @@ enum class Purpose : uint8_t {
   kMinibatch = 7,
 };
 
-/// Names one sampled sequence; with a token position it names one random number (algorithms: "The sampler, exactly").
+/// Names one sampled sequence; with a token position it names one random number (algorithms: "The
+/// sampler, exactly").
 struct SampleKey {
   uint64_t job_seed = 0;
   uint32_t stage = 0;           ///< index of the stage in the job, below 256
@@ -38,9 +39,9 @@ double uniform(const SampleKey& key, uint32_t position);
 class RandomStream {
  public:
   explicit RandomStream(const SampleKey& key) : key_(key) {}
-  double uniform();                    ///< [0, 1)
-  uint64_t below(uint64_t bound);      ///< uniform in {0, ..., bound - 1}; bound >= 1
-  double normal();                     ///< standard normal (Box-Muller)
+  double uniform();                ///< [0, 1)
+  uint64_t below(uint64_t bound);  ///< uniform in {0, ..., bound - 1}; bound >= 1
+  double normal();                 ///< standard normal (Box-Muller)
   /// A permutation of 0..n-1 (Fisher-Yates).
   std::vector<int64_t> permutation(int64_t n);
 

@@ -8,7 +8,9 @@ namespace praetor {
 
 struct Sha256::State {
   EVP_MD_CTX* context = EVP_MD_CTX_new();
-  State() { PRAETOR_CHECK(context && EVP_DigestInit_ex(context, EVP_sha256(), nullptr) == 1, "OpenSSL"); }
+  State() {
+    PRAETOR_CHECK(context && EVP_DigestInit_ex(context, EVP_sha256(), nullptr) == 1, "OpenSSL");
+  }
   ~State() { EVP_MD_CTX_free(context); }
   State(const State&) = delete;
   State& operator=(const State&) = delete;
@@ -40,7 +42,11 @@ std::string Sha256::hex() {
   return out;
 }
 
-std::string sha256_hex(std::string_view text) { return Sha256().update(text).hex(); }
-std::string sha256_hex(std::span<const std::byte> bytes) { return Sha256().update(bytes).hex(); }
+std::string sha256_hex(std::string_view text) {
+  return Sha256().update(text).hex();
+}
+std::string sha256_hex(std::span<const std::byte> bytes) {
+  return Sha256().update(bytes).hex();
+}
 
 }  // namespace praetor

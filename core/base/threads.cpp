@@ -8,7 +8,8 @@
 namespace praetor {
 
 void configure_numerics() {
-  // Backward products go through MKL: strict mode makes their bits independent of the row count and of alignment.
+  // Backward products go through MKL: strict mode makes their bits independent of the row count and
+  // of alignment.
   ::setenv("MKL_CBWR", "AUTO,STRICT", 0);
 }
 
@@ -17,6 +18,8 @@ void set_threads(int count) {
   at::set_num_threads(count < 1 ? 1 : count);
 }
 
-int threads() { return at::get_num_threads(); }
+int threads() {
+  return at::get_num_threads();
+}
 
 }  // namespace praetor

@@ -325,7 +325,9 @@ std::vector<Row> read_rows(const fs::path& file, RowForm form) {
   if (rows.empty()) throw DataError(file.string(), ": no rows; one JSON object a line is wanted");
   if (form == RowForm::kPreference) {
     rows = pair_labelled(std::move(rows), sides);
-    if (rows.empty()) throw DataError(file.string(), ": labels of one kind only; pairs need texts with label 1 and with 0");
+    if (rows.empty())
+      throw DataError(file.string(),
+                      ": labels of one kind only; pairs need texts with label 1 and with 0");
   }
   return rows;
 }

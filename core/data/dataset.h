@@ -14,7 +14,8 @@ namespace praetor {
 ///   {"prompt"}                        prompts to respond to
 ///   {"prompt","completion"}           supervised fine-tuning
 ///   {"prompt","chosen","rejected"}    preference pairs; optional "margin"
-///   {"text","label"}                  a good (1) or bad (0) response without a prompt; read as preference pairs,
+///   {"text","label"}                  a good (1) or bad (0) response without a prompt; read as
+///   preference pairs,
 ///                                     the i-th good one against the i-th bad one
 ///   {"messages":[{role,content}...]}  a conversation: trained on the assistant's turns, or a
 ///   prompt when it ends with a user's

@@ -8,25 +8,26 @@
 
 namespace praetor {
 
-/// Scored rollouts ready for a learner: ragged, nothing padded. N sequences, T tokens, R response tokens.
-/// Sequences stand in sample order (prompt ordinal, then sample index), which is part of the batch manifest.
+/// Scored rollouts ready for a learner: ragged, nothing padded. N sequences, T tokens, R response
+/// tokens. Sequences stand in sample order (prompt ordinal, then sample index), which is part of
+/// the batch manifest.
 struct Experience {
-  at::Tensor tokens;                     ///< [T] int64, prompt plus response of each sequence, end to end
-  std::vector<int64_t> offsets;          ///< [N+1] into tokens
-  std::vector<int64_t> prompt_lengths;   ///< [N]
-  at::Tensor sequence_of;                ///< [R] int64, ascending
-  at::Tensor behavior_logprob;           ///< [R] float32, the engine's, tempered
-  at::Tensor score;                      ///< [N] float32
-  std::vector<bool> finished;            ///< [N] ended by a stop token or string, not by length
-  std::vector<int64_t> prompt_ordinal;   ///< [N]
-  std::vector<int32_t> sample_index;     ///< [N]
-  std::vector<int64_t> weight_version;   ///< [N] step of the weights that sampled it
+  at::Tensor tokens;             ///< [T] int64, prompt plus response of each sequence, end to end
+  std::vector<int64_t> offsets;  ///< [N+1] into tokens
+  std::vector<int64_t> prompt_lengths;  ///< [N]
+  at::Tensor sequence_of;               ///< [R] int64, ascending
+  at::Tensor behavior_logprob;          ///< [R] float32, the engine's, tempered
+  at::Tensor score;                     ///< [N] float32
+  std::vector<bool> finished;           ///< [N] ended by a stop token or string, not by length
+  std::vector<int64_t> prompt_ordinal;  ///< [N]
+  std::vector<int32_t> sample_index;    ///< [N]
+  std::vector<int64_t> weight_version;  ///< [N] step of the weights that sampled it
 
   // Filled by the learner before the update; [R] float32, constant.
   at::Tensor proximal_logprob;
   at::Tensor reference_logprob;
   at::Tensor value;
-  at::Tensor reward;                     ///< per token, KL penalty and score
+  at::Tensor reward;  ///< per token, KL penalty and score
   at::Tensor advantage;
   at::Tensor returns;
 

@@ -9,26 +9,27 @@ namespace praetor {
 
 /// What a reward model or judge sees of a response: text, never the policy's tokens.
 struct Sample {
-  std::string prompt;              ///< as the policy saw it, special tokens left out
+  std::string prompt;  ///< as the policy saw it, special tokens left out
   std::string response;
-  std::string metadata = "{}";     ///< JSON object: the row's other fields
+  std::string metadata = "{}";  ///< JSON object: the row's other fields
   int64_t response_tokens = 0;
-  bool finished = true;            ///< ended by itself, not by the length limit
+  bool finished = true;  ///< ended by itself, not by the length limit
 };
 
 /// Result of one part of a mixture.
 struct PartScore {
   std::string name;
   double weight = 1.0;
-  std::optional<double> score;     ///< absent exactly when `error` is set
-  std::optional<bool> verdict;     ///< judges: passed or not
-  std::string reason;              ///< judges: why
-  std::string error;               ///< "timeout after 2 s", "invalid UTF-8", ...
+  std::optional<double> score;  ///< absent exactly when `error` is set
+  std::optional<bool> verdict;  ///< judges: passed or not
+  std::string reason;           ///< judges: why
+  std::string error;            ///< "timeout after 2 s", "invalid UTF-8", ...
   double latency_ms = 0.0;
 };
 
 struct Score {
-  std::optional<double> score;     ///< weighted sum of the parts; absent when a part failed and no fallback is set
+  std::optional<double>
+      score;  ///< weighted sum of the parts; absent when a part failed and no fallback is set
   std::vector<PartScore> parts;
 };
 

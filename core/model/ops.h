@@ -10,20 +10,22 @@
 
 /// The numerics of every forward (policy, reference, critic, reward; training, scoring, decoding).
 ///
-/// float32 on CPU: kernels of ours, in which each output row is one fixed sequence of operations on its own inputs
-/// (for a product, one fused multiply-add chain over K in ascending order). A row's bits therefore do not depend on
-/// the number of rows, its neighbours, the thread count, the instruction set (AVX2 or AVX-512), on whether keys come
-/// from a cache or from the same forward, nor on the cache's block size: decode equals prefill equals training.
-/// Other dtypes and devices: LibTorch's operators, without that promise (float64 serves finite differences).
-/// Every op supports autograd where an input requires grad; backward goes through LibTorch's products, which repeat
-/// bitwise at fixed threads and order.
-/// Tensors that do not fit throw ShapeError, token ids outside the table and a temperature of 0 InvalidArgument.
-/// kernels/self_check.h proves the bitwise promise on the machine at hand.
+/// float32 on CPU: kernels of ours, in which each output row is one fixed sequence of operations on
+/// its own inputs (for a product, one fused multiply-add chain over K in ascending order). A row's
+/// bits therefore do not depend on the number of rows, its neighbours, the thread count, the
+/// instruction set (AVX2 or AVX-512), on whether keys come from a cache or from the same forward,
+/// nor on the cache's block size: decode equals prefill equals training. Other dtypes and devices:
+/// LibTorch's operators, without that promise (float64 serves finite differences). Every op
+/// supports autograd where an input requires grad; backward goes through LibTorch's products, which
+/// repeat bitwise at fixed threads and order. Tensors that do not fit throw ShapeError, token ids
+/// outside the table and a temperature of 0 InvalidArgument. kernels/self_check.h proves the
+/// bitwise promise on the machine at hand.
 namespace praetor::ops {
 
 /// x [M,K] times weight [N,K] transposed, plus bias [N] when defined: [M,N].
-/// Float32 weights are packed once and kept until the tensor's version counter moves. Who writes a weight's memory
-/// behind LibTorch's back (data_ptr, memcpy, a collective) calls weight.unsafeGetTensorImpl()->bump_version().
+/// Float32 weights are packed once and kept until the tensor's version counter moves. Who writes a
+/// weight's memory behind LibTorch's back (data_ptr, memcpy, a collective) calls
+/// weight.unsafeGetTensorImpl()->bump_version().
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});
 
 /// x / sqrt(mean(x^2) + eps) * weight, per row of x [M,H].
@@ -39,14 +41,15 @@ at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& si
 at::Tensor embedding(const at::Tensor& table, const at::Tensor& ids);
 
 /// Causal attention within each sequence of a packed batch; scale 1/sqrt(head_dim).
-/// q [T, heads, head_dim]; k, v [T, kv_heads, head_dim]; heads a multiple of kv_heads; result [T, heads, head_dim].
+/// q [T, heads, head_dim]; k, v [T, kv_heads, head_dim]; heads a multiple of kv_heads; result [T,
+/// heads, head_dim].
 at::Tensor causal_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
                             const std::vector<int64_t>& offsets);
 
-/// Writes k, v [M, kv_heads, head_dim] of the step's rows to their slots, then attends; no autograd.
-/// Bitwise equal to causal_attention on the same tokens. float32 on CPU.
+/// Writes k, v [M, kv_heads, head_dim] of the step's rows to their slots, then attends; no
+/// autograd. Bitwise equal to causal_attention on the same tokens. float32 on CPU.
 at::Tensor cached_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
@@ -55,21 +58,22 @@ at::Tensor cached_attention(const at::Tensor& q,
                             const CachedRows& rows);
 
 struct TokenLogprobs {
-  at::Tensor logprob;  ///< [R] float32 (float64 for float64 input), nats, of `targets` at the given temperature
+  at::Tensor logprob;  ///< [R] float32 (float64 for float64 input), nats, of `targets` at the given
+                       ///< temperature
   at::Tensor entropy;  ///< [R] nats, of the whole distribution; undefined unless asked for
 };
 
-/// Log-probabilities of targets [R] int64 from hidden states [R,H] (after the final norm) and the head [V,H]:
-/// logits / temperature, log-softmax in float32. Computed in chunks of rows, forward and backward, so that [R,V] is
-/// never held.
+/// Log-probabilities of targets [R] int64 from hidden states [R,H] (after the final norm) and the
+/// head [V,H]: logits / temperature, log-softmax in float32. Computed in chunks of rows, forward
+/// and backward, so that [R,V] is never held.
 TokenLogprobs token_logprobs(const at::Tensor& hidden,
                              const at::Tensor& head,
                              const at::Tensor& targets,
                              double temperature = 1.0,
                              bool with_entropy = false);
 
-/// log-softmax over the last dimension of logits [M,V], float32, row by row in the same order of operations as
-/// token_logprobs (so that engine and learner agree bit for bit).
+/// log-softmax over the last dimension of logits [M,V], float32, row by row in the same order of
+/// operations as token_logprobs (so that engine and learner agree bit for bit).
 at::Tensor log_softmax(const at::Tensor& logits);
 
 }  // namespace praetor::ops

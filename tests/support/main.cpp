@@ -1,7 +1,6 @@
 #define CATCH_CONFIG_RUNNER
-#include "tests/support/catch.h"
-
 #include "core/base/threads.h"
+#include "tests/support/catch.h"
 
 int main(int argc, char** argv) {
   praetor::configure_numerics();

@@ -14,7 +14,8 @@ std::optional<fs::path> shared_data() {
   if (fs::exists(root / "data" / "README.md")) return fs::canonical(root);
   const char* ci = std::getenv("CI");
   if (ci && std::string(ci) == "true") {
-    throw std::runtime_error("CI must have the developers' data folder, but " + root.string() + " is not there");
+    throw std::runtime_error("CI must have the developers' data folder, but " + root.string() +
+                             " is not there");
   }
   return std::nullopt;
 }
@@ -30,6 +31,8 @@ TempDir::~TempDir() {
   fs::remove_all(path_, ignored);
 }
 
-fs::path golden(const fs::path& name) { return fs::path("tests/golden") / name; }
+fs::path golden(const fs::path& name) {
+  return fs::path("tests/golden") / name;
+}
 
 }  // namespace praetor::testing

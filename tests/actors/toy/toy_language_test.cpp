@@ -28,7 +28,8 @@ TEST_CASE("the toy language depends on its seed alone", "[actors][cpu]") {
   write_toy_language(dir / "a", 1, {});
   write_toy_language(dir / "b", 1, {});
   write_toy_language(dir / "c", 2, {});
-  for (const char* file : {"sft.jsonl", "pairs.jsonl", "prompts_train.jsonl", "prompts_eval.jsonl"}) {
+  for (const char* file :
+       {"sft.jsonl", "pairs.jsonl", "prompts_train.jsonl", "prompts_eval.jsonl"}) {
     CHECK(read_file(dir / "a" / file) == read_file(dir / "b" / file));
     CHECK(read_file(dir / "a" / file) != read_file(dir / "c" / file));
   }
@@ -36,7 +37,8 @@ TEST_CASE("the toy language depends on its seed alone", "[actors][cpu]") {
 
 TEST_CASE("held-out toy prompts are never trained on and sizes are kept", "[actors][cpu]") {
   const testing::TempDir dir;
-  write_toy_language(dir.path(), 5, {.sft_rows = 30, .pair_rows = 40, .prompt_rows = 300, .eval_rows = 100});
+  write_toy_language(
+      dir.path(), 5, {.sft_rows = 30, .pair_rows = 40, .prompt_rows = 300, .eval_rows = 100});
   std::set<std::string> held_out;
   for (const auto& row : rows(dir / "prompts_eval.jsonl")) held_out.insert(row.at("prompt"));
   CHECK(held_out.size() == 100);
@@ -47,7 +49,8 @@ TEST_CASE("held-out toy prompts are never trained on and sizes are kept", "[acto
   const auto pairs = rows(dir / "pairs.jsonl");
   CHECK(pairs.size() == 40);
   for (const auto& pair : pairs) CHECK(pair.at("chosen") != pair.at("rejected"));
-  CHECK_THROWS_AS(write_toy_language(dir.path(), 5, {.prompt_rows = 400, .eval_rows = 100}), InvalidArgument);
+  CHECK_THROWS_AS(write_toy_language(dir.path(), 5, {.prompt_rows = 400, .eval_rows = 100}),
+                  InvalidArgument);
 }
 
 TEST_CASE("every word of the toy language is one token", "[actors][cpu]") {

@@ -7,7 +7,8 @@
 
 namespace praetor {
 
-TEST_CASE("a second run of one name gets a folder of its own and the newest is found", "[actors][cpu]") {
+TEST_CASE("a second run of one name gets a folder of its own and the newest is found",
+          "[actors][cpu]") {
   const testing::TempDir dir;
   CHECK_FALSE(RunDirectory::newest(dir.path(), "job"));
   for (const char* name : {"job", "job-2", "job-3"}) {

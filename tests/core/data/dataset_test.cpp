@@ -298,8 +298,9 @@ TEST_CASE("labelled texts become pairs of a good and a bad one", "[core][cpu]") 
   CHECK(pairs[1].chosen + pairs[1].rejected == "g2b2");
   CHECK(pairs[0].prompt.empty());
   write_file_atomic(file, "{\"text\":\"g1\",\"label\":1}\n");
-  CHECK_THROWS_WITH(read_rows(file, RowForm::kPreference),
-                    file.string() + ": labels of one kind only; pairs need texts with label 1 and with 0");
+  CHECK_THROWS_WITH(
+      read_rows(file, RowForm::kPreference),
+      file.string() + ": labels of one kind only; pairs need texts with label 1 and with 0");
   write_file_atomic(file, "{\"text\":\"g1\",\"label\":3}\n");
   CHECK_THROWS_WITH(read_rows(file, RowForm::kPreference),
                     file.string() + ":1: \"label\" must be 0, 1, true or false, not 3");

@@ -1,0 +1,223 @@
+#include "actors/controller/controller.h"
+
+#include <set>
+
+#include "actors/train/experience_builder.h"
+#include "actors/workers/rollout_worker.h"
+#include "core/base/error.h"
+#include "tests/support/catch.h"
+#include "tests/support/shared_data.h"
+
+namespace praetor {
+
+namespace {
+
+/// Answers a prompt with one token that names prompt and sample.
+class TableGenerator final : public Generator {
+ public:
+  void generate(std::span<const GenerationRequest> requests,
+                const std::function<bool(Generation&&)>& on_finish) override {
+    for (size_t r = 0; r < requests.size(); ++r) {
+      for (int32_t s = 0; s < requests[r].samples; ++s) {
+        Generation made;
+        made.request = static_cast<int64_t>(r);
+        made.sample = s;
+        made.tokens = {static_cast<int64_t>(requests[r].key.sample_index) + s};
+        made.behavior_logprobs = {-0.5F};
+        made.text = str("answer ", requests[r].key.prompt_ordinal);
+        made.finish = FinishReason::kStop;
+        if (!on_finish(std::move(made))) return;
+      }
+    }
+  }
+};
+
+std::vector<Prompt> prompts(int64_t count) {
+  std::vector<Prompt> out;
+  for (int64_t i = 0; i < count; ++i) out.push_back({{i, i + 1}, str("prompt ", i), "{}"});
+  return out;
+}
+
+OnlinePlan plan(int64_t prompts_per_step = 2, int32_t samples = 2) {
+  return {.job_seed = 1,
+          .prompts_per_step = prompts_per_step,
+          .samples_per_prompt = samples,
+          .shuffle = false};
+}
+
+std::optional<std::string> accept_all(const std::vector<ScoredSample>&) {
+  return std::nullopt;
+}
+
+void generate_all(Controller& controller) {
+  TableGenerator generator;
+  RolloutWorker worker(controller, generator, "r0");
+  while (worker.work_once(3)) {
+  }
+}
+
+/// Scores with the ordinal; `failing` gets no score.
+void score_all(Controller& controller, int64_t failing = -1) {
+  while (const auto lease = controller.lease("j0", LeaseKind::kScore, 3)) {
+    std::vector<ScoreResult> results;
+    for (const ScoreItem& item : lease->score) {
+      Score score;
+      if (item.id.ordinal == failing) {
+        score.parts.push_back({.name = "rule", .error = "no such field"});
+      } else {
+        score.score = static_cast<double>(item.id.ordinal);
+      }
+      results.push_back({item.id, score});
+    }
+    controller.complete(lease->id, std::move(results));
+  }
+}
+
+void commit(Controller& controller, const StepBatch& batch) {
+  controller.commit_step(
+      batch, "{}", {.step = batch.step, .loss_digest = "l", .gradient_digest = "g"});
+}
+
+}  // namespace
+
+TEST_CASE("a step's batch closes by prompt order when the last sample is scored", "[actors][cpu]") {
+  const testing::TempDir dir;
+  const auto ledger = Ledger::open(dir.path());
+  ledger->begin_stage(0, "ppo");
+  Controller controller(*ledger, plan(), prompts(3), accept_all);
+  controller.open_step(1, 0);
+  CHECK_FALSE(controller.close_step());
+  generate_all(controller);
+  CHECK_FALSE(controller.close_step());
+  score_all(controller);
+  const auto batch = controller.close_step();
+  REQUIRE(batch);
+  REQUIRE(batch->samples.size() == 4);
+  const Experience experience = make_experience(*batch);
+  CHECK((experience.prompt_ordinal == std::vector<int64_t>{0, 0, 1, 1}));
+  CHECK((experience.sample_index == std::vector<int32_t>{0, 1, 0, 1}));
+  CHECK(experience.tokens.numel() == 12);
+  commit(controller, *batch);
+  // The next step goes on with the next prompts and, at the end of the data, with the next pass
+  // over it.
+  controller.open_step(2, 1);
+  generate_all(controller);
+  score_all(controller);
+  const auto next = controller.close_step();
+  REQUIRE(next);
+  CHECK((next->samples[0].rollout.tokens == std::vector<int64_t>{2, 3, 0}));
+  CHECK((next->samples[2].rollout.tokens == std::vector<int64_t>{0, 1, 0}));
+  CHECK(ledger->balance(0).holds());
+}
+
+TEST_CASE("what a lost worker held goes to another and a repeated result counts once",
+          "[actors][cpu]") {
+  const testing::TempDir dir;
+  const auto ledger = Ledger::open(dir.path());
+  ledger->begin_stage(0, "ppo");
+  Controller controller(*ledger, plan(), prompts(3), accept_all);
+  controller.open_step(1, 0);
+  const auto lost = controller.lease("dead", LeaseKind::kGenerate, 100);
+  REQUIRE(lost);
+  CHECK(lost->generate.size() == 4);
+  CHECK_FALSE(controller.lease("r0", LeaseKind::kGenerate, 100));
+  controller.worker_lost("dead");
+  CHECK(controller.leases_reissued() == 1);
+  generate_all(controller);
+  Generation late;
+  late.tokens = {9};
+  late.behavior_logprobs = {-1.0F};
+  controller.complete(lost->id, std::vector<RolloutResult>{{lost->generate[0].id, 0, late}});
+  score_all(controller);
+  const auto batch = controller.close_step();
+  REQUIRE(batch);
+  CHECK(batch->samples.size() == 4);
+  CHECK(batch->samples[0].rollout.worker == "r0");
+}
+
+TEST_CASE("an expired lease is handed out again", "[actors][cpu]") {
+  const testing::TempDir dir;
+  const auto ledger = Ledger::open(dir.path());
+  ledger->begin_stage(0, "ppo");
+  OnlinePlan hurried = plan();
+  hurried.lease_time = std::chrono::milliseconds(-1);
+  Controller controller(*ledger, hurried, prompts(3), accept_all);
+  controller.open_step(1, 0);
+  const auto first = controller.lease("slow", LeaseKind::kGenerate, 100);
+  const auto second = controller.lease("quick", LeaseKind::kGenerate, 100);
+  REQUIRE(second);
+  CHECK(second->generate.size() == 4);
+  CHECK(first->id != second->id);
+}
+
+TEST_CASE("a new controller over the same ledger does not generate a finished sample again",
+          "[actors][cpu]") {
+  const testing::TempDir dir;
+  {
+    const auto ledger = Ledger::open(dir.path());
+    ledger->begin_stage(0, "ppo");
+    Controller controller(*ledger, plan(), prompts(3), accept_all);
+    controller.open_step(1, 0);
+    TableGenerator generator;
+    CHECK(RolloutWorker(controller, generator, "r0").work_once(3));
+  }
+  const auto ledger = Ledger::open(dir.path());
+  ledger->begin_stage(0, "ppo");
+  Controller controller(*ledger, plan(), prompts(3), accept_all);
+  controller.open_step(1, 0);
+  const auto rest = controller.lease("r1", LeaseKind::kGenerate, 100);
+  REQUIRE(rest);
+  REQUIRE(rest->generate.size() == 1);
+  CHECK((rest->generate[0].id == SampleId{1, 1}));
+}
+
+TEST_CASE("a rejected group is replaced by the next prompt and recorded as dropped",
+          "[actors][cpu]") {
+  const testing::TempDir dir;
+  const auto ledger = Ledger::open(dir.path());
+  ledger->begin_stage(0, "ppo");
+  Controller controller(*ledger, plan(), prompts(10), [](const std::vector<ScoredSample>& group) {
+    return group[0].rollout.id.ordinal == 1 ? std::optional<std::string>("too easy") : std::nullopt;
+  });
+  std::optional<StepBatch> batch;
+  controller.open_step(1, 0);
+  for (int round = 0; round < 3 && !batch; ++round) {
+    generate_all(controller);
+    score_all(controller);
+    batch = controller.close_step();
+  }
+  REQUIRE(batch);
+  CHECK((make_experience(*batch).prompt_ordinal == std::vector<int64_t>{0, 0, 2, 2}));
+  commit(controller, *batch);
+  CHECK(ledger->balance(0).dropped.at("too easy") == 2);
+  CHECK(ledger->balance(0).holds());
+  controller.open_step(2, 1);
+  CHECK(controller.lease("r0", LeaseKind::kGenerate, 1)->generate[0].id.ordinal == 3);
+}
+
+TEST_CASE(
+    "a sample that no part could score is dropped by name and a whole step of them is an error",
+    "[actors][cpu]") {
+  const testing::TempDir dir;
+  const auto ledger = Ledger::open(dir.path());
+  ledger->begin_stage(0, "ppo");
+  Controller controller(*ledger, plan(), prompts(3), accept_all);
+  controller.open_step(1, 0);
+  generate_all(controller);
+  score_all(controller, 1);
+  const auto batch = controller.close_step();
+  REQUIRE(batch);
+  CHECK(batch->samples.size() == 2);
+  commit(controller, *batch);
+  CHECK(ledger->balance(0).dropped.at("reward part rule failed: no such field") == 2);
+
+  Controller single(*ledger, plan(1, 1), prompts(3), accept_all);
+  single.open_step(2, 1);
+  generate_all(single);
+  score_all(single, 2);
+  CHECK_THROWS_WITH(single.close_step(),
+                    "step 2: no sample is left: reward part rule failed: no such field");
+  CHECK_THROWS_AS(Controller(*ledger, plan(), {}, accept_all), DataError);
+}
+
+}  // namespace praetor
