@@ -75,8 +75,9 @@ ordered_json part_json(const PartScore& part) {
 std::string score_line(const Score& score) {
   ordered_json parts = ordered_json::object();
   for (const PartScore& part : score.parts) parts[part.name] = part_json(part);
-  const ordered_json out{{"score", score.score ? ordered_json(*score.score) : ordered_json(nullptr)},
-                 {"parts", std::move(parts)}};
+  const ordered_json out{
+      {"score", score.score ? ordered_json(*score.score) : ordered_json(nullptr)},
+      {"parts", std::move(parts)}};
   return out.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 

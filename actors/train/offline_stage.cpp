@@ -131,7 +131,11 @@ StageRunner::StepResult OfflineStage::train_step(int64_t step) {
   progress_->phase(step, "update");
   timer_.begin("update");
   StepResult result;
-  result.report = learner_->update(examples_of(ids));
+  const std::vector<Example> examples = examples_of(ids);
+  for (const Example& example : examples) {
+    result.tokens += static_cast<int64_t>(example.tokens.size());
+  }
+  result.report = learner_->update(examples);
   timer_.end();
   const StepReport& report = result.report;
   const nlohmann::ordered_json values(

@@ -161,6 +161,7 @@ StageRunner::StepResult OnlineStage::train_step(int64_t step) {
   timer_.begin("update");
   StepResult result;
   Experience experience = make_experience(batch);
+  result.tokens = experience.tokens.numel();
   result.report = learner_->update(experience);
   timer_.begin("ledger");
   result.metrics = result.report.metrics;

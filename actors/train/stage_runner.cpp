@@ -1,5 +1,8 @@
 #include "actors/train/stage_runner.h"
 
+#include <sys/resource.h>
+
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -213,12 +216,22 @@ void StageRunner::run(const std::optional<fs::path>& checkpoint) {
         result.line += str("  ", names_.quality, " ", *value);
       }
     }
-    if (last || (stage_.checkpoint.every > 0 && step % stage_.checkpoint.every == 0)) {
+    // The best evaluation can be kept only if each evaluated state is saved.
+    const bool candidate = stage_.checkpoint.keep == "best" && !evaluation.empty();
+    if (last || candidate || (stage_.checkpoint.every > 0 && step % stage_.checkpoint.every == 0)) {
       timer_.begin("checkpoint");
       save(step, evaluation);
       timer_.end();
     }
     const MetricList times = timer_.metrics();
+    struct rusage usage {};
+    ::getrusage(RUSAGE_SELF, &usage);
+    const double learning =
+        times.back().second - timer_.seconds("evaluate") - timer_.seconds("checkpoint");
+    result.metrics.emplace_back("perf/tokens_per_second",
+                                static_cast<double>(result.tokens) / std::max(learning, 1e-9));
+    result.metrics.emplace_back("perf/peak_memory_bytes",
+                                static_cast<double>(usage.ru_maxrss) * 1024);
     result.metrics.insert(result.metrics.end(), times.begin(), times.end());
     context_.metrics->write(stage_.name, step, result.metrics);
     progress.step_done(step, result.line);

@@ -70,7 +70,8 @@ class StageRunner {
     StepReport report;
     MetricList metrics;  ///< of the step, in the order they are written
     StepOutcome outcome = StepOutcome::kNew;
-    std::string line;  ///< for the progress
+    std::string line;    ///< for the progress
+    int64_t tokens = 0;  ///< of the sequences trained on, prompts included
   };
   /// Trains step `step` and records it. @throws Interrupted when it was stopped before the update
   virtual StepResult train_step(int64_t step) = 0;

@@ -80,7 +80,11 @@ StageSummary summarise(const fs::path& run_dir, const StageConfig& stage) {
     const auto step = row.at("step").get<int64_t>();
     if (row.contains(names.quality) && row[names.quality].is_number()) {
       if (step == 0) out.before = row[names.quality].get<double>();
-      out.after = row[names.quality].get<double>();
+      const double value = row[names.quality].get<double>();
+      const bool better =
+          !out.after || (names.more_is_better ? value > *out.after : value < *out.after);
+      // With keep: best the result is the best evaluated state, else the last.
+      if (step > 0 && (stage.checkpoint.keep != "best" || better)) out.after = value;
     }
     if (row.contains(names.curve) && row[names.curve].is_number())
       curve.push_back(row[names.curve].get<double>());

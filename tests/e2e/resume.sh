@@ -43,6 +43,19 @@ status=0; "$praetor" replay "$calm" --step 99 2> "$work/err" || status=$?
 cmp "$work/exported/model.safetensors" "$calm/stages/ppo/model.safetensors" || fail "the export is not the result"
 "$praetor" status "$calm" --json | grep -q '"running":false' || fail "status"
 
+# From an earlier checkpoint of a finished run, and of an earlier stage: the later steps are trained again as recorded.
+for checkpoint in ppo/step-000008 sft/step-000004; do
+  rm -rf "$work/copy" && cp -r "$calm" "$work/copy"
+  "$praetor" train "$work/job.yaml" --resume "$work/copy/checkpoints/$checkpoint" > /dev/null 2> "$work/err" ||
+    { cat "$work/err"; fail "resume from $checkpoint"; }
+  same_run "$calm" "$work/copy" "from $checkpoint"
+done
+
+# Another thread count is named; the run goes on.
+rm -rf "$work/copy" && cp -r "$calm" "$work/copy"
+"$praetor" train "$work/job.yaml" --set threads=2 --resume "$work/copy/checkpoints/ppo/step-000008" > /dev/null 2> "$work/err"
+grep -q 'equivalent, not identical.*threads: 1 then, 2 now' "$work/err" || { cat "$work/err"; fail "another thread count passed unnamed"; }
+
 # A torn checkpoint is named and refused.
 checkpoint=$(realpath "$calm/latest")
 truncate -s -1 "$checkpoint/shard-00000-of-00001.safetensors"
