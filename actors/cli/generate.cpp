@@ -140,12 +140,13 @@ void run_generate(const GenerateOptions& options, std::istream& in, std::ostream
 }
 
 void add_generate(CLI::App& app, int&) {
-  auto* command = app.add_subcommand(
-      "generate",
-      "Responses to prompts: JSON lines {\"prompt\":...}, {\"tokens\":[...]} or "
-      "{\"messages\":[...]} in, {\"prompt_index\",\"sample_index\",\"tokens\",\"text\","
-      "\"logprobs\",\"finish_reason\"} out, in the order of the prompts. The same seed gives the "
-      "same responses, whatever --batch and --threads are.");
+  auto* command = app.add_subcommand("generate", "Sample responses to prompts");
+  command->footer(
+      "{\"prompt\":...}, {\"tokens\":[...]} or {\"messages\":[...]} a line in; "
+      "{\"prompt_index\",\"sample_index\","
+      "\"tokens\",\"text\",\"logprobs\",\"finish_reason\"} a line out, in the order of the "
+      "prompts.\n"
+      "The same seed gives the same responses, whatever --batch and --threads are.");
   const auto options = std::make_shared<GenerateOptions>();
   command->add_option("--model", options->model, "Hugging Face folder")->required();
   command->add_option("--prompts", options->prompts, "JSON lines; - reads standard input")

@@ -164,12 +164,11 @@ void run_logprobs(const LogprobsOptions& options, std::ostream& out) {
 }
 
 void add_logprobs(CLI::App& app, int&) {
-  auto* command =
-      app.add_subcommand("logprobs",
-                         "Log-probabilities of given tokens: JSON lines {\"tokens\":[...]}, "
-                         "{\"text\":...} or {\"prompt\":...,\"response\":...} "
-                         "in, {\"tokens\":[...],\"logprobs\":[...]} out; logprobs[i] = ln "
-                         "p(tokens[i+1] | tokens[0..i])");
+  auto* command = app.add_subcommand("logprobs", "Log-probabilities of given tokens");
+  command->footer(
+      "{\"tokens\":[...]}, {\"text\":...} or {\"prompt\":...,\"response\":...} a line in; "
+      "{\"tokens\":[...],\"logprobs\":[...]} a line out, logprobs[i] = ln p(tokens[i+1] | "
+      "tokens[0..i]).");
   const auto options = std::make_shared<LogprobsOptions>();
   command->add_option("--model", options->model, "Hugging Face folder")->required();
   command->add_option("--input", options->input, "JSON lines")->required();

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "core/model/kernels/attention.h"
+#include "core/model/kernels/parallel.h"
 #include "core/model/ops.h"
 #include "core/model/ops_checks.h"
 #include "core/model/ops_reference.h"
@@ -78,9 +79,11 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
     at::Tensor to_k = at::empty_like(k, at::MemoryFormat::Contiguous);
     at::Tensor to_v = at::empty_like(v, at::MemoryFormat::Contiguous);
     const int64_t heads = k.size(1), group = q.size(1) / heads;
-    for (size_t i = 0; i + 1 < offsets.size(); ++i) {
-      const int64_t begin = offsets[i], t = offsets[i + 1] - begin;
-      if (t == 0) continue;
+    const auto one = [&](int64_t i) {
+      const at::NoGradGuard no_grad;
+      const int64_t begin = offsets[static_cast<size_t>(i)];
+      const int64_t t = offsets[static_cast<size_t>(i) + 1] - begin;
+      if (t == 0) return;
       // As many heads at a time as keep the probabilities near 64 MiB.
       const int64_t most = (int64_t{1} << 24) / (group * t * t);
       const int64_t step = std::clamp<int64_t>(most, 1, heads);
@@ -101,7 +104,15 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
                           cut_k(to_k),
                           cut_k(to_v));
       }
+    };
+    // Sequences side by side: each writes its own rows, so the thread count is not in the bits.
+    const auto sequences = static_cast<int64_t>(offsets.size()) - 1;
+    int64_t work = 0;
+    for (int64_t i = 0; i < sequences; ++i) {
+      const int64_t t = offsets[static_cast<size_t>(i) + 1] - offsets[static_cast<size_t>(i)];
+      work += 5 * t * t * q.size(1) * q.size(2);
     }
+    kernels::run_tasks(kernels::threads_for(work), sequences, one);
     return {to_q, to_k, to_v, {}};
   }
 };
