@@ -1,6 +1,9 @@
+#include <malloc.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <exception>
+#include <limits>
 #include <new>
 
 #include "actors/cli/commands.h"
@@ -44,6 +47,10 @@ int run(int argc, char** argv) {
 
 int main(int argc, char** argv) {
   praetor::configure_numerics();
+  // A training step frees and takes the same large tensors again and again; given back to the
+  // kernel each time, their pages would be zeroed anew (a tenth of the step).
+  ::mallopt(M_MMAP_MAX, 0);
+  ::mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
   try {
     return run(argc, argv);
   } catch (const praetor::Error& failure) {
