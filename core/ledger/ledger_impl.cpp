@@ -101,8 +101,8 @@ void Ledger::Impl::recover_segments() {
     }
     if (size == bytes) continue;
     const SegmentScan scan =
-        scan_segment(folder, segment, [&](SegmentPosition at, std::string_view) {
-          if (at.offset >= bytes) ++recovery.cut_records;
+        scan_segment(folder, segment, [&, end = bytes](SegmentPosition at, std::string_view) {
+          if (at.offset >= end) ++recovery.cut_records;
         });
     recovery.cut_bytes += scan.file_bytes - bytes;
     SegmentWriter tail(folder, segment);
