@@ -1,5 +1,7 @@
 #include "actors/train/offline_stage.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
