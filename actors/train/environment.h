@@ -16,7 +16,7 @@ std::map<std::string, std::string> environment_facts(const JobConfig& job);
 std::vector<std::string> differences(const std::map<std::string, std::string>& then,
                                      const std::map<std::string, std::string>& now);
 
-/// avx512, avx2 or baseline: which of our kernels this processor takes.
+/// The processor as /proc/cpuinfo names it.
 std::string processor_name();
 
 }  // namespace praetor

@@ -87,11 +87,13 @@ std::vector<OfflineStage::RowExamples> OfflineStage::read_examples(const Source&
   return out;
 }
 
-int64_t OfflineStage::row_of(int64_t ordinal) const {
+int64_t OfflineStage::row_of(int64_t ordinal) {
   const auto rows = static_cast<int64_t>(train_.size());
-  const auto order =
-      epoch_order(rows, ordinal / rows, context_.job.seed, stage_.index, stage_.data.shuffle);
-  return order[static_cast<size_t>(ordinal % rows)];
+  if (ordinal / rows != epoch_) {
+    epoch_ = ordinal / rows;
+    order_ = epoch_order(rows, epoch_, context_.job.seed, stage_.index, stage_.data.shuffle);
+  }
+  return order_[static_cast<size_t>(ordinal % rows)];
 }
 
 std::vector<SampleId> OfflineStage::rows_of_step(int64_t step) const {
@@ -100,18 +102,10 @@ std::vector<SampleId> OfflineStage::rows_of_step(int64_t step) const {
   return ids;
 }
 
-std::vector<Example> OfflineStage::examples_of(const std::vector<SampleId>& ids) const {
-  const auto rows = static_cast<int64_t>(train_.size());
+std::vector<Example> OfflineStage::examples_of(const std::vector<SampleId>& ids) {
   std::vector<Example> out;
-  std::vector<int64_t> order;
-  int64_t epoch = -1;
   for (const SampleId& id : ids) {
-    if (id.ordinal / rows != epoch) {
-      epoch = id.ordinal / rows;
-      order = epoch_order(rows, epoch, context_.job.seed, stage_.index, stage_.data.shuffle);
-    }
-    const RowExamples& row =
-        train_[static_cast<size_t>(order[static_cast<size_t>(id.ordinal % rows)])];
+    const RowExamples& row = train_[static_cast<size_t>(row_of(id.ordinal))];
     out.insert(out.end(), row.begin(), row.end());
   }
   return out;

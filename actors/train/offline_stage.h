@@ -24,12 +24,14 @@ class OfflineStage final : public StageRunner {
   using RowExamples = std::vector<Example>;
   std::vector<RowExamples> read_examples(const Source& source, int64_t eos) const;
   std::vector<SampleId> rows_of_step(int64_t step) const;
-  std::vector<Example> examples_of(const std::vector<SampleId>& ids) const;
-  int64_t row_of(int64_t ordinal) const;
+  std::vector<Example> examples_of(const std::vector<SampleId>& ids);
+  int64_t row_of(int64_t ordinal);
 
   bool trains_policy_ = true;
   int64_t per_step_ = 1;
   std::vector<RowExamples> train_, eval_;
+  int64_t epoch_ = -1;          ///< of order_
+  std::vector<int64_t> order_;  ///< of the rows; a permutation of them all, made once an epoch
 };
 
 }  // namespace praetor
