@@ -184,8 +184,8 @@ void StageRunner::run(const std::optional<fs::path>& checkpoint) {
     }
   }
 
+  timer_ = {};
   for (int64_t step = start + 1; step <= total_steps_; ++step) {
-    timer_ = {};
     StepResult result;
     try {
       if (const int signal = InterruptGuard::requested()) throw Interrupted{signal};
@@ -216,13 +216,6 @@ void StageRunner::run(const std::optional<fs::path>& checkpoint) {
         result.line += str("  ", names_.quality, " ", *value);
       }
     }
-    // The best evaluation can be kept only if each evaluated state is saved.
-    const bool candidate = stage_.checkpoint.keep == "best" && !evaluation.empty();
-    if (last || candidate || (stage_.checkpoint.every > 0 && step % stage_.checkpoint.every == 0)) {
-      timer_.begin("checkpoint");
-      save(step, evaluation);
-      timer_.end();
-    }
     const MetricList times = timer_.metrics();
     struct rusage usage {};
     ::getrusage(RUSAGE_SELF, &usage);
@@ -233,7 +226,17 @@ void StageRunner::run(const std::optional<fs::path>& checkpoint) {
     result.metrics.emplace_back("perf/peak_memory_bytes",
                                 static_cast<double>(usage.ru_maxrss) * 1024);
     result.metrics.insert(result.metrics.end(), times.begin(), times.end());
+    // Before the checkpoint: a resumed run goes on after the checkpoint's step and never writes
+    // that step's row again. So the time of a checkpoint stands in the row of the next step.
     context_.metrics->write(stage_.name, step, result.metrics);
+    timer_ = {};
+    // The best evaluation can be kept only if each evaluated state is saved.
+    const bool candidate = stage_.checkpoint.keep == "best" && !evaluation.empty();
+    if (last || candidate || (stage_.checkpoint.every > 0 && step % stage_.checkpoint.every == 0)) {
+      timer_.begin("checkpoint");
+      save(step, evaluation);
+      timer_.end();
+    }
     progress.step_done(step, result.line);
   }
   finish();

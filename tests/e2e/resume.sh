@@ -6,6 +6,8 @@ begin=$(date +%s%N)
 "$praetor" train "$work/job.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "the calm run"; }
 length=$(( ($(date +%s%N) - begin) / 1000000 ))
 calm=$work/runs/tiny
+# A resumed run never writes the row of its checkpoint's step again: the row must be there first.
+[ ! "$calm/metrics.jsonl" -nt "$calm/latest/manifest.json" ] || fail "a checkpoint before its step's metrics"
 "$praetor" verify "$calm" > "$work/verify.json" || { cat "$work/verify.json"; fail "verify of the calm run"; }
 
 # interrupted_run SIGNAL PERCENT: starts a run, sends the signal after that part of a calm run's time, resumes until done.
