@@ -41,13 +41,6 @@ void for_each_index(size_t count, int threads, const std::function<void(size_t)>
 
 }  // namespace
 
-/// A part's result on one sample, with what only the counters need.
-struct Scorer::Outcome {
-  PartScore part;
-  bool timeout = false;
-  bool not_applicable = false;
-};
-
 std::unique_ptr<Scorer> Scorer::make(
     const RewardConfig& config,
     const std::function<std::filesystem::path(const std::string&)>& stage_result,
@@ -75,17 +68,17 @@ std::unique_ptr<Scorer> Scorer::make(
 }
 
 std::vector<Score> Scorer::score(std::span<const Sample> samples) {
-  std::vector<std::vector<Outcome>> outcomes(samples.size());
+  std::vector<std::vector<PartScore>> outcomes(samples.size());
   for (auto& parts : outcomes) {
     for (const PartConfig& config : config_.parts) {
-      Outcome& outcome = parts.emplace_back();
-      outcome.part.name = config.name;
-      outcome.part.weight = config.weight;
+      parts.push_back({.name = config.name, .weight = config.weight});
     }
   }
   run_judges(samples, outcomes);
   run_models(samples, outcomes);
-  count(outcomes);
+  for (const auto& parts : outcomes) {
+    for (size_t p = 0; p < parts.size(); ++p) counters_[p].add(parts[p]);
+  }
   std::vector<Score> scores;
   scores.reserve(samples.size());
   for (size_t i = 0; i < samples.size(); ++i) scores.push_back(combine(outcomes[i], i));
@@ -93,16 +86,16 @@ std::vector<Score> Scorer::score(std::span<const Sample> samples) {
 }
 
 void Scorer::run_judges(std::span<const Sample> samples,
-                        std::vector<std::vector<Outcome>>& outcomes) const {
+                        std::vector<std::vector<PartScore>>& outcomes) const {
   const auto judged = [](const PartConfig& part) { return part.judge != nullptr; };
   if (std::ranges::none_of(config_.parts, judged)) return;
   for_each_index(samples.size(), threads_, [&](size_t i) {
     const std::string broken = unreadable(samples[i]);
     for (size_t p = 0; p < config_.parts.size(); ++p) {
       if (!config_.parts[p].judge) continue;
-      Outcome& outcome = outcomes[i][p];
+      PartScore& part = outcomes[i][p];
       if (!broken.empty()) {
-        outcome.part.error = broken;
+        part.error = broken;
         continue;
       }
       const auto begin = Clock::now();
@@ -110,30 +103,26 @@ void Scorer::run_judges(std::span<const Sample> samples,
       try {
         Verdict verdict =
             config_.parts[p].judge->judge(samples[i], Deadline::after(config_.timeout));
-        outcome.part.score = verdict.score;
-        outcome.part.verdict = verdict.passed;
-        outcome.part.reason = std::move(verdict.reason);
-        outcome.not_applicable = verdict.not_applicable;
-      } catch (const TimeoutError& failure) {
-        outcome.part.error = failure.what();
-        outcome.timeout = true;
+        part.score = verdict.score;
+        part.verdict = verdict.passed;
+        part.reason = std::move(verdict.reason);
       } catch (const std::exception& failure) {
-        outcome.part.error = failure.what();
+        part.error = failure.what();
       }
-      outcome.part.latency_ms = milliseconds_since(begin);
+      part.latency_ms = milliseconds_since(begin);
     }
   });
 }
 
 void Scorer::run_models(std::span<const Sample> samples,
-                        std::vector<std::vector<Outcome>>& outcomes) const {
+                        std::vector<std::vector<PartScore>>& outcomes) const {
   for (size_t p = 0; p < models_.size(); ++p) {
     if (!models_[p]) continue;
     std::vector<Sample> readable;
     std::vector<size_t> places;
     for (size_t i = 0; i < samples.size(); ++i) {
-      outcomes[i][p].part.error = unreadable(samples[i]);
-      if (!outcomes[i][p].part.error.empty()) continue;
+      outcomes[i][p].error = unreadable(samples[i]);
+      if (!outcomes[i][p].error.empty()) continue;
       readable.push_back(samples[i]);
       places.push_back(i);
     }
@@ -142,7 +131,7 @@ void Scorer::run_models(std::span<const Sample> samples,
     const double each =
         readable.empty() ? 0.0 : milliseconds_since(begin) / static_cast<double>(readable.size());
     for (size_t k = 0; k < places.size(); ++k) {
-      PartScore& part = outcomes[places[k]][p].part;
+      PartScore& part = outcomes[places[k]][p];
       part.score = results[k].score;
       part.error = results[k].error;
       part.latency_ms = each;
@@ -150,34 +139,11 @@ void Scorer::run_models(std::span<const Sample> samples,
   }
 }
 
-void Scorer::count(const std::vector<std::vector<Outcome>>& outcomes) {
-  for (const auto& parts : outcomes) {
-    for (size_t p = 0; p < parts.size(); ++p) {
-      const Outcome& outcome = parts[p];
-      PartCounters& counters = counters_[p];
-      counters.latency_ms_sum += outcome.part.latency_ms;
-      if (!outcome.part.error.empty()) {
-        ++(outcome.timeout ? counters.timeouts : counters.errors);
-        if (counters.first_error.empty()) counters.first_error = outcome.part.error;
-        continue;
-      }
-      ++counters.scored;
-      if (outcome.not_applicable) {
-        ++counters.not_applicable;
-        continue;
-      }
-      counters.score_sum += *outcome.part.score;
-      if (outcome.part.verdict) ++(*outcome.part.verdict ? counters.passed : counters.failed);
-    }
-  }
-}
-
-Score Scorer::combine(std::vector<Outcome>& parts, size_t sample) const {
+Score Scorer::combine(std::vector<PartScore>& parts, size_t sample) const {
   Score out;
   double sum = 0.0;
   bool whole = true;
-  for (Outcome& outcome : parts) {
-    const PartScore& part = outcome.part;
+  for (PartScore& part : parts) {
     if (!part.error.empty()) {
       if (config_.on_error == OnError::kFail) {
         throw DataError("sample ", sample, ": rewards part \"", part.name, "\": ", part.error);
@@ -186,7 +152,7 @@ Score Scorer::combine(std::vector<Outcome>& parts, size_t sample) const {
     } else {
       sum += part.weight * *part.score;
     }
-    out.parts.push_back(std::move(outcome.part));
+    out.parts.push_back(std::move(part));
   }
   if (whole) {
     out.score = sum;
@@ -201,25 +167,6 @@ void Scorer::reset_counters() {
   for (const PartConfig& part : config_.parts) {
     counters_.push_back({.name = part.name, .is_judge = part.judge != nullptr});
   }
-}
-
-std::vector<std::pair<std::string, double>> Scorer::metrics() const {
-  std::vector<std::pair<std::string, double>> out;
-  const auto ratio = [&](const std::string& name, double top, int64_t bottom) {
-    if (bottom > 0) out.emplace_back(name, top / static_cast<double>(bottom));
-  };
-  for (const PartCounters& c : counters_) {
-    const std::string judge = "judge/" + c.name;
-    ratio("reward/" + c.name + "/mean", c.score_sum, c.scored - c.not_applicable);
-    if (c.is_judge) {
-      ratio(judge + "/pass", static_cast<double>(c.passed), c.passed + c.failed);
-      ratio(judge + "/na", static_cast<double>(c.not_applicable), c.seen());
-      ratio(judge + "/timeout", static_cast<double>(c.timeouts), c.seen());
-    }
-    ratio(judge + "/error", static_cast<double>(c.errors), c.seen());
-    ratio(judge + "/latency_ms", c.latency_ms_sum, c.seen());
-  }
-  return out;
 }
 
 }  // namespace praetor

@@ -6,29 +6,13 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "core/data/sample.h"
+#include "reward/part_counters.h"
 #include "reward/reward_config.h"
 
 namespace praetor {
-
-/// What a part did since the last reset. seen = scored + errors + timeouts.
-struct PartCounters {
-  std::string name;
-  bool is_judge = true;
-  int64_t scored = 0;    ///< samples with a score, not applicable ones included
-  int64_t errors = 0;    ///< samples it could not score, for any reason but time
-  int64_t timeouts = 0;  ///< judges: samples that ran out of time
-  int64_t passed = 0;    ///< judges: scored = passed + failed + not_applicable
-  int64_t failed = 0;
-  int64_t not_applicable = 0;
-  double score_sum = 0.0;       ///< of the scored and applicable ones, before the weight
-  double latency_ms_sum = 0.0;  ///< of all seen
-  std::string first_error;      ///< message of the first error or timeout
-  int64_t seen() const { return scored + errors + timeouts; }
-};
 
 /// Scores responses with the parts of a configuration. Owned by one thread, which calls `score`;
 /// judges run on a few threads of the scorer's, reward models on the caller's.
@@ -58,21 +42,14 @@ class Scorer {
 
   const std::vector<PartCounters>& counters() const { return counters_; }
   void reset_counters();
-  /// The counters under the names of the metrics list, in the configuration's order:
-  ///   reward/<part>/mean; judge/<name>/{error,latency_ms} and, for judges, {pass,na,timeout}
-  /// pass is a fraction of the verdicts; na, error and timeout of the samples seen. What has
-  /// nothing to average is left out.
-  std::vector<std::pair<std::string, double>> metrics() const;
 
  private:
-  struct Outcome;
   Scorer() = default;
   void run_judges(std::span<const Sample> samples,
-                  std::vector<std::vector<Outcome>>& outcomes) const;
+                  std::vector<std::vector<PartScore>>& outcomes) const;
   void run_models(std::span<const Sample> samples,
-                  std::vector<std::vector<Outcome>>& outcomes) const;
-  void count(const std::vector<std::vector<Outcome>>& outcomes);
-  Score combine(std::vector<Outcome>& parts, size_t sample) const;
+                  std::vector<std::vector<PartScore>>& outcomes) const;
+  Score combine(std::vector<PartScore>& parts, size_t sample) const;
 
   RewardConfig config_;
   int threads_ = 1;

@@ -6,7 +6,6 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
-#include "core/data/dataset.h"
 
 namespace praetor {
 
@@ -15,7 +14,10 @@ namespace {
 /// Prompts that a step may ask for in place of rejected ones, in multiples of what it wants.
 constexpr int64_t kMostRounds = 20;
 
-RolloutRecord to_record(RolloutResult&& result, const Prompt& prompt, const std::string& worker) {
+RolloutRecord to_record(RolloutResult&& result,
+                        const Prompt& prompt,
+                        const WeightVersion& weights,
+                        const std::string& worker) {
   RolloutRecord record;
   record.id = result.id;
   record.tokens = prompt.tokens;
@@ -26,7 +28,7 @@ RolloutRecord to_record(RolloutResult&& result, const Prompt& prompt, const std:
   record.sampled_logprobs = std::move(made.sampled_logprobs);
   record.text = std::move(made.text);
   record.finish = made.finish;
-  record.weight_version = result.weight_version;
+  record.weight_version = weights.step;
   record.worker = worker;
   return record;
 }
@@ -38,14 +40,31 @@ std::string failed_parts(const Score& score) {
   return "not scored";
 }
 
+const std::string kKilled = str("set aside: it ended ", WorkQueue::kMostDeaths, " workers");
+
 }  // namespace
 
-StepBatch load_batch(const Ledger& ledger, int32_t stage, const BatchRecord& record) {
+StepBatch ClosedBatch::slice(Slice slice) const {
+  const auto count = static_cast<int64_t>(samples.size());
+  StepBatch out{
+      .step = step,
+      .total_samples = count,
+      .samples = {samples.begin() + slice.begin(count), samples.begin() + slice.end(count)},
+      .end_ordinal = end_ordinal,
+      .replayed = replayed};
+  for (const auto& [why, ids] : dropped) out.dropped[why] = static_cast<int64_t>(ids.size());
+  for (auto& [name, value] : part_metrics(parts)) {
+    if (name.starts_with("judge/")) out.metrics.emplace_back(name, value);
+  }
+  return out;
+}
+
+ClosedBatch load_batch(const Ledger& ledger, int32_t stage, const BatchRecord& record) {
   const auto manifest = nlohmann::json::parse(record.manifest);
-  StepBatch batch{.step = record.step,
-                  .first_ordinal = manifest.at("first_ordinal").get<int64_t>(),
-                  .end_ordinal = manifest.at("end_ordinal").get<int64_t>(),
-                  .replayed = true};
+  ClosedBatch batch{.step = record.step,
+                    .first_ordinal = manifest.at("first_ordinal").get<int64_t>(),
+                    .end_ordinal = manifest.at("end_ordinal").get<int64_t>(),
+                    .replayed = true};
   for (const SampleId& id : record.samples) {
     auto rollout = ledger.rollout(stage, id);
     auto score = ledger.score(stage, id);
@@ -60,142 +79,161 @@ StepBatch load_batch(const Ledger& ledger, int32_t stage, const BatchRecord& rec
   return batch;
 }
 
-Controller::Controller(Ledger& ledger, OnlinePlan plan, std::vector<Prompt> prompts, Accept accept)
+Controller::Controller(Ledger& ledger,
+                       OnlinePlan plan,
+                       std::vector<Prompt> prompts,
+                       std::vector<Prompt> held_out,
+                       Accept accept)
     : ledger_(ledger),
       plan_(std::move(plan)),
       prompts_(std::move(prompts)),
-      accept_(std::move(accept)) {
+      held_out_(std::move(held_out)),
+      accept_(std::move(accept)),
+      order_(static_cast<int64_t>(prompts_.size()), plan_.job_seed, plan_.stage, plan_.shuffle) {
   if (prompts_.empty()) throw DataError("the prompt data set has no row");
 }
 
-int64_t Controller::row_of(int64_t ordinal) const {
-  const auto rows = static_cast<int64_t>(prompts_.size());
-  const int64_t epoch = ordinal / rows;
-  auto found = orders_.find(epoch);
-  if (found == orders_.end()) {
-    if (orders_.size() > 4) orders_.erase(orders_.begin());
-    found =
-        orders_.emplace(epoch, epoch_order(rows, epoch, plan_.job_seed, plan_.stage, plan_.shuffle))
-            .first;
-  }
-  return found->second[static_cast<size_t>(ordinal % rows)];
-}
-
 const Prompt& Controller::prompt_of(int64_t ordinal) const {
-  return prompts_[static_cast<size_t>(row_of(ordinal))];
+  return purpose_ == Purpose::kEvaluation ? held_out_[static_cast<size_t>(ordinal)]
+                                          : prompts_[static_cast<size_t>(order_.row(ordinal))];
 }
 
 int64_t Controller::end_of_step(int64_t step) const {
   if (step == 0) return 0;
-  const auto batch = ledger_.batch(static_cast<int32_t>(plan_.stage), step);
-  PRAETOR_CHECK(batch, "step ", step, " of stage ", plan_.stage, " has no batch in the ledger");
+  const auto batch = ledger_.batch(stage(), step);
+  PRAETOR_CHECK(batch, "step ", step, " of stage ", stage(), " has no batch in the ledger");
   return nlohmann::json::parse(batch->manifest).at("end_ordinal").get<int64_t>();
 }
 
 /// Takes `count` more prompts into the step; rows that the ledger has already are taken over with
 /// what is done of them.
 void Controller::issue(int64_t count) {
-  const auto stage = static_cast<int32_t>(plan_.stage);
   const int64_t from = end_ordinal_;
   end_ordinal_ += count;
   std::vector<PromptRecord> fresh;
-  for (int64_t ordinal = std::max(from, ledger_.next_ordinal(stage)); ordinal < end_ordinal_;
+  for (int64_t ordinal = std::max(from, ledger_.next_ordinal(stage())); ordinal < end_ordinal_;
        ++ordinal) {
     fresh.push_back({.ordinal = ordinal,
-                     .epoch = ordinal / static_cast<int64_t>(prompts_.size()),
-                     .row = row_of(ordinal),
+                     .epoch = order_.epoch(ordinal),
+                     .row = order_.row(ordinal),
                      .samples = plan_.samples_per_prompt});
   }
-  if (!fresh.empty()) ledger_.issue_prompts(stage, fresh);
+  if (!fresh.empty()) ledger_.issue_prompts(stage(), fresh);
   adopt(from, end_ordinal_);
 }
 
 void Controller::adopt(int64_t from, int64_t to) {
-  const auto stage = static_cast<int32_t>(plan_.stage);
-  for (const SampleState& state : ledger_.samples(stage, from, to)) {
+  for (const SampleState& state : ledger_.samples(stage(), from, to)) {
     Pending& pending = samples_[state.id];
     pending.dropped = state.drop_reason.has_value();
     if (pending.dropped) continue;
-    if (state.rolled_out) pending.rollout = ledger_.rollout(stage, state.id);
-    if (state.scored) pending.score = ledger_.score(stage, state.id);
+    if (state.rolled_out) pending.rollout = ledger_.rollout(stage(), state.id);
+    if (state.scored) pending.score = ledger_.score(stage(), state.id);
     if (!pending.rollout) {
-      to_generate_.push_back(state.id);
+      work_.want(LeaseKind::kGenerate, state.id);
     } else if (!pending.score) {
-      to_score_.push_back(state.id);
+      work_.want(LeaseKind::kScore, state.id);
     }
   }
 }
 
-void Controller::open_step(int64_t step, int64_t weight_version) {
-  const std::lock_guard lock(mutex_);
-  PRAETOR_CHECK(leases_.empty(), "step ", step, " opened while leases are out");
+void Controller::begin(Purpose purpose, int64_t step, const Publication& weights) {
+  purpose_ = purpose;
   step_ = step;
-  weight_version_ = weight_version;
+  weights_ = weights;
   samples_.clear();
   accepted_.clear();
   judged_.clear();
   dropped_.clear();
-  to_generate_.clear();
-  to_score_.clear();
+  closed_.reset();
+  work_.clear();
+}
+
+void Controller::open_step(int64_t step, const Publication& weights) {
+  if (purpose_ == Purpose::kPolicy && step_ == step &&
+      weights_.version.same_weights(weights.version))
+    return;
+  begin(Purpose::kPolicy, step, weights);
   first_ordinal_ = end_ordinal_ = end_of_step(step - 1);
   // A recorded batch is trained as it stands: nothing of it is generated again.
-  if (!ledger_.batch(static_cast<int32_t>(plan_.stage), step)) issue(plan_.prompts_per_step);
+  if (!ledger_.batch(stage(), step)) issue(plan_.prompts_per_step);
 }
 
-void Controller::expire_leases() {
-  const auto now = std::chrono::steady_clock::now();
-  std::vector<int64_t> late;
-  for (const auto& [id, lease] : leases_) {
-    if (lease.deadline < now) late.push_back(id);
-  }
-  for (const int64_t id : late) {
-    log::warn(str("lease ",
-                  id,
-                  " of ",
-                  leases_.at(id).worker,
-                  " ran out of time; its samples go to another worker"));
-    give_back(id, LeaseState::kExpired);
+void Controller::open_evaluation(int64_t step, int64_t count, const Publication& weights) {
+  if (purpose_ == Purpose::kEvaluation && step_ == step &&
+      weights_.version.same_weights(weights.version))
+    return;
+  begin(Purpose::kEvaluation, step, weights);
+  const auto all = static_cast<int64_t>(held_out_.size());
+  for (int64_t i = 0; i < std::min(count, all); ++i) {
+    samples_[{i, 0}];
+    work_.want(LeaseKind::kGenerate, {i, 0});
   }
 }
 
-void Controller::give_back(int64_t id, LeaseState state) {
-  const auto found = leases_.find(id);
-  auto& queue = found->second.kind == LeaseKind::kGenerate ? to_generate_ : to_score_;
-  queue.insert(queue.begin(), found->second.items.begin(), found->second.items.end());
-  std::sort(queue.begin(), queue.end());
+void Controller::end_lease(int64_t id, LeaseState state, bool died) {
+  work_.give_back(id, died);
   ledger_.close_lease(id, state);
-  leases_.erase(found);
   ++leases_reissued_;
 }
 
-void Controller::worker_lost(const std::string& worker) {
-  const std::lock_guard lock(mutex_);
-  std::vector<int64_t> ids;
-  for (const auto& [id, lease] : leases_) {
-    if (lease.worker == worker) ids.push_back(id);
+void Controller::expire_leases() {
+  for (const int64_t id : work_.late(WorkQueue::Clock::now())) {
+    log::warn(str("lease ",
+                  id,
+                  " of ",
+                  work_.find(id)->worker,
+                  " ran out of time; its samples go to another worker"));
+    end_lease(id, LeaseState::kExpired, false);
   }
-  for (const int64_t id : ids) give_back(id, LeaseState::kExpired);
+}
+
+void Controller::worker_lost(const std::string& worker, bool died) {
+  for (const int64_t id : work_.of_worker(worker)) end_lease(id, LeaseState::kExpired, died);
+  if (died) set_condemned_aside();
+}
+
+/// A prompt that ends one worker after another would end the run: it is given up instead.
+void Controller::set_condemned_aside() {
+  for (const int64_t ordinal : work_.take_condemned()) {
+    const std::string what =
+        purpose_ == Purpose::kEvaluation
+            ? str("held-out prompt ", ordinal)
+            : str("prompt ", ordinal, " (row ", order_.row(ordinal), " of the prompt data)");
+    set_aside_.push_back(what);
+    log::error(str(what,
+                   " ended ",
+                   WorkQueue::kMostDeaths,
+                   " workers and is set aside; look at its text, or at the workers' memory"));
+    for (auto at = samples_.lower_bound({ordinal, 0});
+         at != samples_.end() && at->first.ordinal == ordinal;
+         ++at) {
+      Pending& pending = at->second;
+      if (pending.dropped || pending.score) continue;
+      pending.dropped = true;
+      if (purpose_ == Purpose::kPolicy) dropped_[kKilled].push_back(at->first);
+    }
+  }
 }
 
 std::optional<Lease> Controller::lease(const std::string& worker,
                                        LeaseKind kind,
                                        int64_t max_items) {
-  const std::lock_guard lock(mutex_);
   expire_leases();
-  auto& queue = kind == LeaseKind::kGenerate ? to_generate_ : to_score_;
-  if (queue.empty()) return std::nullopt;
-  OpenLease open{worker, kind, {}, std::chrono::steady_clock::now() + plan_.lease_time};
-  while (!queue.empty() && static_cast<int64_t>(open.items.size()) < max_items) {
-    open.items.push_back(queue.front());
-    queue.pop_front();
-  }
+  WorkQueue::Held held{.worker = worker,
+                       .kind = kind,
+                       .items = work_.take(kind, max_items),
+                       .deadline = WorkQueue::Clock::now() + plan_.lease_time};
+  if (held.items.empty()) return std::nullopt;
   Lease lease;
   lease.kind = kind;
+  lease.purpose = purpose_;
   lease.stage = plan_.stage;
-  lease.weight_version = weight_version_;
+  lease.weights = weights_;
   lease.job_seed = plan_.job_seed;
+  lease.time = plan_.lease_time;
   lease.params = plan_.params;
-  for (const SampleId& id : open.items) {
+  for (const SampleId& id : held.items) {
     const Prompt& prompt = prompt_of(id.ordinal);
     if (kind == LeaseKind::kGenerate) {
       lease.generate.push_back({id, prompt.tokens});
@@ -211,80 +249,97 @@ std::optional<Lease> Controller::lease(const std::string& worker,
     }
   }
   const auto now = std::chrono::system_clock::now();
-  lease.id = ledger_.open_lease({.kind = kind,
-                                 .stage = static_cast<int32_t>(plan_.stage),
-                                 .worker = worker,
-                                 .issued_at = now,
-                                 .deadline = now + plan_.lease_time,
-                                 .items = open.items});
-  leases_.emplace(lease.id, std::move(open));
+  // An evaluation's samples are no part of the account.
+  lease.id = ledger_.open_lease(
+      {.kind = kind,
+       .stage = stage(),
+       .worker = worker,
+       .issued_at = now,
+       .deadline = now + plan_.lease_time,
+       .items = purpose_ == Purpose::kPolicy ? held.items : std::vector<SampleId>{}});
+  work_.hold(lease.id, std::move(held));
   return lease;
 }
 
-void Controller::finish_items(int64_t id, const std::vector<SampleId>& done) {
-  const auto found = leases_.find(id);
-  if (found == leases_.end()) return;  // a late result of an expired lease is still a result
-  auto& items = found->second.items;
-  std::erase_if(items, [&](const SampleId& item) {
-    return std::find(done.begin(), done.end(), item) != done.end();
-  });
-  if (items.empty()) {
-    ledger_.close_lease(id, LeaseState::kCompleted);
-    leases_.erase(found);
+Controller::Intake Controller::examine(Completion completion) const {
+  Intake in{.lease = completion.lease, .purpose = purpose_};
+  if (const auto* held = work_.find(completion.lease); held && held->worker != completion.worker) {
+    throw RefusedError(
+        "lease ", completion.lease, " is held by ", held->worker, ", not by ", completion.worker);
   }
-}
-
-void Controller::complete(int64_t lease, std::vector<RolloutResult> results) {
-  const std::lock_guard lock(mutex_);
-  const auto owner = leases_.find(lease);
-  const std::string worker = owner == leases_.end() ? "" : owner->second.worker;
-  std::vector<RolloutRecord> records;
-  std::vector<SampleId> done;
-  for (RolloutResult& result : results) {
+  if (completion.purpose != purpose_ || !completion.weights.same_weights(weights_.version))
+    return in;
+  for (RolloutResult& result : completion.rollouts) {
+    in.done.push_back(result.id);
     const auto found = samples_.find(result.id);
-    if (found == samples_.end() || found->second.rollout ||
-        result.weight_version != weight_version_)
+    if (found == samples_.end() || found->second.rollout || found->second.dropped) continue;
+    const Prompt& prompt = prompt_of(result.id.ordinal);
+    in.rollouts.push_back(
+        to_record(std::move(result), prompt, weights_.version, completion.worker));
+  }
+  for (ScoreResult& result : completion.scores) {
+    in.done.push_back(result.id);
+    const auto found = samples_.find(result.id);
+    if (found == samples_.end() || !found->second.rollout || found->second.score ||
+        found->second.dropped)
       continue;
-    done.push_back(result.id);
-    records.push_back(to_record(std::move(result), prompt_of(done.back().ordinal), worker));
+    in.scores.push_back({result.id, std::move(result.score), completion.worker});
   }
-  ledger_.record_rollouts(static_cast<int32_t>(plan_.stage), records);
-  for (RolloutRecord& record : records) {
-    const SampleId id = record.id;
-    samples_.at(id).rollout = std::move(record);
-    std::erase(to_generate_, id);
-    to_score_.push_back(id);
-  }
-  finish_items(lease, done);
+  return in;
 }
 
-void Controller::complete(int64_t lease, std::vector<ScoreResult> results) {
-  const std::lock_guard lock(mutex_);
-  const auto owner = leases_.find(lease);
-  const std::string worker = owner == leases_.end() ? "" : owner->second.worker;
-  std::vector<ScoreRecord> records;
-  std::vector<SampleId> done;
-  for (ScoreResult& result : results) {
-    const auto found = samples_.find(result.id);
-    if (found == samples_.end() || found->second.score) continue;
-    done.push_back(result.id);
-    records.push_back({result.id, std::move(result.score), worker});
+void Controller::record(std::vector<Intake>& intakes) const {
+  std::vector<RolloutRecord> rollouts;
+  std::vector<ScoreRecord> scores;
+  for (Intake& in : intakes) {
+    if (in.purpose != Purpose::kPolicy) continue;
+    rollouts.insert(rollouts.end(), in.rollouts.begin(), in.rollouts.end());
+    scores.insert(scores.end(), in.scores.begin(), in.scores.end());
   }
-  ledger_.record_scores(static_cast<int32_t>(plan_.stage), records);
-  for (ScoreRecord& record : records) {
-    const SampleId id = record.id;
-    samples_.at(id).score = std::move(record);
-    std::erase(to_score_, id);
-  }
-  finish_items(lease, done);
+  if (!rollouts.empty()) ledger_.record_rollouts(stage(), rollouts);
+  if (!scores.empty()) ledger_.record_scores(stage(), scores);
 }
 
-std::optional<StepBatch> Controller::close_step() {
-  const std::lock_guard lock(mutex_);
-  const auto stage = static_cast<int32_t>(plan_.stage);
-  if (const auto record = ledger_.batch(stage, step_)) return load_batch(ledger_, stage, *record);
+void Controller::apply(Intake in) {
+  for (RolloutRecord& record : in.rollouts) {
+    const SampleId id = record.id;
+    Pending& pending = samples_.at(id);
+    if (pending.rollout || pending.dropped) continue;
+    pending.rollout = std::move(record);
+    work_.forget(LeaseKind::kGenerate, id);
+    work_.want(LeaseKind::kScore, id);
+  }
+  for (ScoreRecord& record : in.scores) {
+    const SampleId id = record.id;
+    Pending& pending = samples_.at(id);
+    if (pending.score || pending.dropped) continue;
+    pending.score = std::move(record);
+    work_.forget(LeaseKind::kScore, id);
+  }
+  if (work_.finish(in.lease, in.done)) ledger_.close_lease(in.lease, LeaseState::kCompleted);
+}
+
+void Controller::complete(Completion completion) {
+  std::vector<Intake> intakes;
+  intakes.push_back(examine(std::move(completion)));
+  record(intakes);
+  apply(std::move(intakes.front()));
+}
+
+int64_t Controller::ready() const {
+  return std::ranges::count_if(samples_,
+                               [](const auto& one) { return one.second.score.has_value(); });
+}
+
+const ClosedBatch* Controller::close_step() {
+  PRAETOR_CHECK(purpose_ == Purpose::kPolicy && step_ > 0, "no step is open");
+  if (closed_) return &*closed_;
+  if (const auto record = ledger_.batch(stage(), step_)) {
+    closed_ = load_batch(ledger_, stage(), *record);
+    return &*closed_;
+  }
   for (const auto& [id, pending] : samples_) {
-    if (!pending.dropped && !pending.score) return std::nullopt;
+    if (!pending.dropped && !pending.score) return nullptr;
   }
 
   std::map<int64_t, std::vector<ScoredSample>> groups;
@@ -327,10 +382,10 @@ std::optional<StepBatch> Controller::close_step() {
                       " wanted were accepted; the prompts are too easy or too hard");
     }
     issue(rejected);
-    return std::nullopt;
+    return nullptr;
   }
 
-  StepBatch batch{.step = step_, .first_ordinal = first_ordinal_, .end_ordinal = end_ordinal_};
+  ClosedBatch batch{.step = step_, .first_ordinal = first_ordinal_, .end_ordinal = end_ordinal_};
   std::sort(accepted_.begin(), accepted_.end());
   for (const int64_t ordinal : accepted_) {
     for (ScoredSample& sample : groups[ordinal]) batch.samples.push_back(std::move(sample));
@@ -340,13 +395,21 @@ std::optional<StepBatch> Controller::close_step() {
     throw DataError("step ", step_, ": no sample is left: ", dropped_.begin()->first);
   for (const auto& [why, ids] : dropped_)
     log::warn(str("step ", step_, ": ", ids.size(), " samples dropped: ", why));
-  return batch;
+  for (const PartConfig& part : plan_.parts)
+    batch.parts.push_back({.name = part.name, .is_judge = part.judge != nullptr});
+  for (const auto& [id, pending] : samples_) {
+    if (!pending.score) continue;
+    const auto& parts = pending.score->score.parts;
+    for (size_t i = 0; i < std::min(parts.size(), batch.parts.size()); ++i)
+      batch.parts[i].add(parts[i]);
+  }
+  closed_ = std::move(batch);
+  return &*closed_;
 }
 
-StepOutcome Controller::commit_step(const StepBatch& batch,
-                                    const std::string& learner_manifest,
-                                    const StepRecord& record) {
-  const auto stage = static_cast<int32_t>(plan_.stage);
+StepOutcome Controller::commit_step(const std::string& learner_manifest, const StepRecord& record) {
+  PRAETOR_CHECK(closed_ && closed_->step == record.step, "step ", record.step, " is not closed");
+  const ClosedBatch& batch = *closed_;
   BatchRecord row{.step = batch.step};
   for (const ScoredSample& sample : batch.samples) row.samples.push_back(sample.rollout.id);
   row.manifest = nlohmann::json{{"first_ordinal", batch.first_ordinal},
@@ -355,11 +418,32 @@ StepOutcome Controller::commit_step(const StepBatch& batch,
                      .dump();
   StepOutcome outcome = StepOutcome::kNew;
   ledger_.transaction([&] {
-    for (const auto& [why, ids] : batch.dropped) ledger_.drop(stage, ids, why);
-    if (!batch.replayed) ledger_.record_batch(stage, row);
-    outcome = ledger_.record_step(stage, record);
+    for (const auto& [why, ids] : batch.dropped) ledger_.drop(stage(), ids, why);
+    if (!batch.replayed) ledger_.record_batch(stage(), row);
+    outcome = ledger_.record_step(stage(), record);
   });
   return outcome;
+}
+
+std::optional<EvaluationBatch> Controller::close_evaluation() {
+  PRAETOR_CHECK(purpose_ == Purpose::kEvaluation, "no evaluation is open");
+  for (const auto& [id, pending] : samples_) {
+    if (!pending.dropped && !pending.score) return std::nullopt;
+  }
+  EvaluationBatch out;
+  for (const auto& [id, pending] : samples_) {
+    ScoredSample sample;
+    if (pending.rollout) sample.rollout = *pending.rollout;
+    if (pending.score) sample.score = *pending.score;
+    sample.rollout.id = sample.score.id = id;
+    if (pending.dropped) {
+      sample.score.score = {};
+      sample.score.score.parts.push_back({.name = "workers", .error = kKilled});
+    }
+    out.samples.push_back(std::move(sample));
+    out.prompts.push_back(prompt_of(id.ordinal).text);
+  }
+  return out;
 }
 
 }  // namespace praetor

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/error.h"
@@ -13,7 +14,6 @@
 #include "core/model/generator.h"
 
 namespace praetor {
-inline namespace services {
 
 /// What passes between the controller and the other roles. Plain values: the colocated run hands
 /// them over in one process, separate roles send the same over the wire (proto/praetor/v1).
@@ -180,6 +180,9 @@ struct StepBatch {
   int64_t end_ordinal = 0;  ///< prompts up to here were asked for by this step and those before
   bool replayed = false;    ///< recorded before; trained again from the record
   std::map<std::string, int64_t> dropped;  ///< samples by reason
+  /// What the controller alone knows: judge/... on all samples of the step, dropped ones included,
+  /// and fault/...; a resumed run need not repeat them.
+  std::vector<std::pair<std::string, double>> metrics;
 };
 
 /// Held-out prompts answered and scored, in order. The texts stand beside the samples.
@@ -195,6 +198,7 @@ struct StageProgress {
   std::string result;        ///< relative to the run directory
   int64_t last_step = 0;     ///< recorded
   int64_t next_ordinal = 0;  ///< of prompts
+  int64_t lineage = 0;       ///< times that the run went back to a checkpoint
 };
 
 /// One step of an offline stage, whose rows come from a file.
@@ -291,5 +295,4 @@ class SupervisorService {
   virtual void end_run() = 0;
 };
 
-}  // namespace services
 }  // namespace praetor

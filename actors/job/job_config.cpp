@@ -1,6 +1,8 @@
 #include "actors/job/job_config.h"
 
 #include <algorithm>
+#include <set>
+#include <sstream>
 
 #include "core/base/str.h"
 #include "core/base/text.h"
@@ -73,12 +75,14 @@ JobConfig JobConfig::read(std::shared_ptr<YamlDocument> document) {
   job.output = in.get("output", job.output.string());
   if (job.output.empty()) in.error_at("output", "is empty; a folder is wanted");
   job.placement = in.get("placement", job.placement, {"colocated", "separate"});
-  if (job.placement == "separate") {
-    in.error_at("placement", "separate roles cannot be run by this version; colocated can");
-  }
   job.threads =
       static_cast<int>(in.get("threads", static_cast<int64_t>(job.threads), closed(0, 4096)));
   job.digest = in.get("digest", job.digest);
+  job.ledger = LedgerConfig::from_yaml(in.child("ledger"));
+  job.roles = RolesConfig::from_yaml(in.child("roles"));
+  job.network = NetworkConfig::from_yaml(in.child("network"));
+  job.supervision = SupervisionConfig::from_yaml(in.child("supervision"));
+  job.publish = PublishConfig::from_yaml(in.child("publish"));
 
   // With the keys of a single stage at the top level its checkpoint section is the job's.
   const bool single = !in.has("stages") && in.has("kind");
@@ -99,6 +103,20 @@ JobConfig JobConfig::load(const std::filesystem::path& file,
   JobConfig job = read(file, overrides);
   job.document->throw_if_errors();
   return job;
+}
+
+std::string JobConfig::resolved_arithmetic() const {
+  static const std::set<std::string> kElsewhere = {
+      "name", "output", "placement", "roles", "network", "supervision", "publish", "ledger"};
+  std::istringstream lines(resolved());
+  std::string out;
+  bool skip = false;
+  for (std::string line; std::getline(lines, line);) {
+    if (!line.empty() && line[0] != ' ' && line[0] != '-')
+      skip = kElsewhere.contains(line.substr(0, line.find(':')));
+    if (!skip) out += line + "\n";
+  }
+  return out;
 }
 
 const StageConfig* JobConfig::find(const std::string& stage) const {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "actors/job/roles_config.h"
 #include "actors/job/stage_config.h"
 #include "core/config/yaml_reader.h"
 
@@ -17,10 +18,15 @@ struct JobConfig {
   uint64_t seed = 1;  ///< of every random number of the job
   std::filesystem::path output =
       "runs";  ///< parent of the run directory, relative to the working directory
-  std::string placement = "colocated";  ///< one process holds every role
+  std::string placement = "colocated";  ///< one process holds every role; separate: one each
   int threads = 0;                      ///< of tensor work; 0: all cores
   bool digest = true;                   ///< record digests of loss and gradient of every step
-  std::vector<StageConfig> stages;      ///< in order; never empty when there are no errors
+  LedgerConfig ledger;
+  RolesConfig roles;  ///< this and the three below: of `placement: separate` alone
+  NetworkConfig network;
+  SupervisionConfig supervision;
+  PublishConfig publish;
+  std::vector<StageConfig> stages;  ///< in order; never empty when there are no errors
 
   std::shared_ptr<YamlDocument> document;  ///< what was read; keeps the stages' readers alive
 
@@ -38,6 +44,9 @@ struct JobConfig {
 
   /// The job with every default filled in, and paths made absolute.
   std::string resolved() const { return document->resolved(); }
+  /// The same without what does not touch a single number of the run: where its roles run and how
+  /// they are watched.
+  std::string resolved_arithmetic() const;
   /// The stage of that name, or null.
   const StageConfig* find(const std::string& stage) const;
 };

@@ -51,6 +51,13 @@ CheckpointConfig CheckpointConfig::from_yaml(YamlReader in, const CheckpointConf
   return c;
 }
 
+LedgerConfig LedgerConfig::from_yaml(YamlReader in) {
+  LedgerConfig c;
+  c.payload = in.get("payload", c.payload, {"all", "unsaved"});
+  in.reject_unknown_keys();
+  return c;
+}
+
 DataConfig DataConfig::from_yaml(YamlReader in, int64_t longest) {
   DataConfig c;
   c.train = source_from_yaml(in, "train");

@@ -33,6 +33,14 @@ struct CheckpointConfig {
   static CheckpointConfig from_yaml(YamlReader in, const CheckpointConfig& defaults);
 };
 
+/// Section `ledger` of the job.
+struct LedgerConfig {
+  /// all: the rollouts of every step stay, so that any step can be replayed; unsaved: those that a
+  /// kept checkpoint covers are given up.
+  std::string payload = "all";
+  static LedgerConfig from_yaml(YamlReader in);
+};
+
 /// Section `model` of a stage: what training starts from. Exactly one of the three.
 struct ModelSection {
   Source source;  ///< keys path, stage: a Hugging Face folder

@@ -37,7 +37,7 @@ void copy_tokenizer(const fs::path& from, const fs::path& to) {
   }
 }
 
-std::string save_checkpoint(Ledger& ledger,
+std::string save_checkpoint(LearnerService& run,
                             const CheckpointContext& context,
                             const Learner& learner,
                             int64_t step,
@@ -45,13 +45,13 @@ std::string save_checkpoint(Ledger& ledger,
   const auto stage = static_cast<int32_t>(context.stage);
   CheckpointWriter writer(context.run_dir, context.stage_name, step);
   writer.add_shard(0, learner.state());
+  const StageProgress recorded = run.stage_progress(context.stage);
   nlohmann::json state = {
       {"stage", context.stage_name},
       {"step", step},
       {"learner", nlohmann::json::parse(learner.state_json())},
       {"environment", context.environment},
-      {"ledger",
-       {{"next_ordinal", ledger.next_ordinal(stage)}, {"last_step", ledger.last_step(stage)}}}};
+      {"ledger", {{"next_ordinal", recorded.next_ordinal}, {"last_step", recorded.last_step}}}};
   writer.set_state(state);
   writer.set_metrics(metrics);
   writer.add_blob("config.json",
@@ -62,12 +62,10 @@ std::string save_checkpoint(Ledger& ledger,
   for (const char* name : kTokenizerFiles) {
     if (fs::exists(context.tokenizer / name)) writer.add_file(context.tokenizer / name);
   }
-  char folder[32];
-  std::snprintf(folder, sizeof(folder), "step-%06ld", static_cast<long>(step));
-  const std::string path = (fs::path("checkpoints") / context.stage_name / folder).string();
-  ledger.record_checkpoint({.stage = stage, .step = step, .path = path, .durable = false});
+  const std::string path = writer.final_folder().lexically_relative(context.run_dir).string();
+  run.record_checkpoint({.stage = stage, .step = step, .path = path, .durable = false});
   writer.commit();
-  ledger.record_checkpoint({.stage = stage, .step = step, .path = path, .durable = true});
+  run.record_checkpoint({.stage = stage, .step = step, .path = path, .durable = true});
   return path;
 }
 

@@ -5,7 +5,7 @@
 #include <map>
 #include <string>
 
-#include "core/ledger/ledger.h"
+#include "actors/controller/services.h"
 #include "learners/learner.h"
 
 namespace praetor {
@@ -24,7 +24,7 @@ struct CheckpointContext {
 /// last whole one: ledger row, shards, manifest, rename, ledger row "durable". `metrics` are what
 /// retention may rank by.
 /// @return its path, relative to the run directory @throws IoError
-std::string save_checkpoint(Ledger& ledger,
+std::string save_checkpoint(LearnerService& run,
                             const CheckpointContext& context,
                             const Learner& learner,
                             int64_t step,

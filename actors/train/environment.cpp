@@ -24,7 +24,7 @@ std::map<std::string, std::string> environment_facts(const JobConfig& job) {
           {"libtorch", TORCH_VERSION},
           {"processor", processor_name()},
           {"threads", str(threads())},
-          {"configuration", sha256_hex(job.resolved())}};
+          {"configuration", sha256_hex(job.resolved_arithmetic())}};
 }
 
 std::vector<std::string> differences(const std::map<std::string, std::string>& then,

@@ -5,13 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "actors/controller/controller.h"
+#include "actors/controller/services.h"
 #include "core/data/experience.h"
 #include "core/metrics/metrics_writer.h"
 
 namespace praetor {
-
-class Scorer;
 
 /// One held-out prompt answered and scored.
 struct EvaluatedSample {
@@ -28,14 +26,8 @@ struct Evaluation {
                           ///< eval/unscored
 };
 
-/// Answers the first `count` held-out prompts with one sample each, under random keys that depend
-/// on the job's seed and the prompt alone, so that evaluations of two steps differ by their weights
-/// and nothing else. Generator and scorer are borrowed.
-Evaluation evaluate_prompts(const std::vector<Prompt>& prompts,
-                            int64_t count,
-                            const OnlinePlan& plan,
-                            Generator& generator,
-                            Scorer& scorer);
+/// The figures of held-out prompts that were answered and scored.
+Evaluation summarise_evaluation(EvaluationBatch batch);
 
 /// Writes SAMPLES/STAGE/step-000010.jsonl: a line {"prompt","response","score","parts"} a sample.
 /// @throws IoError

@@ -4,12 +4,12 @@
 
 namespace praetor {
 
-Experience make_experience(const StepBatch& batch) {
+Experience make_experience(const std::vector<ScoredSample>& samples) {
   Experience experience;
   std::vector<int64_t> tokens, sequence_of;
   std::vector<float> logprobs, scores;
   experience.offsets.push_back(0);
-  for (const ScoredSample& sample : batch.samples) {
+  for (const ScoredSample& sample : samples) {
     const RolloutRecord& rollout = sample.rollout;
     const auto index = static_cast<int64_t>(experience.prompt_lengths.size());
     tokens.insert(tokens.end(), rollout.tokens.begin(), rollout.tokens.end());

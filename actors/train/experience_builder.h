@@ -1,11 +1,11 @@
 #pragma once
 
-#include "actors/controller/controller.h"
+#include "actors/controller/services.h"
 #include "core/data/experience.h"
 
 namespace praetor {
 
 /// The ragged form in which a learner takes a batch; sequences in the batch's order.
-Experience make_experience(const StepBatch& batch);
+Experience make_experience(const std::vector<ScoredSample>& samples);
 
 }  // namespace praetor

@@ -1,15 +1,19 @@
 #pragma once
 
-#include <string>
+#include <string_view>
 
 namespace praetor {
 
 /// Turns SIGINT and SIGTERM into a request that the training loop sees at its next safe point: it
-/// then checkpoints and leaves with status 128 + signal. A second signal ends the process at once.
+/// then checkpoints and leaves with status 128 + signal. SIGUSR1 counts as SIGTERM: launchers of
+/// MPI pass it on, but end their ranks at a SIGTERM. A second signal ends the process at once.
 /// One object a process.
 class InterruptGuard {
  public:
-  InterruptGuard();
+  /// `notice`: what the first signal puts on stderr, of static storage; empty: nothing.
+  explicit InterruptGuard(
+      std::string_view notice =
+          "\ninterrupted: saving a checkpoint at the next step; once more to leave at once\n");
   ~InterruptGuard();
   InterruptGuard(const InterruptGuard&) = delete;
   InterruptGuard& operator=(const InterruptGuard&) = delete;

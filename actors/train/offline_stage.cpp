@@ -27,10 +27,8 @@ OfflineStage::OfflineStage(RunContext& context, const StageConfig& stage)
   auto algorithm = stage.make_algorithm();
   per_step_ = algorithm->sample_plan().prompts_per_step;
   LearnerModels models;
-  int64_t eos = 0;
   if (trains_policy_) {
     models.policy = load_policy();
-    eos = end_token(models.policy->config());
   } else {
     const RandomStream stream(
         {.job_seed = context.job.seed, .stage = stage.index, .purpose = Purpose::kInitialise});
@@ -43,8 +41,8 @@ OfflineStage::OfflineStage(RunContext& context, const StageConfig& stage)
       models.scalar =
           std::make_unique<ScalarModel>(ScalarModel::load(resolve(stage.model.source), stream));
     }
-    eos = end_token(models.scalar->backbone.config());
   }
+  const int64_t eos = end_token();
   train_ = read_examples(stage.data.train, eos);
   if (stage.data.eval.given()) {
     eval_ = read_examples(stage.data.eval, eos);
@@ -52,7 +50,9 @@ OfflineStage::OfflineStage(RunContext& context, const StageConfig& stage)
       eval_.resize(static_cast<size_t>(stage.eval.prompts));
     }
   }
-  set_total_steps(stage.total_steps(static_cast<int64_t>(train_.size()), per_step_));
+  const auto rows = static_cast<int64_t>(train_.size());
+  order_ = std::make_unique<RowOrder>(rows, context.job.seed, stage.index, stage.data.shuffle);
+  set_total_steps(stage.total_steps(rows, per_step_));
   learner_ = std::make_unique<Learner>(learner_config(), std::move(algorithm), std::move(models));
 }
 
@@ -87,15 +87,6 @@ std::vector<OfflineStage::RowExamples> OfflineStage::read_examples(const Source&
   return out;
 }
 
-int64_t OfflineStage::row_of(int64_t ordinal) {
-  const auto rows = static_cast<int64_t>(train_.size());
-  if (ordinal / rows != epoch_) {
-    epoch_ = ordinal / rows;
-    order_ = epoch_order(rows, epoch_, context_.job.seed, stage_.index, stage_.data.shuffle);
-  }
-  return order_[static_cast<size_t>(ordinal % rows)];
-}
-
 std::vector<SampleId> OfflineStage::rows_of_step(int64_t step) const {
   std::vector<SampleId> ids;
   for (int64_t i = 0; i < per_step_; ++i) ids.push_back({(step - 1) * per_step_ + i, 0});
@@ -105,24 +96,20 @@ std::vector<SampleId> OfflineStage::rows_of_step(int64_t step) const {
 std::vector<Example> OfflineStage::examples_of(const std::vector<SampleId>& ids) {
   std::vector<Example> out;
   for (const SampleId& id : ids) {
-    const RowExamples& row = train_[static_cast<size_t>(row_of(id.ordinal))];
+    const RowExamples& row = train_[static_cast<size_t>(order_->row(id.ordinal))];
     out.insert(out.end(), row.begin(), row.end());
   }
   return out;
 }
 
 StageRunner::StepResult OfflineStage::train_step(int64_t step) {
-  const auto stage = static_cast<int32_t>(stage_.index);
-  Ledger& ledger = context_.ledger;
-  const std::vector<SampleId> ids = rows_of_step(step);
-  const auto rows = static_cast<int64_t>(train_.size());
-  std::vector<PromptRecord> fresh;
+  RowStep rows{.batch = {.step = step, .samples = rows_of_step(step)}};
+  const std::vector<SampleId>& ids = rows.batch.samples;
   for (const SampleId& id : ids) {
-    if (id.ordinal < ledger.next_ordinal(stage)) continue;
-    fresh.push_back({.ordinal = id.ordinal,
-                     .epoch = id.ordinal / rows,
-                     .row = row_of(id.ordinal),
-                     .samples = 1});
+    rows.fresh.push_back({.ordinal = id.ordinal,
+                          .epoch = order_->epoch(id.ordinal),
+                          .row = order_->row(id.ordinal),
+                          .samples = 1});
   }
   progress_->phase(step, "update");
   timer_.begin("update");
@@ -137,20 +124,17 @@ StageRunner::StepResult OfflineStage::train_step(int64_t step) {
   const nlohmann::ordered_json values(
       std::map<std::string, double>(report.metrics.begin(), report.metrics.end()));
   timer_.begin("ledger");
-  ledger.transaction([&] {
-    if (!fresh.empty()) ledger.issue_prompts(stage, fresh);
-    if (!ledger.batch(stage, step))
-      ledger.record_batch(stage, {.step = step, .samples = ids, .manifest = report.manifest});
-    result.outcome = ledger.record_step(stage,
-                                        {.step = step,
-                                         .loss_digest = report.loss_digest,
-                                         .gradient_digest = report.gradient_digest,
-                                         .metrics = values.dump()});
-  });
+  rows.batch.manifest = report.manifest;
+  rows.record = {.step = step,
+                 .loss_digest = report.loss_digest,
+                 .gradient_digest = report.gradient_digest,
+                 .metrics = values.dump()};
+  result.outcome = context_.run.commit_rows(stage_.index, rows);
   timer_.end();
   result.metrics = report.metrics;
   result.metrics.emplace_back(
-      "data/epoch", static_cast<double>(ids.back().ordinal + 1) / static_cast<double>(rows));
+      "data/epoch",
+      static_cast<double>(ids.back().ordinal + 1) / static_cast<double>(order_->rows()));
   result.metrics.emplace_back("data/consumed", static_cast<double>(ids.back().ordinal + 1));
   for (const auto& [name, value] : report.metrics) {
     if (name == names_.curve || name == "rm/loss")
@@ -160,9 +144,7 @@ StageRunner::StepResult OfflineStage::train_step(int64_t step) {
 }
 
 StepReport OfflineStage::replay_step(int64_t step) {
-  const auto batch = context_.ledger.batch(static_cast<int32_t>(stage_.index), step);
-  if (!batch) throw DataError(stage_.name, " step ", step, ": the ledger has no such step");
-  return learner_->update(examples_of(batch->samples));
+  return learner_->update(examples_of(rows_of_step(step)));
 }
 
 MetricList OfflineStage::evaluate(int64_t) {

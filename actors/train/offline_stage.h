@@ -1,9 +1,11 @@
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "actors/train/stage_runner.h"
 #include "core/data/example.h"
+#include "core/data/row_order.h"
 
 namespace praetor {
 
@@ -25,13 +27,11 @@ class OfflineStage final : public StageRunner {
   std::vector<RowExamples> read_examples(const Source& source, int64_t eos) const;
   std::vector<SampleId> rows_of_step(int64_t step) const;
   std::vector<Example> examples_of(const std::vector<SampleId>& ids);
-  int64_t row_of(int64_t ordinal);
 
   bool trains_policy_ = true;
   int64_t per_step_ = 1;
   std::vector<RowExamples> train_, eval_;
-  int64_t epoch_ = -1;          ///< of order_
-  std::vector<int64_t> order_;  ///< of the rows; a permutation of them all, made once an epoch
+  std::unique_ptr<RowOrder> order_;  ///< of train_
 };
 
 }  // namespace praetor

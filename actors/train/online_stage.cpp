@@ -10,18 +10,15 @@
 #include "actors/train/experience_builder.h"
 #include "actors/train/interrupt.h"
 #include "core/base/error.h"
-#include "core/base/log.h"
 #include "core/data/dataset.h"
 
 namespace praetor {
 
 namespace {
 
-constexpr int64_t kScoreLease = 256;
-
-bool interrupted() {
-  return InterruptGuard::requested() != 0;
-}
+/// How long one question to the controller may stay open.
+constexpr std::chrono::milliseconds kPoll{1000};
+constexpr std::chrono::milliseconds kNoWait{0};
 
 }  // namespace
 
@@ -32,86 +29,65 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
   const ModelPlan wanted = algorithm->models();
   LearnerModels models;
   models.policy = load_policy();
-  const auto stage_folder = [this](const std::string& name) { return context_.results() / name; };
   if (wanted.critic == CriticKind::kSeparate && wanted.critic_init == "reward") {
     const auto part = std::find_if(stage.rewards.parts.begin(),
                                    stage.rewards.parts.end(),
                                    [](const PartConfig& p) { return p.model.has_value(); });
     PRAETOR_CHECK(part != stage.rewards.parts.end(), "critic.init: reward without a reward model");
     const auto folder =
-        part->model->stage.empty() ? part->model->path : stage_folder(part->model->stage);
+        part->model->stage.empty() ? part->model->path : context_.results() / part->model->stage;
     models.scalar = std::make_unique<ScalarModel>(
         ScalarModel::load(folder,
                           RandomStream({.job_seed = context.job.seed,
                                         .stage = stage.index,
                                         .purpose = Purpose::kInitialise})));
   }
-
-  plan_ = {.stage = stage.index,
-           .job_seed = context.job.seed,
-           .prompts_per_step = samples.prompts_per_step,
-           .samples_per_prompt = static_cast<int32_t>(samples.samples_per_prompt),
-           .shuffle = stage.data.shuffle,
-           .params = stage.sampling};
-  for (const int64_t token : models.policy->config().eos_tokens)
-    plan_.params.stop_tokens.push_back(token);
-  if (plan_.params.stop_tokens.empty())
-    plan_.params.stop_tokens.push_back(end_token(models.policy->config()));
-
-  auto prompts = read_prompts(stage.data.train);
-  rows_ = static_cast<int64_t>(prompts.size());
+  rows_ = static_cast<int64_t>(read_rows(resolve(stage.data.train), RowForm::kPrompt).size());
   set_total_steps(stage.total_steps(rows_, samples.prompts_per_step));
-  if (stage.data.eval.given()) eval_prompts_ = read_prompts(stage.data.eval);
+  if (stage.data.eval.given()) {
+    held_out_ = static_cast<int64_t>(read_rows(resolve(stage.data.eval), RowForm::kPrompt).size());
+    if (stage.eval.prompts > 0) held_out_ = std::min(held_out_, stage.eval.prompts);
+  }
   LearnerConfig config = learner_config();
   config.temperature = stage.sampling.temperature;
   learner_ = std::make_unique<Learner>(config, std::move(algorithm), std::move(models));
-
-  scorer_ = Scorer::make(stage.rewards, stage_folder);
-  engine_ = std::make_unique<Engine>(learner_->policy(), *tokenizer_, stage.engine);
-  const Algorithm& method = learner_->algorithm();
-  controller_ = std::make_unique<Controller>(
-      context.ledger, plan_, std::move(prompts), [&method](const std::vector<ScoredSample>& group) {
-        Group judged{.prompt_ordinal = group.front().rollout.id.ordinal};
-        for (const ScoredSample& sample : group) {
-          judged.scores.push_back(*sample.score.score.score);
-          judged.finished.push_back(sample.rollout.finish == FinishReason::kStop);
-        }
-        return method.accept(judged);
-      });
-  rollout_worker_ = std::make_unique<RolloutWorker>(*controller_, *engine_, "colocated");
-  reward_worker_ = std::make_unique<RewardWorker>(*controller_, *scorer_, "colocated");
+  if (context.workers) {
+    local_ = std::make_unique<LocalRoles>(
+        *context.workers, learner_->policy(), *tokenizer_, stage, context_.results());
+  }
 }
 
-std::vector<Prompt> OnlineStage::read_prompts(const Source& source) const {
-  std::vector<Prompt> prompts;
-  for (const Row& row : read_rows(resolve(source), RowForm::kPrompt)) {
-    prompts.push_back({prompt_tokens(row, *tokenizer_, stage_.data.format),
-                       prompt_text(row, stage_.data.format),
-                       row.metadata});
+const Publication& OnlineStage::published(int64_t step) {
+  if (publication_.version.step != step) {
+    publication_ = {.version = {.stage = stage_.index, .lineage = lineage(), .step = step}};
   }
-  return prompts;
+  return publication_;
 }
 
 StepBatch OnlineStage::collect(int64_t step) {
-  controller_->open_step(step, step - 1);
-  const int64_t whole_step = plan_.prompts_per_step * plan_.samples_per_prompt;
+  LearnerService& run = context_.run;
+  const bool recorded = run.has_batch(stage_.index, step);
+  const Publication weights =
+      recorded ? Publication{.version = {.stage = stage_.index, .step = step - 1}}
+               : published(step - 1);
+  const auto begin = [&](const char* phase) {
+    progress_->phase(step, phase);
+    timer_.begin(phase);
+  };
+  if (!local_) begin("rollout");
   for (;;) {
-    if (const auto batch = controller_->close_step()) return *batch;
-    progress_->phase(step, "rollout");
-    timer_.begin("rollout");
-    while (rollout_worker_->work_once(whole_step, interrupted)) {
-      if (interrupted()) break;
-    }
-    if (interrupted()) {
-      controller_->worker_lost("colocated");
+    // Opened again each time: a controller that was restarted does not know the step.
+    run.open_step(stage_.index, step, weights);
+    auto batch = run.wait_batch(stage_.index, step, {}, local_ ? kNoWait : kPoll);
+    if (batch) {
       timer_.end();
-      throw Interrupted{InterruptGuard::requested()};
+      return std::move(*batch);
     }
-    progress_->phase(step, "score");
-    timer_.begin("score");
-    while (reward_worker_->work_once(kScoreLease)) {
+    if (local_) {
+      local_->work(true, begin);
+      timer_.end();
     }
-    timer_.end();
+    if (const int signal = InterruptGuard::requested()) throw Interrupted{signal};
   }
 }
 
@@ -144,7 +120,7 @@ void OnlineStage::add_batch_metrics(const StepBatch& batch, MetricList& metrics)
                   {"reward/max", high}});
   metrics.insert(metrics.end(), parts.begin(), parts.end());
   int64_t dropped = 0;
-  for (const auto& [why, ids] : batch.dropped) dropped += static_cast<int64_t>(ids.size());
+  for (const auto& [why, count] : batch.dropped) dropped += count;
   metrics.insert(
       metrics.end(),
       {{"rollout/response_length", length / n},
@@ -162,7 +138,7 @@ StageRunner::StepResult OnlineStage::train_step(int64_t step) {
   progress_->phase(step, "update");
   timer_.begin("update");
   StepResult result;
-  Experience experience = make_experience(batch);
+  Experience experience = make_experience(batch.samples);
   result.tokens = experience.tokens.numel();
   result.report = learner_->update(experience);
   timer_.begin("ledger");
@@ -170,7 +146,7 @@ StageRunner::StepResult OnlineStage::train_step(int64_t step) {
   add_batch_metrics(batch, result.metrics);
   const nlohmann::ordered_json values(
       std::map<std::string, double>(result.metrics.begin(), result.metrics.end()));
-  result.outcome = controller_->commit_step(batch,
+  result.outcome = context_.run.commit_step(stage_.index,
                                             result.report.manifest,
                                             {.step = step,
                                              .loss_digest = result.report.loss_digest,
@@ -178,19 +154,13 @@ StageRunner::StepResult OnlineStage::train_step(int64_t step) {
                                              .metrics = values.dump()});
   timer_.end();
   // From here on figures of this machine and hour, which a resumed run need not repeat.
-  const auto counters = scorer_->metrics();
-  for (const auto& [name, value] : counters) {
-    if (name.rfind("judge/", 0) == 0) result.metrics.emplace_back(name, value);
-  }
-  scorer_->reset_counters();
+  result.metrics.insert(result.metrics.end(), batch.metrics.begin(), batch.metrics.end());
   const double seconds = timer_.seconds("rollout");
   if (seconds > 0) {
     result.metrics.emplace_back("rollout/tokens_per_second",
                                 static_cast<double>(experience.sequence_of.numel()) / seconds);
   }
   result.metrics.emplace_back("sync/version", static_cast<double>(step));
-  result.metrics.emplace_back("fault/leases_reissued",
-                              static_cast<double>(controller_->leases_reissued()));
   for (const auto& [name, value] : result.metrics) {
     for (const char* shown : {"reward/mean", "objective/kl", "rollout/response_length"}) {
       if (name == shown) result.line += str(result.line.empty() ? "" : "  ", name, " ", value);
@@ -200,17 +170,23 @@ StageRunner::StepResult OnlineStage::train_step(int64_t step) {
 }
 
 StepReport OnlineStage::replay_step(int64_t step) {
-  const auto stage = static_cast<int32_t>(stage_.index);
-  const auto record = context_.ledger.batch(stage, step);
-  if (!record) throw DataError(stage_.name, " step ", step, ": the ledger has no such step");
-  Experience experience = make_experience(load_batch(context_.ledger, stage, *record));
+  const auto batch = context_.run.wait_batch(stage_.index, step, {}, kNoWait);
+  if (!batch) throw DataError(stage_.name, " step ", step, ": the ledger has no such step");
+  Experience experience = make_experience(batch->samples);
   return learner_->update(experience);
 }
 
 MetricList OnlineStage::evaluate(int64_t step) {
-  const int64_t count =
-      stage_.eval.prompts > 0 ? stage_.eval.prompts : static_cast<int64_t>(eval_prompts_.size());
-  Evaluation evaluation = evaluate_prompts(eval_prompts_, count, plan_, *engine_, *scorer_);
+  LearnerService& run = context_.run;
+  const Publication& weights = published(step);
+  std::optional<EvaluationBatch> batch;
+  for (;;) {
+    run.open_evaluation(stage_.index, step, held_out_, weights);
+    batch = run.wait_evaluation(stage_.index, step, local_ ? kNoWait : kPoll);
+    if (batch) break;
+    if (local_) local_->work(false, nullptr);
+  }
+  Evaluation evaluation = summarise_evaluation(std::move(*batch));
   if (context_.metrics)
     write_samples(context_.run_dir / "samples", stage_.name, step, evaluation.samples);
   if (learner_->algorithm().models().reference && evaluation.experience.sequences() > 0) {

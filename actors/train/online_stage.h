@@ -1,19 +1,15 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
-#include "actors/controller/controller.h"
+#include "actors/train/local_roles.h"
 #include "actors/train/stage_runner.h"
-#include "actors/workers/reward_worker.h"
-#include "actors/workers/rollout_worker.h"
-#include "reward/scorer.h"
-#include "rollout/engine.h"
 
 namespace praetor {
 
-/// Stages that learn from their own samples (ppo), colocated: controller, engine, scorer and
-/// learner in this process. The engine reads the learner's very weights, so publication is a new
-/// version number. The workers pull leases as separate processes would.
+/// Stages whose data the policy makes itself (ppo): the learner's part of them, and in a colocated
+/// run the workers' part too.
 class OnlineStage final : public StageRunner {
  public:
   OnlineStage(RunContext& context, const StageConfig& stage);
@@ -25,19 +21,15 @@ class OnlineStage final : public StageRunner {
   void write_result(const std::filesystem::path& folder) override;
 
  private:
-  std::vector<Prompt> read_prompts(const Source& source) const;
-  /// Runs the workers until the step's batch is whole. @throws Interrupted
+  /// The policy after `step` updates, where workers find it; published once.
+  const Publication& published(int64_t step);
   StepBatch collect(int64_t step);
   void add_batch_metrics(const StepBatch& batch, MetricList& metrics) const;
 
-  std::vector<Prompt> eval_prompts_;
-  std::unique_ptr<Engine> engine_;
-  std::unique_ptr<Scorer> scorer_;
-  std::unique_ptr<Controller> controller_;
-  std::unique_ptr<RolloutWorker> rollout_worker_;
-  std::unique_ptr<RewardWorker> reward_worker_;
-  OnlinePlan plan_;
   int64_t rows_ = 0;  ///< of the prompt data
+  int64_t held_out_ = 0;
+  Publication publication_{.version = {.step = -1}};
+  std::unique_ptr<LocalRoles> local_;
 };
 
 }  // namespace praetor

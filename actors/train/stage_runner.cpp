@@ -6,6 +6,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "actors/controller/prompts.h"
 #include "actors/train/environment.h"
 #include "actors/train/interrupt.h"
 #include "actors/train/offline_stage.h"
@@ -96,12 +97,8 @@ std::unique_ptr<Transformer> StageRunner::load_policy() const {
           {.job_seed = context_.job.seed, .stage = stage_.index, .purpose = Purpose::kInitialise}));
 }
 
-int64_t StageRunner::end_token(const ModelConfig& config) const {
-  if (!config.eos_tokens.empty()) return config.eos_tokens.front();
-  if (const auto eos = tokenizer_->eos()) return *eos;
-  throw DataError(resolve(stage_.tokenizer).string(),
-                  ": neither the model's config.json nor the tokenizer names an end-of-sequence "
-                  "token (eos_token_id, eos_token)");
+int64_t StageRunner::end_token() const {
+  return end_tokens(stage_, *tokenizer_, context_.results()).front();
 }
 
 LearnerConfig StageRunner::learner_config() const {
@@ -123,8 +120,9 @@ CheckpointContext StageRunner::checkpoint_context() const {
 
 int64_t StageRunner::restore(const std::optional<fs::path>& checkpoint) {
   const int64_t step = checkpoint ? load_checkpoint(*checkpoint, stage_.name, *learner_) : 0;
-  const int64_t recorded = context_.ledger.last_step(index());
-  context_.ledger.rewind(index(), step);
+  const StageProgress before = context_.run.begin_stage(stage_.index, step);
+  const int64_t recorded = before.last_step;
+  lineage_ = before.lineage;
   context_.metrics->truncate_after(stage_.name, checkpoint ? step : -1);
   if (recorded > step) {
     log::info(str(stage_.name,
@@ -155,7 +153,7 @@ void StageRunner::save(int64_t step, const MetricList& evaluation) {
     if (std::isfinite(value)) metrics[name] = value;
   }
   context_.metrics->sync();
-  save_checkpoint(context_.ledger, checkpoint_context(), *learner_, step, metrics);
+  save_checkpoint(context_.run, checkpoint_context(), *learner_, step, metrics);
   saved_step_ = step;
   Retention retention{.keep_last = stage_.checkpoint.keep_last};
   if (stage_.checkpoint.keep == "best") {
@@ -163,15 +161,11 @@ void StageRunner::save(int64_t step, const MetricList& evaluation) {
     retention.best_is_highest = names_.more_is_better;
   }
   for (const fs::path& gone : apply_retention(context_.run_dir, stage_.name, retention)) {
-    context_.ledger.forget_checkpoint(fs::relative(gone, context_.run_dir).string());
+    context_.run.forget_checkpoint(fs::relative(gone, context_.run_dir).string());
   }
 }
 
 void StageRunner::run(const std::optional<fs::path>& checkpoint) {
-  context_.ledger.begin_stage(
-      index(),
-      stage_.name,
-      stage_.kind == StageKind::kPpo ? StageForm::kOnline : StageForm::kOffline);
   const int64_t start = restore(checkpoint);
   Progress progress(stage_.name, total_steps_, start);
   progress_ = &progress;
@@ -265,7 +259,7 @@ void StageRunner::finish() {
   write_result(part);
   fs::remove_all(target);
   fs::rename(part, target);
-  context_.ledger.finish_stage(index(), fs::relative(target, context_.run_dir).string());
+  context_.run.finish_stage(stage_.index, fs::relative(target, context_.run_dir).string());
 }
 
 StepReport StageRunner::replay(int64_t step, const std::optional<fs::path>& checkpoint) {

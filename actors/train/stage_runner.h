@@ -9,11 +9,11 @@
 #include <string>
 #include <vector>
 
+#include "actors/controller/services.h"
 #include "actors/job/job_config.h"
 #include "actors/train/checkpointing.h"
 #include "actors/train/progress.h"
 #include "actors/train/summary.h"
-#include "core/ledger/ledger.h"
 #include "core/metrics/metrics_writer.h"
 #include "core/tokenizer/tokenizer.h"
 #include "learners/learner.h"
@@ -24,7 +24,8 @@ namespace praetor {
 struct RunContext {
   const JobConfig& job;
   std::filesystem::path run_dir;
-  Ledger& ledger;
+  LearnerService& run;
+  WorkerService* workers;  ///< colocated: this process does the workers' part too; else null
   MetricsWriter* metrics;  ///< null: nothing is written (replay)
   std::filesystem::path results() const { return run_dir / "stages"; }
 };
@@ -82,13 +83,15 @@ class StageRunner {
   virtual void write_result(const std::filesystem::path& folder) = 0;
   /// The network a stage starts from.
   std::unique_ptr<Transformer> load_policy() const;
-  /// The id that ends a response or completion.
-  int64_t end_token(const ModelConfig& config) const;
+  /// The id that ends a completion.
+  int64_t end_token() const;
   std::filesystem::path resolve(const Source& source) const {
     return source.in(context_.results());
   }
   LearnerConfig learner_config() const;
   void set_total_steps(int64_t steps) { total_steps_ = steps; }
+  /// Times that the run has gone back to a checkpoint.
+  int64_t lineage() const { return lineage_; }
 
   RunContext& context_;
   const StageConfig& stage_;
@@ -103,10 +106,10 @@ class StageRunner {
   void save(int64_t step, const MetricList& evaluation);
   void finish();
   CheckpointContext checkpoint_context() const;
-  int32_t index() const { return static_cast<int32_t>(stage_.index); }
 
   int64_t total_steps_ = 0;
   int64_t saved_step_ = -1;
+  int64_t lineage_ = 0;
 };
 
 }  // namespace praetor

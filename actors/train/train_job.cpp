@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "actors/controller/run_controller.h"
 #include "actors/job/check.h"
 #include "actors/toy/toy_language.h"
 #include "actors/train/environment.h"
@@ -46,12 +47,12 @@ ResumePoint find_resume_point(const TrainOptions& options, const JobConfig& job)
       ": neither a run directory nor a checkpoint (give auto, never, or the path of one)");
 }
 
-std::optional<fs::path> newest_checkpoint(const Ledger& ledger,
+std::optional<fs::path> newest_checkpoint(LearnerService& run,
                                           const fs::path& run_dir,
                                           int32_t stage,
                                           int64_t before) {
   std::optional<fs::path> found;
-  for (const CheckpointRecord& record : ledger.checkpoints()) {
+  for (const CheckpointRecord& record : run.checkpoints()) {
     if (record.stage == stage && record.durable && record.step < before &&
         fs::exists(run_dir / record.path)) {
       found = run_dir / record.path;
@@ -61,25 +62,24 @@ std::optional<fs::path> newest_checkpoint(const Ledger& ledger,
 }
 
 void run_toy_language(const RunContext& context, const StageConfig& stage) {
-  const auto index = static_cast<int32_t>(stage.index);
-  context.ledger.begin_stage(index, stage.name);
+  context.run.begin_stage(stage.index, 0);
   const fs::path folder = context.results() / stage.name;
   write_toy_language(folder, context.job.seed, stage.toy);
-  context.ledger.finish_stage(index, fs::relative(folder, context.run_dir).string());
+  context.run.finish_stage(stage.index, folder.lexically_relative(context.run_dir).string());
   log::info(str(stage.name, ": wrote a tokenizer and data to ", folder.string()));
 }
 
 void run_stages(RunContext& context, const std::optional<fs::path>& from_checkpoint) {
-  const std::vector<StageRecord> known = context.ledger.stages();
   const std::string wanted =
       from_checkpoint ? CheckpointReader(*from_checkpoint).manifest().stage : "";
+  // As it was before anything is trained again.
+  std::vector<StageProgress> known;
+  for (const StageConfig& stage : context.job.stages)
+    known.push_back(context.run.stage_progress(stage.index));
   bool reached = wanted.empty();
   for (const StageConfig& stage : context.job.stages) {
-    const auto index = static_cast<int32_t>(stage.index);
-    const auto record = std::find_if(
-        known.begin(), known.end(), [&](const StageRecord& r) { return r.stage == index; });
-    const bool finished =
-        record != known.end() && record->finished && fs::exists(context.run_dir / record->result);
+    const StageProgress& record = known[stage.index];
+    const bool finished = record.finished && fs::exists(context.run_dir / record.result);
     if (!reached && stage.name == wanted) {
       reached = true;
       StageRunner::make(context, stage)->run(from_checkpoint);
@@ -91,11 +91,11 @@ void run_stages(RunContext& context, const std::optional<fs::path>& from_checkpo
       run_toy_language(context, stage);
       continue;
     }
-    const auto checkpoint =
-        wanted.empty()
-            ? newest_checkpoint(
-                  context.ledger, context.run_dir, index, std::numeric_limits<int64_t>::max())
-            : std::nullopt;
+    const auto checkpoint = wanted.empty() ? newest_checkpoint(context.run,
+                                                               context.run_dir,
+                                                               static_cast<int32_t>(stage.index),
+                                                               std::numeric_limits<int64_t>::max())
+                                           : std::nullopt;
     StageRunner::make(context, stage)->run(checkpoint);
   }
 }
@@ -139,7 +139,8 @@ int train_job(const TrainOptions& options) {
     const auto ledger = Ledger::open(run.path());
     for (const auto& [key, value] : environment_facts(job)) ledger->set_fact(key, value);
     MetricsWriter metrics(run.path());
-    RunContext context{job, run.path(), *ledger, &metrics};
+    RunController controller(job, run.path(), *ledger, {.run_id = run.path().filename().string()});
+    RunContext context{job, run.path(), controller, &controller, &metrics};
     run_stages(context, resume.checkpoint);
     metrics.sync();
     if (!report(context)) status = kExitGoalMissed;
@@ -181,9 +182,10 @@ Replayed replay_job(const fs::path& run_dir, const std::string& stage_name, int6
                     ": not recorded; the run has steps 1 to ",
                     ledger->last_step(index));
   }
-  RunContext context{job, run_dir, *ledger, nullptr};
+  RunController controller(job, run_dir, *ledger, {.run_id = run_dir.filename().string()});
+  RunContext context{job, run_dir, controller, nullptr, nullptr};
   const StepReport now = StageRunner::make(context, *stage)
-                             ->replay(step, newest_checkpoint(*ledger, run_dir, index, step));
+                             ->replay(step, newest_checkpoint(controller, run_dir, index, step));
   return {stage->name,
           step,
           now.loss_digest,

@@ -6,16 +6,23 @@
 
 namespace praetor {
 
-bool RewardWorker::work_once(int64_t max_items) {
-  const auto lease = controller_.lease(name_, LeaseKind::kScore, max_items);
+bool RewardWorker::work_once(int64_t max_items, std::chrono::milliseconds wait) {
+  const auto lease = controller_.lease({.worker = name_,
+                                        .kind = LeaseKind::kScore,
+                                        .max_items = max_items,
+                                        .number = ++requests_,
+                                        .wait = wait});
   if (!lease) return false;
   std::vector<Sample> samples;
   for (const ScoreItem& item : lease->score) samples.push_back(item.sample);
-  std::vector<Score> scores = scorer_.score(samples);
-  std::vector<ScoreResult> results;
+  std::vector<Score> scores = scorer_of_(*lease).score(samples);
+  Completion done{.worker = name_,
+                  .lease = lease->id,
+                  .purpose = lease->purpose,
+                  .weights = lease->weights.version};
   for (size_t i = 0; i < scores.size(); ++i)
-    results.push_back({lease->score[i].id, std::move(scores[i])});
-  controller_.complete(lease->id, std::move(results));
+    done.scores.push_back({lease->score[i].id, std::move(scores[i])});
+  controller_.complete(std::move(done));
   return true;
 }
 

@@ -1,5 +1,9 @@
 #include "actors/workers/rollout_worker.h"
 
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -29,32 +33,114 @@ std::vector<GenerationRequest> requests_of(const Lease& lease) {
                                 .stage = lease.stage,
                                 .prompt_ordinal = static_cast<uint64_t>(item.id.ordinal),
                                 .sample_index = index,
-                                .purpose = Purpose::kPolicy},
+                                .purpose = lease.purpose},
                         .samples = 1});
   }
   return requests;
 }
 
+/// Hands results in, on the caller's thread or on one of its own.
+class Sender {
+ public:
+  Sender(WorkerService& controller, const Lease& lease, const std::string& worker, bool stream)
+      : controller_(controller), lease_(lease), worker_(worker) {
+    if (stream) thread_ = std::thread([this] { run(); });
+  }
+  ~Sender() { stop(); }
+  Sender(const Sender&) = delete;
+  Sender& operator=(const Sender&) = delete;
+
+  /// @throws what an earlier hand-in threw
+  void push(RolloutResult result) {
+    const bool streams = thread_.joinable();
+    std::unique_lock lock(mutex_);
+    if (failure_) std::rethrow_exception(failure_);
+    waiting_.push_back(std::move(result));
+    if (streams) {
+      changed_.notify_one();
+    } else if (waiting_.size() >= kResultsPerCompletion) {
+      send(std::exchange(waiting_, {}));
+    }
+  }
+
+  void finish() {
+    stop();
+    if (failure_) std::rethrow_exception(failure_);
+    if (!waiting_.empty()) send(std::exchange(waiting_, {}));
+  }
+
+ private:
+  void send(std::vector<RolloutResult> results) {
+    controller_.complete({.worker = worker_,
+                          .lease = lease_.id,
+                          .purpose = lease_.purpose,
+                          .weights = lease_.weights.version,
+                          .rollouts = std::move(results)});
+  }
+
+  void run() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      changed_.wait(lock, [&] { return over_ || !waiting_.empty(); });
+      if (waiting_.empty()) return;
+      auto results = std::exchange(waiting_, {});
+      lock.unlock();
+      try {
+        send(std::move(results));
+      } catch (...) {
+        lock.lock();
+        failure_ = std::current_exception();
+        return;
+      }
+      lock.lock();
+    }
+  }
+
+  void stop() {
+    if (!thread_.joinable()) return;
+    {
+      const std::lock_guard lock(mutex_);
+      over_ = true;
+      changed_.notify_one();
+    }
+    thread_.join();
+  }
+
+  WorkerService& controller_;
+  const Lease& lease_;
+  const std::string& worker_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<RolloutResult> waiting_;
+  std::exception_ptr failure_;
+  bool over_ = false;
+  std::thread thread_;
+};
+
 }  // namespace
 
-bool RolloutWorker::work_once(int64_t max_items, bool (*stop)()) {
-  const auto lease = controller_.lease(name_, LeaseKind::kGenerate, max_items);
+bool RolloutWorker::work_once(int64_t max_items,
+                              std::chrono::milliseconds wait,
+                              const std::function<bool()>& stop) {
+  const auto lease = controller_.lease({.worker = options_.name,
+                                        .kind = LeaseKind::kGenerate,
+                                        .max_items = max_items,
+                                        .number = ++requests_,
+                                        .wait = wait});
   if (!lease) return false;
+  Generator& generator = generator_of_(*lease);
   const std::vector<GenerationRequest> requests = requests_of(*lease);
-  std::vector<RolloutResult> finished;
-  const auto hand_in = [&] {
-    if (!finished.empty()) controller_.complete(lease->id, std::exchange(finished, {}));
-  };
-  generator_.generate(requests, [&](Generation&& generation) {
+  Sender sender(controller_, *lease, options_.name, options_.stream);
+  generator.generate(requests, [&](Generation&& generation) {
     if (generation.finish == FinishReason::kCancelled) return true;
     const SampleKey& key = requests[static_cast<size_t>(generation.request)].key;
     const SampleId id{static_cast<int64_t>(key.prompt_ordinal),
                       static_cast<int32_t>(key.sample_index) + generation.sample};
-    finished.push_back({id, lease->weight_version, std::move(generation)});
-    if (finished.size() >= kResultsPerCompletion) hand_in();
+    sender.push({id, std::move(generation)});
+    if (options_.on_sample) options_.on_sample();
     return !(stop && stop());
   });
-  hand_in();
+  sender.finish();
   return true;
 }
 

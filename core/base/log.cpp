@@ -4,9 +4,11 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <atomic>
 #include <memory>
 
 #include "core/base/error.h"
+#include "core/base/log_context.h"
 
 namespace praetor::log {
 
@@ -33,6 +35,15 @@ struct Sinks {
   Sinks() { terminal->set_pattern("%l: %v"); }
 };
 
+std::atomic<int64_t> current_step{-1};
+std::atomic<bool> has_role{false};
+
+/// "step 12 ", in lines of a role alone.
+std::string step_text() {
+  const int64_t step = current_step.load();
+  return has_role && step >= 0 ? str("step ", step, " ") : std::string();
+}
+
 Sinks& sinks() {
   static Sinks instance;
   return instance;
@@ -41,7 +52,22 @@ Sinks& sinks() {
 }  // namespace
 
 void write(Level level, const std::string& message) {
-  sinks().logger->log(to_spdlog(level), "{}", message);
+  if (!has_role) {
+    sinks().logger->log(to_spdlog(level), "{}", message);
+    return;
+  }
+  static constexpr const char* kNames[] = {"debug", "info", "warning", "error"};
+  sinks().logger->log(
+      to_spdlog(level), "{}{}: {}", step_text(), kNames[static_cast<int>(level)], message);
+}
+
+void set_role(const std::string& role) {
+  has_role = true;
+  sinks().logger->set_pattern(str("%Y-%m-%dT%H:%M:%S.%e ", role, " %v"));
+}
+
+void set_step(int64_t step) {
+  current_step = step;
 }
 
 void set_level(Level level) {

@@ -56,6 +56,7 @@ class CheckpointWriter {
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
 
   const std::filesystem::path& folder() const { return folder_; }  ///< temporary
+  const std::filesystem::path& final_folder() const { return final_; }  ///< once committed
   /// Writes and syncs the shard of `rank` in `folder`, and gives its entry of the manifest.
   static CheckpointFile write_shard(const std::filesystem::path& folder,
                                     int32_t rank,

@@ -49,11 +49,35 @@ std::optional<std::string> accept_all(const std::vector<ScoredSample>&) {
   return std::nullopt;
 }
 
-void generate_all(Controller& controller) {
-  TableGenerator generator;
-  RolloutWorker worker(controller, generator, "r0");
-  while (worker.work_once(3)) {
+/// A worker's view of a bare controller.
+class Service final : public WorkerService {
+ public:
+  explicit Service(Controller& controller) : controller_(controller) {}
+  Admission join(const MemberInfo&) override { return {}; }
+  Orders heartbeat(const Heartbeat&) override { return Orders::kGoOn; }
+  void leave(const std::string& name) override { controller_.worker_lost(name, false); }
+  std::optional<Lease> lease(const LeaseRequest& request) override {
+    return controller_.lease(request.worker, request.kind, request.max_items);
   }
+  void complete(Completion completion) override { controller_.complete(std::move(completion)); }
+
+ private:
+  Controller& controller_;
+};
+
+/// Works off what waits, in leases of at most 3; `once`: one of them.
+void generate(Controller& controller, const std::string& name = "r0", bool once = false) {
+  TableGenerator generator;
+  Service service(controller);
+  RolloutWorker worker(service,
+                       [&](const Lease&) -> Generator& { return generator; },
+                       {.name = name, .stream = name == "streams"});
+  while (worker.work_once(3, std::chrono::milliseconds(0)) && !once) {
+  }
+}
+
+Publication weights(int64_t step) {
+  return {.version = {.step = step}};
 }
 
 /// Scores with the ordinal; `failing` gets no score.
@@ -69,13 +93,16 @@ void score_all(Controller& controller, int64_t failing = -1) {
       }
       results.push_back({item.id, score});
     }
-    controller.complete(lease->id, std::move(results));
+    controller.complete({.worker = "j0",
+                         .lease = lease->id,
+                         .purpose = lease->purpose,
+                         .weights = lease->weights.version,
+                         .scores = std::move(results)});
   }
 }
 
-void commit(Controller& controller, const StepBatch& batch) {
-  controller.commit_step(
-      batch, "{}", {.step = batch.step, .loss_digest = "l", .gradient_digest = "g"});
+void commit(Controller& controller, int64_t step) {
+  controller.commit_step("{}", {.step = step, .loss_digest = "l", .gradient_digest = "g"});
 }
 
 }  // namespace
@@ -84,26 +111,27 @@ TEST_CASE("a step's batch closes by prompt order when the last sample is scored"
   const testing::TempDir dir;
   const auto ledger = Ledger::open(dir.path());
   ledger->begin_stage(0, "ppo");
-  Controller controller(*ledger, plan(), prompts(3), accept_all);
-  controller.open_step(1, 0);
+  Controller controller(*ledger, plan(), prompts(3), {}, accept_all);
+  controller.open_step(1, weights(0));
   CHECK_FALSE(controller.close_step());
-  generate_all(controller);
+  generate(controller);
   CHECK_FALSE(controller.close_step());
   score_all(controller);
-  const auto batch = controller.close_step();
+  const ClosedBatch* batch = controller.close_step();
   REQUIRE(batch);
   REQUIRE(batch->samples.size() == 4);
-  const Experience experience = make_experience(*batch);
+  CHECK(batch->slice({.rank = 1, .world = 3}).samples.size() == 1);
+  const Experience experience = make_experience(batch->samples);
   CHECK((experience.prompt_ordinal == std::vector<int64_t>{0, 0, 1, 1}));
   CHECK((experience.sample_index == std::vector<int32_t>{0, 1, 0, 1}));
   CHECK(experience.tokens.numel() == 12);
-  commit(controller, *batch);
+  commit(controller, batch->step);
   // The next step goes on with the next prompts and, at the end of the data, with the next pass
   // over it.
-  controller.open_step(2, 1);
-  generate_all(controller);
+  controller.open_step(2, weights(1));
+  generate(controller);
   score_all(controller);
-  const auto next = controller.close_step();
+  const ClosedBatch* next = controller.close_step();
   REQUIRE(next);
   CHECK((next->samples[0].rollout.tokens == std::vector<int64_t>{2, 3, 0}));
   CHECK((next->samples[2].rollout.tokens == std::vector<int64_t>{0, 1, 0}));
@@ -115,21 +143,24 @@ TEST_CASE("what a lost worker held goes to another and a repeated result counts 
   const testing::TempDir dir;
   const auto ledger = Ledger::open(dir.path());
   ledger->begin_stage(0, "ppo");
-  Controller controller(*ledger, plan(), prompts(3), accept_all);
-  controller.open_step(1, 0);
+  Controller controller(*ledger, plan(), prompts(3), {}, accept_all);
+  controller.open_step(1, weights(0));
   const auto lost = controller.lease("dead", LeaseKind::kGenerate, 100);
   REQUIRE(lost);
   CHECK(lost->generate.size() == 4);
   CHECK_FALSE(controller.lease("r0", LeaseKind::kGenerate, 100));
-  controller.worker_lost("dead");
+  controller.worker_lost("dead", true);
   CHECK(controller.leases_reissued() == 1);
-  generate_all(controller);
+  generate(controller);
   Generation late;
   late.tokens = {9};
   late.behavior_logprobs = {-1.0F};
-  controller.complete(lost->id, std::vector<RolloutResult>{{lost->generate[0].id, 0, late}});
+  controller.complete({.worker = "dead",
+                       .lease = lost->id,
+                       .weights = weights(0).version,
+                       .rollouts = {{lost->generate[0].id, late}}});
   score_all(controller);
-  const auto batch = controller.close_step();
+  const ClosedBatch* batch = controller.close_step();
   REQUIRE(batch);
   CHECK(batch->samples.size() == 4);
   CHECK(batch->samples[0].rollout.worker == "r0");
@@ -141,8 +172,8 @@ TEST_CASE("an expired lease is handed out again", "[actors][cpu]") {
   ledger->begin_stage(0, "ppo");
   OnlinePlan hurried = plan();
   hurried.lease_time = std::chrono::milliseconds(-1);
-  Controller controller(*ledger, hurried, prompts(3), accept_all);
-  controller.open_step(1, 0);
+  Controller controller(*ledger, hurried, prompts(3), {}, accept_all);
+  controller.open_step(1, weights(0));
   const auto first = controller.lease("slow", LeaseKind::kGenerate, 100);
   const auto second = controller.lease("quick", LeaseKind::kGenerate, 100);
   REQUIRE(second);
@@ -156,15 +187,14 @@ TEST_CASE("a new controller over the same ledger does not generate a finished sa
   {
     const auto ledger = Ledger::open(dir.path());
     ledger->begin_stage(0, "ppo");
-    Controller controller(*ledger, plan(), prompts(3), accept_all);
-    controller.open_step(1, 0);
-    TableGenerator generator;
-    CHECK(RolloutWorker(controller, generator, "r0").work_once(3));
+    Controller controller(*ledger, plan(), prompts(3), {}, accept_all);
+    controller.open_step(1, weights(0));
+    generate(controller, "streams", true);
   }
   const auto ledger = Ledger::open(dir.path());
   ledger->begin_stage(0, "ppo");
-  Controller controller(*ledger, plan(), prompts(3), accept_all);
-  controller.open_step(1, 0);
+  Controller controller(*ledger, plan(), prompts(3), {}, accept_all);
+  controller.open_step(1, weights(0));
   const auto rest = controller.lease("r1", LeaseKind::kGenerate, 100);
   REQUIRE(rest);
   REQUIRE(rest->generate.size() == 1);
@@ -176,22 +206,24 @@ TEST_CASE("a rejected group is replaced by the next prompt and recorded as dropp
   const testing::TempDir dir;
   const auto ledger = Ledger::open(dir.path());
   ledger->begin_stage(0, "ppo");
-  Controller controller(*ledger, plan(), prompts(10), [](const std::vector<ScoredSample>& group) {
-    return group[0].rollout.id.ordinal == 1 ? std::optional<std::string>("too easy") : std::nullopt;
-  });
-  std::optional<StepBatch> batch;
-  controller.open_step(1, 0);
+  Controller controller(
+      *ledger, plan(), prompts(10), {}, [](const std::vector<ScoredSample>& group) {
+        return group[0].rollout.id.ordinal == 1 ? std::optional<std::string>("too easy")
+                                                : std::nullopt;
+      });
+  const ClosedBatch* batch = nullptr;
+  controller.open_step(1, weights(0));
   for (int round = 0; round < 3 && !batch; ++round) {
-    generate_all(controller);
+    generate(controller);
     score_all(controller);
     batch = controller.close_step();
   }
   REQUIRE(batch);
-  CHECK((make_experience(*batch).prompt_ordinal == std::vector<int64_t>{0, 0, 2, 2}));
-  commit(controller, *batch);
+  CHECK((make_experience(batch->samples).prompt_ordinal == std::vector<int64_t>{0, 0, 2, 2}));
+  commit(controller, batch->step);
   CHECK(ledger->balance(0).dropped.at("too easy") == 2);
   CHECK(ledger->balance(0).holds());
-  controller.open_step(2, 1);
+  controller.open_step(2, weights(1));
   CHECK(controller.lease("r0", LeaseKind::kGenerate, 1)->generate[0].id.ordinal == 3);
 }
 
@@ -201,23 +233,118 @@ TEST_CASE(
   const testing::TempDir dir;
   const auto ledger = Ledger::open(dir.path());
   ledger->begin_stage(0, "ppo");
-  Controller controller(*ledger, plan(), prompts(3), accept_all);
-  controller.open_step(1, 0);
-  generate_all(controller);
+  Controller controller(*ledger, plan(), prompts(3), {}, accept_all);
+  controller.open_step(1, weights(0));
+  generate(controller);
   score_all(controller, 1);
-  const auto batch = controller.close_step();
+  const ClosedBatch* batch = controller.close_step();
   REQUIRE(batch);
   CHECK(batch->samples.size() == 2);
-  commit(controller, *batch);
+  commit(controller, batch->step);
   CHECK(ledger->balance(0).dropped.at("reward part rule failed: no such field") == 2);
 
-  Controller single(*ledger, plan(1, 1), prompts(3), accept_all);
-  single.open_step(2, 1);
-  generate_all(single);
+  Controller single(*ledger, plan(1, 1), prompts(3), {}, accept_all);
+  single.open_step(2, weights(1));
+  generate(single);
   score_all(single, 2);
   CHECK_THROWS_WITH(single.close_step(),
                     "step 2: no sample is left: reward part rule failed: no such field");
-  CHECK_THROWS_AS(Controller(*ledger, plan(), {}, accept_all), DataError);
+  CHECK_THROWS_AS(Controller(*ledger, plan(), {}, {}, accept_all), DataError);
+}
+
+TEST_CASE("a lease is completed by its holder alone, and with the weights it was given for",
+          "[actors][cpu]") {
+  const testing::TempDir dir;
+  const auto ledger = Ledger::open(dir.path());
+  ledger->begin_stage(0, "ppo");
+  Controller controller(*ledger, plan(), prompts(3), {}, accept_all);
+  controller.open_step(1, weights(0));
+  const auto lease = controller.lease("r0", LeaseKind::kGenerate, 1);
+  REQUIRE(lease);
+  Generation made;
+  made.tokens = {1};
+  made.behavior_logprobs = {-1.0F};
+  Completion completion{.worker = "thief",
+                        .lease = lease->id,
+                        .weights = weights(0).version,
+                        .rollouts = {{lease->generate[0].id, made}}};
+  CHECK_THROWS_WITH(controller.complete(completion),
+                    str("lease ", lease->id, " is held by r0, not by thief"));
+  completion.worker = "r0";
+  completion.weights.digest = "others";
+  controller.complete(completion);
+  CHECK(controller.work().held(LeaseKind::kGenerate) == 1);  // nothing of it was taken
+  completion.weights.digest.clear();
+  controller.complete(completion);
+  CHECK(controller.work().held(LeaseKind::kGenerate) == 0);
+  CHECK(controller.work().waiting(LeaseKind::kScore) == 1);
+}
+
+TEST_CASE("a prompt that ends three workers is set aside, its neighbours are not",
+          "[actors][cpu]") {
+  const testing::TempDir dir;
+  const auto ledger = Ledger::open(dir.path());
+  ledger->begin_stage(0, "ppo");
+  Controller controller(*ledger, plan(), prompts(3), {}, accept_all);
+  controller.open_step(1, weights(0));
+  int deaths = 0;
+  // Prompt 1 ends whoever works on it; the others are worked off when they are met.
+  while (const auto lease = controller.lease(str("r", deaths), LeaseKind::kGenerate, 100)) {
+    bool dies = false;
+    std::vector<RolloutResult> results;
+    for (const GenerateItem& item : lease->generate) {
+      dies = dies || item.id.ordinal == 1;
+      Generation made;
+      made.tokens = {1};
+      made.behavior_logprobs = {-1.0F};
+      results.push_back({item.id, made});
+    }
+    if (dies) {
+      controller.worker_lost(str("r", deaths++), true);
+    } else {
+      controller.complete({.worker = str("r", deaths),
+                           .lease = lease->id,
+                           .weights = weights(0).version,
+                           .rollouts = std::move(results)});
+    }
+  }
+  CHECK(deaths == 3);
+  REQUIRE(controller.set_aside().size() == 1);
+  CHECK(controller.set_aside()[0] == "prompt 1 (row 1 of the prompt data)");
+  score_all(controller);
+  const ClosedBatch* batch = controller.close_step();
+  REQUIRE(batch);
+  CHECK(batch->samples.size() == 2);
+  commit(controller, 1);
+  CHECK(ledger->balance(0).dropped.at("set aside: it ended 3 workers") == 2);
+  CHECK(ledger->balance(0).holds());
+}
+
+TEST_CASE("an evaluation takes the same way and leaves no record", "[actors][cpu]") {
+  const testing::TempDir dir;
+  const auto ledger = Ledger::open(dir.path());
+  ledger->begin_stage(0, "ppo");
+  Controller controller(*ledger, plan(), prompts(3), prompts(5), accept_all);
+  controller.open_evaluation(0, 4, weights(0));
+  CHECK_FALSE(controller.close_evaluation());
+  const auto lease = controller.lease("r0", LeaseKind::kGenerate, 1);
+  REQUIRE(lease);
+  CHECK(lease->purpose == Purpose::kEvaluation);
+  controller.worker_lost("r0", false);
+  generate(controller);
+  score_all(controller);
+  const auto evaluation = controller.close_evaluation();
+  REQUIRE(evaluation);
+  REQUIRE(evaluation->samples.size() == 4);
+  CHECK(evaluation->prompts[3] == "prompt 3");
+  CHECK(evaluation->samples[3].rollout.text == "answer 3");
+  CHECK(*evaluation->samples[3].score.score.score == 3.0);
+  CHECK(ledger->balance(0).issued == 0);
+  // The step in work goes on afterwards.
+  controller.open_step(1, weights(0));
+  generate(controller);
+  score_all(controller);
+  CHECK(controller.close_step());
 }
 
 }  // namespace praetor

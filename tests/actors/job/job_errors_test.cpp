@@ -59,8 +59,17 @@ const std::vector<Broken> kBroken = {
     {"seed: 1", "digest: yes", ":2:9: digest: \"yes\" is text, but true or false is wanted"},
     {"seed: 1", "output: \"\"", ":2:9: output: is empty; a folder is wanted"},
     {"seed: 1",
-     "placement: separate",
-     ":2:12: placement: separate roles cannot be run by this version; colocated can"},
+     "network: {bind: 0.0.0.0}",
+     ":2:11: network.bind: \"0.0.0.0\" listens on every interface: say with advertise under which "
+     "host name or address the others reach this one"},
+    {"seed: 1",
+     "supervision: {heartbeat: 10, lost_after: 15}",
+     ":2:29: supervision.lost_after: 15 s leaves no room for two heartbeats of 10 s; at least 20 "
+     "is "
+     "wanted"},
+    {"seed: 1",
+     "roles: {learner: {ranks: 0}}",
+     ":2:19: roles.learner.ranks: 0 is outside [1, 10000]"},
     {"seed: 1",
      "placement: colocted",
      ":2:12: placement: unknown value \"colocted\", did you mean \"colocated\"? (one of colocated, "

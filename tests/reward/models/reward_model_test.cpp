@@ -213,7 +213,7 @@ TEST_CASE("a model is a part of a mixture, by path or by an earlier stage", "[re
   CHECK_FALSE(scores[1].parts[0].verdict);
   CHECK(scorer->counters()[0].scored == 7);
   CHECK(scorer->counters()[0].errors == 2);
-  for (const auto& [name, value] : scorer->metrics()) {
+  for (const auto& [name, value] : part_metrics(scorer->counters())) {
     CHECK(name != "judge/rm/pass");  // a model gives no verdict
     CHECK(name != "judge/rm/timeout");
   }

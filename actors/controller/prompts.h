@@ -1,0 +1,49 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "actors/job/stage_config.h"
+#include "core/tokenizer/tokenizer.h"
+
+namespace praetor {
+
+/// One row of the prompt data, ready to be sent out.
+struct Prompt {
+  std::vector<int64_t> tokens;
+  std::string text;             ///< as a reward worker sees it
+  std::string metadata = "{}";  ///< the row's other fields
+};
+
+/// What one online stage asks of its workers.
+struct OnlinePlan {
+  uint32_t stage = 0;
+  uint64_t job_seed = 0;
+  int64_t prompts_per_step = 1;
+  int32_t samples_per_prompt = 1;
+  bool shuffle = true;
+  SamplingParams params;
+  std::vector<PartConfig> parts;  ///< of the reward, for the counts
+  std::chrono::milliseconds lease_time{std::chrono::minutes(10)};
+};
+
+/// The plan of an online stage. `results`: RUN_DIR/stages. @throws MissingInput, DataError when the
+/// policy's folder or the tokenizer names no token that ends a response
+OnlinePlan online_plan(const StageConfig& stage,
+                       uint64_t job_seed,
+                       const std::filesystem::path& results);
+
+/// The rows of a prompt file. @throws MissingInput, DataError naming file and line
+std::vector<Prompt> read_prompts(const std::filesystem::path& file,
+                                 const Tokenizer& tokenizer,
+                                 const TextFormat& format);
+
+/// The ids that end a response: the model's, or the tokenizer's when its config.json names none.
+std::vector<int64_t> end_tokens(const StageConfig& stage,
+                                const Tokenizer& tokenizer,
+                                const std::filesystem::path& results);
+
+}  // namespace praetor

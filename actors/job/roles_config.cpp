@@ -1,0 +1,71 @@
+#include "actors/job/roles_config.h"
+
+#include "core/base/str.h"
+
+namespace praetor {
+
+RolesConfig RolesConfig::from_yaml(YamlReader in) {
+  RolesConfig c;
+  YamlReader rollout = in.child("rollout");
+  c.rollout_workers = rollout.get("workers", c.rollout_workers, closed(0, 10000));
+  c.rollout_threads = rollout.get("threads", c.rollout_threads, closed(0, 4096));
+  rollout.reject_unknown_keys();
+  YamlReader reward = in.child("reward");
+  c.reward_workers = reward.get("workers", c.reward_workers, closed(0, 10000));
+  c.reward_threads = reward.get("threads", c.reward_threads, closed(0, 4096));
+  reward.reject_unknown_keys();
+  YamlReader learner = in.child("learner");
+  c.learner_ranks = learner.get("ranks", c.learner_ranks, closed(1, 10000));
+  c.learner_threads = learner.get("threads", c.learner_threads, closed(0, 4096));
+  learner.reject_unknown_keys();
+  in.reject_unknown_keys();
+  return c;
+}
+
+NetworkConfig NetworkConfig::from_yaml(YamlReader in) {
+  NetworkConfig c;
+  c.bind = in.get("bind", c.bind);
+  if (c.bind.empty()) in.error_at("bind", "is empty; a host name or an address is wanted");
+  c.advertise = in.get("advertise", c.advertise);
+  const bool everywhere = c.bind == "0.0.0.0" || c.bind == "::" || c.bind == "[::]";
+  if (everywhere && c.advertise.empty()) {
+    in.error_at("bind",
+                str("\"",
+                    c.bind,
+                    "\" listens on every interface: say with advertise under which host name or "
+                    "address the others reach this one"));
+  }
+  in.reject_unknown_keys();
+  return c;
+}
+
+SupervisionConfig SupervisionConfig::from_yaml(YamlReader in) {
+  SupervisionConfig c;
+  c.heartbeat = in.get("heartbeat", c.heartbeat, closed(0.05, 3600));
+  c.lost_after = in.get("lost_after", c.lost_after, closed(0.1, 86400));
+  if (c.lost_after < 2 * c.heartbeat) {
+    in.error_at("lost_after",
+                str(c.lost_after,
+                    " s leaves no room for two heartbeats of ",
+                    c.heartbeat,
+                    " s; at least ",
+                    2 * c.heartbeat,
+                    " is wanted"));
+  }
+  c.hung_after = in.get("hung_after", c.hung_after, closed(1, 604800));
+  c.lease_time = in.get("lease_time", c.lease_time, closed(1, 604800));
+  c.restarts = in.get("restarts", c.restarts, closed(0, 1000));
+  c.patience = in.get("patience", c.patience, closed(1, 86400));
+  in.reject_unknown_keys();
+  return c;
+}
+
+PublishConfig PublishConfig::from_yaml(YamlReader in) {
+  PublishConfig c;
+  c.via = in.get("via", c.via, {"auto", "file", "stream"});
+  c.folder = in.get_path("folder");
+  in.reject_unknown_keys();
+  return c;
+}
+
+}  // namespace praetor

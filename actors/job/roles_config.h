@@ -1,0 +1,53 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+#include "core/config/yaml_reader.h"
+
+namespace praetor {
+
+/// Section `roles`: how many processes of each kind a job with `placement: separate` starts on this
+/// machine, and their threads of tensor work.
+struct RolesConfig {
+  int64_t rollout_workers = 1;  ///< 0: all of them join by hand
+  int64_t rollout_threads = 0;  ///< each; 0: the cores, divided by the workers
+  int64_t reward_workers = 1;   ///< 0: the rollout workers score too
+  int64_t reward_threads = 0;
+  int64_t learner_ranks = 1;
+  int64_t learner_threads = 0;  ///< of each rank; 0: the job's `threads`, divided by the ranks
+  static RolesConfig from_yaml(YamlReader in);
+};
+
+/// Section `network`: where the servers of a run listen.
+struct NetworkConfig {
+  std::string bind = "127.0.0.1";  ///< host or address of the interface
+  std::string advertise;           ///< host that others reach it under; empty: `bind`
+  static NetworkConfig from_yaml(YamlReader in);
+};
+
+/// Section `supervision`: when a process counts as lost, and what is done about it.
+struct SupervisionConfig {
+  double heartbeat = 2;      ///< seconds between signs of life
+  double lost_after = 15;    ///< seconds of silence
+  double hung_after = 600;   ///< seconds at work without progress
+  double lease_time = 3600;  ///< seconds until work goes to another worker
+  int64_t restarts = 10;     ///< of one process within ten minutes
+  double patience = 120;     ///< seconds that a process tries a controller that does not answer
+  static SupervisionConfig from_yaml(YamlReader in);
+};
+
+/// Section `publish`: how new weights reach the workers.
+struct PublishConfig {
+  std::string via = "auto";      ///< file: mapped from a shared path; stream; auto: whichever works
+  std::filesystem::path folder;  ///< of the files; empty: RUN_DIR/weights
+  static PublishConfig from_yaml(YamlReader in);
+};
+
+inline std::chrono::milliseconds milliseconds_of(double seconds) {
+  return std::chrono::milliseconds(static_cast<int64_t>(seconds * 1000));
+}
+
+}  // namespace praetor

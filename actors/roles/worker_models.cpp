@@ -1,0 +1,78 @@
+#include "actors/roles/worker_models.h"
+
+#include <system_error>
+
+#include "actors/rpc/weight_stream.h"
+#include "core/base/error.h"
+#include "core/base/log.h"
+#include "core/publication/weight_file.h"
+
+namespace praetor {
+
+namespace fs = std::filesystem;
+
+WorkerModels::WorkerModels(const JobConfig& job, Options options)
+    : job_(job), options_(std::move(options)) {}
+
+WorkerModels::~WorkerModels() {
+  std::error_code ignored;
+  fs::remove_all(options_.scratch, ignored);
+}
+
+const StageConfig& WorkerModels::stage_of(const Lease& lease) const {
+  if (lease.stage >= job_.stages.size())
+    throw DataError("a lease of stage ", lease.stage, ", but the job has ", job_.stages.size());
+  return job_.stages[lease.stage];
+}
+
+void WorkerModels::load_weights(const Publication& publication) {
+  fs::path file = publication.file;
+  fs::path fetched;
+  std::error_code failure;
+  if (file.empty() || !fs::exists(file, failure)) {
+    if (publication.address.empty()) {
+      throw MissingInput(
+          file.empty() ? str("weights of step ", publication.version.step) : file.string(),
+          ": no such file on this host, and nobody streams it (publish.via)");
+    }
+    fs::create_directories(options_.scratch, failure);
+    file = fetched = options_.scratch / str("step-", publication.version.step, ".safetensors");
+    fetch_weights(publication, file, options_.fetch);
+  }
+  const WeightFile weights = WeightFile::open(file, publication.version.digest);
+  if (policy_) {
+    weights.apply(*policy_);
+  } else {
+    policy_ = std::make_unique<Transformer>(weights.make_model());
+  }
+  // What is mapped stays readable.
+  if (!fetched.empty()) fs::remove(fetched, failure);
+  weights_ = publication.version;
+  log::info(str("weights of step ", weights_->step, " applied"));
+}
+
+Engine& WorkerModels::engine(const Lease& lease) {
+  const StageConfig& stage = stage_of(lease);
+  if (engine_stage_ != lease.stage) {
+    engine_.reset();
+    policy_.reset();
+    weights_.reset();
+    tokenizer_ = Tokenizer::load(stage.tokenizer.in(options_.run_dir / "stages"));
+    engine_stage_ = lease.stage;
+  }
+  if (!weights_ || !weights_->same_weights(lease.weights.version)) load_weights(lease.weights);
+  if (!engine_) engine_ = std::make_unique<Engine>(*policy_, *tokenizer_, stage.engine);
+  return *engine_;
+}
+
+Scorer& WorkerModels::scorer(const Lease& lease) {
+  if (scorer_stage_ != lease.stage) {
+    scorer_ = Scorer::make(stage_of(lease).rewards, [this](const std::string& name) {
+      return options_.run_dir / "stages" / name;
+    });
+    scorer_stage_ = lease.stage;
+  }
+  return *scorer_;
+}
+
+}  // namespace praetor

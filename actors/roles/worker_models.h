@@ -1,0 +1,52 @@
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include "actors/controller/services.h"
+#include "actors/job/job_config.h"
+#include "actors/rpc/client.h"
+#include "core/model/transformer.h"
+#include "core/tokenizer/tokenizer.h"
+#include "reward/scorer.h"
+#include "rollout/engine.h"
+
+namespace praetor {
+
+/// The networks of a worker: those that the stage of a lease needs, with the weights it names.
+/// One thread at a time.
+class WorkerModels {
+ public:
+  struct Options {
+    std::filesystem::path run_dir;  ///< as this host names it
+    std::filesystem::path scratch;  ///< made when weights are streamed to it
+    RpcClientOptions fetch;         ///< for streamed weights
+  };
+  WorkerModels(const JobConfig& job, Options options);
+  ~WorkerModels();
+
+  /// The engine with the lease's weights. New ones are checked against their digest first, and
+  /// replace the old ones whole.
+  /// @throws MissingInput when nobody offers them any more; DataError naming the tensor that came
+  /// damaged
+  Engine& engine(const Lease& lease);
+  /// The scorer of the lease's stage.
+  Scorer& scorer(const Lease& lease);
+  int64_t weight_step() const { return weights_ ? weights_->step : -1; }
+
+ private:
+  void load_weights(const Publication& publication);
+  const StageConfig& stage_of(const Lease& lease) const;
+
+  const JobConfig& job_;
+  const Options options_;
+  std::optional<WeightVersion> weights_;
+  std::optional<uint32_t> engine_stage_, scorer_stage_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<Transformer> policy_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<Scorer> scorer_;
+};
+
+}  // namespace praetor

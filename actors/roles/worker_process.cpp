@@ -1,0 +1,176 @@
+#include "actors/roles/worker_process.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <limits>
+#include <mutex>
+#include <thread>
+
+#include "actors/roles/worker_models.h"
+#include "actors/train/interrupt.h"
+#include "actors/workers/reward_worker.h"
+#include "actors/workers/rollout_worker.h"
+#include "core/base/error.h"
+#include "core/base/log.h"
+#include "core/base/log_context.h"
+#include "core/base/threads.h"
+
+namespace praetor {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr int64_t kScoreLease = 256;
+constexpr std::chrono::milliseconds kWait{20'000};
+/// Leases in a row whose weights could not be had.
+constexpr int kMostFailures = 3;
+
+/// The loop of one kind of work. Kinds share the process's models, one at a time: two teams of
+/// threads on the same cores would only hinder each other.
+class Loop {
+ public:
+  Loop(Member& member, WorkerModels& models, std::mutex& turn)
+      : member_(member), models_(models), turn_(turn) {}
+
+  void generate(WorkerService& service, const std::function<bool()>& over) {
+    std::unique_lock<std::mutex> mine;
+    RolloutWorker worker(
+        service,
+        [&](const Lease& lease) -> Generator& {
+          mine = std::unique_lock(turn_);
+          member_.set_busy(true);
+          log::set_step(lease.weights.version.step + (lease.purpose == Purpose::kPolicy ? 1 : 0));
+          Engine& engine = models_.engine(lease);
+          member_.holds_weights(models_.weight_step());
+          return engine;
+        },
+        {.name = member_.info().name, .stream = true, .on_sample = [this] {
+           member_.made_progress();
+         }});
+    run(over, [&] {
+      const Release release{member_, mine};
+      return worker.work_once(std::numeric_limits<int64_t>::max() / 2, kWait, over);
+    });
+  }
+
+  void score(WorkerService& service, const std::function<bool()>& over) {
+    std::unique_lock<std::mutex> mine;
+    RewardWorker worker(
+        service,
+        [&](const Lease& lease) -> Scorer& {
+          mine = std::unique_lock(turn_);
+          member_.set_busy(true);
+          log::set_step(lease.weights.version.step + (lease.purpose == Purpose::kPolicy ? 1 : 0));
+          return models_.scorer(lease);
+        },
+        member_.info().name);
+    run(over, [&] {
+      const Release release{member_, mine};
+      const bool worked = worker.work_once(kScoreLease, kWait);
+      if (worked) member_.made_progress();
+      return worked;
+    });
+  }
+
+ private:
+  /// At the end of a lease, however it ends.
+  struct Release {
+    Member& member;
+    std::unique_lock<std::mutex>& mine;
+    ~Release() {
+      if (!mine.owns_lock()) return;
+      member.set_busy(false);
+      mine.unlock();
+    }
+  };
+
+  void run(const std::function<bool()>& over, const std::function<bool()>& work_once) {
+    int failures = 0;
+    while (!over()) {
+      try {
+        if (work_once()) failures = 0;
+      } catch (const CancelledError&) {
+        return;
+      } catch (const Error& failure) {
+        // Weights may be gone, or be on their way again: others may have more luck with the lease.
+        const bool of_weights = failure.code() == ErrorCode::kNotFound ||
+                                failure.code() == ErrorCode::kDataLoss ||
+                                failure.code() == ErrorCode::kPermissionDenied;
+        if (!of_weights || ++failures >= kMostFailures) throw;
+        log::warn(str("a lease is given back: ", failure.what()));
+        member_.rejoin();
+        std::this_thread::sleep_for(std::chrono::milliseconds(300));
+      }
+    }
+  }
+
+  Member& member_;
+  WorkerModels& models_;
+  std::mutex& turn_;
+};
+
+}  // namespace
+
+int run_worker(const WorkerOptions& options) {
+  const std::string name =
+      options.name.empty() ? str("worker-", host_name(), "-", ::getpid()) : options.name;
+  log::set_role(name);
+  const InterruptGuard guard("");
+  const auto interrupted = [] { return InterruptGuard::requested() != 0; };
+  // Until it has been admitted, whatever the job says of patience is not known.
+  const auto generates = std::ranges::find(options.serves, LeaseKind::kGenerate);
+  Member member(options.address.options(std::chrono::seconds(120), interrupted),
+                {.name = name,
+                 .role = generates != options.serves.end() ? Role::kRollout : Role::kReward,
+                 .serves = options.serves,
+                 .host = host_name(),
+                 .pid = ::getpid(),
+                 .threads = options.threads,
+                 .incarnation = incarnation_of_process()});
+  const fs::path run_dir = member.admission().run_dir;
+  if (!fs::exists(run_dir / "resolved.yaml")) {
+    throw MissingInput(run_dir.string(),
+                       ": the run directory cannot be reached from host ",
+                       host_name(),
+                       "; mount it under the same path");
+  }
+  const JobConfig job = JobConfig::load(run_dir / "resolved.yaml");
+  set_threads(options.threads);
+  const auto over = [&] { return interrupted() || member.dismissed(); };
+  const RpcClientOptions calls =
+      options.address.options(milliseconds_of(job.supervision.patience), over);
+  WorkerModels models(
+      job,
+      {.run_dir = run_dir,
+       .scratch = options.scratch.empty()
+                      ? fs::temp_directory_path() / str("praetor-", name, "-", ::getpid())
+                      : options.scratch,
+       .fetch = calls});
+
+  std::mutex turn;
+  Loop loop(member, models, turn);
+  WorkerClient service(calls);
+  std::exception_ptr failure;
+  std::atomic<bool> failed{false};
+  const auto ending = [&] { return over() || failed; };
+  const auto serve = [&](LeaseKind kind) {
+    try {
+      kind == LeaseKind::kGenerate ? loop.generate(service, ending) : loop.score(service, ending);
+    } catch (...) {
+      const std::lock_guard lock(turn);
+      if (!failure) failure = std::current_exception();
+      failed = true;
+    }
+  };
+  std::vector<std::thread> others;
+  for (size_t i = 1; i < options.serves.size(); ++i) others.emplace_back(serve, options.serves[i]);
+  serve(options.serves.front());
+  for (std::thread& other : others) other.join();
+  if (failure) std::rethrow_exception(failure);
+  log::info(member.dismissed() ? "the run is over" : "leaving");
+  return interrupted() ? 128 + InterruptGuard::requested() : kExitDone;
+}
+
+}  // namespace praetor

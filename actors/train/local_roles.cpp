@@ -1,0 +1,43 @@
+#include "actors/train/local_roles.h"
+
+#include <limits>
+
+#include "actors/train/interrupt.h"
+
+namespace praetor {
+
+namespace {
+
+constexpr const char* kName = "colocated";
+constexpr int64_t kScoreLease = 256;
+constexpr std::chrono::milliseconds kNoWait{0};
+
+}  // namespace
+
+LocalRoles::LocalRoles(WorkerService& controller,
+                       const Transformer& policy,
+                       const Tokenizer& tokenizer,
+                       const StageConfig& stage,
+                       const std::filesystem::path& results)
+    : controller_(controller),
+      engine_(policy, tokenizer, stage.engine),
+      scorer_(Scorer::make(stage.rewards, [&](const std::string& name) { return results / name; })),
+      rollout_(controller, [this](const Lease&) -> Generator& { return engine_; }, {.name = kName}),
+      reward_(
+          controller, [this](const Lease&) -> Scorer& { return *scorer_; }, kName) {}
+
+void LocalRoles::work(bool may_interrupt, const std::function<void(const char*)>& begin_phase) {
+  const auto stop = [&] { return may_interrupt && InterruptGuard::requested() != 0; };
+  if (begin_phase) begin_phase("rollout");
+  while (!stop() && rollout_.work_once(std::numeric_limits<int64_t>::max(), kNoWait, stop)) {
+  }
+  if (stop()) {
+    controller_.leave(kName);
+    throw Interrupted{InterruptGuard::requested()};
+  }
+  if (begin_phase) begin_phase("score");
+  while (reward_.work_once(kScoreLease, kNoWait)) {
+  }
+}
+
+}  // namespace praetor

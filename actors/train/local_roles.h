@@ -1,0 +1,36 @@
+#pragma once
+
+#include <memory>
+
+#include "actors/train/stage_runner.h"
+#include "actors/workers/reward_worker.h"
+#include "actors/workers/rollout_worker.h"
+#include "reward/scorer.h"
+#include "rollout/engine.h"
+
+namespace praetor {
+
+/// The workers' part of an online stage within the learner's process: engine and judges over the
+/// very weights that are trained (colocated). All arguments are borrowed.
+class LocalRoles {
+ public:
+  LocalRoles(WorkerService& controller,
+             const Transformer& policy,
+             const Tokenizer& tokenizer,
+             const StageConfig& stage,
+             const std::filesystem::path& results);
+
+  /// Works off what waits, rollouts first. `begin_phase` (may be empty) is told what begins.
+  /// @throws Interrupted, when it may, once a signal asked for the end; what is finished is handed
+  /// in then
+  void work(bool may_interrupt, const std::function<void(const char* phase)>& begin_phase);
+
+ private:
+  WorkerService& controller_;
+  Engine engine_;
+  std::unique_ptr<Scorer> scorer_;
+  RolloutWorker rollout_;
+  RewardWorker reward_;
+};
+
+}  // namespace praetor
