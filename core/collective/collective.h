@@ -28,7 +28,7 @@ constexpr ElementType element_type() {
 }
 
 struct CollectiveOptions {
-  std::chrono::milliseconds deadline{600'000};  ///< of one operation, from its call; > 0
+  std::chrono::milliseconds deadline{600'000};  ///< of each exchange of an operation; > 0
   int64_t chunk_bytes = int64_t{1} << 30;       ///< longer messages are cut, [1, 2^31)
 };
 
