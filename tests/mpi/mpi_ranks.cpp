@@ -10,6 +10,7 @@
 #include "core/base/threads.h"
 #include "core/collective/collective.h"
 #include "tests/core/collective/transcript.h"
+#include "tests/learners/sharding/cases.h"
 #include "tests/support/ranks.h"
 
 namespace praetor {
@@ -55,6 +56,11 @@ int collective() {
   return compare(*ranks, "collective", testing::collective_transcript);
 }
 
+int learner() {
+  const auto ranks = make_mpi_collective({.deadline = seconds(60)});
+  return compare(*ranks, "learner", testing::learner_transcript);
+}
+
 /// The last rank stops calling; the others must fail by their deadline, and the job must end.
 int missing() {
   const auto ranks = make_mpi_collective({.deadline = seconds(1)});
@@ -73,6 +79,7 @@ int missing() {
 
 int main_of(const std::string& name) {
   if (name == "collective") return collective();
+  if (name == "learner") return learner();
   if (name == "missing") return missing();
   std::fprintf(stderr, "unknown case %s\n", name.c_str());
   return kExitUsage;
