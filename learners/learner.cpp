@@ -4,13 +4,14 @@
 #include <ATen/core/grad_mode.h>
 
 #include <cmath>
-#include <map>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <utility>
 
 #include "core/base/error.h"
 #include "learners/algorithms/bradley_terry.h"
 #include "learners/learner_impl.h"
+#include "learners/sharding/agreement.h"
 
 namespace praetor {
 namespace {
@@ -80,30 +81,40 @@ LearnerConfig LearnerConfig::from_yaml(YamlReader in) {
   return c;
 }
 
-Learner::Learner(LearnerConfig config, std::unique_ptr<Algorithm> algorithm, LearnerModels models)
+Learner::Learner(LearnerConfig config,
+                 std::unique_ptr<Algorithm> algorithm,
+                 LearnerModels models,
+                 Collective* collective)
     : impl_(std::make_unique<Impl>()) {
   Impl& my = *impl_;
   my.config = std::move(config);
   my.algorithm = std::move(algorithm);
   my.models = std::move(models);
   my.plan = my.algorithm->models();
+  if (!collective) my.alone = make_local_collective();
+  my.ranks = collective ? collective : my.alone.get();
   if (!(my.config.temperature > 0)) {
     throw InvalidArgument(
         "the learner's temperature is ", my.config.temperature, ", but ratios need it above 0");
   }
   complete_models(my.plan, my.config, my.algorithm->name(), my.models);
+  my.require_equal_start();
 
   std::vector<NamedTensor> trained =
       my.plan.reward_model ? my.models.scalar->parameters() : my.models.policy->parameters();
   if (my.plan.critic == CriticKind::kShared)
     trained.push_back({"score.weight", my.models.value_head->weight});
-  my.optimizer = std::make_unique<AdamW>(std::move(trained), my.config.optimizer);
+  const auto add = [&](const char* name, std::vector<NamedTensor> of, OptimizerConfig settings) {
+    my.optimizers.push_back(
+        std::make_unique<ShardedOptimizer>(name, std::move(of), std::move(settings), *my.ranks));
+  };
+  add(my.plan.reward_model ? "reward_model" : "policy", std::move(trained), my.config.optimizer);
   if (my.plan.critic == CriticKind::kSeparate) {
     OptimizerConfig settings = my.plan.critic_optimizer;
     settings.schedule.total_steps = my.config.optimizer.schedule.total_steps;
-    my.critic_optimizer = std::make_unique<AdamW>(my.models.scalar->parameters(), settings);
+    add("critic", my.models.scalar->parameters(), settings);
   }
-  for (const auto& [name, one] : my.optimizers()) {
+  for (const auto& one : my.optimizers) {
     for (const NamedTensor& parameter : one->parameters()) parameter.tensor.set_requires_grad(true);
   }
 }
@@ -111,13 +122,6 @@ Learner::Learner(LearnerConfig config, std::unique_ptr<Algorithm> algorithm, Lea
 Learner::~Learner() = default;
 Learner::Learner(Learner&&) noexcept = default;
 Learner& Learner::operator=(Learner&&) noexcept = default;
-
-std::vector<std::pair<std::string, AdamW*>> Learner::Impl::optimizers() const {
-  std::vector<std::pair<std::string, AdamW*>> out;
-  out.emplace_back(plan.reward_model ? "reward_model" : "policy", optimizer.get());
-  if (critic_optimizer) out.emplace_back("critic", critic_optimizer.get());
-  return out;
-}
 
 Metrics Learner::evaluate(const std::vector<Example>& examples) const {
   const Impl& my = *impl_;
@@ -132,9 +136,14 @@ Metrics Learner::evaluate(const std::vector<Example>& examples) const {
   }
   const double pairs = static_cast<double>(batch.sequences()) / 2;
   double loss = 0, correct = 0, margin = 0;
-  for (const auto& sequences : my.whole_cut(batch, 2)) {
-    const PackedSlice slice = pack_slice(batch, sequences);
-    const at::Tensor scores = my.models.scalar->score(slice.packed).to(at::kDouble).view({-1, 2});
+  const at::Tensor all_scores = my.scores(batch).to(at::kDouble);
+  std::vector<int64_t> order(static_cast<size_t>(batch.sequences()));
+  std::iota(order.begin(), order.end(), 0);
+  // Summed by the micro-batches of a world of one, whatever the world.
+  for (const auto& sequences :
+       plan_micro_batches(batch, order, my.config.micro_batch_tokens, my.unit())) {
+    const at::Tensor scores =
+        all_scores.slice(0, sequences.front(), sequences.back() + 1).view({-1, 2});
     const PairLoss pair = bradley_terry(scores.select(1, 0), scores.select(1, 1), {}, pairs);
     loss += pair.loss.item<double>();
     correct += pair.correct.item<double>();
@@ -154,87 +163,6 @@ at::Tensor Learner::reference_logprobs(const Experience& experience) const {
     throw InvalidArgument(impl_->algorithm->name(), " holds no reference");
   return impl_->logprobs(
       *impl_->models.reference, SequenceBatch::from(experience), impl_->temperature());
-}
-
-std::vector<NamedTensor> Learner::state() const {
-  const Impl& my = *impl_;
-  std::vector<NamedTensor> out;
-  const auto add = [&](const std::string& prefix, const std::vector<NamedTensor>& tensors) {
-    for (const NamedTensor& t : tensors) out.push_back({prefix + t.name, t.tensor});
-  };
-  if (my.plan.policy) add("policy/", my.models.policy->parameters());
-  if (my.plan.reward_model) add("reward_model/", my.models.scalar->parameters());
-  if (my.plan.critic == CriticKind::kSeparate) add("critic/", my.models.scalar->parameters());
-  if (my.plan.critic == CriticKind::kShared)
-    add("value_head/", {{"score.weight", my.models.value_head->weight}});
-  for (const auto& [name, one] : my.optimizers()) add("optimizer/" + name + "/", one->state());
-  return out;
-}
-
-std::string Learner::state_json() const {
-  nlohmann::json steps;
-  for (const auto& [name, one] : impl_->optimizers()) steps[name] = one->steps();
-  return nlohmann::json{{"algorithm", impl_->algorithm->name()},
-                        {"step", impl_->updates},
-                        {"optimizer_steps", steps},
-                        {"state", nlohmann::json::parse(impl_->algorithm->state_json())}}
-      .dump();
-}
-
-void Learner::load_state(const std::vector<NamedTensor>& tensors, const std::string& json) {
-  Impl& my = *impl_;
-  std::map<std::string, at::Tensor> given;
-  for (const NamedTensor& t : tensors) {
-    if (!given.emplace(t.name, t.tensor).second)
-      throw CheckpointError("learner state: ", t.name, " is there twice");
-  }
-  const std::vector<NamedTensor> wanted = state();
-  for (const NamedTensor& t : wanted) {
-    const auto found = given.find(t.name);
-    if (found == given.end()) throw CheckpointError("learner state: ", t.name, " is missing");
-    if (found->second.sizes() != t.tensor.sizes() ||
-        found->second.scalar_type() != t.tensor.scalar_type()) {
-      throw CheckpointError("learner state: ",
-                            t.name,
-                            " is ",
-                            c10::toString(found->second.scalar_type()),
-                            c10::str(found->second.sizes()),
-                            ", but wanted ",
-                            c10::toString(t.tensor.scalar_type()),
-                            c10::str(t.tensor.sizes()));
-    }
-  }
-  if (given.size() != wanted.size()) {
-    for (const NamedTensor& t : wanted) given.erase(t.name);
-    throw CheckpointError("learner state: ", given.begin()->first, " is not part of this job");
-  }
-  int64_t step = 0;
-  std::vector<int64_t> optimizer_steps;
-  std::string algorithm_state;
-  try {
-    const auto state = nlohmann::json::parse(json);
-    if (state.at("algorithm").get<std::string>() != my.algorithm->name()) {
-      throw CheckpointError("learner state: it is of algorithm ",
-                            state.at("algorithm").get<std::string>(),
-                            ", but this job's is ",
-                            my.algorithm->name());
-    }
-    step = state.at("step").get<int64_t>();
-    for (const auto& [name, one] : my.optimizers()) {
-      optimizer_steps.push_back(state.at("optimizer_steps").at(name).get<int64_t>());
-    }
-    algorithm_state = state.at("state").dump();
-  } catch (const nlohmann::json::exception& error) {
-    throw CheckpointError("learner state: ", error.what());
-  }
-  my.algorithm->load_state_json(
-      algorithm_state);  // throws before it changes anything; the rest cannot fail
-
-  const at::NoGradGuard no_grad;
-  for (const NamedTensor& t : wanted) t.tensor.copy_(given.at(t.name));
-  for (size_t i = 0; i < optimizer_steps.size(); ++i)
-    my.optimizers()[i].second->set_steps(optimizer_steps[i]);
-  my.updates = step;
 }
 
 int64_t Learner::step() const {

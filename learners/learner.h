@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/collective/collective.h"
 #include "core/data/example.h"
 #include "core/data/experience.h"
 #include "core/model/transformer.h"
@@ -41,21 +42,36 @@ struct LearnerModels {
 struct StepReport {
   Metrics metrics;
   int64_t optimizer_steps = 0;
-  std::string loss_digest;  ///< SHA-256 over the losses of all micro-batches, float64, in order
-  std::string
-      gradient_digest;   ///< SHA-256 over all gradients before clipping of every optimizer step
-  std::string manifest;  ///< JSON: for each epoch the order of sequences, cut into minibatches and
-                         ///< micro-batches
+  /// SHA-256 over the losses of all micro-batches, float64, in order: of each minibatch those of
+  /// rank 0, rank 1, ...
+  std::string loss_digest;
+  /// SHA-256 over all gradients before clipping of every optimizer step. With several ranks: over
+  /// the hexadecimal digests of the ranks' reduced parts, in rank order.
+  std::string gradient_digest;
+  /// JSON: "update", "stopped_early" and "epochs"[epoch][minibatch][rank][micro-batch][sequence],
+  /// the order in which sequences were taken and how it was cut.
+  std::string manifest;
 };
 
 /// Owns the networks in training, their optimizers and the algorithm's state, and performs updates:
 /// forward, loss, backward, clip, step. An update is a function of state and input alone. One
 /// thread at a time.
+///
+/// With a collective it is one rank of a data-parallel group (learners/README.md, "Ranks"): each
+/// holds all weights and a part of the optimizer state, is given the same input, computes a share,
+/// and ends with the same weights and the same report. Construction, update, evaluate, *_logprobs
+/// and load_state are then calls that every rank makes alike; an error that one rank meets in its
+/// share is thrown on all. CollectiveError leaves the learner unusable.
 class Learner {
  public:
+  /// @param collective  borrowed, must outlive the learner; null: a world of one
   /// @throws InvalidArgument when a network is missing that cannot be made (policy; reward model;
-  /// critic of `init: reward`), or one does not fit the policy (vocabulary)
-  Learner(LearnerConfig config, std::unique_ptr<Algorithm> algorithm, LearnerModels models);
+  /// critic of `init: reward`), or one does not fit the policy (vocabulary), or ranks do not start
+  /// from the same settings and weights
+  Learner(LearnerConfig config,
+          std::unique_ptr<Algorithm> algorithm,
+          LearnerModels models,
+          Collective* collective = nullptr);
   ~Learner();
   Learner(Learner&&) noexcept;
   Learner& operator=(Learner&&) noexcept;
@@ -79,16 +95,18 @@ class Learner {
   /// @throws InvalidArgument when the algorithm has no reference
   at::Tensor reference_logprobs(const Experience& experience) const;
 
-  /// Everything that a bitwise resume needs: "policy/<name>", "critic/<name>",
-  /// "reward_model/<name>", "value_head/score.weight", "optimizer/policy/exp_avg/<name>", ... The
-  /// tensors themselves, not copies.
+  /// This rank's share of everything that a bitwise resume needs: "policy/<name>",
+  /// "critic/<name>", "reward_model/<name>", "value_head/score.weight" (rank 0 alone), and its part
+  /// of "optimizer/policy/exp_avg/<name>", ... (1-D pieces are "...<name>@BEGIN-END", elements of
+  /// the flattened tensor). The tensors themselves, not copies.
   std::vector<NamedTensor> state() const;
-  /// Step counters, the algorithm's state.
+  /// Step counters, the algorithm's state; the same on every rank.
   std::string state_json() const;
   /// Into a learner made from the same configuration and the same initial models (the reference is
   /// theirs).
-  /// @throws CheckpointError naming what is missing, unknown or of another shape; nothing is
-  /// changed then
+  /// @param tensors  of all ranks' states together; their number may be another than today's
+  /// @throws CheckpointError naming what is missing, there twice, unknown or of another shape, on
+  /// every rank; nothing is changed then
   void load_state(const std::vector<NamedTensor>& tensors, const std::string& json);
 
   /// Updates done.

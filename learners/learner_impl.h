@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "core/base/sha256.h"
+#include "core/collective/collective.h"
 #include "learners/learner.h"
 #include "learners/micro_batch.h"
+#include "learners/sharding/sharded_optimizer.h"
 #include "learners/statistics.h"
 
 namespace praetor {
@@ -27,10 +29,11 @@ struct Learner::Impl {
   std::unique_ptr<Algorithm> algorithm;
   LearnerModels models;
   ModelPlan plan;
-  std::unique_ptr<AdamW>
-      optimizer;  ///< of the policy (and a shared value head), or of the reward model
-  std::unique_ptr<AdamW> critic_optimizer;  ///< of a separate critic
-  int64_t updates = 0;                      ///< done
+  std::unique_ptr<Collective> alone;  ///< when none was given
+  Collective* ranks = nullptr;
+  /// "policy" (with a shared value head) or "reward_model", then "critic" (a separate one).
+  std::vector<std::unique_ptr<ShardedOptimizer>> optimizers;
+  int64_t updates = 0;  ///< done
 
   struct Want {
     bool entropy = false;
@@ -39,14 +42,23 @@ struct Learner::Impl {
   /// One forward of every network in training over a slice with at least one row.
   Outputs forward(const PackedSlice& slice, Want want) const;
   double temperature() const { return algorithm->online() ? config.temperature : 1.0; }
-  /// Log-probabilities of all predicted tokens under `model`, [R], without gradient.
+  /// Log-probabilities of all predicted tokens under `model`, [R], without gradient; each rank
+  /// computes its share.
   at::Tensor logprobs(const Transformer& model,
                       const SequenceBatch& batch,
                       double at_temperature) const;
-  /// All sequences in order, cut by the token budget.
-  std::vector<std::vector<int64_t>> whole_cut(const SequenceBatch& batch, int64_t unit = 1) const;
+  /// Reward model's scores of all sequences, [N], without gradient; each rank computes its share.
+  at::Tensor scores(const SequenceBatch& batch) const;
+  /// `order` cut over the ranks, then each part by the token budget: [rank][micro-batch][sequence].
+  using RankCut = std::vector<std::vector<std::vector<int64_t>>>;
+  RankCut cut(const SequenceBatch& batch, const std::vector<int64_t>& order) const;
+  /// This rank's part of all sequences in order.
+  std::vector<std::vector<int64_t>> own_cut(const SequenceBatch& batch) const;
+  /// Neighbours that stay together: 2 for pairs.
+  int64_t unit() const { return plan.reward_model ? 2 : 1; }
 
-  /// Proximal and reference log-probabilities and values of `experience`.
+  /// Proximal and reference log-probabilities and values of `experience`; each rank computes its
+  /// share of the sequences.
   BatchContext prepare(Experience& experience, const SequenceBatch& batch) const;
 
   /// What one optimizer step works on.
@@ -55,7 +67,12 @@ struct Learner::Impl {
     const Experience* experience = nullptr;          ///< online
     const std::vector<Example>* examples = nullptr;  ///< offline
     at::Tensor mask;                                 ///< [R] bool
-    std::vector<std::vector<int64_t>> micro_batches;
+    RankCut micro_batches;
+  };
+  /// What the micro-batches of one rank gave, in order.
+  struct Share {
+    std::vector<double> losses;
+    std::vector<Statistic> statistics;
   };
   struct Digests {
     Sha256 loss;
@@ -66,17 +83,23 @@ struct Learner::Impl {
                          const PackedSlice& slice,
                          const Outputs& outputs,
                          const Denominators& totals) const;
-  /// Forward, loss and backward of every micro-batch; gradients are left on the parameters.
+  /// Forward, loss and backward of this rank's micro-batches; gradients are left on the parameters.
+  Share run_micro_batches(const Step& step, const Denominators& totals);
+  /// The same on every rank; what all of them gave goes to `statistics` and `digests`.
   /// @return false when the step has nothing that counts
   bool accumulate(const Step& step, Statistics& statistics, Digests& digests);
-  /// Clip and step of every optimizer.
+  /// Reduction, clip and step of every optimizer.
   void apply(Statistics& statistics, Digests& digests);
   void drop_gradients();
 
   StepReport report(const Statistics& statistics, Digests& digests, Metrics metrics) const;
 
-  /// {"policy", optimizer}, {"critic", ...}
-  std::vector<std::pair<std::string, AdamW*>> optimizers() const;
+  /// Every network that a rank holds, under the names of the state.
+  std::vector<NamedTensor> networks() const;
+  /// Those in training: what the state holds.
+  std::vector<NamedTensor> weights() const;
+  /// @throws InvalidArgument on every rank unless all start from the same settings and weights
+  void require_equal_start() const;
 };
 
 }  // namespace praetor

@@ -10,7 +10,7 @@
 #include "core/base/error.h"
 #include "core/model/ops.h"
 #include "learners/learner_impl.h"
-#include "learners/optim/clip_grad.h"
+#include "learners/sharding/agreement.h"
 
 namespace praetor {
 namespace {
@@ -18,8 +18,24 @@ namespace {
 /// Mean |ratio - 1| that float32 noise may cause where the policy is the proximal policy.
 constexpr double kRatioTolerance = 1e-3;
 
-std::span<const std::byte> bytes_of(const at::Tensor& contiguous) {
-  return {static_cast<const std::byte*>(contiguous.const_data_ptr()), contiguous.nbytes()};
+std::vector<int64_t> in_order(const SequenceBatch& batch) {
+  std::vector<int64_t> out(static_cast<size_t>(batch.sequences()));
+  std::iota(out.begin(), out.end(), 0);
+  return out;
+}
+
+/// Parts end to end; without any, nothing of the dtype of `like`.
+at::Tensor joined(const std::vector<at::Tensor>& parts, const at::Tensor& like) {
+  return parts.empty() ? at::empty({0}, like.options().requires_grad(false)) : at::cat(parts);
+}
+
+std::string to_bytes(const std::vector<double>& losses, const std::vector<Statistic>& statistics) {
+  nlohmann::json numbers = nlohmann::json::array();
+  for (const Statistic& s : statistics)
+    numbers.push_back({s.name, s.total, s.weight, static_cast<int>(s.kind)});
+  std::string out;
+  nlohmann::json::to_cbor(nlohmann::json::array({losses, numbers}), out);
+  return out;
 }
 
 at::Tensor select(const at::Tensor& whole, const at::Tensor& index, at::ScalarType dtype) {
@@ -52,51 +68,78 @@ Outputs Learner::Impl::forward(const PackedSlice& slice, Want want) const {
   return out;
 }
 
-std::vector<std::vector<int64_t>> Learner::Impl::whole_cut(const SequenceBatch& batch,
-                                                           int64_t unit) const {
-  std::vector<int64_t> order(static_cast<size_t>(batch.sequences()));
-  std::iota(order.begin(), order.end(), 0);
-  return plan_micro_batches(batch, order, config.micro_batch_tokens, unit);
+Learner::Impl::RankCut Learner::Impl::cut(const SequenceBatch& batch,
+                                          const std::vector<int64_t>& order) const {
+  RankCut out;
+  for (const auto& part : plan_ranks(batch, order, ranks->world_size(), unit()))
+    out.push_back(plan_micro_batches(batch, part, config.micro_batch_tokens, unit()));
+  return out;
+}
+
+std::vector<std::vector<int64_t>> Learner::Impl::own_cut(const SequenceBatch& batch) const {
+  return cut(batch, in_order(batch))[static_cast<size_t>(ranks->rank())];
 }
 
 at::Tensor Learner::Impl::logprobs(const Transformer& model,
                                    const SequenceBatch& batch,
                                    double at_temperature) const {
   const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> parts;
-  for (const auto& sequences : whole_cut(batch)) {
-    const PackedSlice slice = pack_slice(batch, sequences);
-    if (slice.rows.numel() == 0) continue;
-    const at::Tensor rows = model.hidden(slice.packed).index_select(0, slice.rows);
-    parts.push_back(ops::token_logprobs(rows, model.head(), slice.targets, at_temperature).logprob);
-  }
-  return parts.empty() ? at::empty({0}, model.head().options().requires_grad(false))
-                       : at::cat(parts);
+  const auto own = [&]() -> std::vector<at::Tensor> {
+    std::vector<at::Tensor> parts;
+    for (const auto& sequences : own_cut(batch)) {
+      const PackedSlice slice = pack_slice(batch, sequences);
+      if (slice.rows.numel() == 0) continue;
+      const at::Tensor rows = model.hidden(slice.packed).index_select(0, slice.rows);
+      parts.push_back(
+          ops::token_logprobs(rows, model.head(), slice.targets, at_temperature).logprob);
+    }
+    return {joined(parts, model.head())};
+  };
+  return gather_tensors_agreed(*ranks, own)[0];
+}
+
+at::Tensor Learner::Impl::scores(const SequenceBatch& batch) const {
+  const at::NoGradGuard no_grad;
+  const auto own = [&]() -> std::vector<at::Tensor> {
+    std::vector<at::Tensor> parts;
+    for (const auto& sequences : own_cut(batch))
+      parts.push_back(models.scalar->score(pack_slice(batch, sequences).packed));
+    return {joined(parts, models.scalar->head.weight)};
+  };
+  return gather_tensors_agreed(*ranks, own)[0];
 }
 
 BatchContext Learner::Impl::prepare(Experience& experience, const SequenceBatch& batch) const {
   const at::NoGradGuard no_grad;
   const bool critic = plan.critic != CriticKind::kNone;
-  const auto options = models.policy->head().options().requires_grad(false);
-  std::vector<at::Tensor> logprob, value;
-  BatchContext context;
-  if (critic) context.bootstrap_value = at::zeros({batch.sequences()}, options);
-  for (const auto& sequences : whole_cut(batch)) {
-    const PackedSlice slice = pack_slice(batch, sequences);
-    if (slice.rows.numel() == 0) continue;
-    const Outputs outputs = forward(slice, {.bootstrap = critic});
-    logprob.push_back(outputs.logprob);
-    if (critic) {
-      value.push_back(outputs.value);
-      context.bootstrap_value.slice(0, sequences.front(), sequences.back() + 1)
-          .copy_(outputs.bootstrap);
+  const at::Tensor& like = models.policy->head();
+  const auto own = [&] {
+    std::vector<at::Tensor> logprob, value, bootstrap;
+    for (const auto& sequences : own_cut(batch)) {
+      const PackedSlice slice = pack_slice(batch, sequences);
+      if (slice.rows.numel() == 0) {
+        bootstrap.push_back(at::zeros({slice.packed.sequences()}, like.options()));
+        continue;
+      }
+      const Outputs outputs = forward(slice, {.bootstrap = critic});
+      logprob.push_back(outputs.logprob);
+      if (critic) {
+        value.push_back(outputs.value);
+        bootstrap.push_back(outputs.bootstrap);
+      }
     }
-  }
-  const auto whole = [&](const std::vector<at::Tensor>& parts) {
-    return parts.empty() ? at::empty({0}, options) : at::cat(parts);
+    std::vector<at::Tensor> out{joined(logprob, like)};
+    if (critic) {
+      out.push_back(joined(value, like));
+      out.push_back(joined(bootstrap, like));
+    }
+    return out;
   };
-  experience.proximal_logprob = whole(logprob);
-  experience.value = critic ? whole(value) : at::Tensor();
+  const std::vector<at::Tensor> all = gather_tensors_agreed(*ranks, own);
+  BatchContext context;
+  experience.proximal_logprob = all[0];
+  experience.value = critic ? all[1] : at::Tensor();
+  if (critic) context.bootstrap_value = all[2];
   experience.reference_logprob =
       plan.reference ? logprobs(*models.reference, batch, temperature()) : at::Tensor();
   return context;
@@ -105,17 +148,18 @@ BatchContext Learner::Impl::prepare(Experience& experience, const SequenceBatch&
 Denominators Learner::Impl::denominators(const Step& step) const {
   Denominators out;
   const bool* counts = step.mask.const_data_ptr<bool>();
-  for (const auto& sequences : step.micro_batches) {
-    for (const int64_t i : sequences) {
-      int64_t tokens = 0;
-      for (int64_t k = step.batch.target_offsets[size_t(i)];
-           k < step.batch.target_offsets[size_t(i) + 1];
-           ++k) {
-        tokens += counts[k] ? 1 : 0;
-      }
-      out.tokens += static_cast<double>(tokens);
-      out.sequences += tokens > 0 ? 1 : 0;
-      out.pairs += plan.reward_model ? 0.5 : 0;
+  const auto take = [&](int64_t sequence) {
+    const auto i = static_cast<size_t>(sequence);
+    int64_t tokens = 0;
+    for (int64_t k = step.batch.target_offsets[i]; k < step.batch.target_offsets[i + 1]; ++k)
+      tokens += counts[k] ? 1 : 0;
+    out.tokens += static_cast<double>(tokens);
+    out.sequences += tokens > 0 ? 1 : 0;
+    out.pairs += plan.reward_model ? 0.5 : 0;
+  };
+  for (const auto& of_rank : step.micro_batches) {
+    for (const auto& sequences : of_rank) {
+      for (const int64_t i : sequences) take(i);
     }
   }
   return out;
@@ -146,10 +190,10 @@ MicroBatch Learner::Impl::micro_batch(const Step& step,
   return out;
 }
 
-bool Learner::Impl::accumulate(const Step& step, Statistics& statistics, Digests& digests) {
-  const Denominators totals = denominators(step);
-  if (plan.reward_model ? totals.pairs == 0 : totals.tokens == 0) return false;
-  for (const auto& sequences : step.micro_batches) {
+Learner::Impl::Share Learner::Impl::run_micro_batches(const Step& step,
+                                                      const Denominators& totals) {
+  Share share;
+  for (const auto& sequences : step.micro_batches[static_cast<size_t>(ranks->rank())]) {
     const PackedSlice slice = pack_slice(step.batch, sequences);
     const bool counts =
         plan.reward_model || step.mask.index_select(0, slice.index).any().item<bool>();
@@ -166,7 +210,6 @@ bool Learner::Impl::accumulate(const Step& step, Statistics& statistics, Digests
     const LossResult result = algorithm->loss(batch);
     const double loss = result.loss.item<double>();
     if (!std::isfinite(loss)) {
-      drop_gradients();
       throw DataError(algorithm->name(),
                       ": the loss is ",
                       loss,
@@ -178,42 +221,75 @@ bool Learner::Impl::accumulate(const Step& step, Statistics& statistics, Digests
                       sequences.back(),
                       " of its batch); look at the scores and at optimizer.learning_rate");
     }
-    digests.loss.update(std::as_bytes(std::span(&loss, 1)));
     result.loss.backward();
-    statistics.add(result.statistics);
+    share.losses.push_back(loss);
+    share.statistics.insert(
+        share.statistics.end(), result.statistics.begin(), result.statistics.end());
+  }
+  return share;
+}
+
+bool Learner::Impl::accumulate(const Step& step, Statistics& statistics, Digests& digests) {
+  const Denominators totals = denominators(step);
+  if (plan.reward_model ? totals.pairs == 0 : totals.tokens == 0) return false;
+  const auto take = [&](const std::vector<double>& losses, const std::vector<Statistic>& numbers) {
+    digests.loss.update(std::as_bytes(std::span(losses)));
+    statistics.add(numbers);
+  };
+  try {
+    if (ranks->world_size() == 1) {
+      const Share share = run_micro_batches(step, totals);
+      take(share.losses, share.statistics);
+      return true;
+    }
+    for (const std::string& bytes : gather_agreed(*ranks, [&] {
+           const Share share = run_micro_batches(step, totals);
+           return to_bytes(share.losses, share.statistics);
+         })) {
+      const auto share = nlohmann::json::from_cbor(bytes);
+      std::vector<Statistic> numbers;
+      for (const auto& s : share[1]) {
+        numbers.push_back({s[0], s[1], s[2], static_cast<Statistic::Kind>(s[3].get<int>())});
+      }
+      take(share[0].get<std::vector<double>>(), numbers);
+    }
+  } catch (...) {
+    drop_gradients();
+    throw;
   }
   return true;
 }
 
 void Learner::Impl::apply(Statistics& statistics, Digests& digests) {
-  std::vector<std::pair<AdamW*, double>> ready;
-  for (const auto& [name, one] : optimizers()) {
-    for (const NamedTensor& parameter : one->parameters()) {
-      if (parameter.tensor.grad().defined())
-        digests.gradient.update(bytes_of(parameter.tensor.grad().contiguous()));
-    }
-    const double norm = clip_grad_norm(one->parameters(), one->config().max_grad_norm);
+  const auto rate = [&](const ShardedOptimizer& one) {
+    return one.config().learning_rate * one.config().schedule.factor(updates);
+  };
+  for (const auto& one : optimizers) {
+    one->reduce_gradients();
+    one->digest_gradients(digests.gradient);
+    const double norm = one->clip_gradients();
     if (!std::isfinite(norm)) {
       drop_gradients();
       throw DataError(algorithm->name(),
                       ": the gradient norm of the ",
-                      name,
+                      one->name(),
                       " is ",
                       norm,
                       " at update ",
                       updates,
                       "; look at the scores and at optimizer.learning_rate");
     }
-    const char* group = name == "critic" ? "value" : (plan.reward_model ? "rm" : "policy");
+    const char* group = one->name() == "critic" ? "value" : (plan.reward_model ? "rm" : "policy");
     statistics.add({std::string(group) + "/grad_norm", norm, 1});
-    ready.emplace_back(one, one->config().learning_rate * one->config().schedule.factor(updates));
   }
-  for (const auto& [one, rate] : ready) one->step(rate);
+  std::vector<double> rates;  // a schedule may throw: before anything has moved
+  for (const auto& one : optimizers) rates.push_back(rate(*one));
+  for (size_t i = 0; i < optimizers.size(); ++i) optimizers[i]->step(rates[i]);
   drop_gradients();
 }
 
 void Learner::Impl::drop_gradients() {
-  for (const auto& [name, one] : optimizers()) one->zero_grad();
+  for (const auto& one : optimizers) one->zero_grad();
 }
 
 StepReport Learner::Impl::report(const Statistics& statistics,
@@ -222,12 +298,18 @@ StepReport Learner::Impl::report(const Statistics& statistics,
   StepReport out;
   out.metrics = statistics.metrics();
   out.metrics.insert(out.metrics.end(), metrics.begin(), metrics.end());
-  for (const auto& [name, one] : optimizers()) {
-    out.metrics.emplace_back(name == "critic" ? "value/lr" : "lr",
+  for (const auto& one : optimizers) {
+    out.metrics.emplace_back(one->name() == "critic" ? "value/lr" : "lr",
                              one->config().learning_rate * one->config().schedule.factor(updates));
   }
   out.loss_digest = digests.loss.hex();
   out.gradient_digest = digests.gradient.hex();
+  if (ranks->world_size() > 1) {
+    Sha256 of_ranks;
+    for (const std::string& part : ranks->all_gather_bytes(out.gradient_digest))
+      of_ranks.update(part);
+    out.gradient_digest = of_ranks.hex();
+  }
   return out;
 }
 
@@ -262,11 +344,7 @@ StepReport Learner::update(Experience& experience) {
     manifest.push_back(nlohmann::json::array());
     for (const auto& order :
          plan_minibatches(stream.permutation(batch.sequences()), passes.minibatches)) {
-      const Impl::Step step{batch,
-                            &experience,
-                            nullptr,
-                            built.mask,
-                            plan_micro_batches(batch, order, my.config.micro_batch_tokens)};
+      const Impl::Step step{batch, &experience, nullptr, built.mask, my.cut(batch, order)};
       Statistics now;
       if (!my.accumulate(step, now, digests)) continue;
       if (optimizer_steps == 0 && now.value("policy/ratio_error").value_or(0) > kRatioTolerance) {
@@ -310,7 +388,7 @@ StepReport Learner::update(const std::vector<Example>& examples) {
                         nullptr,
                         &examples,
                         at::ones({static_cast<int64_t>(batch.positions.size())}, at::kBool),
-                        my.whole_cut(batch, my.plan.reward_model ? 2 : 1)};
+                        my.cut(batch, in_order(batch))};
   Statistics statistics;
   Impl::Digests digests;
   int64_t optimizer_steps = 0;
@@ -323,7 +401,7 @@ StepReport Learner::update(const std::vector<Example>& examples) {
   out.optimizer_steps = optimizer_steps;
   out.manifest = nlohmann::json{
       {"update", my.updates},
-      {"epochs", {{step.micro_batches}}},
+      {"epochs", nlohmann::json::array({nlohmann::json::array({step.micro_batches})})},
       {"stopped_early",
        false}}.dump();
   ++my.updates;

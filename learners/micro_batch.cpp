@@ -24,6 +24,21 @@ void require_length(const char* name, const at::Tensor& t, int64_t wanted) {
   }
 }
 
+void require_units(const std::vector<int64_t>& order, int64_t unit) {
+  if (unit < 1 || static_cast<int64_t>(order.size()) % unit != 0)
+    throw InvalidArgument(order.size(), " sequences do not make groups of ", unit);
+}
+
+/// Tokens of the unit that begins at order[begin].
+int64_t unit_length(const SequenceBatch& batch,
+                    const std::vector<int64_t>& order,
+                    size_t begin,
+                    int64_t unit) {
+  int64_t out = 0;
+  for (size_t k = begin; k < begin + static_cast<size_t>(unit); ++k) out += batch.length(order[k]);
+  return out;
+}
+
 }  // namespace
 
 SequenceBatch SequenceBatch::from(const Experience& experience) {
@@ -134,14 +149,11 @@ std::vector<std::vector<int64_t>> plan_micro_batches(const SequenceBatch& batch,
   if (token_budget < 1)
     throw InvalidArgument(
         "micro-batch budget is ", token_budget, " tokens, but must be at least 1");
-  if (unit < 1 || static_cast<int64_t>(order.size()) % unit != 0) {
-    throw InvalidArgument(order.size(), " sequences do not make groups of ", unit);
-  }
+  require_units(order, unit);
   std::vector<std::vector<int64_t>> out;
   int64_t used = 0;
   for (size_t i = 0; i < order.size(); i += static_cast<size_t>(unit)) {
-    int64_t length = 0;
-    for (size_t k = i; k < i + static_cast<size_t>(unit); ++k) length += batch.length(order[k]);
+    const int64_t length = unit_length(batch, order, i, unit);
     if (out.empty() || used + length > token_budget) {
       out.emplace_back();
       used = 0;
@@ -150,6 +162,29 @@ std::vector<std::vector<int64_t>> plan_micro_batches(const SequenceBatch& batch,
                       order.begin() + static_cast<int64_t>(i),
                       order.begin() + static_cast<int64_t>(i) + unit);
     used += length;
+  }
+  return out;
+}
+
+std::vector<std::vector<int64_t>> plan_ranks(const SequenceBatch& batch,
+                                             const std::vector<int64_t>& order,
+                                             int32_t world_size,
+                                             int64_t unit) {
+  if (world_size < 1) throw InvalidArgument("a world of ", world_size, " ranks");
+  require_units(order, unit);
+  int64_t total = 0;
+  for (const int64_t sequence : order) total += batch.length(sequence);
+  std::vector<std::vector<int64_t>> out(static_cast<size_t>(world_size));
+  int64_t before = 0;
+  for (size_t i = 0; i < order.size(); i += static_cast<size_t>(unit)) {
+    const int64_t length = unit_length(batch, order, i, unit);
+    // The rank r with r / world_size <= middle / total < (r + 1) / world_size.
+    const int64_t rank = (2 * before + length) * world_size / std::max<int64_t>(2 * total, 1);
+    auto& to = out[static_cast<size_t>(std::min<int64_t>(rank, world_size - 1))];
+    to.insert(to.end(),
+              order.begin() + static_cast<int64_t>(i),
+              order.begin() + static_cast<int64_t>(i) + unit);
+    before += length;
   }
   return out;
 }

@@ -53,6 +53,15 @@ std::vector<std::vector<int64_t>> plan_micro_batches(const SequenceBatch& batch,
                                                      int64_t token_budget,
                                                      int64_t unit = 1);
 
+/// Cuts `order` into `world_size` runs, one a rank, of about as many tokens each; `unit` neighbours
+/// stay together: a unit goes to the rank in whose share of the tokens its middle lies. A rank may
+/// get nothing.
+/// @throws InvalidArgument when order is not a multiple of `unit`
+std::vector<std::vector<int64_t>> plan_ranks(const SequenceBatch& batch,
+                                             const std::vector<int64_t>& order,
+                                             int32_t world_size,
+                                             int64_t unit = 1);
+
 /// Cuts `order` into at most `count` runs of sizes that differ by at most one; none is empty.
 std::vector<std::vector<int64_t>> plan_minibatches(const std::vector<int64_t>& order,
                                                    int64_t count);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "learners/sharding/flat_layout.h"
 
 namespace praetor {
 namespace {
@@ -64,7 +65,7 @@ AdamW::AdamW(std::vector<NamedTensor> parameters, OptimizerConfig config)
     }
     exp_avg_.push_back(at::zeros_like(t));
     exp_avg_sq_.push_back(at::zeros_like(t));
-    decayed_.push_back(is_decayed(parameter.name));
+    decayed_.push_back(is_decayed(split_piece_name(parameter.name).parameter));
   }
 }
 

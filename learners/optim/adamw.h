@@ -36,7 +36,8 @@ struct OptimizerConfig {
 /// changed tensor moves, so that caches made from it are made anew. Not synchronised.
 class AdamW {
  public:
-  /// The tensors of `parameters` are shared with their model: a step writes to them.
+  /// The tensors of `parameters` are shared with their model: a step writes to them. They may be
+  /// pieces of parameters (NAME@BEGIN-END, sharding/flat_layout.h), which decay as these do.
   /// @throws InvalidArgument naming a tensor that is not contiguous float32 or float64 on the CPU,
   /// or a name given twice
   AdamW(std::vector<NamedTensor> parameters, OptimizerConfig config);

@@ -25,7 +25,7 @@ double sum_of_squares(const T* x, int64_t count) {
 
 }  // namespace
 
-double grad_norm(const std::vector<NamedTensor>& parameters) {
+double grad_square_sum(const std::vector<NamedTensor>& parameters) {
   double total = 0;
   for (const NamedTensor& parameter : parameters) {
     const at::Tensor& grad = parameter.tensor.grad();
@@ -35,17 +35,25 @@ double grad_norm(const std::vector<NamedTensor>& parameters) {
                  ? sum_of_squares(flat.const_data_ptr<double>(), flat.numel())
                  : sum_of_squares(flat.to(at::kFloat).const_data_ptr<float>(), flat.numel());
   }
-  return std::sqrt(total);
+  return total;
 }
 
-double clip_grad_norm(const std::vector<NamedTensor>& parameters, double max_norm) {
-  const double norm = grad_norm(parameters);
+double grad_norm(const std::vector<NamedTensor>& parameters) {
+  return std::sqrt(grad_square_sum(parameters));
+}
+
+void scale_gradients(const std::vector<NamedTensor>& parameters, double norm, double max_norm) {
   const double scale = max_norm / (norm + 1e-6);
   if (max_norm > 0 && scale < 1) {
     for (const NamedTensor& parameter : parameters) {
       if (parameter.tensor.grad().defined()) parameter.tensor.grad().mul_(scale);
     }
   }
+}
+
+double clip_grad_norm(const std::vector<NamedTensor>& parameters, double max_norm) {
+  const double norm = grad_norm(parameters);
+  scale_gradients(parameters, norm, max_norm);
   return norm;
 }
 

@@ -232,7 +232,8 @@ TEST_CASE("the same seed repeats an update bit for bit and another shuffles othe
   for (const auto& epoch : nlohmann::json::parse(ra.manifest)["epochs"]) {
     std::vector<int64_t> seen;
     for (const auto& minibatch : epoch) {
-      for (const auto& micro : minibatch) seen.insert(seen.end(), micro.begin(), micro.end());
+      CHECK(minibatch.size() == 1);  // ranks
+      for (const auto& micro : minibatch[0]) seen.insert(seen.end(), micro.begin(), micro.end());
     }
     std::sort(seen.begin(), seen.end());
     CHECK(seen == std::vector<int64_t>{0, 1, 2, 3, 4});

@@ -1,0 +1,144 @@
+#pragma once
+
+#include <chrono>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace praetor {
+
+enum class ElementType : int32_t { kFloat32, kFloat64, kInt64, kByte };
+
+template <typename T>
+concept SummableElement =
+    std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, int64_t>;
+template <typename T>
+concept CollectiveElement = SummableElement<T> || std::same_as<T, std::byte>;
+
+template <CollectiveElement T>
+constexpr ElementType element_type() {
+  if constexpr (std::same_as<T, float>) return ElementType::kFloat32;
+  if constexpr (std::same_as<T, double>) return ElementType::kFloat64;
+  if constexpr (std::same_as<T, int64_t>) return ElementType::kInt64;
+  return ElementType::kByte;
+}
+
+struct CollectiveOptions {
+  std::chrono::milliseconds deadline{600'000};  ///< of each exchange of an operation; > 0
+  int64_t chunk_bytes = int64_t{1} << 30;       ///< longer messages are cut, [1, 2^31)
+};
+
+/// A group of ranks that exchange tensors' elements: every rank makes the same calls in the same
+/// order. An operation returns when this rank's part is done; its spans are free again then.
+///
+/// Sums are in rank order, ((x_0 + x_1) + x_2) + ..., in the element's own type, whatever the
+/// backend, the size and the cut: `threads` and `mpi` agree bit for bit. An all-to-all hands each
+/// rank its part of every other's vector, the owner adds, and all_reduce gathers the parts.
+///
+/// Every operation @throws InvalidArgument for spans that do not fit each other, and
+/// CollectiveError, naming rank, operation, its sequence number and its element count:
+///  - after `deadline`, with the ranks that have not come and the seconds waited;
+///  - when another rank made another call, with both;
+///  - when another rank gave up (`abort`, or its Collective was destroyed), with its reason.
+/// A group that failed once stays failed: every later call throws.
+///
+/// Held by whoever runs the rank, borrowed by those who compute. One thread at a time (mpi: the
+/// one that made it).
+class Collective {
+ public:
+  virtual ~Collective() = default;
+  Collective() = default;
+  Collective(const Collective&) = delete;
+  Collective& operator=(const Collective&) = delete;
+
+  virtual int32_t rank() const = 0;
+  virtual int32_t world_size() const = 0;
+  /// "local", "threads", "mpi".
+  virtual std::string backend() const = 0;
+
+  /// receive[i] = sum over ranks r of send_r[rank * n + i].
+  /// @param send     [world_size * n]
+  /// @param receive  [n], not overlapping `send`
+  template <SummableElement T>
+  void reduce_scatter(std::span<const T> send, std::span<T> receive) {
+    do_reduce_scatter(element_type<T>(),
+                      send.data(),
+                      static_cast<int64_t>(send.size()),
+                      receive.data(),
+                      static_cast<int64_t>(receive.size()));
+  }
+
+  /// receive[r * n + i] = send_r[i].
+  /// @param send     [n]; may be this rank's own place in `receive`
+  /// @param receive  [world_size * n]
+  template <CollectiveElement T>
+  void all_gather(std::span<const T> send, std::span<T> receive) {
+    do_all_gather(element_type<T>(),
+                  send.data(),
+                  static_cast<int64_t>(send.size()),
+                  receive.data(),
+                  static_cast<int64_t>(receive.size()));
+  }
+
+  /// values[i] = sum over ranks of values_r[i]; the same bits on every rank.
+  template <SummableElement T>
+  void all_reduce(std::span<T> values) {
+    do_all_reduce(element_type<T>(), values.data(), static_cast<int64_t>(values.size()));
+  }
+
+  /// Every rank's bytes, by rank; each rank gives its own length, also 0.
+  virtual std::vector<std::string> all_gather_bytes(std::span<const std::byte> send) = 0;
+  std::vector<std::string> all_gather_bytes(const std::string& send) {
+    return all_gather_bytes(std::as_bytes(std::span(send)));
+  }
+
+  /// values = those of rank `root`.
+  template <CollectiveElement T>
+  void broadcast(std::span<T> values, int32_t root = 0) {
+    do_broadcast(element_type<T>(), values.data(), static_cast<int64_t>(values.size()), root);
+  }
+
+  /// Returns when every rank has called it.
+  virtual void barrier() = 0;
+
+  /// This rank gives up: the others' calls throw CollectiveError with `reason` as soon as they
+  /// see it, and so does every later call here.
+  virtual void abort(const std::string& reason) noexcept = 0;
+
+ protected:
+  virtual void do_reduce_scatter(ElementType type,
+                                 const void* send,
+                                 int64_t send_count,
+                                 void* receive,
+                                 int64_t receive_count) = 0;
+  virtual void do_all_gather(ElementType type,
+                             const void* send,
+                             int64_t send_count,
+                             void* receive,
+                             int64_t receive_count) = 0;
+  virtual void do_all_reduce(ElementType type, void* values, int64_t count) = 0;
+  virtual void do_broadcast(ElementType type, void* values, int64_t count, int32_t root) = 0;
+};
+
+/// A world of one rank; nothing is exchanged.
+std::unique_ptr<Collective> make_local_collective();
+
+/// Ranks 0 .. world_size - 1 as threads of this process, one Collective each: for tests, and for
+/// trying a layout without a launcher. @throws InvalidArgument for world_size < 1
+std::vector<std::unique_ptr<Collective>> make_thread_group(int32_t world_size,
+                                                           CollectiveOptions options = {});
+
+/// This process's rank of the MPI job that started it (a world of 1 without a launcher).
+/// Initialises MPI, which a process can do once; every call, and the destructor, on this thread.
+///
+/// The destructor waits for the others (30 s at most) and finalises. After an error, or when they
+/// do not come, it ends the job instead: MPI_Abort with status 75, which does not return. So keep
+/// the Collective until the error has been reported.
+/// @throws InvalidArgument when this build has no MPI, or MPI was used before; CollectiveError
+std::unique_ptr<Collective> make_mpi_collective(CollectiveOptions options = {});
+
+}  // namespace praetor

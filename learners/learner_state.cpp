@@ -1,0 +1,149 @@
+// What a learner starts from, and what a resumed run needs of it.
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <nlohmann/json.hpp>
+
+#include "core/base/error.h"
+#include "learners/learner_impl.h"
+#include "learners/sharding/agreement.h"
+#include "learners/sharding/shard_state.h"
+
+namespace praetor {
+namespace {
+
+void add(std::vector<NamedTensor>& out,
+         const std::string& prefix,
+         const std::vector<NamedTensor>& tensors) {
+  for (const NamedTensor& t : tensors) out.push_back({prefix + t.name, t.tensor});
+}
+
+constexpr const char* kMoments[] = {"exp_avg/", "exp_avg_sq/"};
+
+std::string optimizer_prefix(const ShardedOptimizer& optimizer) {
+  return "optimizer/" + optimizer.name() + "/";
+}
+
+}  // namespace
+
+std::vector<NamedTensor> Learner::Impl::weights() const {
+  std::vector<NamedTensor> out;
+  if (plan.policy) add(out, "policy/", models.policy->parameters());
+  if (plan.reward_model) add(out, "reward_model/", models.scalar->parameters());
+  if (plan.critic == CriticKind::kSeparate) add(out, "critic/", models.scalar->parameters());
+  if (plan.critic == CriticKind::kShared)
+    add(out, "value_head/", {{"score.weight", models.value_head->weight}});
+  return out;
+}
+
+std::vector<NamedTensor> Learner::Impl::networks() const {
+  std::vector<NamedTensor> out = weights();
+  if (plan.reference) add(out, "reference/", models.reference->parameters());
+  return out;
+}
+
+void Learner::Impl::require_equal_start() const {
+  if (ranks->world_size() == 1) return;
+  const std::vector<std::string> all = gather_agreed(*ranks, [&] {
+    nlohmann::json start;
+    start["algorithm"] = algorithm->name();
+    start["algorithm's state"] = algorithm->state_json();
+    start["seed"] = config.seed;
+    start["stage"] = config.stage;
+    start["micro_batch_tokens"] = config.micro_batch_tokens;
+    start["temperature"] = config.temperature;
+    start["learning_rate"] = config.optimizer.learning_rate;
+    for (const NamedTensor& t : networks()) {
+      const at::Tensor values = t.tensor.detach().contiguous();
+      Sha256 digest;
+      digest.update(praetor::str(values.scalar_type(), values.sizes()));
+      digest.update(
+          std::span(static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()));
+      start[t.name] = digest.hex();
+    }
+    return start.dump();
+  });
+  for (size_t rank = 1; rank < all.size(); ++rank) {
+    if (all[rank] == all[0]) continue;
+    const auto first = nlohmann::json::parse(all[0]), other = nlohmann::json::parse(all[rank]);
+    for (const auto& difference : nlohmann::json::diff(first, other)) {
+      const nlohmann::json::json_pointer path(difference.at("path").get<std::string>());
+      throw InvalidArgument(
+          "rank ", rank, " does not start from what rank 0 starts from: ", path.back(), " differs");
+    }
+  }
+}
+
+std::vector<NamedTensor> Learner::state() const {
+  const Impl& my = *impl_;
+  std::vector<NamedTensor> out;
+  if (my.ranks->rank() == 0) out = my.weights();
+  for (const auto& one : my.optimizers) add(out, optimizer_prefix(*one), one->state());
+  return out;
+}
+
+std::string Learner::state_json() const {
+  nlohmann::json steps;
+  for (const auto& one : impl_->optimizers) steps[one->name()] = one->steps();
+  return nlohmann::json{{"algorithm", impl_->algorithm->name()},
+                        {"step", impl_->updates},
+                        {"optimizer_steps", steps},
+                        {"state", nlohmann::json::parse(impl_->algorithm->state_json())}}
+      .dump();
+}
+
+void Learner::load_state(const std::vector<NamedTensor>& tensors, const std::string& json) {
+  Impl& my = *impl_;
+  int64_t step = 0;
+  std::vector<int64_t> optimizer_steps;
+  std::string algorithm_state;
+  std::optional<ShardState> given;
+  run_agreed(*my.ranks, [&] {
+    given.emplace(tensors);
+    for (const NamedTensor& t : my.weights()) given->require_whole(t.name, t.tensor);
+    for (const auto& one : my.optimizers) {
+      for (const char* moment : kMoments) {
+        for (const NamedTensor& p : one->parameters()) {
+          given->require(
+              optimizer_prefix(*one) + moment + p.name, p.tensor.sizes(), p.tensor.scalar_type());
+        }
+      }
+    }
+    given->require_no_more();
+    try {
+      const auto state = nlohmann::json::parse(json);
+      if (state.at("algorithm").get<std::string>() != my.algorithm->name()) {
+        throw CheckpointError("learner state: it is of algorithm ",
+                              state.at("algorithm").get<std::string>(),
+                              ", but this job's is ",
+                              my.algorithm->name());
+      }
+      step = state.at("step").get<int64_t>();
+      for (const auto& one : my.optimizers) {
+        optimizer_steps.push_back(state.at("optimizer_steps").at(one->name()).get<int64_t>());
+      }
+      algorithm_state = state.at("state").dump();
+    } catch (const nlohmann::json::exception& error) {
+      throw CheckpointError("learner state: ", error.what());
+    }
+  });
+  // Throws before it changes anything; the rest cannot fail.
+  run_agreed(*my.ranks, [&] { my.algorithm->load_state_json(algorithm_state); });
+
+  const at::NoGradGuard no_grad;
+  for (const NamedTensor& t : my.weights())
+    given->copy(t.name, 0, t.tensor.numel(), t.tensor.detach());
+  for (size_t i = 0; i < my.optimizers.size(); ++i) {
+    ShardedOptimizer& one = *my.optimizers[i];
+    for (const NamedTensor& t : one.state()) {
+      const PieceName piece = split_piece_name(t.name);
+      const int64_t begin = piece.range ? piece.range->first : 0;
+      given->copy(
+          optimizer_prefix(one) + piece.parameter, begin, begin + t.tensor.numel(), t.tensor);
+    }
+    one.set_steps(optimizer_steps[i]);
+  }
+  my.updates = step;
+}
+
+}  // namespace praetor

@@ -1,0 +1,103 @@
+#include "learners/sharding/agreement.h"
+
+#include <ATen/ATen.h>
+
+#include <cstring>
+
+#include "core/base/error.h"
+
+namespace praetor {
+namespace {
+
+// How a rank's answer begins.
+constexpr char kDone = '+', kData = 'D', kInvalid = 'I', kShape = 'S', kCheckpoint = 'C',
+               kInternal = 'X';
+
+char kind_of(const Error& error) {
+  if (dynamic_cast<const DataError*>(&error)) return kData;
+  if (dynamic_cast<const InvalidArgument*>(&error)) return kInvalid;
+  if (dynamic_cast<const ShapeError*>(&error)) return kShape;
+  if (dynamic_cast<const CheckpointError*>(&error)) return kCheckpoint;
+  return kInternal;
+}
+
+[[noreturn]] void rethrow(char kind, const std::string& message) {
+  switch (kind) {
+    case kData:
+      throw DataError(message);
+    case kInvalid:
+      throw InvalidArgument(message);
+    case kShape:
+      throw ShapeError(message);
+    case kCheckpoint:
+      throw CheckpointError(message);
+    default:
+      throw InternalError(message);
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> gather_agreed(Collective& ranks,
+                                       const std::function<std::string()>& work) {
+  if (ranks.world_size() == 1) return {work()};
+  std::string mine;
+  try {
+    mine = kDone + work();
+  } catch (const CollectiveError&) {
+    throw;  // nobody is left to agree with
+  } catch (const Error& error) {
+    mine = kind_of(error) + std::string(error.what());
+  } catch (const std::exception& error) {
+    mine = kInternal + str("rank ", ranks.rank(), ": ", error.what());
+  }
+  std::vector<std::string> out = ranks.all_gather_bytes(mine);
+  for (const std::string& one : out) {
+    if (one[0] != kDone) rethrow(one[0], one.substr(1));
+  }
+  for (std::string& one : out) one.erase(0, 1);
+  return out;
+}
+
+std::vector<at::Tensor> gather_tensors_agreed(
+    Collective& ranks, const std::function<std::vector<at::Tensor>()>& work) {
+  if (ranks.world_size() == 1) return work();
+  std::vector<at::ScalarType> dtypes;
+  const std::vector<std::string> all = gather_agreed(ranks, [&] {
+    // Each tensor: its elements as a 64-bit number, then their bytes.
+    std::string bytes;
+    for (const at::Tensor& made : work()) {
+      const at::Tensor flat = made.contiguous();
+      const int64_t count = flat.numel();
+      dtypes.push_back(flat.scalar_type());
+      bytes.append(reinterpret_cast<const char*>(&count), sizeof(count));
+      bytes.append(static_cast<const char*>(flat.const_data_ptr()), flat.nbytes());
+    }
+    return bytes;
+  });
+  std::vector<std::vector<at::Tensor>> parts(dtypes.size());
+  for (const std::string& bytes : all) {
+    const char* from = bytes.data();
+    for (size_t k = 0; k < dtypes.size(); ++k) {
+      int64_t count = 0;
+      std::memcpy(&count, from, sizeof(count));
+      from += sizeof(count);
+      const at::Tensor part = at::empty({count}, dtypes[k]);
+      if (count > 0) std::memcpy(part.mutable_data_ptr(), from, part.nbytes());
+      from += part.nbytes();
+      parts[k].push_back(part);
+    }
+  }
+  std::vector<at::Tensor> out;
+  for (const auto& of_ranks : parts) out.push_back(at::cat(of_ranks));
+  return out;
+}
+
+void run_agreed(Collective& ranks, const std::function<void()>& work) {
+  gather_agreed(ranks, [&] {
+    work();
+    return std::string();
+  });
+}
+
+}  // namespace praetor

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/model/named_tensor.h"
+
+namespace praetor {
+
+/// Some neighbouring elements of one parameter, counted flat within it.
+struct FlatPiece {
+  size_t parameter = 0;
+  int64_t begin = 0;
+  int64_t end = 0;
+  int64_t at = 0;  ///< where the piece begins in the range that was asked for
+};
+
+/// The parameters of an optimizer end to end, in order, cut into equal parts, one a rank: part r is
+/// [r * part(), (r + 1) * part()). part() is a multiple of 16, so the last parts may end early, or
+/// hold nothing.
+class FlatLayout {
+ public:
+  FlatLayout(const std::vector<NamedTensor>& parameters, int32_t world_size);
+
+  int64_t part() const { return part_; }
+  int64_t total() const { return offsets_.back(); }
+  /// What of [begin, end) there is, parameter by parameter.
+  std::vector<FlatPiece> pieces(int64_t begin, int64_t end) const;
+  std::vector<FlatPiece> pieces_of(int32_t rank) const {
+    return pieces(rank * part_, (rank + 1) * part_);
+  }
+
+ private:
+  std::vector<int64_t> offsets_{0};
+  int64_t part_ = 0;
+};
+
+/// Copies [begin, end) of `tensors` (those the layout was made from, contiguous, one dtype) to
+/// `buffer`. Undefined tensors, and what lies behind the last, give zeros.
+void gather_flat(const FlatLayout& layout,
+                 const std::vector<at::Tensor>& tensors,
+                 int64_t begin,
+                 int64_t end,
+                 void* buffer,
+                 int64_t element_bytes);
+/// The way back. Version counters do not move.
+void scatter_flat(const FlatLayout& layout,
+                  const std::vector<at::Tensor>& tensors,
+                  int64_t begin,
+                  int64_t end,
+                  const void* buffer,
+                  int64_t element_bytes);
+
+/// Name of elements [begin, end) of a parameter of `numel` elements: NAME@BEGIN-END, and NAME for
+/// all of them.
+std::string piece_name(const std::string& name, int64_t begin, int64_t end, int64_t numel);
+
+struct PieceName {
+  std::string parameter;
+  std::optional<std::pair<int64_t, int64_t>> range;  ///< nothing: the whole parameter
+};
+/// A name that does not end in @BEGIN-END, with BEGIN < END, is that of a whole parameter.
+PieceName split_piece_name(const std::string& name);
+
+}  // namespace praetor

@@ -1,0 +1,120 @@
+#include "learners/sharding/shard_state.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <set>
+
+#include "core/base/error.h"
+#include "learners/sharding/flat_layout.h"
+
+namespace praetor {
+namespace {
+
+void require_form(const std::string& name,
+                  const at::Tensor& tensor,
+                  at::IntArrayRef sizes,
+                  at::ScalarType dtype) {
+  if (tensor.sizes() == sizes && tensor.scalar_type() == dtype) return;
+  throw CheckpointError("learner state: ",
+                        name,
+                        " is ",
+                        c10::toString(tensor.scalar_type()),
+                        c10::str(tensor.sizes()),
+                        ", but wanted ",
+                        c10::toString(dtype),
+                        c10::str(sizes));
+}
+
+}  // namespace
+
+ShardState::ShardState(const std::vector<NamedTensor>& tensors) {
+  std::set<std::string> names;
+  for (const NamedTensor& t : tensors) {
+    if (!names.insert(t.name).second)
+      throw CheckpointError("learner state: ", t.name, " is there twice");
+    const PieceName piece = split_piece_name(t.name);
+    Part part{.name = t.name, .tensor = t.tensor};
+    part.whole = !piece.range;
+    part.end = part.whole ? t.tensor.numel() : piece.range->second;
+    entries_[piece.parameter].parts.emplace(part.whole ? 0 : piece.range->first, part);
+  }
+}
+
+ShardState::Entry& ShardState::find(const std::string& name) {
+  const auto found = entries_.find(name);
+  if (found == entries_.end()) throw CheckpointError("learner state: ", name, " is missing");
+  found->second.required = true;
+  return found->second;
+}
+
+void ShardState::require_whole(const std::string& name, const at::Tensor& like) {
+  const Entry& entry = find(name);
+  for (const auto& [begin, part] : entry.parts) {
+    if (!part.whole)
+      throw CheckpointError("learner state: ", part.name, ": ", name, " is wanted in one piece");
+    require_form(name, part.tensor, like.sizes(), like.scalar_type());
+  }
+}
+
+void ShardState::require(const std::string& name, at::IntArrayRef sizes, at::ScalarType dtype) {
+  const Entry& entry = find(name);
+  int64_t numel = 1;
+  for (const int64_t size : sizes) numel *= size;
+  int64_t reached = 0;
+  const Part* before = nullptr;
+  for (const auto& [begin, part] : entry.parts) {
+    const int64_t length = part.end - begin;
+    require_form(part.name, part.tensor, part.whole ? sizes : at::IntArrayRef(length), dtype);
+    if (part.end > numel) {
+      throw CheckpointError(
+          "learner state: ", part.name, " reaches beyond the ", numel, " elements of ", name);
+    }
+    if (begin < reached) {
+      throw CheckpointError("learner state: elements ",
+                            begin,
+                            " to ",
+                            std::min(reached, part.end),
+                            " of ",
+                            name,
+                            " are there twice, in ",
+                            before->name,
+                            " and ",
+                            part.name);
+    }
+    if (begin > reached) break;
+    reached = part.end;
+    before = &part;
+  }
+  if (reached == numel) return;
+  int64_t next = numel;
+  for (const auto& [begin, part] : entry.parts) {
+    if (begin > reached) next = std::min(next, begin);
+  }
+  throw CheckpointError(
+      "learner state: elements ", reached, " to ", next, " of ", name, " are missing");
+}
+
+void ShardState::require_no_more() const {
+  for (const auto& [name, entry] : entries_) {
+    if (!entry.required) {
+      throw CheckpointError(
+          "learner state: ", entry.parts.begin()->second.name, " is not part of this job");
+    }
+  }
+}
+
+void ShardState::copy(const std::string& name,
+                      int64_t begin,
+                      int64_t end,
+                      const at::Tensor& to) const {
+  const at::Tensor flat = to.view(-1);
+  for (const auto& [start, part] : entries_.at(name).parts) {
+    const int64_t from = std::max(begin, start), until = std::min(end, part.end);
+    if (from >= until) continue;
+    flat.slice(0, from - begin, until - begin)
+        .copy_(part.tensor.reshape(-1).slice(0, from - start, until - start));
+  }
+}
+
+}  // namespace praetor

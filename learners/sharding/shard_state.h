@@ -1,0 +1,49 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "core/model/named_tensor.h"
+
+namespace praetor {
+
+/// The tensors of all shards of a learner's state, whatever the number of shards: whole tensors by
+/// name, and pieces NAME@BEGIN-END of flattened ones, which together must make them whole.
+/// Checked first, copied afterwards.
+class ShardState {
+ public:
+  /// @throws CheckpointError for a name that is there twice
+  explicit ShardState(const std::vector<NamedTensor>& tensors);
+
+  /// @throws CheckpointError unless `name` is there in one piece, of the shape and dtype of `like`
+  void require_whole(const std::string& name, const at::Tensor& like);
+  /// The same, also for pieces: each 1-D of its range's length, within `numel`, none overlapping
+  /// another, none missing.
+  /// @param sizes  of the whole tensor
+  void require(const std::string& name, at::IntArrayRef sizes, at::ScalarType dtype);
+  /// @throws CheckpointError naming a tensor that nobody required
+  void require_no_more() const;
+
+  /// Elements [begin, end) of `name`, flat, into the contiguous `to` of that many elements.
+  void copy(const std::string& name, int64_t begin, int64_t end, const at::Tensor& to) const;
+
+ private:
+  struct Part {
+    std::string name;  ///< as given
+    at::Tensor tensor;
+    int64_t end = 0;
+    bool whole = false;
+  };
+  struct Entry {
+    std::multimap<int64_t, Part> parts;  ///< by begin
+    bool required = false;
+  };
+  Entry& find(const std::string& name);
+  std::map<std::string, Entry> entries_;
+};
+
+}  // namespace praetor

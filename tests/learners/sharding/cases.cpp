@@ -1,0 +1,104 @@
+#include "tests/learners/sharding/cases.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+#include <span>
+#include <sstream>
+#include <stdexcept>
+
+#include "core/base/sha256.h"
+#include "learners/algorithms/ppo.h"
+#include "learners/algorithms/reward_model.h"
+#include "learners/algorithms/sft.h"
+#include "tests/learners/support/tiny.h"
+
+namespace praetor::testing {
+
+const std::vector<std::string>& learner_cases() {
+  static const std::vector<std::string> kCases{"ppo", "ppo_shared", "sft", "reward_model"};
+  return kCases;
+}
+
+Learner make_case(const std::string& name, Collective* ranks, const CaseOptions& options) {
+  LearnerConfig config;
+  config.optimizer.learning_rate = 1e-3;
+  config.optimizer.max_grad_norm = options.max_grad_norm;
+  config.optimizer.weight_decay = 0.01;
+  config.micro_batch_tokens = 9;
+  config.seed = 5;
+  LearnerModels models;
+  if (name == "reward_model") {
+    models.scalar = tiny_scalar(options.seed);
+    return Learner(config, make_reward_model({.margin = true}), std::move(models), ranks);
+  }
+  models.policy = tiny_policy(options.seed);
+  if (name == "sft") return Learner(config, make_sft(SftConfig{}), std::move(models), ranks);
+  PpoConfig ppo;
+  ppo.epochs = 1;
+  ppo.minibatches = options.minibatches;
+  ppo.entropy_coefficient = 0.01;
+  ppo.score_normalise = true;
+  ppo.kl.controller = "adaptive";
+  ppo.critic.shared = name == "ppo_shared";
+  ppo.critic.optimizer.learning_rate = 2e-3;
+  ppo.critic.optimizer.max_grad_norm = options.max_grad_norm;
+  return Learner(config, make_ppo(ppo), std::move(models), ranks);
+}
+
+StepReport update_case(const std::string& name, Learner& learner, int step) {
+  if (!name.starts_with("ppo")) return learner.update(example_pairs());
+  auto rolls = mixed_rolls();
+  for (size_t i = 0; i < rolls.size(); ++i)
+    rolls[i].score += 0.3 * std::sin(static_cast<double>(i) + step);
+  Experience experience = make_experience(rolls, learner.policy());
+  return learner.update(experience);
+}
+
+double loss_of(const std::string& name, const StepReport& report) {
+  if (name == "sft") return metric(report, "sft/loss");
+  if (name == "reward_model") return metric(report, "rm/loss");
+  return metric(report, "policy/loss") + 0.1 * metric(report, "value/loss");
+}
+
+std::vector<Example> example_pairs() {
+  return {make_example({1, 2}, {3, 4, 5}, 0.5),
+          make_example({1, 2}, {6}),
+          make_example({1}, {3, 3}),
+          make_example({1}, {8, 9, 7}),
+          make_example({1, 7}, {3, 2}),
+          make_example({1, 7}, {9, 9, 9, 9})};
+}
+
+std::string weights_digest(const Learner& learner) {
+  Sha256 digest;
+  const auto add = [&](const std::vector<NamedTensor>& tensors) {
+    for (const NamedTensor& t : tensors) {
+      const at::Tensor values = t.tensor.detach().contiguous();
+      digest.update(t.name).update(
+          std::span(static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()));
+    }
+  };
+  if (learner.has_policy()) add(learner.policy().parameters());
+  const CriticKind critic = learner.algorithm().models().critic;
+  if (critic == CriticKind::kSeparate || !learner.has_policy()) add(learner.scalar().parameters());
+  return digest.hex();
+}
+
+std::string learner_transcript(Collective& ranks) {
+  std::ostringstream out;
+  out.precision(17);
+  for (const std::string& name : learner_cases()) {
+    Learner learner = make_case(name, &ranks);
+    for (int step = 0; step < 2; ++step) {
+      const StepReport report = update_case(name, learner, step);
+      out << name << ' ' << step << ' ' << report.loss_digest << ' ' << report.gradient_digest
+          << ' ' << report.manifest;
+      for (const auto& [key, value] : report.metrics) out << ' ' << key << '=' << value;
+      out << ' ' << weights_digest(learner) << '\n';
+    }
+  }
+  return out.str();
+}
+
+}  // namespace praetor::testing

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "core/collective/collective.h"
+#include "learners/learner.h"
+
+namespace praetor::testing {
+
+/// "ppo" (separate critic), "ppo_shared", "sft", "reward_model": tiny models, fixed batches.
+const std::vector<std::string>& learner_cases();
+
+struct CaseOptions {
+  double max_grad_norm = 1.0;
+  int64_t minibatches = 2;  ///< of ppo: optimizer steps of an update
+  uint64_t seed = 1;        ///< of the initial weights
+};
+
+/// @param ranks  null: a world of one
+Learner make_case(const std::string& name, Collective* ranks, const CaseOptions& options = {});
+
+/// Update `step` (0, 1, ...), on the same data for every learner of the case.
+StepReport update_case(const std::string& name, Learner& learner, int step);
+
+/// The loss of a report, whatever its name.
+double loss_of(const std::string& name, const StepReport& report);
+
+/// Three pairs: chosen, rejected, ...
+std::vector<Example> example_pairs();
+
+/// SHA-256 over the bytes of all weights that `learner` holds.
+std::string weights_digest(const Learner& learner);
+
+/// Trains every case for two updates and returns reports and weights as text: what backends are
+/// compared by.
+std::string learner_transcript(Collective& ranks);
+
+}  // namespace praetor::testing

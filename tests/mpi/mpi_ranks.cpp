@@ -1,0 +1,95 @@
+// Ranks of an MPI job that hold the mpi backend against ranks as threads.
+#include <chrono>
+#include <cstdio>
+#include <functional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/base/error.h"
+#include "core/base/threads.h"
+#include "core/collective/collective.h"
+#include "tests/core/collective/transcript.h"
+#include "tests/learners/sharding/cases.h"
+#include "tests/support/ranks.h"
+
+namespace praetor {
+namespace {
+
+using std::chrono::seconds;
+using Transcript = std::function<std::string(Collective&)>;
+
+/// Each rank's transcript over `ranks` must be what the same rank gives in a group of threads.
+int compare(Collective& ranks, const std::string& what, const Transcript& transcript) {
+  const std::vector<std::string> mpi = ranks.all_gather_bytes(transcript(ranks));
+  int64_t differences = 0;
+  if (ranks.rank() == 0) {
+    std::vector<std::string> threads(mpi.size());
+    const auto errors = testing::run_ranks(ranks.world_size(), [&](Collective& mine) {
+      threads[static_cast<size_t>(mine.rank())] = transcript(mine);
+    });
+    for (size_t r = 0; r < mpi.size(); ++r) {
+      if (mpi[r] == threads[r] && errors[r].empty()) continue;
+      ++differences;
+      std::fprintf(stderr,
+                   "FAILED: %s: rank %zu of %zu: mpi %s, threads %s %s\n",
+                   what.c_str(),
+                   r,
+                   mpi.size(),
+                   mpi[r].c_str(),
+                   threads[r].c_str(),
+                   errors[r].c_str());
+    }
+    if (differences == 0)
+      std::printf("%s: %zu ranks, mpi equals threads: %s\n",
+                  what.c_str(),
+                  mpi.size(),
+                  mpi[0].substr(0, 16).c_str());
+  }
+  ranks.broadcast<int64_t>(std::span(&differences, 1));
+  return differences == 0 ? 0 : 1;
+}
+
+int collective() {
+  // Small chunks, so that messages are cut as those above 2^31 bytes are.
+  const auto ranks = make_mpi_collective({.deadline = seconds(60), .chunk_bytes = 10'000});
+  return compare(*ranks, "collective", testing::collective_transcript);
+}
+
+int learner() {
+  const auto ranks = make_mpi_collective({.deadline = seconds(60)});
+  return compare(*ranks, "learner", testing::learner_transcript);
+}
+
+/// The last rank stops calling; the others must fail by their deadline, and the job must end.
+int missing() {
+  const auto ranks = make_mpi_collective({.deadline = seconds(1)});
+  std::vector<float> sums(3);
+  ranks->barrier();
+  if (ranks->rank() == ranks->world_size() - 1) std::this_thread::sleep_for(seconds(90));
+  try {
+    ranks->all_reduce<float>(sums);
+  } catch (const CollectiveError& error) {
+    std::printf("error: %s\n", error.what());
+    std::fflush(stdout);
+    return error.exit_status();
+  }
+  return 1;
+}
+
+int main_of(const std::string& name) {
+  if (name == "collective") return collective();
+  if (name == "learner") return learner();
+  if (name == "missing") return missing();
+  std::fprintf(stderr, "unknown case %s\n", name.c_str());
+  return kExitUsage;
+}
+
+}  // namespace
+}  // namespace praetor
+
+int main(int argc, char** argv) {
+  praetor::configure_numerics();
+  praetor::set_threads(1);
+  return praetor::main_of(argc > 1 ? argv[1] : "");
+}

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# run.sh PROGRAM CASE WORLD: the case on WORLD ranks of this machine. "missing" must end by itself, with status 75 and
+# the ranks that came naming the one that did not.
+set -u
+program=$1 case=$2 world=$3
+if ! command -v mpirun >/dev/null; then
+  echo "skipped: mpirun is not here (apt-get install openmpi-bin)"
+  exit 4
+fi
+export OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1
+# Shared memory and loopback alone: no ssh, no other network, and no ptrace rights needed.
+export OMPI_MCA_btl=self,vader OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_plm=isolated
+export OMPI_MCA_hwloc_base_binding_policy=none PMIX_MCA_gds=hash
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+start=$SECONDS
+timeout 100 mpirun -n "$world" --oversubscribe --allow-run-as-root "$program" "$case" >"$log" 2>&1
+status=$?
+cat "$log"
+[ "$case" = missing ] || exit $status
+
+fail() { echo "FAILED: $1"; exit 1; }
+[ $((SECONDS - start)) -lt 30 ] || fail "mpirun took $((SECONDS - start)) s to end"
+[ $status -eq 75 ] || fail "mpirun ended with $status, wanted 75"
+absent=$((world - 1))
+for ((rank = 0; rank < absent; rank++)); do
+  grep -q "^error: rank $rank: all_reduce #1 of 3 float32 timed out after 1.* s (rank $absent did not come)" "$log" ||
+    grep -q "^error: rank $rank: all_reduce #1 of 3 float32: rank .* gave up: .* (rank $absent did not come)" "$log" ||
+    fail "rank $rank did not name rank $absent"
+done
+grep -q "^error: .* timed out after 1" "$log" || fail "no rank reached its deadline"
