@@ -62,15 +62,17 @@ class ChildProcess {
   void ask_to_end(const std::string& why);
 
  private:
+  int open_log();
   void start();
-  void collect(bool ended_by_itself);
+  void collect();
 
   ChildCommand command_;
   pid_t pid_ = -1;
   int handle_ = -1;
   std::chrono::steady_clock::time_point started_;
   int64_t log_begin_ = 0;  // bytes in the log before it
-  std::optional<int64_t> oom_kills_;
+  std::optional<std::filesystem::path> oom_file_;
+  std::optional<int64_t> oom_kills_;  // when it started
   std::string killed_by_;
   bool sent_kill_ = false;
   std::optional<ExitReport> report_;

@@ -46,11 +46,14 @@ std::string exit_status_meaning(int status);
 /// "SIGKILL"; "signal 99" for one without a name.
 std::string signal_name(int number);
 
-/// Times that the kernel killed a process of `pid`'s memory cgroup for want of memory; nothing
-/// where that cannot be read. Cgroup v2 (memory.events) and v1 (memory.oom_control).
-std::optional<int64_t> oom_kill_count(pid_t pid,
-                                      const std::filesystem::path& cgroups = "/sys/fs/cgroup",
-                                      const std::filesystem::path& proc = "/proc");
+/// The file in which the kernel counts out-of-memory kills of this process's cgroup, which its
+/// children inherit: memory.events (v2) or memory.oom_control (v1); nothing where it cannot be
+/// read.
+std::optional<std::filesystem::path> oom_kill_file(
+    const std::filesystem::path& cgroups = "/sys/fs/cgroup",
+    const std::filesystem::path& self = "/proc/self/cgroup");
+/// The count in such a file; nothing when it cannot be read.
+std::optional<int64_t> oom_kill_count(const std::filesystem::path& file);
 
 /// The last `lines` lines of what stands in `file` from byte `from` on, cut to a screen's width and
 /// made printable. Nothing when the file cannot be read.

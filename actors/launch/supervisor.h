@@ -85,11 +85,11 @@ class Supervisor {
   struct Process;
 
   void start(Process& process);
-  void ended(Process& process, const ExitReport& report);
+  bool collect(Process& process);
+  void plan_restart(Process& process, const std::string& how);
   void give_up(Process& process, const std::string& why);
-  bool collect();
-  bool start_due();
-  void wait_for_children(std::chrono::milliseconds timeout) const;
+  bool start_due(Process& process);
+  Process* find(const std::string& name) const;
   void stop_processes(const std::vector<Process*>& which,
                       std::chrono::milliseconds grace,
                       const std::string& why);
