@@ -10,9 +10,8 @@
 
 namespace praetor {
 
-nlohmann::json read_json_file(const std::filesystem::path& file, size_t max_bytes) {
+nlohmann::json parse_json(std::string_view text, const std::filesystem::path& file) {
   using nlohmann::json;
-  const std::string text = read_file(file, max_bytes);
   std::vector<std::set<std::string>> keys;
   const auto watch = [&](int depth, json::parse_event_t event, json& parsed) {
     if (depth > 64) throw DataError(file.string(), ": nested deeper than 64 levels");
@@ -30,6 +29,10 @@ nlohmann::json read_json_file(const std::filesystem::path& file, size_t max_byte
   } catch (const json::exception& failure) {
     throw DataError(file.string(), ": not valid JSON: ", printable(failure.what(), 200));
   }
+}
+
+nlohmann::json read_json_file(const std::filesystem::path& file, size_t max_bytes) {
+  return parse_json(read_file(file, max_bytes), file);
 }
 
 }  // namespace praetor

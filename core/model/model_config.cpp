@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "core/base/text.h"
+#include "core/model/config_text.h"
 #include "core/model/families.h"
 #include "core/model/json_file.h"
 
@@ -216,11 +217,7 @@ void refuse_variants(const Keys& in, const Family& family, int64_t max_positions
   }
 }
 
-}  // namespace
-
-ModelConfig ModelConfig::load(const fs::path& folder) {
-  const fs::path file = folder / "config.json";
-  const json parsed = read_json_file(file, size_t{16} << 20);
+ModelConfig config_from(const json& parsed, const fs::path& file) {
   if (!parsed.is_object()) throw DataError(file.string(), ": must be a JSON object");
   const Keys in(file, "", parsed);
 
@@ -304,7 +301,18 @@ ModelConfig ModelConfig::load(const fs::path& folder) {
       out.num_labels = static_cast<int64_t>(in.at("id2label").size());
     }
   }
+  return out;
+}
 
+}  // namespace
+
+ModelConfig parse_model_config(std::string_view text, const fs::path& where) {
+  return config_from(parse_json(text, where), where);
+}
+
+ModelConfig ModelConfig::load(const fs::path& folder) {
+  const fs::path file = folder / "config.json";
+  ModelConfig out = config_from(read_json_file(file, size_t{16} << 20), file);
   std::error_code ignored;
   const fs::path generation = folder / "generation_config.json";
   if (fs::exists(generation, ignored)) {

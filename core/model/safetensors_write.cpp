@@ -11,6 +11,7 @@
 #include "core/base/fs.h"
 #include "core/base/text.h"
 #include "core/model/safetensors.h"
+#include "core/model/safetensors_layout.h"
 
 namespace praetor {
 
@@ -80,10 +81,11 @@ int rank_of(at::ScalarType dtype) {
 
 }  // namespace
 
-void write_safetensors(const fs::path& file,
-                       std::span<const NamedTensor> tensors,
-                       const std::map<std::string, std::string>& metadata) {
-  std::vector<const NamedTensor*> order;
+SafetensorsLayout lay_out_safetensors(const fs::path& file,
+                                      std::span<const NamedTensor> tensors,
+                                      const std::map<std::string, std::string>& metadata) {
+  SafetensorsLayout out;
+  std::vector<const NamedTensor*>& order = out.order;
   std::set<std::string_view> seen;
   for (const NamedTensor& named : tensors) {
     if (named.name == "__metadata__" || !is_utf8(named.name)) {
@@ -116,6 +118,7 @@ void write_safetensors(const fs::path& file,
     entry["shape"] = named->tensor.sizes().vec();
     const uint64_t end = at + named->tensor.nbytes();
     entry["data_offsets"] = {at, end};
+    out.offsets.push_back(at);
     at = end;
     if (text.size() > 1) text += ',';
     text += nlohmann::json(named->name).dump() + ':' + entry.dump();
@@ -123,11 +126,21 @@ void write_safetensors(const fs::path& file,
   text += '}';
   text.append((8 - text.size() % 8) % 8, ' ');
 
-  PendingFile out(file);
   const uint64_t length = text.size();
-  out.append(&length, sizeof(length));
-  out.append(text.data(), text.size());
-  for (const NamedTensor* named : order) {
+  out.head.assign(reinterpret_cast<const char*>(&length), sizeof(length));
+  out.head += text;
+  for (uint64_t& offset : out.offsets) offset += out.head.size();
+  out.bytes = out.head.size() + at;
+  return out;
+}
+
+void write_safetensors(const fs::path& file,
+                       std::span<const NamedTensor> tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  const SafetensorsLayout layout = lay_out_safetensors(file, tensors, metadata);
+  PendingFile out(file);
+  out.append(layout.head.data(), layout.head.size());
+  for (const NamedTensor* named : layout.order) {
     const at::Tensor bytes = named->tensor.detach().cpu().contiguous();
     out.append(bytes.const_data_ptr(), bytes.nbytes());
   }

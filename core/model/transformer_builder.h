@@ -6,7 +6,7 @@
 
 namespace praetor {
 
-/// Makes a Transformer of tensors that exist already; for this folder's sources.
+/// Makes a Transformer of tensors that exist already; for core's sources.
 struct TransformerBuilder {
   /// `parameters` as parameter_layout(config, with_head) orders and shapes them, all of one dtype,
   /// owned by the result.

@@ -1,0 +1,109 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "core/model/model_config.h"
+#include "core/model/safetensors.h"
+
+namespace praetor {
+
+class Transformer;
+
+/// Which weights a file holds; the wire's WeightVersion without its digest.
+struct WeightStamp {
+  uint32_t stage = 0;   ///< index in the job
+  int64_t lineage = 0;  ///< times that training went back to a checkpoint before these weights
+  int64_t step = 0;     ///< updates they have seen
+  bool operator==(const WeightStamp&) const = default;
+};
+
+struct WeightWriteOptions {
+  int threads = 0;    ///< that hash and write, at most one a tensor; 0: those of tensor work
+  bool sync = false;  ///< fsync; not needed for a version that a restart makes again
+};
+
+struct WrittenWeights {
+  std::filesystem::path file;
+  std::string digest;
+  int64_t bytes = 0;  ///< of the file
+};
+
+/// Writes a policy's weights as one safetensors file
+/// `FOLDER/stage-0-lineage-0-step-000012-0123456789abcdef.safetensors`, the last part being the
+/// first digits of the digest. The file gets this name by a rename once it is whole. Its metadata:
+///
+///   praetor.weights           version of this format, "1"
+///   stage, lineage, step
+///   config                    config.json of the model (its dtype is not meant: the tensors' is)
+///   sha256:NAME               of the bytes of tensor NAME
+///   digest                    SHA-256 over name, dtype, shape and hash of every tensor, by name,
+///                             and over config: the same weights have the same digest
+///   seal                      SHA-256 over stage, lineage, step and digest
+///
+/// The weights must not change meanwhile: publish from a copy when training goes on. One writer a
+/// folder at a time; readers need no care.
+/// @throws InvalidArgument for a model without a language head; IoError
+WrittenWeights write_weight_file(const std::filesystem::path& folder,
+                                 const WeightStamp& stamp,
+                                 const Transformer& model,
+                                 const WeightWriteOptions& options = {});
+
+/// A published file, mapped. Opening reads its header alone; the weights are hashed by verify().
+/// Stays readable when the file is removed or replaced (never cut) meanwhile. Copies share the
+/// mapping. Const calls from any thread.
+class WeightFile {
+ public:
+  /// Checks all that the header says: sizes, the hashes' digest, the seal, that the tensors are
+  /// those of the config. `digest`: the one that is wanted; empty: any.
+  /// @throws MissingInput, IoError; DataError naming the file and what is wrong with it
+  static WeightFile open(const std::filesystem::path& file, std::string_view digest = {});
+
+  const std::filesystem::path& path() const { return tensors_.path(); }
+  const WeightStamp& stamp() const { return stamp_; }
+  const std::string& digest() const { return digest_; }
+  const ModelConfig& config() const { return config_; }
+  at::ScalarType dtype() const { return dtype_; }
+  int64_t tensor_bytes() const { return tensor_bytes_; }
+
+  /// Hashes every tensor on `threads` threads (0: those of tensor work). Once it has succeeded,
+  /// further calls do nothing. @throws DataError naming tensor, file and both hashes
+  void verify(int threads = 0) const;
+
+  /// Copies every tensor into `model` in place, so that its storage and whoever refers to it stay
+  /// (the packed forms of its weights notice). Names, shapes and dtype are compared, and verify()
+  /// is called, before anything is changed. @throws DataError
+  void apply(Transformer& model, int threads = 0) const;
+
+  /// A model of its own with these weights, verified. @throws DataError
+  Transformer make_model(int threads = 0) const;
+
+ private:
+  explicit WeightFile(SafetensorsFile tensors) : tensors_(std::move(tensors)) {}
+
+  SafetensorsFile tensors_;
+  WeightStamp stamp_;
+  std::string digest_;
+  ModelConfig config_;
+  at::ScalarType dtype_ = at::kFloat;
+  int64_t tensor_bytes_ = 0;
+  std::map<std::string, std::string> hashes_;  // by tensor
+  std::shared_ptr<std::atomic<bool>> verified_ = std::make_shared<std::atomic<bool>>(false);
+};
+
+/// Removes what nobody will ask for again: of `stage` all but the `keep` newest files by lineage
+/// and step, of earlier stages every file, and temporaries that no living writer holds. Other files
+/// stay. A missing folder holds nothing.
+/// @return files removed
+/// @throws InvalidArgument when keep < 1; IoError
+int64_t keep_newest(const std::filesystem::path& folder, uint32_t stage, int64_t keep);
+
+}  // namespace praetor

@@ -1,0 +1,198 @@
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <span>
+#include <tuple>
+
+#include "core/base/error.h"
+#include "core/base/fs.h"
+#include "core/base/sha256.h"
+#include "core/model/safetensors_layout.h"
+#include "core/model/transformer.h"
+#include "core/publication/weight_file.h"
+#include "core/publication/weight_format.h"
+
+namespace praetor {
+
+namespace fs = std::filesystem;
+namespace format = weight_format;
+
+namespace {
+
+/// A file in the making. Its lock tells keep_newest(), also another process's, that a writer lives.
+class PendingWeights {
+ public:
+  explicit PendingWeights(const fs::path& folder) {
+    static std::atomic<int64_t> made = 0;
+    path_ = folder / str(format::kTemporary, ::getpid(), '.', ++made);
+    struct stat info {};
+    do {  // again when it was taken for a dead writer's before it could be locked
+      if (fd_ >= 0) ::close(fd_);
+      fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+      if (fd_ < 0) fail("make");
+      ::flock(fd_, LOCK_EX);
+      if (::fstat(fd_, &info) != 0) fail("stat");
+    } while (info.st_nlink == 0);
+  }
+  ~PendingWeights() {
+    if (!path_.empty()) ::unlink(path_.c_str());
+    ::close(fd_);
+  }
+  PendingWeights(const PendingWeights&) = delete;
+  PendingWeights& operator=(const PendingWeights&) = delete;
+
+  void put(const void* bytes, size_t size, uint64_t at) {
+    const char* from = static_cast<const char*>(bytes);
+    while (size > 0) {
+      const ssize_t done = ::pwrite(fd_, from, size, static_cast<off_t>(at));
+      if (done < 0 && errno == EINTR) continue;
+      if (done < 0) fail("write");
+      from += done;
+      at += static_cast<uint64_t>(done);
+      size -= static_cast<size_t>(done);
+    }
+  }
+
+  void commit(const fs::path& file, bool sync) {
+    if (sync && ::fsync(fd_) != 0) fail("sync");
+    if (::rename(path_.c_str(), file.c_str()) != 0) fail("rename");
+    path_.clear();
+    if (sync) fsync_directory(file.parent_path());
+  }
+
+ private:
+  [[noreturn]] void fail(const char* verb) const {
+    throw IoError("cannot ", verb, " ", path_.string(), ": ", std::strerror(errno));
+  }
+
+  fs::path path_;
+  int fd_ = -1;
+};
+
+/// Writes a tensor's bytes and hashes them while they are in the cache.
+std::string put_hashed(PendingWeights& out, const at::Tensor& tensor, uint64_t at) {
+  constexpr size_t kPiece = size_t{256} << 10;
+  const at::Tensor bytes = tensor.detach().cpu().contiguous();
+  auto rest = std::span(static_cast<const std::byte*>(bytes.const_data_ptr()), bytes.nbytes());
+  Sha256 digest;
+  while (!rest.empty()) {
+    const auto piece = rest.first(std::min(kPiece, rest.size()));
+    digest.update(piece);
+    out.put(piece.data(), piece.size(), at);
+    at += piece.size();
+    rest = rest.subspan(piece.size());
+  }
+  return digest.hex();
+}
+
+/// Removes a temporary unless its writer lives.
+bool remove_stale(const fs::path& file) {
+  const int fd = ::open(file.c_str(), O_WRONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  const bool stale = ::flock(fd, LOCK_EX | LOCK_NB) == 0 && ::unlink(file.c_str()) == 0;
+  ::close(fd);
+  return stale;
+}
+
+}  // namespace
+
+WrittenWeights write_weight_file(const fs::path& folder,
+                                 const WeightStamp& stamp,
+                                 const Transformer& model,
+                                 const WeightWriteOptions& options) {
+  model.head();  // throws for a model without one
+  if (stamp.lineage < 0 || stamp.step < 0) {
+    throw InvalidArgument(
+        "weights: lineage ", stamp.lineage, " and step ", stamp.step, " must be at least 0");
+  }
+  std::error_code failure;
+  fs::create_directories(folder, failure);
+  if (failure) throw IoError("cannot make the folder ", folder.string(), ": ", failure.message());
+
+  const std::vector<NamedTensor>& tensors = model.parameters();
+  const std::string config = model.config().to_json();
+  const std::string unknown(format::kHashDigits, '0');
+  std::map<std::string, std::string> metadata = {{format::kVersionKey, format::kVersion},
+                                                 {"stage", std::to_string(stamp.stage)},
+                                                 {"lineage", std::to_string(stamp.lineage)},
+                                                 {"step", std::to_string(stamp.step)},
+                                                 {"config", config},
+                                                 {"digest", unknown},
+                                                 {"seal", unknown}};
+  const auto hash_key = [](const std::string& name) {
+    return std::string(format::kHashPrefix) + name;
+  };
+  for (const NamedTensor& named : tensors) metadata[hash_key(named.name)] = unknown;
+
+  // The head is as long with the hashes as without them, so that the data can be written, and
+  // hashed on the way, before it.
+  const SafetensorsLayout layout = lay_out_safetensors(folder, tensors, metadata);
+  PendingWeights out(folder);
+  std::vector<std::string> hashes(layout.order.size());
+  std::vector<uint64_t> sizes;
+  for (const NamedTensor* named : layout.order) sizes.push_back(named->tensor.nbytes());
+  const std::vector<size_t> order = format::largest_first(sizes);
+  format::run_parallel(options.threads, order.size(), [&](size_t i) {
+    const size_t at = order[i];
+    hashes[at] = put_hashed(out, layout.order[at]->tensor, layout.offsets[at]);
+  });
+
+  std::map<std::string, format::TensorFacts> facts;
+  for (size_t i = 0; i < hashes.size(); ++i) {
+    const NamedTensor& named = *layout.order[i];
+    facts[named.name] = {named.tensor.scalar_type(), named.tensor.sizes().vec(), hashes[i]};
+    metadata[hash_key(named.name)] = hashes[i];
+  }
+  WrittenWeights written;
+  written.digest = format::digest_of(facts, config);
+  written.bytes = static_cast<int64_t>(layout.bytes);
+  written.file = folder / format::file_name(stamp, written.digest);
+  metadata["digest"] = written.digest;
+  metadata["seal"] = format::seal_of(stamp, written.digest);
+  const SafetensorsLayout final_layout = lay_out_safetensors(folder, tensors, metadata);
+  PRAETOR_CHECK(final_layout.head.size() == layout.head.size(), "heads of one length");
+  out.put(final_layout.head.data(), final_layout.head.size(), 0);
+  out.commit(written.file, options.sync);
+  return written;
+}
+
+int64_t keep_newest(const fs::path& folder, uint32_t stage, int64_t keep) {
+  if (keep < 1) throw InvalidArgument("weights: ", keep, " files to keep, at least 1");
+  std::vector<std::pair<WeightStamp, fs::path>> ours;
+  int64_t removed = 0;
+  std::error_code failure;
+  const auto remove = [&](const fs::path& file) {
+    removed += fs::remove(file, failure) ? 1 : 0;
+    if (failure) throw IoError("cannot remove ", file.string(), ": ", failure.message());
+  };
+  if (!fs::exists(folder, failure)) return 0;
+  std::vector<fs::path> found;
+  for (fs::directory_iterator at(folder, failure), end; !failure && at != end;
+       at.increment(failure)) {
+    found.push_back(at->path());
+  }
+  if (failure) throw IoError("cannot list ", folder.string(), ": ", failure.message());
+  for (const fs::path& file : found) {
+    const std::string name = file.filename().string();
+    if (name.starts_with(format::kTemporary)) {
+      removed += remove_stale(file) ? 1 : 0;
+    } else if (const auto stamp = format::stamp_of(name)) {
+      if (stamp->stage < stage) remove(file);
+      if (stamp->stage == stage) ours.emplace_back(*stamp, file);
+    }
+  }
+  std::sort(ours.begin(), ours.end(), [](const auto& a, const auto& b) {
+    return std::tie(a.first.lineage, a.first.step, a.second) >
+           std::tie(b.first.lineage, b.first.step, b.second);
+  });
+  for (size_t i = static_cast<size_t>(keep); i < ours.size(); ++i) remove(ours[i].second);
+  return removed;
+}
+
+}  // namespace praetor
