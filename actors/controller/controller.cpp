@@ -1,6 +1,8 @@
 #include "actors/controller/controller.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -42,19 +44,62 @@ std::string failed_parts(const Score& score) {
 
 const std::string kKilled = str("set aside: it ended ", WorkQueue::kMostDeaths, " workers");
 
+using Figures = std::vector<std::pair<std::string, double>>;
+
+Figures batch_metrics(const ClosedBatch& batch, int64_t rows) {
+  double sum = 0, squares = 0, length = 0, finished = 0;
+  double low = std::numeric_limits<double>::infinity(), high = -low;
+  Figures parts;
+  for (const ScoredSample& sample : batch.samples) {
+    const double score = *sample.score.score.score;
+    sum += score;
+    squares += score * score;
+    low = std::min(low, score);
+    high = std::max(high, score);
+    length += static_cast<double>(sample.rollout.behavior_logprobs.size());
+    finished += sample.rollout.finish == FinishReason::kStop ? 1 : 0;
+    for (const PartScore& part : sample.score.score.parts) {
+      const std::string name = "reward/" + part.name + "/mean";
+      auto found = std::find_if(
+          parts.begin(), parts.end(), [&](const auto& entry) { return entry.first == name; });
+      if (found == parts.end()) found = parts.insert(parts.end(), {name, 0.0});
+      found->second += part.score.value_or(0) / static_cast<double>(batch.samples.size());
+    }
+  }
+  const auto n = static_cast<double>(batch.samples.size());
+  const double mean = sum / n;
+  Figures out{{"reward/mean", mean},
+              {"reward/std", std::sqrt(std::max(0.0, squares / n - mean * mean))},
+              {"reward/min", low},
+              {"reward/max", high}};
+  out.insert(out.end(), parts.begin(), parts.end());
+  int64_t dropped = 0;
+  for (const auto& [why, ids] : batch.dropped) dropped += static_cast<int64_t>(ids.size());
+  const Figures rest{
+      {"rollout/response_length", length / n},
+      {"rollout/truncated", 1 - finished / n},
+      {"rollout/finished", finished / n},
+      {"staleness/mean", 0.0},
+      {"staleness/max", 0.0},
+      {"data/epoch", static_cast<double>(batch.end_ordinal) / static_cast<double>(rows)},
+      {"data/consumed", static_cast<double>(batch.end_ordinal)},
+      {"data/dropped", static_cast<double>(dropped)}};
+  out.insert(out.end(), rest.begin(), rest.end());
+  return out;
+}
+
 }  // namespace
 
-StepBatch ClosedBatch::slice(Slice slice) const {
+StepBatch ClosedBatch::slice(Slice slice, int64_t rows) const {
   const auto count = static_cast<int64_t>(samples.size());
   StepBatch out{
       .step = step,
       .total_samples = count,
       .samples = {samples.begin() + slice.begin(count), samples.begin() + slice.end(count)},
-      .end_ordinal = end_ordinal,
-      .replayed = replayed};
-  for (const auto& [why, ids] : dropped) out.dropped[why] = static_cast<int64_t>(ids.size());
+      .replayed = replayed,
+      .metrics = batch_metrics(*this, rows)};
   for (auto& [name, value] : part_metrics(parts)) {
-    if (name.starts_with("judge/")) out.metrics.emplace_back(name, value);
+    if (name.starts_with("judge/")) out.circumstances.emplace_back(name, value);
   }
   return out;
 }

@@ -27,7 +27,8 @@ struct ClosedBatch {
   std::map<std::string, std::vector<SampleId>> dropped;  ///< by reason; recorded with the step
   std::vector<PartCounters> parts;
 
-  StepBatch slice(Slice slice) const;
+  /// @param rows  of the prompt data
+  StepBatch slice(Slice slice, int64_t rows) const;
 };
 
 /// The samples of a recorded batch with their payload. @throws DataError when payload is damaged or

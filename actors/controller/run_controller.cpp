@@ -394,10 +394,10 @@ std::optional<StepBatch> RunController::wait_batch(uint32_t stage,
       Controller& at = desk_at(stage, step);
       const int64_t waiting = at.work().waiting(LeaseKind::kGenerate);
       if (const ClosedBatch* batch = at.close_step()) {
-        StepBatch out = batch->slice(slice);
-        out.metrics.emplace_back("fault/leases_reissued",
-                                 static_cast<double>(reissued_before_ + at.leases_reissued()));
-        out.metrics.emplace_back("fault/restarts", static_cast<double>(restarts_));
+        StepBatch out = batch->slice(slice, at.rows());
+        out.circumstances.emplace_back(
+            "fault/leases_reissued", static_cast<double>(reissued_before_ + at.leases_reissued()));
+        out.circumstances.emplace_back("fault/restarts", static_cast<double>(restarts_));
         return out;
       }
       if (at.work().waiting(LeaseKind::kGenerate) != waiting) notify();

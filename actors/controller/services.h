@@ -177,12 +177,12 @@ struct StepBatch {
   int64_t step = 0;
   int64_t total_samples = 0;          ///< of the whole batch
   std::vector<ScoredSample> samples;  ///< of the slice
-  int64_t end_ordinal = 0;  ///< prompts up to here were asked for by this step and those before
-  bool replayed = false;    ///< recorded before; trained again from the record
-  std::map<std::string, int64_t> dropped;  ///< samples by reason
-  /// What the controller alone knows: judge/... on all samples of the step, dropped ones included,
-  /// and fault/...; a resumed run need not repeat them.
+  bool replayed = false;              ///< recorded before; trained again from the record
+  /// Figures of the whole batch: reward/..., rollout/..., staleness/..., data/...
   std::vector<std::pair<std::string, double>> metrics;
+  /// judge/... on all samples of the step, dropped ones included, and fault/...: what a resumed run
+  /// need not repeat.
+  std::vector<std::pair<std::string, double>> circumstances;
 };
 
 /// Held-out prompts answered and scored, in order. The texts stand beside the samples.

@@ -37,14 +37,40 @@ void copy_tokenizer(const fs::path& from, const fs::path& to) {
   }
 }
 
-std::string save_checkpoint(LearnerService& run,
-                            const CheckpointContext& context,
-                            const Learner& learner,
-                            int64_t step,
-                            const std::map<std::string, double>& metrics) {
+namespace {
+
+/// Every rank writes its shard into the writer's folder, which lies on a file system they share.
+void add_shards(CheckpointWriter* writer, Collective& ranks, const Learner& learner) {
+  const std::string folder =
+      ranks.all_gather_bytes(writer ? writer->folder().string() : std::string()).front();
+  const CheckpointFile mine =
+      CheckpointWriter::write_shard(folder, ranks.rank(), ranks.world_size(), learner.state());
+  const auto entries = ranks.all_gather_bytes(
+      nlohmann::json{{"name", mine.name}, {"bytes", mine.bytes}, {"sha256", mine.sha256}}.dump());
+  if (!writer) return;
+  for (const std::string& text : entries) {
+    const auto entry = nlohmann::json::parse(text);
+    writer->add_shard(
+        {.name = entry.at("name"), .bytes = entry.at("bytes"), .sha256 = entry.at("sha256")});
+  }
+}
+
+}  // namespace
+
+void save_checkpoint(LearnerService& run,
+                     Collective& ranks,
+                     const CheckpointContext& context,
+                     const Learner& learner,
+                     int64_t step,
+                     const std::map<std::string, double>& metrics) {
+  if (ranks.rank() > 0) {
+    add_shards(nullptr, ranks, learner);
+    ranks.barrier();
+    return;
+  }
   const auto stage = static_cast<int32_t>(context.stage);
-  CheckpointWriter writer(context.run_dir, context.stage_name, step);
-  writer.add_shard(0, learner.state());
+  CheckpointWriter writer(context.run_dir, context.stage_name, step, ranks.world_size());
+  add_shards(&writer, ranks, learner);
   const StageProgress recorded = run.stage_progress(context.stage);
   nlohmann::json state = {
       {"stage", context.stage_name},
@@ -66,7 +92,7 @@ std::string save_checkpoint(LearnerService& run,
   run.record_checkpoint({.stage = stage, .step = step, .path = path, .durable = false});
   writer.commit();
   run.record_checkpoint({.stage = stage, .step = step, .path = path, .durable = true});
-  return path;
+  ranks.barrier();
 }
 
 int64_t load_checkpoint(const fs::path& folder, const std::string& stage_name, Learner& learner) {
@@ -79,7 +105,11 @@ int64_t load_checkpoint(const fs::path& folder, const std::string& stage_name, L
                           stage_name,
                           "\"");
   }
-  learner.load_state(reader.shard(0), reader.state().at("learner").dump());
+  std::vector<NamedTensor> tensors;
+  for (int32_t rank = 0; rank < reader.manifest().world_size; ++rank) {
+    for (NamedTensor& tensor : reader.shard(rank)) tensors.push_back(std::move(tensor));
+  }
+  learner.load_state(tensors, reader.state().at("learner").dump());
   return reader.manifest().step;
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "actors/controller/services.h"
+#include "core/collective/collective.h"
 #include "learners/learner.h"
 
 namespace praetor {
@@ -20,17 +21,19 @@ struct CheckpointContext {
   std::string resolved_job;  ///< text of resolved.yaml
 };
 
-/// Saves the learner as RUN_DIR/checkpoints/STAGE/step-N, in the order that leaves a crash with the
-/// last whole one: ledger row, shards, manifest, rename, ledger row "durable". `metrics` are what
-/// retention may rank by.
-/// @return its path, relative to the run directory @throws IoError
-std::string save_checkpoint(LearnerService& run,
-                            const CheckpointContext& context,
-                            const Learner& learner,
-                            int64_t step,
-                            const std::map<std::string, double>& metrics);
+/// Saves the learner as RUN_DIR/checkpoints/STAGE/step-N, a shard a rank, in the order that leaves
+/// a crash with the last whole one: ledger row, shards, manifest, rename, ledger row "durable".
+/// Every rank calls it alike. `metrics` are what retention may rank by.
+/// @throws IoError
+void save_checkpoint(LearnerService& run,
+                     Collective& ranks,
+                     const CheckpointContext& context,
+                     const Learner& learner,
+                     int64_t step,
+                     const std::map<std::string, double>& metrics);
 
-/// Puts the learner into the state of a checkpoint and returns its step.
+/// Puts the learner into the state of a checkpoint, made by any number of ranks, and returns its
+/// step. Every rank calls it alike.
 /// @throws CheckpointError for a checkpoint of another stage or model, or a damaged one
 int64_t load_checkpoint(const std::filesystem::path& folder,
                         const std::string& stage_name,

@@ -6,7 +6,6 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "actors/train/experience_builder.h"
 #include "core/base/error.h"
 #include "core/base/fs.h"
 
@@ -22,7 +21,6 @@ double mean(double sum, size_t count) {
 
 Evaluation summarise_evaluation(EvaluationBatch batch) {
   Evaluation out;
-  std::vector<ScoredSample> scored;
   double score_sum = 0, length_sum = 0, finished = 0;
   const size_t count = batch.samples.size();
   std::map<std::string, std::pair<double, size_t>> parts;
@@ -39,14 +37,13 @@ Evaluation summarise_evaluation(EvaluationBatch batch) {
     out.samples.push_back({batch.prompts[i], sample.rollout.text, score});
     if (!score.score) continue;
     score_sum += *score.score;
-    scored.push_back(std::move(sample));
+    out.scored.push_back(std::move(sample));
   }
-  out.experience = make_experience(scored);
-  out.mean_score = mean(score_sum, scored.size());
+  out.mean_score = mean(score_sum, out.scored.size());
   out.metrics = {{"eval/score", out.mean_score},
                  {"eval/response_length", mean(length_sum, count)},
                  {"eval/finished", mean(finished, count)},
-                 {"eval/unscored", static_cast<double>(count - scored.size())}};
+                 {"eval/unscored", static_cast<double>(count - out.scored.size())}};
   for (const auto& [name, sum] : parts)
     out.metrics.emplace_back("eval/" + name + "/mean", mean(sum.first, sum.second));
   return out;

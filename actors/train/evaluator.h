@@ -6,7 +6,6 @@
 #include <vector>
 
 #include "actors/controller/services.h"
-#include "core/data/experience.h"
 #include "core/metrics/metrics_writer.h"
 
 namespace praetor {
@@ -20,10 +19,10 @@ struct EvaluatedSample {
 
 struct Evaluation {
   std::vector<EvaluatedSample> samples;
-  Experience experience;  ///< the responses with their log-probabilities, for a KL to the reference
-  double mean_score = 0;  ///< over the samples that have a score; NaN when none has
-  MetricList metrics;     ///< eval/score, eval/<part>/mean, eval/response_length, eval/finished,
-                          ///< eval/unscored
+  std::vector<ScoredSample> scored;  ///< those that have a score, for a KL to the reference
+  double mean_score = 0;             ///< over the samples that have a score; NaN when none has
+  MetricList metrics;  ///< eval/score, eval/<part>/mean, eval/response_length, eval/finished,
+                       ///< eval/unscored
 };
 
 /// The figures of held-out prompts that were answered and scored.

@@ -2,6 +2,8 @@
 
 #include <ATen/ops/tensor.h>
 
+#include <nlohmann/json.hpp>
+
 namespace praetor {
 
 Experience make_experience(const std::vector<ScoredSample>& samples) {
@@ -29,6 +31,50 @@ Experience make_experience(const std::vector<ScoredSample>& samples) {
   experience.behavior_logprob = at::tensor(logprobs, at::kFloat);
   experience.score = at::tensor(scores, at::kFloat);
   return experience;
+}
+
+namespace {
+
+/// What make_experience reads of a sample.
+nlohmann::json to_json(const ScoredSample& sample) {
+  const RolloutRecord& rollout = sample.rollout;
+  return {rollout.id.ordinal,
+          rollout.id.sample,
+          rollout.tokens,
+          rollout.prompt_length,
+          rollout.behavior_logprobs,
+          static_cast<int>(rollout.finish),
+          rollout.weight_version,
+          *sample.score.score.score};
+}
+
+ScoredSample from_json(const nlohmann::json& in) {
+  ScoredSample sample;
+  RolloutRecord& rollout = sample.rollout;
+  rollout.id = {in[0].get<int64_t>(), in[1].get<int32_t>()};
+  rollout.tokens = in[2].get<std::vector<int64_t>>();
+  rollout.prompt_length = in[3].get<int64_t>();
+  rollout.behavior_logprobs = in[4].get<std::vector<float>>();
+  rollout.finish = static_cast<FinishReason>(in[5].get<int>());
+  rollout.weight_version = in[6].get<int64_t>();
+  sample.score.score.score = in[7].get<double>();
+  return sample;
+}
+
+}  // namespace
+
+Experience gather_experience(Collective& ranks, const std::vector<ScoredSample>& mine) {
+  if (ranks.world_size() == 1) return make_experience(mine);
+  nlohmann::json list = nlohmann::json::array();
+  for (const ScoredSample& sample : mine) list.push_back(to_json(sample));
+  std::string bytes;
+  nlohmann::json::to_cbor(list, bytes);
+  std::vector<ScoredSample> all;
+  for (const std::string& part : ranks.all_gather_bytes(bytes)) {
+    for (const nlohmann::json& sample : nlohmann::json::from_cbor(part))
+      all.push_back(from_json(sample));
+  }
+  return make_experience(all);
 }
 
 }  // namespace praetor

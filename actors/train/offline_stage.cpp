@@ -53,7 +53,8 @@ OfflineStage::OfflineStage(RunContext& context, const StageConfig& stage)
   const auto rows = static_cast<int64_t>(train_.size());
   order_ = std::make_unique<RowOrder>(rows, context.job.seed, stage.index, stage.data.shuffle);
   set_total_steps(stage.total_steps(rows, per_step_));
-  learner_ = std::make_unique<Learner>(learner_config(), std::move(algorithm), std::move(models));
+  learner_ = std::make_unique<Learner>(
+      learner_config(), std::move(algorithm), std::move(models), &context.ranks);
 }
 
 std::vector<OfflineStage::RowExamples> OfflineStage::read_examples(const Source& source,
@@ -121,6 +122,7 @@ StageRunner::StepResult OfflineStage::train_step(int64_t step) {
   result.report = learner_->update(examples);
   timer_.end();
   const StepReport& report = result.report;
+  if (!context_.leads()) return result;
   const nlohmann::ordered_json values(
       std::map<std::string, double>(report.metrics.begin(), report.metrics.end()));
   timer_.begin("ledger");

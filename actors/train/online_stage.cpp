@@ -6,9 +6,9 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
-#include "actors/train/evaluator.h"
 #include "actors/train/experience_builder.h"
 #include "actors/train/interrupt.h"
+#include "actors/train/publisher.h"
 #include "core/base/error.h"
 #include "core/data/dataset.h"
 
@@ -19,6 +19,10 @@ namespace {
 /// How long one question to the controller may stay open.
 constexpr std::chrono::milliseconds kPoll{1000};
 constexpr std::chrono::milliseconds kNoWait{0};
+
+/// What the first rank tells the others while a batch is made; above 0: a signal ends the run.
+constexpr int64_t kWaiting = -1;
+constexpr int64_t kClosed = 0;
 
 }  // namespace
 
@@ -42,15 +46,17 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
                                         .stage = stage.index,
                                         .purpose = Purpose::kInitialise})));
   }
-  rows_ = static_cast<int64_t>(read_rows(resolve(stage.data.train), RowForm::kPrompt).size());
-  set_total_steps(stage.total_steps(rows_, samples.prompts_per_step));
+  const auto rows =
+      static_cast<int64_t>(read_rows(resolve(stage.data.train), RowForm::kPrompt).size());
+  set_total_steps(stage.total_steps(rows, samples.prompts_per_step));
   if (stage.data.eval.given()) {
     held_out_ = static_cast<int64_t>(read_rows(resolve(stage.data.eval), RowForm::kPrompt).size());
     if (stage.eval.prompts > 0) held_out_ = std::min(held_out_, stage.eval.prompts);
   }
   LearnerConfig config = learner_config();
   config.temperature = stage.sampling.temperature;
-  learner_ = std::make_unique<Learner>(config, std::move(algorithm), std::move(models));
+  learner_ =
+      std::make_unique<Learner>(config, std::move(algorithm), std::move(models), &context.ranks);
   if (context.workers) {
     local_ = std::make_unique<LocalRoles>(
         *context.workers, learner_->policy(), *tokenizer_, stage, context_.results());
@@ -58,15 +64,36 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
 }
 
 const Publication& OnlineStage::published(int64_t step) {
-  if (publication_.version.step != step) {
-    publication_ = {.version = {.stage = stage_.index, .lineage = lineage(), .step = step}};
+  if (publication_.version.step == step) return publication_;
+  publication_ = {.version = {.stage = stage_.index, .lineage = lineage(), .step = step}};
+  if (context_.publisher) {
+    auto made = context_.publisher->publish(stage_.index, lineage(), step, learner_->policy());
+    publication_ = std::move(made.publication);
+    publish_metrics_ = {{"sync/seconds", made.seconds},
+                        {"sync/bytes", static_cast<double>(publication_.bytes)}};
   }
   return publication_;
 }
 
+int64_t OnlineStage::agree(int64_t decision) {
+  context_.ranks.broadcast(std::span(&decision, 1));
+  return decision;
+}
+
 StepBatch OnlineStage::collect(int64_t step) {
   LearnerService& run = context_.run;
+  if (!context_.leads()) {
+    for (;;) {
+      const int64_t decision = agree(kWaiting);
+      if (decision > 0) throw Interrupted{static_cast<int>(decision)};
+      if (decision == kWaiting) continue;
+      auto batch = run.wait_batch(stage_.index, step, context_.slice(), kPoll);
+      PRAETOR_CHECK(batch, "the batch of step ", step, " was closed, and is no more");
+      return std::move(*batch);
+    }
+  }
   const bool recorded = run.has_batch(stage_.index, step);
+  if (!local_) timer_.begin("publish");
   const Publication weights =
       recorded ? Publication{.version = {.stage = stage_.index, .step = step - 1}}
                : published(step - 1);
@@ -78,8 +105,9 @@ StepBatch OnlineStage::collect(int64_t step) {
   for (;;) {
     // Opened again each time: a controller that was restarted does not know the step.
     run.open_step(stage_.index, step, weights);
-    auto batch = run.wait_batch(stage_.index, step, {}, local_ ? kNoWait : kPoll);
+    auto batch = run.wait_batch(stage_.index, step, context_.slice(), local_ ? kNoWait : kPoll);
     if (batch) {
+      agree(kClosed);
       timer_.end();
       return std::move(*batch);
     }
@@ -87,50 +115,10 @@ StepBatch OnlineStage::collect(int64_t step) {
       local_->work(true, begin);
       timer_.end();
     }
-    if (const int signal = InterruptGuard::requested()) throw Interrupted{signal};
+    const int signal = InterruptGuard::requested();
+    agree(signal > 0 ? signal : kWaiting);
+    if (signal > 0) throw Interrupted{signal};
   }
-}
-
-void OnlineStage::add_batch_metrics(const StepBatch& batch, MetricList& metrics) const {
-  double sum = 0, squares = 0, length = 0, finished = 0;
-  double low = std::numeric_limits<double>::infinity(), high = -low;
-  MetricList parts;
-  for (const ScoredSample& sample : batch.samples) {
-    const double score = *sample.score.score.score;
-    sum += score;
-    squares += score * score;
-    low = std::min(low, score);
-    high = std::max(high, score);
-    length += static_cast<double>(sample.rollout.behavior_logprobs.size());
-    finished += sample.rollout.finish == FinishReason::kStop ? 1 : 0;
-    for (const PartScore& part : sample.score.score.parts) {
-      const std::string name = "reward/" + part.name + "/mean";
-      auto found = std::find_if(
-          parts.begin(), parts.end(), [&](const auto& entry) { return entry.first == name; });
-      if (found == parts.end()) found = parts.insert(parts.end(), {name, 0.0});
-      found->second += part.score.value_or(0) / static_cast<double>(batch.samples.size());
-    }
-  }
-  const auto n = static_cast<double>(batch.samples.size());
-  const double mean = sum / n;
-  metrics.insert(metrics.end(),
-                 {{"reward/mean", mean},
-                  {"reward/std", std::sqrt(std::max(0.0, squares / n - mean * mean))},
-                  {"reward/min", low},
-                  {"reward/max", high}});
-  metrics.insert(metrics.end(), parts.begin(), parts.end());
-  int64_t dropped = 0;
-  for (const auto& [why, count] : batch.dropped) dropped += count;
-  metrics.insert(
-      metrics.end(),
-      {{"rollout/response_length", length / n},
-       {"rollout/truncated", 1 - finished / n},
-       {"rollout/finished", finished / n},
-       {"staleness/mean", 0.0},
-       {"staleness/max", 0.0},
-       {"data/epoch", static_cast<double>(batch.end_ordinal) / static_cast<double>(rows_)},
-       {"data/consumed", static_cast<double>(batch.end_ordinal)},
-       {"data/dropped", static_cast<double>(dropped)}});
 }
 
 StageRunner::StepResult OnlineStage::train_step(int64_t step) {
@@ -138,12 +126,14 @@ StageRunner::StepResult OnlineStage::train_step(int64_t step) {
   progress_->phase(step, "update");
   timer_.begin("update");
   StepResult result;
-  Experience experience = make_experience(batch.samples);
+  Experience experience = gather_experience(context_.ranks, batch.samples);
   result.tokens = experience.tokens.numel();
   result.report = learner_->update(experience);
+  timer_.end();
+  if (!context_.leads()) return result;
   timer_.begin("ledger");
   result.metrics = result.report.metrics;
-  add_batch_metrics(batch, result.metrics);
+  result.metrics.insert(result.metrics.end(), batch.metrics.begin(), batch.metrics.end());
   const nlohmann::ordered_json values(
       std::map<std::string, double>(result.metrics.begin(), result.metrics.end()));
   result.outcome = context_.run.commit_step(stage_.index,
@@ -154,7 +144,9 @@ StageRunner::StepResult OnlineStage::train_step(int64_t step) {
                                              .metrics = values.dump()});
   timer_.end();
   // From here on figures of this machine and hour, which a resumed run need not repeat.
-  result.metrics.insert(result.metrics.end(), batch.metrics.begin(), batch.metrics.end());
+  result.metrics.insert(
+      result.metrics.end(), batch.circumstances.begin(), batch.circumstances.end());
+  result.metrics.insert(result.metrics.end(), publish_metrics_.begin(), publish_metrics_.end());
   const double seconds = timer_.seconds("rollout");
   if (seconds > 0) {
     result.metrics.emplace_back("rollout/tokens_per_second",
@@ -170,33 +162,43 @@ StageRunner::StepResult OnlineStage::train_step(int64_t step) {
 }
 
 StepReport OnlineStage::replay_step(int64_t step) {
-  const auto batch = context_.run.wait_batch(stage_.index, step, {}, kNoWait);
+  const auto batch = context_.run.wait_batch(stage_.index, step, context_.slice(), kNoWait);
   if (!batch) throw DataError(stage_.name, " step ", step, ": the ledger has no such step");
-  Experience experience = make_experience(batch->samples);
+  Experience experience = gather_experience(context_.ranks, batch->samples);
   return learner_->update(experience);
 }
 
-MetricList OnlineStage::evaluate(int64_t step) {
+Evaluation OnlineStage::evaluation_of(int64_t step) {
   LearnerService& run = context_.run;
   const Publication& weights = published(step);
-  std::optional<EvaluationBatch> batch;
   for (;;) {
     run.open_evaluation(stage_.index, step, held_out_, weights);
-    batch = run.wait_evaluation(stage_.index, step, local_ ? kNoWait : kPoll);
-    if (batch) break;
+    auto batch = run.wait_evaluation(stage_.index, step, local_ ? kNoWait : kPoll);
+    agree(batch ? kClosed : kWaiting);
+    if (batch) return summarise_evaluation(std::move(*batch));
     if (local_) local_->work(false, nullptr);
   }
-  Evaluation evaluation = summarise_evaluation(std::move(*batch));
-  if (context_.metrics)
-    write_samples(context_.run_dir / "samples", stage_.name, step, evaluation.samples);
-  if (learner_->algorithm().models().reference && evaluation.experience.sequences() > 0) {
-    const at::NoGradGuard no_grad;
-    const at::Tensor kl = learner_->policy_logprobs(evaluation.experience) -
-                          learner_->reference_logprobs(evaluation.experience);
-    evaluation.metrics.emplace_back("eval/kl",
-                                    kl.to(at::kDouble).sum().item<double>() /
-                                        static_cast<double>(evaluation.experience.sequences()));
+}
+
+MetricList OnlineStage::evaluate(int64_t step) {
+  Evaluation evaluation;
+  if (context_.leads()) {
+    evaluation = evaluation_of(step);
+    if (context_.metrics)
+      write_samples(context_.run_dir / "samples", stage_.name, step, evaluation.samples);
+  } else {
+    while (agree(kWaiting) == kWaiting) {
+    }
   }
+  if (!learner_->algorithm().models().reference) return evaluation.metrics;
+  const Experience experience = gather_experience(context_.ranks, evaluation.scored);
+  if (experience.sequences() == 0) return evaluation.metrics;
+  const at::NoGradGuard no_grad;
+  const at::Tensor kl =
+      learner_->policy_logprobs(experience) - learner_->reference_logprobs(experience);
+  evaluation.metrics.emplace_back(
+      "eval/kl",
+      kl.to(at::kDouble).sum().item<double>() / static_cast<double>(experience.sequences()));
   return evaluation.metrics;
 }
 

@@ -3,6 +3,7 @@
 #include <memory>
 #include <optional>
 
+#include "actors/train/evaluator.h"
 #include "actors/train/local_roles.h"
 #include "actors/train/stage_runner.h"
 
@@ -24,11 +25,13 @@ class OnlineStage final : public StageRunner {
   /// The policy after `step` updates, where workers find it; published once.
   const Publication& published(int64_t step);
   StepBatch collect(int64_t step);
-  void add_batch_metrics(const StepBatch& batch, MetricList& metrics) const;
+  Evaluation evaluation_of(int64_t step);
+  /// The first rank's decision, on every rank.
+  int64_t agree(int64_t decision);
 
-  int64_t rows_ = 0;  ///< of the prompt data
   int64_t held_out_ = 0;
   Publication publication_{.version = {.step = -1}};
+  MetricList publish_metrics_;
   std::unique_ptr<LocalRoles> local_;
 };
 

@@ -7,12 +7,14 @@
 #include <nlohmann/json.hpp>
 
 #include "actors/controller/prompts.h"
+#include "actors/roles/member.h"
 #include "actors/train/environment.h"
 #include "actors/train/interrupt.h"
 #include "actors/train/offline_stage.h"
 #include "actors/train/online_stage.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/log_context.h"
 #include "core/checkpoint/checkpoint.h"
 
 namespace praetor {
@@ -120,6 +122,8 @@ CheckpointContext StageRunner::checkpoint_context() const {
 
 int64_t StageRunner::restore(const std::optional<fs::path>& checkpoint) {
   const int64_t step = checkpoint ? load_checkpoint(*checkpoint, stage_.name, *learner_) : 0;
+  saved_step_ = checkpoint ? step : -1;
+  if (!context_.leads()) return step;
   const StageProgress before = context_.run.begin_stage(stage_.index, step);
   const int64_t recorded = before.last_step;
   lineage_ = before.lineage;
@@ -141,7 +145,6 @@ int64_t StageRunner::restore(const std::optional<fs::path>& checkpoint) {
          differences(checkpoint_environment(*checkpoint), environment_facts(context_.job))) {
       log::warn(str("this run is equivalent, not identical, to the one before: ", what));
     }
-    saved_step_ = step;
   }
   return step;
 }
@@ -152,9 +155,10 @@ void StageRunner::save(int64_t step, const MetricList& evaluation) {
   for (const auto& [name, value] : evaluation) {
     if (std::isfinite(value)) metrics[name] = value;
   }
-  context_.metrics->sync();
-  save_checkpoint(context_.run, checkpoint_context(), *learner_, step, metrics);
+  if (context_.metrics) context_.metrics->sync();
+  save_checkpoint(context_.run, context_.ranks, checkpoint_context(), *learner_, step, metrics);
   saved_step_ = step;
+  if (!context_.leads()) return;
   Retention retention{.keep_last = stage_.checkpoint.keep_last};
   if (stage_.checkpoint.keep == "best") {
     retention.best_metric = names_.quality;
@@ -165,6 +169,12 @@ void StageRunner::save(int64_t step, const MetricList& evaluation) {
   }
 }
 
+int StageRunner::agreed_interrupt() {
+  auto signal = static_cast<int64_t>(InterruptGuard::requested());
+  context_.ranks.broadcast(std::span(&signal, 1));
+  return static_cast<int>(signal);
+}
+
 void StageRunner::run(const std::optional<fs::path>& checkpoint) {
   const int64_t start = restore(checkpoint);
   Progress progress(stage_.name, total_steps_, start);
@@ -172,7 +182,7 @@ void StageRunner::run(const std::optional<fs::path>& checkpoint) {
   const bool evaluates = stage_.data.eval.given();
   if (evaluates && !checkpoint) {
     const MetricList first = evaluate(0);
-    context_.metrics->write(stage_.name, 0, first);
+    if (context_.metrics) context_.metrics->write(stage_.name, 0, first);
     if (const auto value = find(first, names_.quality)) {
       progress.say(str(stage_.name, " before the first step: ", names_.quality, " ", *value));
     }
@@ -182,8 +192,10 @@ void StageRunner::run(const std::optional<fs::path>& checkpoint) {
   for (int64_t step = start + 1; step <= total_steps_; ++step) {
     StepResult result;
     try {
-      if (const int signal = InterruptGuard::requested()) throw Interrupted{signal};
+      log::set_step(step);
+      if (const int signal = agreed_interrupt()) throw Interrupted{signal};
       result = train_step(step);
+      if (context_.member) context_.member->made_progress();
     } catch (const Interrupted&) {
       // No weight has changed since the last step: its state is what the run goes on from.
       save(step - 1, {});
@@ -222,7 +234,7 @@ void StageRunner::run(const std::optional<fs::path>& checkpoint) {
     result.metrics.insert(result.metrics.end(), times.begin(), times.end());
     // Before the checkpoint: a resumed run goes on after the checkpoint's step and never writes
     // that step's row again. So the time of a checkpoint stands in the row of the next step.
-    context_.metrics->write(stage_.name, step, result.metrics);
+    if (context_.metrics) context_.metrics->write(stage_.name, step, result.metrics);
     timer_ = {};
     // The best evaluation can be kept only if each evaluated state is saved.
     const bool candidate = stage_.checkpoint.keep == "best" && !evaluation.empty();
@@ -237,29 +249,45 @@ void StageRunner::run(const std::optional<fs::path>& checkpoint) {
   progress_ = nullptr;
 }
 
-void StageRunner::finish() {
-  if (stage_.checkpoint.keep == "best" && stage_.data.eval.given()) {
-    std::optional<std::pair<double, fs::path>> best;
+/// The checkpoint with the best evaluation, on every rank; empty: there is none.
+fs::path StageRunner::best_checkpoint() {
+  fs::path best;
+  if (context_.leads()) {
+    double best_value = 0;
     for (const fs::path& folder : list_checkpoints(context_.run_dir, stage_.name)) {
       const auto metrics = CheckpointReader(folder).manifest().metrics;
       const auto found = metrics.find(names_.quality);
       if (found == metrics.end()) continue;
       const double value = names_.more_is_better ? found->second : -found->second;
-      if (!best || value > best->first) best = {value, folder};
+      if (best.empty() || value > best_value) {
+        best = folder;
+        best_value = value;
+      }
     }
-    if (best) {
-      const int64_t step = load_checkpoint(best->second, stage_.name, *learner_);
+  }
+  return context_.ranks.all_gather_bytes(best.string()).front();
+}
+
+void StageRunner::finish() {
+  if (stage_.checkpoint.keep == "best" && stage_.data.eval.given()) {
+    const fs::path best = best_checkpoint();
+    if (!best.empty()) {
+      const int64_t step = load_checkpoint(best, stage_.name, *learner_);
       log::info(str(stage_.name, ": the result is the best evaluated checkpoint, step ", step));
     }
   }
-  // Made beside its place and renamed, so that a crash leaves the whole result or none.
-  const fs::path target = context_.results() / stage_.name;
-  const fs::path part = context_.results() / ("." + stage_.name + ".part");
-  fs::remove_all(part);
-  write_result(part);
-  fs::remove_all(target);
-  fs::rename(part, target);
-  context_.run.finish_stage(stage_.index, fs::relative(target, context_.run_dir).string());
+  if (context_.leads()) {
+    // Made beside its place and renamed, so that a crash leaves the whole result or none.
+    const fs::path target = context_.results() / stage_.name;
+    const fs::path part = context_.results() / ("." + stage_.name + ".part");
+    fs::remove_all(part);
+    write_result(part);
+    fs::remove_all(target);
+    fs::rename(part, target);
+    context_.run.finish_stage(stage_.index, target.lexically_relative(context_.run_dir).string());
+  }
+  // The next stage reads it.
+  context_.ranks.barrier();
 }
 
 StepReport StageRunner::replay(int64_t step, const std::optional<fs::path>& checkpoint) {

@@ -14,11 +14,15 @@
 #include "actors/train/checkpointing.h"
 #include "actors/train/progress.h"
 #include "actors/train/summary.h"
+#include "core/collective/collective.h"
 #include "core/metrics/metrics_writer.h"
 #include "core/tokenizer/tokenizer.h"
 #include "learners/learner.h"
 
 namespace praetor {
+
+class Member;
+class Publisher;
 
 /// What every stage of a run shares; borrowed by the runners.
 struct RunContext {
@@ -26,7 +30,12 @@ struct RunContext {
   std::filesystem::path run_dir;
   LearnerService& run;
   WorkerService* workers;  ///< colocated: this process does the workers' part too; else null
-  MetricsWriter* metrics;  ///< null: nothing is written (replay)
+  MetricsWriter* metrics;  ///< null: nothing is written (replay; all ranks but the first)
+  Collective& ranks;       ///< of the learner group
+  Publisher* publisher = nullptr;  ///< separate roles, rank 0: brings weights to the workers
+  Member* member = nullptr;        ///< separate roles: this rank's membership
+  bool leads() const { return ranks.rank() == 0; }
+  Slice slice() const { return {ranks.rank(), ranks.world_size()}; }
   std::filesystem::path results() const { return run_dir / "stages"; }
 };
 
@@ -104,7 +113,10 @@ class StageRunner {
  private:
   int64_t restore(const std::optional<std::filesystem::path>& checkpoint);
   void save(int64_t step, const MetricList& evaluation);
+  /// The signal that asks for the end, the same on every rank; 0: none.
+  int agreed_interrupt();
   void finish();
+  std::filesystem::path best_checkpoint();
   CheckpointContext checkpoint_context() const;
 
   int64_t total_steps_ = 0;

@@ -6,11 +6,10 @@
 
 #include "actors/controller/run_controller.h"
 #include "actors/job/check.h"
-#include "actors/toy/toy_language.h"
 #include "actors/train/environment.h"
 #include "actors/train/interrupt.h"
 #include "actors/train/run_directory.h"
-#include "actors/train/stage_runner.h"
+#include "actors/train/stages.h"
 #include "actors/train/summary.h"
 #include "core/base/error.h"
 #include "core/base/fs.h"
@@ -45,59 +44,6 @@ ResumePoint find_resume_point(const TrainOptions& options, const JobConfig& job)
   throw MissingInput(
       options.resume,
       ": neither a run directory nor a checkpoint (give auto, never, or the path of one)");
-}
-
-std::optional<fs::path> newest_checkpoint(LearnerService& run,
-                                          const fs::path& run_dir,
-                                          int32_t stage,
-                                          int64_t before) {
-  std::optional<fs::path> found;
-  for (const CheckpointRecord& record : run.checkpoints()) {
-    if (record.stage == stage && record.durable && record.step < before &&
-        fs::exists(run_dir / record.path)) {
-      found = run_dir / record.path;
-    }
-  }
-  return found;
-}
-
-void run_toy_language(const RunContext& context, const StageConfig& stage) {
-  context.run.begin_stage(stage.index, 0);
-  const fs::path folder = context.results() / stage.name;
-  write_toy_language(folder, context.job.seed, stage.toy);
-  context.run.finish_stage(stage.index, folder.lexically_relative(context.run_dir).string());
-  log::info(str(stage.name, ": wrote a tokenizer and data to ", folder.string()));
-}
-
-void run_stages(RunContext& context, const std::optional<fs::path>& from_checkpoint) {
-  const std::string wanted =
-      from_checkpoint ? CheckpointReader(*from_checkpoint).manifest().stage : "";
-  // As it was before anything is trained again.
-  std::vector<StageProgress> known;
-  for (const StageConfig& stage : context.job.stages)
-    known.push_back(context.run.stage_progress(stage.index));
-  bool reached = wanted.empty();
-  for (const StageConfig& stage : context.job.stages) {
-    const StageProgress& record = known[stage.index];
-    const bool finished = record.finished && fs::exists(context.run_dir / record.result);
-    if (!reached && stage.name == wanted) {
-      reached = true;
-      StageRunner::make(context, stage)->run(from_checkpoint);
-      continue;
-    }
-    // What lies before the named checkpoint is done; what lies after it is done again.
-    if (!reached || (finished && wanted.empty())) continue;
-    if (!stage.trains()) {
-      run_toy_language(context, stage);
-      continue;
-    }
-    const auto checkpoint = wanted.empty() ? newest_checkpoint(context.run,
-                                                               context.run_dir,
-                                                               static_cast<int32_t>(stage.index),
-                                                               std::numeric_limits<int64_t>::max())
-                                           : std::nullopt;
-    StageRunner::make(context, stage)->run(checkpoint);
-  }
 }
 
 /// Prints what the job reached. False when a stage that had to raise its score did not.
@@ -140,7 +86,8 @@ int train_job(const TrainOptions& options) {
     for (const auto& [key, value] : environment_facts(job)) ledger->set_fact(key, value);
     MetricsWriter metrics(run.path());
     RunController controller(job, run.path(), *ledger, {.run_id = run.path().filename().string()});
-    RunContext context{job, run.path(), controller, &controller, &metrics};
+    const auto ranks = make_local_collective();
+    RunContext context{job, run.path(), controller, &controller, &metrics, *ranks};
     run_stages(context, resume.checkpoint);
     metrics.sync();
     if (!report(context)) status = kExitGoalMissed;
@@ -183,7 +130,8 @@ Replayed replay_job(const fs::path& run_dir, const std::string& stage_name, int6
                     ledger->last_step(index));
   }
   RunController controller(job, run_dir, *ledger, {.run_id = run_dir.filename().string()});
-  RunContext context{job, run_dir, controller, nullptr, nullptr};
+  const auto ranks = make_local_collective();
+  RunContext context{job, run_dir, controller, nullptr, nullptr, *ranks};
   const StepReport now = StageRunner::make(context, *stage)
                              ->replay(step, newest_checkpoint(controller, run_dir, index, step));
   return {stage->name,

@@ -120,7 +120,7 @@ TEST_CASE("a step's batch closes by prompt order when the last sample is scored"
   const ClosedBatch* batch = controller.close_step();
   REQUIRE(batch);
   REQUIRE(batch->samples.size() == 4);
-  CHECK(batch->slice({.rank = 1, .world = 3}).samples.size() == 1);
+  CHECK(batch->slice({.rank = 1, .world = 3}, 3).samples.size() == 1);
   const Experience experience = make_experience(batch->samples);
   CHECK((experience.prompt_ordinal == std::vector<int64_t>{0, 0, 1, 1}));
   CHECK((experience.sample_index == std::vector<int32_t>{0, 1, 0, 1}));

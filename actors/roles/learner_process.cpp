@@ -1,0 +1,108 @@
+#include "actors/roles/learner_process.h"
+
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "actors/launch/die_with_parent.h"
+#include "actors/roles/member.h"
+#include "actors/train/environment.h"
+#include "actors/train/interrupt.h"
+#include "actors/train/publisher.h"
+#include "actors/train/stages.h"
+#include "core/base/error.h"
+#include "core/base/log.h"
+#include "core/base/log_context.h"
+#include "core/base/threads.h"
+#include "core/checkpoint/checkpoint.h"
+
+namespace praetor {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::chrono::milliseconds kControllerStart{30'000};
+
+std::unique_ptr<Collective> join_group() {
+  // Set by mpirun and srun's PMIx alike; without a launcher there is no group.
+  const char* size = std::getenv("OMPI_COMM_WORLD_SIZE");
+  if (!size || std::atoi(size) < 2) return make_local_collective();
+  return make_mpi_collective();
+}
+
+int threads_of_rank(const JobConfig& job) {
+  if (job.roles.learner_threads > 0) return static_cast<int>(job.roles.learner_threads);
+  const auto ranks = static_cast<int>(job.roles.learner_ranks);
+  if (ranks == 1) return job.threads;
+  const int all = job.threads > 0 ? job.threads : available_cores();
+  return std::max(1, all / ranks);
+}
+
+}  // namespace
+
+int run_learner(const fs::path& run_dir, const fs::path& from) {
+  const InterruptGuard guard;
+  const auto ranks = join_group();
+  const std::string name = str("learner-", ranks->rank());
+  log::set_role(name);
+  if (ranks->rank() > 0) {
+    // The first rank speaks for the group.
+    log::set_stderr(false);
+    log::add_file(run_dir / "logs" / (name + ".log"));
+    log::set_role(name);
+  }
+  int status = kExitDone;
+  try {
+    const JobConfig job = JobConfig::load(run_dir / "resolved.yaml");
+    set_threads(threads_of_rank(job));
+    const RunAddress address = RunAddress::of(run_dir, kControllerStart);
+    // A signal must not break off what saves the run; and the controller may be on its way back.
+    const RpcClientOptions calls =
+        address.options(milliseconds_of(job.supervision.patience), nullptr);
+    Member member(calls,
+                  {.name = name,
+                   .role = Role::kLearner,
+                   .host = host_name(),
+                   .pid = ::getpid(),
+                   .rank = ranks->rank(),
+                   .threads = threads(),
+                   .incarnation = incarnation_of_process()});
+    LearnerClient run(calls);
+    std::unique_ptr<MetricsWriter> metrics;
+    std::unique_ptr<Publisher> publisher;
+    if (ranks->rank() == 0) {
+      clean_checkpoints(run_dir);
+      for (const auto& [key, value] : environment_facts(job)) run.set_fact(key, value);
+      metrics = std::make_unique<MetricsWriter>(run_dir);
+      ServeOptions serve;
+      serve.run_id = address.run_id;
+      serve.secret = address.secret;
+      serve.bind = job.network.bind;
+      serve.advertise = job.network.advertise;
+      publisher = std::make_unique<Publisher>(job.publish, run_dir, serve);
+    }
+    RunContext context{.job = job,
+                       .run_dir = run_dir,
+                       .run = run,
+                       .workers = nullptr,
+                       .metrics = metrics.get(),
+                       .ranks = *ranks,
+                       .publisher = publisher.get(),
+                       .member = &member};
+    const bool first = incarnation_of_process() == 1 || !std::getenv("PRAETOR_INCARNATION");
+    run_stages(context, first && !from.empty() ? std::optional(from) : std::nullopt);
+    if (metrics) metrics->sync();
+  } catch (const Interrupted& stop) {
+    status = 128 + stop.signal;
+  } catch (const std::exception& failure) {
+    // Said before the group is torn down, which may end this process.
+    log::error(failure.what());
+    ranks->abort(str(name, ": ", failure.what()));
+    const auto* ours = dynamic_cast<const Error*>(&failure);
+    status = ours ? ours->exit_status() : kExitBug;
+  }
+  return status;
+}
+
+}  // namespace praetor
