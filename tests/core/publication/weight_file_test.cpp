@@ -1,13 +1,16 @@
 #include "core/publication/weight_file.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
 #include <signal.h>
 #include <sys/resource.h>
 
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <string>
 #include <thread>
 #include <vector>
