@@ -167,6 +167,7 @@ void WeightFile::verify(int threads) const {
   if (verified_->load()) return;
   const std::vector<std::string>& names = tensors_.names();
   std::vector<uint64_t> sizes;
+  sizes.reserve(names.size());
   for (const std::string& name : names) sizes.push_back(tensors_.tensor(name).nbytes());
   const std::vector<size_t> order = format::largest_first(sizes);
   format::run_parallel(threads, order.size(), [&](size_t i) {

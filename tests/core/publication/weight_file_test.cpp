@@ -1,18 +1,22 @@
 #include "core/publication/weight_file.h"
 
 #include <ATen/ATen.h>
+#include <c10/core/GradMode.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "core/base/error.h"
 #include "core/base/fs.h"
-#include "core/model/kernels/packed_weight.h"
 #include "core/model/transformer.h"
 #include "tests/support/catch.h"
 #include "tests/support/shared_data.h"
@@ -272,6 +276,27 @@ TEST_CASE("weights that cannot be written leave nothing behind", "[core][cpu]") 
   CHECK_THROWS_AS(write_weight_file(folder / "file", {}, small_model(1)), IoError);
   CHECK_THROWS_AS(write_weight_file(folder.path(), {0, 0, -1}, small_model(1)), InvalidArgument);
   CHECK(std::distance(fs::directory_iterator(folder.path()), {}) == 1);
+}
+
+TEST_CASE("a full disk is an error, and no part of the file stays", "[core][cpu]") {
+  const TempDir folder;
+  const Transformer model = small_model(1);
+  // A limit on the size of files fails a write as a full disk does.
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+  const auto handler = ::signal(SIGXFSZ, SIG_IGN);
+  const rlimit small{1000, before.rlim_max};
+  ::setrlimit(RLIMIT_FSIZE, &small);
+  std::string message;
+  try {
+    write_weight_file(folder.path(), {}, model, {2});
+  } catch (const IoError& failure) {
+    message = failure.what();
+  }
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  ::signal(SIGXFSZ, handler);
+  CHECK_THAT(message, Catch::StartsWith("cannot write " + folder.path().string()));
+  CHECK(fs::is_empty(folder.path()));
 }
 
 TEST_CASE("readers go on while new versions are written and old ones removed", "[core][cpu]") {
