@@ -21,7 +21,10 @@ namespace praetor::cli {
   X(export)                 \
   X(replay)                 \
   X(verify)                 \
-  X(doctor)
+  X(doctor)                 \
+  X(controller)             \
+  X(worker)                 \
+  X(learner)
 
 #define X(name) void add_##name(CLI::App& app, int& status);
 PRAETOR_COMMANDS(X)

@@ -1,6 +1,7 @@
 #include "actors/controller/run_controller.h"
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "core/base/error.h"
@@ -13,6 +14,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::chrono::seconds kBalanceAge{2};
+constexpr std::chrono::milliseconds kAfterEnd{500};
 
 }  // namespace
 
@@ -142,7 +144,12 @@ std::optional<Lease> RunController::lease(const LeaseRequest& request) {
     return answer->second.second;
   }
   for (;;) {
-    if (over_) return std::nullopt;
+    if (over_) {
+      // Whoever asks hears of the end with its next heartbeat, and need not ask again and again.
+      lock.unlock();
+      std::this_thread::sleep_for(std::min(request.wait, kAfterEnd));
+      return std::nullopt;
+    }
     if (desk_ && desk_->work().waiting(request.kind) > 0) {
       if (auto lease = desk_->lease(request.worker, request.kind, fair_share(request))) {
         answers_[key] = {request.number, *lease};

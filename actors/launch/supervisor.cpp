@@ -158,6 +158,16 @@ bool Supervisor::kill(const std::string& name, const std::string& why) {
   return true;
 }
 
+bool Supervisor::request_end(const std::string& name, int signal) {
+  Process* process = find(name);
+  if (!process) return false;
+  process->stopping = true;
+  process->due.reset();
+  if (!process->child) return false;
+  process->child->signal(signal);
+  return true;
+}
+
 void Supervisor::stop(const std::string& name, milliseconds grace, const std::string& why) {
   if (Process* process = find(name)) stop_processes({process}, grace, why);
 }

@@ -67,6 +67,10 @@ class Supervisor {
   /// `why` goes into its report. @return false when none of that name runs
   bool kill(const std::string& name, const std::string& why);
 
+  /// Asks one process to end in its own way and time: sends `signal` to its group, and does not
+  /// start it again. died() is told when it has ended. @return false when none of that name runs
+  bool request_end(const std::string& name, int signal);
+
   /// Ends one process for good: SIGTERM, SIGKILL after `grace`. died() is told, gave_up() is not.
   void stop(const std::string& name, std::chrono::milliseconds grace, const std::string& why);
   /// The same for all, at the same time; planned restarts are dropped.

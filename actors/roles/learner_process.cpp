@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <thread>
 
 #include "actors/launch/die_with_parent.h"
 #include "actors/roles/member.h"
@@ -24,9 +25,11 @@ namespace {
 
 constexpr std::chrono::milliseconds kControllerStart{30'000};
 
+/// Set by OpenMPI's launchers; without one there is no group.
+constexpr const char* kGroupSize = "OMPI_COMM_WORLD_SIZE";
+
 std::unique_ptr<Collective> join_group() {
-  // Set by mpirun and srun's PMIx alike; without a launcher there is no group.
-  const char* size = std::getenv("OMPI_COMM_WORLD_SIZE");
+  const char* size = std::getenv(kGroupSize);
   if (!size || std::atoi(size) < 2) return make_local_collective();
   return make_mpi_collective();
 }
@@ -35,14 +38,16 @@ int threads_of_rank(const JobConfig& job) {
   if (job.roles.learner_threads > 0) return static_cast<int>(job.roles.learner_threads);
   const auto ranks = static_cast<int>(job.roles.learner_ranks);
   if (ranks == 1) return job.threads;
-  const int all = job.threads > 0 ? job.threads : available_cores();
+  const int all =
+      job.threads > 0 ? job.threads : static_cast<int>(std::thread::hardware_concurrency());
   return std::max(1, all / ranks);
 }
 
 }  // namespace
 
 int run_learner(const fs::path& run_dir, const fs::path& from) {
-  const InterruptGuard guard;
+  if (std::getenv(kGroupSize)) die_with_parent();
+  const InterruptGuard guard(kSaving);
   const auto ranks = join_group();
   const std::string name = str("learner-", ranks->rank());
   log::set_role(name);

@@ -4,6 +4,9 @@
 
 namespace praetor {
 
+constexpr std::string_view kSaving =
+    "\ninterrupted: saving a checkpoint at the next step; once more to leave at once\n";
+
 /// Turns SIGINT and SIGTERM into a request that the training loop sees at its next safe point: it
 /// then checkpoints and leaves with status 128 + signal. SIGUSR1 counts as SIGTERM: launchers of
 /// MPI pass it on, but end their ranks at a SIGTERM. A second signal ends the process at once.
@@ -11,9 +14,7 @@ namespace praetor {
 class InterruptGuard {
  public:
   /// `notice`: what the first signal puts on stderr, of static storage; empty: nothing.
-  explicit InterruptGuard(
-      std::string_view notice =
-          "\ninterrupted: saving a checkpoint at the next step; once more to leave at once\n");
+  explicit InterruptGuard(std::string_view notice = kSaving);
   ~InterruptGuard();
   InterruptGuard(const InterruptGuard&) = delete;
   InterruptGuard& operator=(const InterruptGuard&) = delete;

@@ -6,6 +6,7 @@
 
 #include "actors/controller/run_controller.h"
 #include "actors/job/check.h"
+#include "actors/roles/separate_run.h"
 #include "actors/train/environment.h"
 #include "actors/train/interrupt.h"
 #include "actors/train/run_directory.h"
@@ -47,11 +48,11 @@ ResumePoint find_resume_point(const TrainOptions& options, const JobConfig& job)
 }
 
 /// Prints what the job reached. False when a stage that had to raise its score did not.
-bool report(const RunContext& context) {
+bool report(const JobConfig& job, const fs::path& run_dir) {
   bool met = true;
-  for (const StageConfig& stage : context.job.stages) {
+  for (const StageConfig& stage : job.stages) {
     if (!stage.trains()) continue;
-    const StageSummary summary = summarise(context.run_dir, stage);
+    const StageSummary summary = summarise(run_dir, stage);
     std::fprintf(stderr, "%s", summary.text.c_str());
     if (stage.eval.require_rise && summary.before && summary.after &&
         !(*summary.after > *summary.before)) {
@@ -64,6 +65,22 @@ bool report(const RunContext& context) {
   return met;
 }
 
+int run_colocated(const JobConfig& job,
+                  const fs::path& run_dir,
+                  const std::optional<fs::path>& from_checkpoint) {
+  log::add_file(run_dir / "logs/train.log");
+  clean_checkpoints(run_dir);
+  const auto ledger = Ledger::open(run_dir);
+  for (const auto& [key, value] : environment_facts(job)) ledger->set_fact(key, value);
+  MetricsWriter metrics(run_dir);
+  RunController controller(job, run_dir, *ledger, {.run_id = run_dir.filename().string()});
+  const auto ranks = make_local_collective();
+  RunContext context{job, run_dir, controller, &controller, &metrics, *ranks};
+  run_stages(context, from_checkpoint);
+  metrics.sync();
+  return kExitDone;
+}
+
 }  // namespace
 
 int train_job(const TrainOptions& options) {
@@ -74,23 +91,15 @@ int train_job(const TrainOptions& options) {
   const RunDirectory run = resume.run_dir ? RunDirectory::open(*resume.run_dir)
                                           : RunDirectory::create(job.output, job.name);
   std::fprintf(stderr, "run directory: %s\n", run.path().c_str());
-  log::add_file(run / "logs/train.log");
   if (!resume.run_dir) write_file_atomic(run / "job.yaml", read_file(options.job));
   write_file_atomic(run / "resolved.yaml", job.resolved());
 
-  const InterruptGuard guard;
+  const InterruptGuard guard(job.placement == "separate" ? "" : kSaving);
   int status = kExitDone;
   try {
-    clean_checkpoints(run.path());
-    const auto ledger = Ledger::open(run.path());
-    for (const auto& [key, value] : environment_facts(job)) ledger->set_fact(key, value);
-    MetricsWriter metrics(run.path());
-    RunController controller(job, run.path(), *ledger, {.run_id = run.path().filename().string()});
-    const auto ranks = make_local_collective();
-    RunContext context{job, run.path(), controller, &controller, &metrics, *ranks};
-    run_stages(context, resume.checkpoint);
-    metrics.sync();
-    if (!report(context)) status = kExitGoalMissed;
+    status = job.placement == "separate" ? run_separate(job, run.path(), resume.checkpoint)
+                                         : run_colocated(job, run.path(), resume.checkpoint);
+    if (status == kExitDone && !report(job, run.path())) status = kExitGoalMissed;
   } catch (const Interrupted& stop) {
     std::fprintf(stderr,
                  "go on with: praetor train %s --resume %s\n",

@@ -1,0 +1,298 @@
+#include "actors/roles/separate_run.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <map>
+#include <thread>
+#include <vector>
+
+#include "actors/launch/supervisor.h"
+#include "actors/roles/log_follower.h"
+#include "actors/roles/member.h"
+#include "actors/rpc/endpoint.h"
+#include "actors/rpc/secret.h"
+#include "actors/train/interrupt.h"
+#include "core/base/error.h"
+#include "core/base/log.h"
+
+namespace praetor {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using std::chrono::milliseconds;
+
+constexpr milliseconds kPoll{200};
+constexpr milliseconds kAsk{500};       ///< between two questions to the controller
+constexpr milliseconds kAnswer{5'000};  ///< for one
+constexpr milliseconds kControllerStart{30'000};
+constexpr milliseconds kGrace{10'000};       ///< between SIGTERM and SIGKILL
+constexpr milliseconds kSaveGrace{600'000};  ///< for learners that save a checkpoint
+
+const char* const kController = "controller";
+const char* const kLearners = "learners";
+
+int share_of_cores(int64_t threads, int64_t processes) {
+  if (threads > 0) return static_cast<int>(threads);
+  const auto cores = static_cast<int64_t>(std::thread::hardware_concurrency());
+  return static_cast<int>(std::max<int64_t>(1, cores / std::max<int64_t>(1, processes)));
+}
+
+/// The run as the supervisor holds it.
+class SeparateRun {
+ public:
+  SeparateRun(const JobConfig& job, fs::path run_dir, std::optional<fs::path> from)
+      : job_(job),
+        run_dir_(std::move(run_dir)),
+        from_(std::move(from)),
+        program_(fs::read_symlink("/proc/self/exe").string()),
+        learner_log_(log_of(kLearners)),
+        supervisor_({.started = nullptr,
+                     .died = [this](auto& name,
+                                    auto incarnation,
+                                    auto& report) { died(name, incarnation, report); },
+                     .gave_up = [this](auto& name, auto& why) { gave_up_[name] = why; }}) {}
+
+  int run() {
+    make_secret(run_dir_);
+    std::error_code ignored;
+    const auto before = read_endpoint(run_dir_);
+    start_controller(before ? before->incarnation : 0);
+    start_others();
+    while (!done_) {
+      supervisor_.poll(kPoll);
+      learner_log_.pass_on();
+      tell_deaths();
+      watch();
+      if (const int signal = InterruptGuard::requested()) return interrupt(signal);
+      for (const auto& [name, why] : gave_up_) {
+        if (name == kController || name == kLearners || !others_serve(name)) {
+          std::fprintf(stderr, "%s: given up (%s); the run ends\n", name.c_str(), why.c_str());
+          end();
+          return std::max(1, last_status_[name]);
+        }
+        log::warn(str(name, ": given up (", why, "); the others go on"));
+      }
+      gave_up_.clear();
+    }
+    end();
+    return kExitDone;
+  }
+
+ private:
+  fs::path log_of(const std::string& name) const { return run_dir_ / "logs" / (name + ".log"); }
+
+  ProcessSpec spec(const std::string& name, std::vector<std::string> argv) const {
+    ProcessSpec out;
+    out.name = name;
+    out.command = {.argv = std::move(argv),
+                   .environment = {{"OMP_WAIT_POLICY", "passive"}},
+                   .log_file = log_of(name)};
+    out.max_restarts = static_cast<int>(job_.supervision.restarts);
+    return out;
+  }
+
+  void start_controller(int64_t incarnation_before) {
+    supervisor_.add(spec(kController, {program_, "controller", run_dir_.string()}));
+    const auto end = Clock::now() + kControllerStart;
+    for (;;) {
+      const auto endpoint = read_endpoint(run_dir_);
+      if (endpoint && endpoint->incarnation > incarnation_before) break;
+      supervisor_.poll(milliseconds(20));
+      if (gave_up_.contains(kController))
+        throw TemporaryError("the controller does not start: ", gave_up_[kController]);
+      if (Clock::now() > end)
+        throw TemporaryError("the controller has not started within ",
+                             kControllerStart.count() / 1000,
+                             " s; see ",
+                             log_of(kController).string());
+      if (const int signal = InterruptGuard::requested()) throw Interrupted{signal};
+    }
+    address_ = RunAddress::of(run_dir_);
+    RpcClientOptions options = address_.options(kAnswer, nullptr);
+    options.call_time = kAnswer;
+    client_ = std::make_unique<SupervisorClient>(options);
+    answered_ = Clock::now();
+  }
+
+  void start_others() {
+    const RolesConfig& roles = job_.roles;
+    std::vector<std::string> learner;
+    if (roles.learner_ranks > 1) {
+      learner = {"mpirun", "-n", str(roles.learner_ranks), "--oversubscribe", "--bind-to", "none"};
+      if (::geteuid() == 0) learner.push_back("--allow-run-as-root");
+      // Ranks that wait must not take the cores from those that work.
+      for (const char* word : {"--mca", "mpi_yield_when_idle", "1"}) learner.push_back(word);
+    }
+    for (const std::string& word : {program_, std::string("learner"), run_dir_.string()})
+      learner.push_back(word);
+    if (from_) {
+      learner.push_back("--from");
+      learner.push_back(from_->string());
+    }
+    supervisor_.add(spec(kLearners, learner));
+    const auto add_workers =
+        [&](const std::string& role, int64_t count, int threads, const std::string& serves) {
+          for (int64_t i = 0; i < count; ++i) {
+            const std::string name = str(role, "-", i);
+            supervisor_.add(spec(name,
+                                 {program_,
+                                  "worker",
+                                  "--join",
+                                  run_dir_.string(),
+                                  "--name",
+                                  name,
+                                  "--serve",
+                                  serves,
+                                  "--threads",
+                                  str(threads)}));
+          }
+        };
+    add_workers("rollout",
+                roles.rollout_workers,
+                share_of_cores(roles.rollout_threads, roles.rollout_workers),
+                roles.reward_workers > 0 ? "generate" : "generate,score");
+    add_workers("reward",
+                roles.reward_workers,
+                share_of_cores(roles.reward_threads, roles.reward_workers),
+                "score");
+  }
+
+  void died(const std::string& name, int64_t incarnation, const ExitReport& report) {
+    last_status_[name] = report.exit_status();
+    if (name == kLearners && report.success()) {
+      done_ = true;
+      return;
+    }
+    if (ending_) return;
+    std::fprintf(stderr, "%s died: %s\n", name.c_str(), report.text().c_str());
+    deaths_.push_back({name, incarnation, report.how()});
+  }
+
+  /// Leases of the dead go to others at once.
+  void tell_deaths() {
+    std::vector<Death> untold;
+    for (const Death& death : deaths_) {
+      if (death.name == kController) continue;
+      try {
+        const bool learners = death.name == kLearners;
+        for (int64_t rank = 0; rank < (learners ? job_.roles.learner_ranks : 1); ++rank) {
+          client_->report_death(
+              learners ? str("learner-", rank) : death.name, death.incarnation, death.how);
+        }
+      } catch (const Error&) {
+        untold.push_back(death);  // the controller may be on its way back
+      }
+    }
+    deaths_ = std::move(untold);
+  }
+
+  /// Members that give no sign of life, or do not get on, are ended; so is a controller that does
+  /// not answer.
+  void watch() {
+    if (Clock::now() - asked_ < kAsk) return;
+    asked_ = Clock::now();
+    if (!supervisor_.running(kController)) {
+      answered_ = Clock::now();
+      return;
+    }
+    RunStatus status;
+    try {
+      status = client_->status();
+      answered_ = Clock::now();
+    } catch (const Error& failure) {
+      const auto silent = Clock::now() - answered_;
+      if (silent > milliseconds_of(job_.supervision.lost_after)) {
+        supervisor_.kill(kController,
+                         str("no answer for ",
+                             std::chrono::duration_cast<std::chrono::seconds>(silent).count(),
+                             " s"));
+        answered_ = Clock::now();
+      }
+      return;
+    }
+    for (const MemberStatus& member : status.members) {
+      if (!member.lost) continue;
+      const std::string name = member.info.role == Role::kLearner ? kLearners : member.info.name;
+      if (supervisor_.running(name) && supervisor_.incarnation(name) == member.info.incarnation)
+        supervisor_.kill(name, str(member.info.name, ": ", member.why));
+    }
+  }
+
+  /// True when another worker does what `name` did.
+  bool others_serve(const std::string& name) const {
+    const std::string role = name.substr(0, name.find('-'));
+    for (int64_t i = 0; i < 10000; ++i) {
+      const std::string other = str(role, "-", i);
+      if (supervisor_.incarnation(other) == 0) return false;
+      if (other != name && supervisor_.alive(other)) return true;
+    }
+    return false;
+  }
+
+  int interrupt(int signal) {
+    std::fprintf(stderr, "interrupted: the learners save a checkpoint\n");
+    ending_ = true;
+    // mpirun passes SIGUSR1 on to its ranks, but ends them at a SIGTERM.
+    supervisor_.request_end(kLearners, job_.roles.learner_ranks > 1 ? SIGUSR1 : SIGTERM);
+    const auto end = Clock::now() + kSaveGrace;
+    while (supervisor_.running(kLearners) && Clock::now() < end) {
+      supervisor_.poll(kPoll);
+      learner_log_.pass_on();
+    }
+    this->end();
+    throw Interrupted{signal};
+  }
+
+  void end() {
+    ending_ = true;
+    learner_log_.pass_on();
+    try {
+      if (supervisor_.running(kController) && client_) client_->end_run();
+    } catch (const Error& failure) {
+      log::warn(str("the controller did not hear of the end: ", failure.what()));
+    }
+    supervisor_.request_end(kController, 0);  // not to be started again
+    for (const std::string& name : supervisor_.names()) {
+      if (name != kController) supervisor_.request_end(name, SIGTERM);
+    }
+    // The controller leaves once all members have; it stays for those that were started elsewhere.
+    const auto late = Clock::now() + kGrace;
+    while (!supervisor_.names().empty() && Clock::now() < late) supervisor_.poll(kPoll);
+    supervisor_.stop_all(kGrace);
+  }
+
+  struct Death {
+    std::string name;
+    int64_t incarnation = 0;
+    std::string how;
+  };
+
+  const JobConfig& job_;
+  const fs::path run_dir_;
+  const std::optional<fs::path> from_;
+  const std::string program_;
+  RunAddress address_;
+  std::unique_ptr<SupervisorClient> client_;
+  LogFollower learner_log_;
+  std::vector<Death> deaths_;
+  std::map<std::string, std::string> gave_up_;
+  std::map<std::string, int> last_status_;
+  bool done_ = false, ending_ = false;
+  Clock::time_point asked_, answered_;
+  Supervisor supervisor_;  ///< last: its callbacks use the rest
+};
+
+}  // namespace
+
+int run_separate(const JobConfig& job,
+                 const fs::path& run_dir,
+                 const std::optional<fs::path>& from) {
+  return SeparateRun(job, run_dir, from).run();
+}
+
+}  // namespace praetor
