@@ -1,0 +1,78 @@
+#include "actors/rpc/endpoint.h"
+
+#include <ctime>
+#include <nlohmann/json.hpp>
+
+#include "actors/controller/services.h"
+#include "actors/rpc/secret.h"
+#include "core/base/error.h"
+#include "core/base/fs.h"
+#include "core/base/text.h"
+
+namespace praetor {
+
+namespace fs = std::filesystem;
+
+fs::path endpoint_file(const fs::path& run_dir) {
+  return run_dir / "controller.json";
+}
+
+void write_endpoint(const fs::path& run_dir, const Endpoint& endpoint) {
+  const nlohmann::ordered_json json = {{"run_id", endpoint.run_id},
+                                       {"address", endpoint.address},
+                                       {"pid", endpoint.pid},
+                                       {"incarnation", endpoint.incarnation}};
+  write_file_atomic(endpoint_file(run_dir), json.dump() + "\n");
+}
+
+std::optional<Endpoint> read_endpoint(const fs::path& run_dir) {
+  const fs::path file = endpoint_file(run_dir);
+  std::string text;
+  try {
+    text = read_file(file, 1 << 16);
+  } catch (const MissingInput&) {
+    return std::nullopt;
+  }
+  try {
+    const auto json = nlohmann::json::parse(text);
+    Endpoint endpoint{json.at("run_id").get<std::string>(),
+                      json.at("address").get<std::string>(),
+                      json.at("pid").get<int64_t>(),
+                      json.at("incarnation").get<int64_t>()};
+    if (endpoint.run_id.empty() || endpoint.address.find(':') == std::string::npos) {
+      throw DataError(file.string(), ": run_id or address is empty");
+    }
+    return endpoint;
+  } catch (const nlohmann::json::exception& error) {
+    throw DataError(file.string(), ": ", printable(error.what(), 200));
+  }
+}
+
+std::function<std::string()> endpoint_resolver(const fs::path& run_dir, const std::string& run_id) {
+  return [run_dir, run_id] {
+    const auto endpoint = read_endpoint(run_dir);
+    if (!endpoint) {
+      throw MissingInput(endpoint_file(run_dir).string(),
+                         ": no such file: no controller has started");
+    }
+    if (endpoint->run_id != run_id) {
+      throw RefusedError(endpoint_file(run_dir).string(),
+                         ": is of run ",
+                         printable(endpoint->run_id),
+                         ", this process belongs to run ",
+                         run_id);
+    }
+    return endpoint->address;
+  };
+}
+
+std::string make_run_id() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  ::gmtime_r(&now, &parts);
+  char text[32];
+  std::strftime(text, sizeof(text), "%Y%m%d-%H%M%S", &parts);
+  return str(text, "-", random_hex(4));
+}
+
+}  // namespace praetor
