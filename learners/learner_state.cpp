@@ -1,5 +1,4 @@
 // What a learner starts from, and what a resumed run needs of it.
-#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
 #include <nlohmann/json.hpp>

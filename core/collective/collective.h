@@ -29,7 +29,7 @@ constexpr ElementType element_type() {
 
 struct CollectiveOptions {
   std::chrono::milliseconds deadline{600'000};  ///< of each exchange of an operation; > 0
-  int64_t chunk_bytes = int64_t{1} << 30;       ///< longer messages are cut, [1, 2^31)
+  int64_t chunk_bytes = int64_t{4} << 20;       ///< longer messages are cut, [1, 2^31)
 };
 
 /// A group of ranks that exchange tensors' elements: every rank makes the same calls in the same

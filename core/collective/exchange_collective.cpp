@@ -15,6 +15,9 @@ using Operation = CollectiveCall::Operation;
 /// Up to here every rank adds everything itself, which saves an exchange; the sums are the same.
 constexpr int64_t kSmallReduction = 4096;
 
+/// Memory for the others' parts that is kept from one sum to the next.
+constexpr size_t kKeptScratch = size_t{64} << 20;
+
 int64_t element_bytes(ElementType type) {
   switch (type) {
     case ElementType::kFloat32:
@@ -94,6 +97,16 @@ ExchangeCollective::ExchangeCollective(int32_t rank, int32_t world_size, Collect
   }
 }
 
+std::byte* ExchangeCollective::scratch(size_t bytes) {
+  // Fresh pages cost about as much as the sum; only a very long vector's are given back.
+  if (bytes > scratch_bytes_ || scratch_bytes_ > kKeptScratch) {
+    scratch_.reset();
+    scratch_ = std::make_unique_for_overwrite<std::byte[]>(bytes);
+    scratch_bytes_ = bytes;
+  }
+  return scratch_.get();
+}
+
 CollectiveCall ExchangeCollective::next(Operation operation, ElementType type, int64_t count) {
   CollectiveCall call;
   call.operation = operation;
@@ -145,12 +158,12 @@ void ExchangeCollective::do_reduce_scatter(
   const auto* from = static_cast<const std::byte*>(send);
   auto* to = static_cast<std::byte*>(receive);
   // Rank 0's part lands in the result, the others' beside it, and they are added to it in order.
-  std::vector<std::byte> others(part * (world - 1));
+  std::byte* const others = scratch(part * (world - 1));
   std::vector<Bytes> out(world);
   std::vector<MutableBytes> in(world);
   for (size_t r = 0; r < world; ++r) {
     out[r] = {from + r * part, part};
-    in[r] = r == 0 ? MutableBytes{to, part} : MutableBytes{others.data() + (r - 1) * part, part};
+    in[r] = r == 0 ? MutableBytes{to, part} : MutableBytes{others + (r - 1) * part, part};
   }
   run(call, out, in);
   for (size_t r = 1; r < world; ++r) add(type, to, in[r].data(), receive_count);
@@ -196,12 +209,12 @@ void ExchangeCollective::do_all_reduce(ElementType type, void* values, int64_t c
   };
   const auto mine = static_cast<size_t>(rank_);
   const int64_t own = end(mine) - begin(mine);
-  std::vector<std::byte> parts(static_cast<size_t>(own * size) * world);
+  std::byte* const parts = scratch(static_cast<size_t>(own * size) * world);
   std::vector<Bytes> out(world);
   std::vector<MutableBytes> in(world);
   for (size_t r = 0; r < world; ++r) {
     out[r] = {data + begin(r) * size, static_cast<size_t>((end(r) - begin(r)) * size)};
-    in[r] = {parts.data() + r * static_cast<size_t>(own * size), static_cast<size_t>(own * size)};
+    in[r] = {parts + r * static_cast<size_t>(own * size), static_cast<size_t>(own * size)};
   }
   run(call, out, in);
   for (size_t r = 1; r < world; ++r) add(type, in[0].data(), in[r].data(), own);

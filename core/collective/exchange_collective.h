@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -96,10 +97,15 @@ class ExchangeCollective : public Collective {
   bool failed() const { return !failure_.empty(); }
 
  private:
+  /// At least `bytes`, until the next call.
+  std::byte* scratch(size_t bytes);
+
   int32_t rank_;
   int32_t world_size_;
   CollectiveOptions options_;
   int64_t sequence_ = 0;
+  std::unique_ptr<std::byte[]> scratch_;
+  size_t scratch_bytes_ = 0;
   std::string failure_;  ///< why no further call is possible
 };
 

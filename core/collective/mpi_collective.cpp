@@ -243,7 +243,7 @@ class MpiCollective final : public ExchangeCollective {
     return out;
   }
 
-  /// MPI counts with 32 bits.
+  /// MPI counts with 32 bits; and with smaller chunks the wait sees that something comes.
   template <typename Message>
   void in_chunks(size_t bytes, Message message) const {
     const auto most = static_cast<size_t>(options().chunk_bytes);

@@ -1,6 +1,7 @@
 #include "learners/sharding/agreement.h"
 
-#include <ATen/ATen.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
 
 #include <cstring>
 

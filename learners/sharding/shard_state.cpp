@@ -1,7 +1,5 @@
 #include "learners/sharding/shard_state.h"
 
-#include <ATen/ATen.h>
-
 #include <algorithm>
 #include <set>
 

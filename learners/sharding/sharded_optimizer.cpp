@@ -1,7 +1,7 @@
 #include "learners/sharding/sharded_optimizer.h"
 
-#include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <cmath>

@@ -1,7 +1,5 @@
 #include "tests/learners/sharding/cases.h"
 
-#include <ATen/ATen.h>
-
 #include <cmath>
 #include <span>
 #include <sstream>
