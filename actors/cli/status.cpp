@@ -5,6 +5,9 @@
 #include <nlohmann/json.hpp>
 
 #include "actors/cli/commands.h"
+#include "actors/job/job_config.h"
+#include "actors/roles/member.h"
+#include "actors/rpc/endpoint.h"
 #include "core/base/error.h"
 #include "core/base/fs.h"
 #include "core/ledger/ledger.h"
@@ -14,6 +17,8 @@ namespace praetor::cli {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr std::chrono::milliseconds kPatience{2000};
 
 nlohmann::ordered_json balance_json(const Balance& balance) {
   nlohmann::ordered_json dropped = nlohmann::ordered_json::object();
@@ -37,11 +42,74 @@ nlohmann::ordered_json last_metrics(const fs::path& run) {
   return out;
 }
 
+/// What the controller of a run of separate roles answers; nothing when none does.
+std::optional<RunStatus> ask_controller(const fs::path& run) {
+  try {
+    if (!read_endpoint(run)) return std::nullopt;
+    RpcClientOptions options = RunAddress::of(run).options(kPatience, nullptr);
+    options.call_time = kPatience;
+    return SupervisorClient(options).status();
+  } catch (const RpcError&) {
+    return std::nullopt;
+  } catch (const MissingInput&) {
+    return std::nullopt;
+  }
+}
+
+nlohmann::ordered_json roles_json(const RunStatus& status) {
+  nlohmann::ordered_json members = nlohmann::ordered_json::array();
+  for (const MemberStatus& member : status.members) {
+    members.push_back({{"name", member.info.name},
+                       {"role", to_string(member.info.role)},
+                       {"host", member.info.host},
+                       {"pid", member.info.pid},
+                       {"threads", member.info.threads},
+                       {"incarnation", member.info.incarnation},
+                       {"state", member.lost ? "lost" : (member.busy ? "busy" : "idle")},
+                       {"why", member.why},
+                       {"heartbeat_seconds", member.seconds_since_heartbeat},
+                       {"weight_step", member.weight_step},
+                       {"leases", member.open_leases},
+                       {"samples", member.samples}});
+  }
+  return {{"run_id", status.run_id},
+          {"stage", status.stage_name},
+          {"step", status.step},
+          {"total_steps", status.total_steps},
+          {"weights",
+           {{"step", status.weights.step},
+            {"lineage", status.weights.lineage},
+            {"digest", status.weights.digest}}},
+          {"queues",
+           {{"to_generate", status.to_generate},
+            {"generating", status.generating},
+            {"to_score", status.to_score},
+            {"scoring", status.scoring},
+            {"ready", status.ready}}},
+          {"leases_reissued", status.leases_reissued},
+          {"restarts", status.restarts},
+          {"set_aside", status.set_aside},
+          {"members", members}};
+}
+
 nlohmann::ordered_json status_of(const fs::path& run) {
   if (!fs::exists(run / "resolved.yaml")) {
     throw MissingInput(run.string(), ": not a run directory (it has no resolved.yaml)");
   }
   nlohmann::ordered_json out = {{"run", run.string()}, {"metrics", last_metrics(run)}};
+  if (const auto live = ask_controller(run)) {
+    out["running"] = !live->over;
+    out["roles"] = roles_json(*live);
+    const JobConfig job = JobConfig::load(run / "resolved.yaml");
+    for (const auto& [stage, balance] : live->balances) {
+      out["stages"].push_back(
+          {{"name", job.stages.at(stage).name},
+           {"finished", fs::exists(run / "stages" / job.stages[stage].name)},
+           {"last_step", static_cast<int32_t>(stage) == live->stage ? live->step : int64_t{0}},
+           {"samples", balance_json(balance)}});
+    }
+    return out;
+  }
   try {
     const auto ledger = Ledger::open_read_only(run);
     out["running"] = false;
@@ -65,11 +133,59 @@ nlohmann::ordered_json status_of(const fs::path& run) {
   return out;
 }
 
+void print_roles(const nlohmann::ordered_json& roles) {
+  const auto& queues = roles["queues"];
+  std::fprintf(stderr,
+               "run %s: %s step %ld of %ld, weights of step %ld\n"
+               "samples: %ld to generate, %ld in generation, %ld to score, %ld in scoring, %ld "
+               "ready; %ld leases reissued, %ld restarts\n",
+               roles["run_id"].get<std::string>().c_str(),
+               roles["stage"].get<std::string>().c_str(),
+               roles["step"].get<long>(),
+               roles["total_steps"].get<long>(),
+               roles["weights"]["step"].get<long>(),
+               queues["to_generate"].get<long>(),
+               queues["generating"].get<long>(),
+               queues["to_score"].get<long>(),
+               queues["scoring"].get<long>(),
+               queues["ready"].get<long>(),
+               roles["leases_reissued"].get<long>(),
+               roles["restarts"].get<long>());
+  for (const auto& prompt : roles["set_aside"])
+    std::fprintf(stderr, "set aside: %s\n", prompt.get<std::string>().c_str());
+  std::fprintf(stderr,
+               "%-16s %-8s %-16s %8s %-6s %8s %8s %7s %8s\n",
+               "member",
+               "role",
+               "host",
+               "process",
+               "state",
+               "seen",
+               "weights",
+               "leases",
+               "samples");
+  for (const auto& member : roles["members"]) {
+    std::fprintf(stderr,
+                 "%-16s %-8s %-16s %8ld %-6s %6.1f s %8ld %7ld %8ld  %s\n",
+                 member["name"].get<std::string>().c_str(),
+                 member["role"].get<std::string>().c_str(),
+                 member["host"].get<std::string>().c_str(),
+                 member["pid"].get<long>(),
+                 member["state"].get<std::string>().c_str(),
+                 member["heartbeat_seconds"].get<double>(),
+                 member["weight_step"].get<long>(),
+                 member["leases"].get<long>(),
+                 member["samples"].get<long>(),
+                 member["why"].get<std::string>().c_str());
+  }
+}
+
 void print_table(const nlohmann::ordered_json& status) {
   std::fprintf(stderr,
                "%s: %s\n",
                status["run"].get<std::string>().c_str(),
                status["running"] ? "running" : "not running");
+  if (status.contains("roles")) print_roles(status["roles"]);
   if (status.contains("stages")) {
     std::fprintf(stderr,
                  "%-16s %-9s %6s %8s %8s %8s %8s\n",

@@ -1,0 +1,108 @@
+# A job of separate roles gives bit for bit what the colocated run gives: with several workers of a kind, when a process of
+# each role is killed or stopped in the middle, and when the whole job is interrupted and resumed. No process outlives it.
+source "$(dirname "$0")/lib.sh"
+
+tiny_job > "$work/job.yaml"
+"$praetor" train "$work/job.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "the colocated run"; }
+calm=$work/runs/tiny
+
+# separate_job OUTPUT: the same job as processes; quick to notice what is lost.
+separate_job() {
+  sed "s#$work/runs#$1#" "$work/job.yaml"
+  cat <<YAML
+placement: separate
+supervision: {heartbeat: 0.2, lost_after: 2, patience: 30}
+roles:
+  rollout: {workers: ${2:-1}, threads: 1}
+  reward: {workers: ${3:-1}, threads: 1}
+  learner: {ranks: ${4:-1}}
+YAML
+}
+no_orphans() {
+  local left
+  left=$(pgrep -f "$1" || true)
+  [ -z "$left" ] || { ps -fp $left; fail "processes left over ($2)"; }
+}
+finish() {  # finish PID OUTPUT NAME: the run ends by itself, and as the colocated one
+  local status=0 waited=0
+  while kill -0 "$1" 2>/dev/null; do
+    sleep 0.2; waited=$((waited + 1))
+    [ "$waited" -lt 600 ] || { kill "$1"; tail -n 40 "$work/err"; fail "no end after 120 s ($3)"; }
+  done
+  wait "$1" || status=$?
+  [ "$status" -eq 0 ] || { cat "$work/err"; tail -n 20 "$2"/tiny/logs/*; fail "status $status ($3)"; }
+  same_run "$calm" "$2/tiny" "$3"
+  "$praetor" verify "$2/tiny" > "$work/verify.json" || { cat "$work/verify.json"; fail "verify ($3)"; }
+  no_orphans "$2/tiny" "$3"
+}
+
+for shape in "1 1" "2 1" "3 0"; do
+  set -- $shape
+  separate_job "$work/s$1" "$1" "$2" > "$work/separate.yaml"
+  "$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" &
+  finish $! "$work/s$1" "$1 rollout workers"
+done
+
+# pid_of RUN MEMBER: its process, once it has joined.
+pid_of() {
+  local tries pid
+  for tries in $(seq 100); do
+    if [ "$2" = controller ]; then
+      pid=$(sed -n 's/.*"pid": *\([0-9]*\).*/\1/p' "$1/controller.json" 2>/dev/null || true)
+    else
+      pid=$("$praetor" status "$1" --json 2>/dev/null | python3 -c '
+import json, sys
+for m in json.load(sys.stdin).get("roles", {}).get("members", []):
+    if m["name"] == sys.argv[1] and m["state"] != "lost": print(m["pid"])' "$2" 2>/dev/null || true)
+    fi
+    [ -n "$pid" ] && { echo "$pid"; return; }
+    sleep 0.1
+  done
+  fail "no process of $2"
+}
+
+# strike SIGNAL MEMBER SECONDS RANKS: the member is hit that long after it has joined.
+strike() {
+  local out=$work/strike pid target
+  rm -rf "$out"
+  separate_job "$out" 1 1 "$4" > "$work/separate.yaml"
+  "$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" & pid=$!
+  while [ ! -d "$out/tiny" ]; do sleep 0.05; done
+  target=$(pid_of "$out/tiny" "$2")
+  sleep "$3"
+  kill "-$1" "$target" 2>/dev/null || echo "note: $2 had ended before $1 at $3 s"
+  if [ "$4" -eq 1 ]; then finish "$pid" "$out" "$1 of $2 after $3 s"; else finish_group "$pid" "$out" "$1 of $2 after $3 s"; fi
+}
+# With two ranks the sums have another order: the calm run is one of two ranks.
+finish_group() {
+  local calm=$work/two/tiny
+  finish "$1" "$2" "$3"
+}
+if [ -n "${PRAETOR_STRIKES:-}" ]; then
+  strikes=$PRAETOR_STRIKES  # "SIGNAL MEMBER SECONDS RANKS;..."
+else
+  strikes="KILL rollout-0 1.5 1;STOP reward-0 1.2 1;KILL learner-0 2 1;KILL controller 1.8 1;KILL learner-1 2 2"
+fi
+separate_job "$work/two" 1 1 2 > "$work/separate.yaml"
+"$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "two ranks"; }
+IFS=';' read -ra list <<< "$strikes"
+for one in "${list[@]}"; do strike $one; done
+
+# Ctrl-C saves; the rest is done by another shape.
+separate_job "$work/stop" 2 1 > "$work/separate.yaml"
+"$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" & pid=$!
+while [ ! -d "$work/stop/tiny" ]; do sleep 0.05; done
+target=$(pid_of "$work/stop/tiny" learner-0)
+sleep 1.5
+kill -TERM "$pid"
+status=0; wait "$pid" || status=$?
+[ "$status" -eq 143 ] || { cat "$work/err"; fail "SIGTERM gave status $status"; }
+no_orphans "$work/stop/tiny" "SIGTERM"
+"$praetor" train "$work/separate.yaml" --set roles.rollout.workers=1 --resume auto > "$work/out" 2> "$work/err" &
+finish $! "$work/stop" "resumed with one rollout worker"
+grep -q "equivalent, not identical" "$work/err" && fail "another number of workers was called another run"
+
+# Nobody uninvited.
+status=0; "$praetor" worker --join "$work/stop/tiny" --serve generate > /dev/null 2> "$work/err" || status=$?
+[ "$status" -ne 0 ] || fail "a worker joined a run that is over"
+true
