@@ -62,8 +62,8 @@ class Backoff {
   microseconds nap_{20};
 };
 
-/// The messages of one exchange. Requests that are left when it fails are cancelled: nothing may
-/// be written to the caller's memory later.
+/// The messages of one exchange. Requests that are left when it fails are cancelled, and the group
+/// makes no progress any more: nothing is written to the caller's memory later.
 class Messages {
  public:
   struct Done {

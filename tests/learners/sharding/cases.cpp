@@ -65,7 +65,11 @@ std::vector<Example> example_pairs() {
           make_example({1}, {3, 3}),
           make_example({1}, {8, 9, 7}),
           make_example({1, 7}, {3, 2}),
-          make_example({1, 7}, {9, 9, 9, 9})};
+          make_example({1, 7}, {9, 9, 9, 9}),
+          make_example({4}, {5, 6, 2}, -0.2),
+          make_example({4}, {10}),
+          make_example({3, 3, 3}, {1, 2}),
+          make_example({3, 3, 3}, {6, 8})};
 }
 
 std::string weights_digest(const Learner& learner) {

@@ -27,7 +27,7 @@ StepReport update_case(const std::string& name, Learner& learner, int step);
 /// The loss of a report, whatever its name.
 double loss_of(const std::string& name, const StepReport& report);
 
-/// Three pairs: chosen, rejected, ...
+/// Five pairs: chosen, rejected, ...
 std::vector<Example> example_pairs();
 
 /// SHA-256 over the bytes of all weights that `learner` holds.
