@@ -3,10 +3,12 @@
 // this process. Prints one JSON line.
 //
 //   controller_load RUN_DIR [--workers 200] [--scorers 0] [--items 8] [--tokens 256] [--seconds 20]
+//                           [--think 0]
 //
 // RUN_DIR/controller.json says where the controller is, RUN_DIR/secret lets us in. With --fake the
 // controller is a child of this program that hands out made-up work without end and records
-// nothing: what remains is the cost of the wire.
+// nothing: what remains is the cost of the wire. With --idle as well it never has work: what
+// remains is the cost of calls that wait.
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -45,17 +47,24 @@ struct Settings {
   int64_t items = 8;
   int64_t tokens = 256;
   double seconds = 20;
+  int64_t think_ms = 0;  ///< between a lease and its completion, as if it were worked on
   bool fake = false;
+  bool idle = false;
 };
 
 /// Work without end, and no record of it.
 class EndlessWork final : public WorkerService {
  public:
-  EndlessWork(std::string run_id, int64_t tokens) : run_id_(std::move(run_id)), tokens_(tokens) {}
+  EndlessWork(std::string run_id, const Settings& settings)
+      : run_id_(std::move(run_id)), tokens_(settings.tokens), idle_(settings.idle) {}
   Admission join(const MemberInfo&) override { return {run_id_, "", "", milliseconds(2000)}; }
   Orders heartbeat(const Heartbeat&) override { return Orders::kGoOn; }
   void leave(const std::string&) override {}
   std::optional<Lease> lease(const LeaseRequest& request) override {
+    if (idle_) {
+      std::this_thread::sleep_for(request.wait);
+      return std::nullopt;
+    }
     Lease lease;
     lease.id = next_++;
     lease.kind = request.kind;
@@ -76,6 +85,7 @@ class EndlessWork final : public WorkerService {
  private:
   std::string run_id_;
   int64_t tokens_;
+  bool idle_;
   std::atomic<int64_t> next_{1};
 };
 
@@ -87,7 +97,7 @@ int serve_fake(const Settings& settings) {
   sigaddset(&signals, SIGTERM);
   sigprocmask(SIG_BLOCK, &signals, nullptr);
   const std::string run_id = make_run_id();
-  EndlessWork work(run_id, settings.tokens);
+  EndlessWork work(run_id, settings);
   ServeOptions options;
   options.run_id = run_id;
   options.secret = make_secret(settings.run_dir);
@@ -202,12 +212,13 @@ void work(const RpcClientOptions& options,
         beat_at = Clock::now() + admission.heartbeat;
       }
       auto start = Clock::now();
-      const auto lease = controller.lease({name, kind, settings.items, number, milliseconds(1000)});
+      const auto lease = controller.lease({name, kind, settings.items, number, milliseconds(5000)});
       if (!lease) {
         ++tally.empty;
         continue;
       }
       tally.lease_ms.push_back(milliseconds_since(start));
+      std::this_thread::sleep_for(milliseconds(settings.think_ms));
       Completion completion = answer(*lease, name, settings.tokens);
       const auto samples =
           static_cast<int64_t>(completion.rollouts.size() + completion.scores.size());
@@ -282,6 +293,7 @@ int load(const Settings& settings) {
       {"scorers", settings.scorers},
       {"items", settings.items},
       {"tokens", settings.tokens},
+      {"think_ms", settings.think_ms},
       {"seconds", seconds},
       {"samples_per_second", static_cast<double>(samples) / seconds},
       {"lease", quantiles(std::move(leases))},
@@ -339,6 +351,9 @@ int main(int argc, char** argv) {
   app.add_option("--items", settings.items, "asked for in a lease")->check(CLI::Range(1, 10'000));
   app.add_option("--tokens", settings.tokens, "in a response")->check(CLI::Range(1, 1'000'000));
   app.add_option("--seconds", settings.seconds)->check(CLI::Range(0.1, 3600.0));
+  app.add_option("--think", settings.think_ms, "milliseconds of work on a lease")
+      ->check(CLI::Range(0, 3'600'000));
+  app.add_flag("--idle", settings.idle, "with --fake: there is never work");
   app.add_flag("--fake", settings.fake, "a controller of this program's own");
   CLI11_PARSE(app, argc, argv);
   if (settings.run_dir.empty() && !settings.fake) {
