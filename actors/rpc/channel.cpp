@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "actors/rpc/frame.h"
+#include "actors/rpc/library_logs.h"
 #include "actors/rpc/status.h"
 #include "core/base/log.h"
 
@@ -88,7 +89,7 @@ RpcChannel::RpcChannel(const RpcClientOptions& options) : options_(options) {
   if (options.call_time.count() < 1) throw InvalidArgument("call_time is below 1 ms");
   if (options.patience.count() < 0) throw InvalidArgument("patience is below 0");
   if (options.part_bytes < 1) throw InvalidArgument("part_bytes is below 1");
-  rpc::adopt_grpc_log();
+  rpc::adopt_library_logs();
 }
 
 std::shared_ptr<grpc::Channel> RpcChannel::connection(const std::string& address) {

@@ -1,11 +1,11 @@
 #include "actors/rpc/frame.h"
 
-#include <grpc/support/log.h>
 #include <grpcpp/resource_quota.h>
 
 #include <algorithm>
 #include <optional>
 
+#include "actors/rpc/library_logs.h"
 #include "actors/rpc/secret.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
@@ -34,16 +34,7 @@ std::optional<std::string_view> metadata(const grpc::ServerContext& context, con
   return std::string_view(first->second.data(), first->second.size());
 }
 
-void write_grpc_line(gpr_log_func_args* args) {
-  log::debug(str("gRPC: ", args->file, ":", args->line, ": ", args->message));
-}
-
 }  // namespace
-
-void adopt_grpc_log() {
-  static std::once_flag once;
-  std::call_once(once, [] { gpr_set_log_function(write_grpc_line); });
-}
 
 WaitSlot::WaitSlot(std::atomic<int>& taken, int most) : taken_(taken) {
   granted_ = taken_.fetch_add(1) < most;
@@ -68,7 +59,7 @@ Frame::Frame(const ServeOptions& options) : options_(options) {
 }
 
 void Frame::start(const std::vector<grpc::Service*>& services) {
-  adopt_grpc_log();
+  adopt_library_logs();
   const auto try_port = [&](int port) {
     grpc::ServerBuilder builder;
     int bound = 0;

@@ -96,7 +96,4 @@ class Frame {
   std::unique_ptr<grpc::Server> server_;
 };
 
-/// Sends gRPC's own words to our log (as debug lines). Once a process; any thread.
-void adopt_grpc_log();
-
 }  // namespace praetor::rpc

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "actors/rpc/fields.h"
+#include "actors/rpc/library_logs.h"
 
 namespace praetor::rpc {
 
@@ -248,6 +249,7 @@ size_t message_kinds() {
 }
 
 bool try_bytes(const RpcServices& services, size_t kind, Bytes bytes) {
+  adopt_library_logs();
   return kKinds.at(kind)(services, bytes);
 }
 

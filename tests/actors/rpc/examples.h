@@ -1,0 +1,170 @@
+#pragma once
+
+#include "actors/controller/services.h"
+
+namespace praetor::testing {
+
+/// Values of every struct of the wire in which no field has its default.
+
+inline WeightVersion example_version() {
+  return {2, 1, 40, "deadbeef"};
+}
+
+inline Publication example_publication() {
+  return {example_version(), "/run/w.safetensors", "10.0.0.7:4000", 123456};
+}
+
+inline SamplingParams example_params() {
+  SamplingParams params;
+  params.max_new_tokens = 64;
+  params.temperature = 0.7;
+  params.top_k = 50;
+  params.top_p = 0.9;
+  params.min_p = 0.05;
+  params.repetition_penalty = 1.1;
+  params.stop_tokens = {2, 2147483647};
+  params.stop_strings = {"\n\n", "\xff stop"};
+  params.ignore_eos = true;
+  return params;
+}
+
+/// Three tokens unless said otherwise.
+inline Generation example_generation(int64_t tokens = 3) {
+  Generation out;
+  out.request = 4;
+  out.sample = 1;
+  for (int64_t i = 0; i < tokens; ++i) {
+    out.tokens.push_back(5 + i);
+    out.behavior_logprobs.push_back(-0.5f - static_cast<float>(i));
+    out.model_logprobs.push_back(-0.25f);
+    out.sampled_logprobs.push_back(-0.125f);
+    out.kept_masses.push_back(0.75f);
+  }
+  out.text = "a \xff text";
+  out.finish = FinishReason::kStop;
+  return out;
+}
+
+inline Score example_score() {
+  Score score;
+  score.score = -1.5;
+  score.parts.push_back({"length", 0.5, 2.0, true, "short \xfe enough", "", 3.5});
+  score.parts.push_back({"judge", 2.0, std::nullopt, std::nullopt, "", "timeout after 2 s", 2000});
+  return score;
+}
+
+inline Lease example_lease(LeaseKind kind) {
+  Lease lease;
+  lease.id = 7;
+  lease.kind = kind;
+  lease.purpose = Purpose::kEvaluation;
+  lease.stage = 2;
+  lease.weights = example_publication();
+  lease.job_seed = 0xfedcba9876543210u;
+  lease.time = std::chrono::milliseconds(90'000);
+  lease.params = example_params();
+  if (kind == LeaseKind::kGenerate) {
+    lease.generate = {{{3, 1}, {1, 2, 3}}, {{4, 2}, {4}}};
+  } else {
+    lease.score = {{{3, 1}, {"Say \xff", "hi", R"({"a": 1})", 3, true}}};
+  }
+  return lease;
+}
+
+inline Completion example_completion() {
+  Completion out;
+  out.worker = "rollout-0";
+  out.lease = 7;
+  out.purpose = Purpose::kEvaluation;
+  out.weights = example_version();
+  out.rollouts = {{{3, 1}, example_generation()}, {{4, 2}, example_generation(1)}};
+  out.scores = {{{3, 1}, example_score()}};
+  return out;
+}
+
+inline MemberInfo example_member() {
+  return {"rollout-0",
+          Role::kReward,
+          {LeaseKind::kGenerate, LeaseKind::kScore},
+          "node-1",
+          4242,
+          3,
+          2,
+          99};
+}
+
+inline ScoredSample example_scored(int64_t ordinal = 3, int64_t response = 3) {
+  ScoredSample out;
+  out.rollout.id = {ordinal, 1};
+  out.rollout.tokens = {1, 2};
+  for (int64_t i = 0; i < response; ++i) {
+    out.rollout.tokens.push_back(10 + i);
+    out.rollout.behavior_logprobs.push_back(-0.5f);
+    out.rollout.model_logprobs.push_back(-0.25f);
+    out.rollout.sampled_logprobs.push_back(-0.125f);
+  }
+  out.rollout.prompt_length = 2;
+  out.rollout.text = "\xff";
+  out.rollout.finish = FinishReason::kLength;
+  out.rollout.weight_version = 39;
+  out.rollout.worker = "rollout-0";
+  out.score = {{ordinal, 1}, example_score(), "reward-0"};
+  return out;
+}
+
+inline StepBatch example_batch(int64_t samples = 2, int64_t response = 3) {
+  StepBatch out;
+  out.step = 40;
+  out.total_samples = 2 * samples;
+  for (int64_t i = 1; i <= samples; ++i) out.samples.push_back(example_scored(i, response));
+  out.end_ordinal = 17;
+  out.replayed = true;
+  out.dropped = {{"late", 2}, {"unscored", 1}};
+  return out;
+}
+
+inline EvaluationBatch example_evaluation(int64_t samples = 2) {
+  EvaluationBatch out;
+  for (int64_t i = 1; i <= samples; ++i) {
+    out.samples.push_back(example_scored(i));
+    out.prompts.push_back("prompt " + std::to_string(i));
+  }
+  return out;
+}
+
+inline StepRecord example_step() {
+  return {40, "aa", "bb", R"({"loss": 1})", true};
+}
+
+inline RowStep example_rows() {
+  RowStep out;
+  out.fresh = {{5, 1, 12, 2}};
+  out.batch = {40, {{5, 1}}, R"({"ranks": 1})"};
+  out.record = example_step();
+  return out;
+}
+
+inline RunStatus example_status() {
+  RunStatus out;
+  out.run_id = "run";
+  out.job = "job \xff";
+  out.stage = 2;
+  out.stage_name = "ppo";
+  out.step = 40;
+  out.total_steps = 100;
+  out.weights = example_version();
+  out.to_generate = 1;
+  out.generating = 2;
+  out.to_score = 3;
+  out.scoring = 4;
+  out.ready = 5;
+  out.leases_reissued = 6;
+  out.restarts = 7;
+  out.set_aside = {"bad \xff prompt"};
+  out.members = {{example_member(), 1.5, true, true, "signal 9", 11, 39, 1, 20}};
+  out.balances[2] = {1, 6, 1, {{"late", 1}}, 1, 1, 1, 1};
+  out.over = true;
+  return out;
+}
+
+}  // namespace praetor::testing
