@@ -64,7 +64,10 @@ Admission RunController::join(const MemberInfo& member) {
 
 Orders RunController::heartbeat(const Heartbeat& beat) {
   const std::lock_guard lock(mutex_);
-  if (over_) return Orders::kLeave;
+  if (over_) {
+    members_.leave(beat.name);
+    return Orders::kLeave;
+  }
   return members_.heartbeat(beat, Members::Clock::now());
 }
 

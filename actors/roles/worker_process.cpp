@@ -3,7 +3,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <limits>
 #include <mutex>
 #include <thread>
 
@@ -22,6 +21,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
+/// More than an engine works on at once; the controller gives no more than a fair share.
+constexpr int64_t kGenerateLease = 65536;
 constexpr int64_t kScoreLease = 256;
 constexpr std::chrono::milliseconds kWait{20'000};
 /// Leases in a row whose weights could not be had.
@@ -51,7 +52,7 @@ class Loop {
          }});
     run(over, [&] {
       const Release release{member_, mine};
-      return worker.work_once(std::numeric_limits<int64_t>::max() / 2, kWait, over);
+      return worker.work_once(kGenerateLease, kWait, over);
     });
   }
 
