@@ -46,7 +46,7 @@ YAML
 stable_metrics() {
   python3 - "$1/metrics.jsonl" <<'PY'
 import json, sys
-skip = ("time/", "perf/", "idle/", "judge/", "fault/", "rollout/tokens_per_second")
+skip = ("time/", "perf/", "idle/", "judge/", "fault/", "rollout/tokens_per_second", "sync/seconds", "sync/bytes")
 for line in open(sys.argv[1]):
     row = json.loads(line)
     print(json.dumps({k: v for k, v in row.items() if not k.startswith(skip)}, sort_keys=True))

@@ -1,6 +1,7 @@
 # A job of separate roles gives bit for bit what the colocated run gives: with several workers of a kind, when a process of
 # each role is killed or stopped in the middle, and when the whole job is interrupted and resumed. No process outlives it.
 source "$(dirname "$0")/lib.sh"
+PS4="+\t "; [ -n "${TRACE:-}" ] && set -x
 
 tiny_job > "$work/job.yaml"
 "$praetor" train "$work/job.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "the colocated run"; }
@@ -61,7 +62,7 @@ for m in json.load(sys.stdin).get("roles", {}).get("members", []):
   fail "no process of $2"
 }
 
-# strike SIGNAL MEMBER SECONDS RANKS: the member is hit that long after it has joined.
+# strike SIGNAL MEMBER ROWS RANKS: the member is hit once so many rows of metrics (of 35) are written.
 strike() {
   local out=$work/strike pid target
   rm -rf "$out"
@@ -69,9 +70,10 @@ strike() {
   "$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" & pid=$!
   while [ ! -d "$out/tiny" ]; do sleep 0.05; done
   target=$(pid_of "$out/tiny" "$2")
-  sleep "$3"
-  kill "-$1" "$target" 2>/dev/null || echo "note: $2 had ended before $1 at $3 s"
-  if [ "$4" -eq 1 ]; then finish "$pid" "$out" "$1 of $2 after $3 s"; else finish_group "$pid" "$out" "$1 of $2 after $3 s"; fi
+  while [ "$(wc -l 2> /dev/null < "$out/tiny/metrics.jsonl")" -lt "$3" ] && kill -0 "$pid"; do sleep 0.01; done
+  kill "-$1" "$target" 2> /dev/null || fail "$2 had ended before row $3"
+  if [ "$4" -eq 1 ]; then finish "$pid" "$out" "$1 of $2 at row $3"; else finish_group "$pid" "$out" "$1 of $2 at row $3"; fi
+  grep -q "died:" "$work/err" || { cat "$work/err"; fail "nobody said that $2 died"; }
 }
 # With two ranks the sums have another order: the calm run is one of two ranks.
 finish_group() {
@@ -79,9 +81,9 @@ finish_group() {
   finish "$1" "$2" "$3"
 }
 if [ -n "${PRAETOR_STRIKES:-}" ]; then
-  strikes=$PRAETOR_STRIKES  # "SIGNAL MEMBER SECONDS RANKS;..."
+  strikes=$PRAETOR_STRIKES  # "SIGNAL MEMBER ROWS RANKS;..."
 else
-  strikes="KILL rollout-0 1.5 1;STOP reward-0 1.2 1;KILL learner-0 2 1;KILL controller 1.8 1;KILL learner-1 2 2"
+  strikes="KILL rollout-0 23 1;STOP reward-0 25 1;KILL learner-0 27 1;KILL controller 24 1;KILL learner-1 26 2"
 fi
 separate_job "$work/two" 1 1 2 > "$work/separate.yaml"
 "$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "two ranks"; }
