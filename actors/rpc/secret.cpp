@@ -65,7 +65,7 @@ std::string make_secret(const fs::path& run_dir) {
   // Written under another name first, so that a file of the right name is always whole; linked, not
   // renamed, so that of two makers one wins and both return the same.
   const fs::path part = run_dir / str(".secret.", ::getpid(), ".", random_hex(4));
-  const std::string secret = random_hex(kDigits / 2);
+  std::string secret = random_hex(kDigits / 2);
   {
     const Descriptor handle(
         ::open(part.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600));

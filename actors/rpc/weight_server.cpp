@@ -79,7 +79,7 @@ struct WeightServer::Impl final : v1::Weights::Service {
                      const v1::FetchRequest* request,
                      grpc::ServerWriter<v1::WeightChunk>* writer) override {
     bool broken = false;
-    const grpc::Status status =
+    grpc::Status status =
         frame.serve(*context, "Weights.Fetch", [&] { broken = !send(*request, *writer); });
     if (broken && status.ok()) return {grpc::StatusCode::ABORTED, "the stream was broken off"};
     return status;

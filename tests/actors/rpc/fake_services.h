@@ -55,6 +55,7 @@ class FakeServices final : public WorkerService, public LearnerService, public S
   Publication weights;
   Slice slice;
   int64_t number = 0;
+  int64_t held_out = 0;
   std::string text, other_text;
 
   Admission join(const MemberInfo& from) override {
@@ -151,9 +152,10 @@ class FakeServices final : public WorkerService, public LearnerService, public S
     step = from;
     return StepOutcome::kReplayedIdentical;
   }
-  void open_evaluation(uint32_t, int64_t at, int64_t count, const Publication& from) override {
+  void open_evaluation(uint32_t, int64_t at, int64_t wanted, const Publication& from) override {
     note("open_evaluation");
-    number = at * 1000 + count;
+    number = at;
+    held_out = wanted;
     weights = from;
   }
   std::optional<EvaluationBatch> wait_evaluation(uint32_t,
