@@ -1,6 +1,7 @@
 #include "tests/learners/support/tiny.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <stdexcept>
 #include <string>
