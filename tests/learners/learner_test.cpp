@@ -230,7 +230,8 @@ TEST_CASE("the same seed repeats an update bit for bit and another shuffles othe
   CHECK(ra.manifest == rb.manifest);
   CHECK(ra.manifest != rc.manifest);
   // Every epoch holds each sequence once.
-  for (const auto& epoch : nlohmann::json::parse(ra.manifest)["epochs"]) {
+  const auto manifest = nlohmann::json::parse(ra.manifest);
+  for (const auto& epoch : manifest.at("epochs")) {
     std::vector<int64_t> seen;
     for (const auto& minibatch : epoch) {
       for (const auto& micro : minibatch) seen.insert(seen.end(), micro.begin(), micro.end());
