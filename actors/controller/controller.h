@@ -80,6 +80,8 @@ class Controller {
 
   /// Gives the leases of a worker to others. `died`: it did not leave by itself.
   void worker_lost(const std::string& worker, bool died);
+  /// Gives a lease whose holder has nothing of it to others.
+  void give_back(int64_t lease) { end_lease(lease, LeaseState::kExpired, false); }
   /// Gives leases that ran out of time to others.
   void expire_leases();
 

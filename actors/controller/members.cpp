@@ -89,6 +89,12 @@ void Members::count_samples(const std::string& name, int64_t samples) {
   if (found != members_.end()) found->second.samples += samples;
 }
 
+int64_t Members::incarnation(const std::string& name) const {
+  const auto found = members_.find(name);
+  if (found == members_.end()) return 0;
+  return found->second.lost ? -1 : found->second.info.incarnation;
+}
+
 std::vector<std::string> Members::serving(LeaseKind kind) const {
   std::vector<std::string> out;
   for (const auto& [name, member] : members_) {

@@ -44,6 +44,8 @@ class Members {
   std::vector<std::string> lose_silent(Clock::time_point now);
   void count_samples(const std::string& name, int64_t samples);
 
+  /// Of the living process of that name; -1: it is lost; 0: there is none.
+  int64_t incarnation(const std::string& name) const;
   /// Living members that serve `kind`.
   std::vector<std::string> serving(LeaseKind kind) const;
   const std::map<std::string, Member>& all() const { return members_; }

@@ -146,7 +146,18 @@ std::optional<Lease> RunController::lease(const LeaseRequest& request) {
                                               desk_->work().find(answer->second.second.id)) {
     return answer->second.second;
   }
+  // Whoever asks for more has nothing in hand: what is held under its name was lost on its way.
+  std::vector<int64_t> lost;
+  if (desk_) {
+    for (const int64_t id : desk_->work().of_worker(request.worker)) {
+      if (desk_->work().find(id)->kind == request.kind) lost.push_back(id);
+    }
+    for (const int64_t id : lost) desk_->give_back(id);
+  }
+  // An answer to a process that has ended meanwhile would be lost as well.
+  const int64_t incarnation = members_.incarnation(request.worker);
   for (;;) {
+    if (members_.incarnation(request.worker) != incarnation) return std::nullopt;
     if (over_) {
       // Whoever asks hears of the end with its next heartbeat, and need not ask again and again.
       lock.unlock();

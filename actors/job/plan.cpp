@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "actors/job/check.h"
+#include "actors/toy/toy_language.h"
 #include "core/base/error.h"
 #include "core/base/str.h"
 #include "core/tokenizer/tokenizer.h"
@@ -18,14 +19,30 @@ namespace {
 constexpr int64_t kRecordBytes = 64;
 constexpr int64_t kDatabaseBytes = 400;
 
-/// The model's shape with its vocabulary, when both are known.
-std::optional<ModelConfig> full_shape(const JobConfig& job, const StageConfig& stage) {
-  if (!stage.shape || stage.shape->vocab_size > 0) return stage.shape;
-  const StageConfig* at = &stage;  // to the stage that created the model, whose tokenizer counts
-  while (at && !at->model.create) at = job.find(at->model.source.stage);
-  if (!at || at->tokenizer.path.empty()) return std::nullopt;
+/// Tokens of the stage's tokenizer, which may be the one that an earlier stage will write or copy.
+int64_t vocabulary(const JobConfig& job, const StageConfig& stage) {
+  const StageConfig* at = &stage;
+  while (at->trains() && at->tokenizer.from_stage()) {
+    const StageConfig* from = job.find(at->tokenizer.stage);
+    PRAETOR_CHECK(from, "stage ", at->name, ": no stage ", at->tokenizer.stage);
+    at = from;
+  }
+  return at->trains() ? Tokenizer::load(at->tokenizer.path)->vocab_size()
+                      : toy_language_vocabulary();
+}
+
+/// The model's shape with its vocabulary.
+ModelConfig full_shape(const JobConfig& job, const StageConfig& stage) {
+  PRAETOR_CHECK(stage.shape, "stage ", stage.name, " has no shape");
   ModelConfig shape = *stage.shape;
-  shape.vocab_size = Tokenizer::load(at->tokenizer.path)->vocab_size();
+  if (shape.vocab_size > 0) return shape;
+  const StageConfig* at = &stage;  // to the stage that created the model, whose tokenizer counts
+  while (!at->model.create) {
+    const StageConfig* from = job.find(at->model.source.stage);
+    PRAETOR_CHECK(from, "stage ", at->name, ": no stage ", at->model.source.stage);
+    at = from;
+  }
+  shape.vocab_size = vocabulary(job, *at);
   return shape;
 }
 
@@ -39,35 +56,25 @@ void add_networks(const JobConfig& job,
                   const StageConfig& stage,
                   const Algorithm& algorithm,
                   StagePlan& out) {
-  const auto shape = full_shape(job, stage);
-  if (!shape) {
-    out.unknown = "the tokenizer of an earlier stage decides the number of parameters";
-    return;
-  }
+  const ModelConfig shape = full_shape(job, stage);
   const ModelPlan models = algorithm.models();
-  if (models.policy) out.networks.push_back({"policy", shape->parameter_count(), true});
-  if (models.reward_model)
-    out.networks.push_back({"reward model", scalar_parameters(*shape), true});
-  if (models.reference) out.networks.push_back({"reference", shape->parameter_count(), false});
+  if (models.policy) out.networks.push_back({"policy", shape.parameter_count(), true});
+  if (models.reward_model) out.networks.push_back({"reward model", scalar_parameters(shape), true});
+  if (models.reference) out.networks.push_back({"reference", shape.parameter_count(), false});
   if (models.critic == CriticKind::kShared)
-    out.networks.push_back({"value head", shape->hidden_size, true});
+    out.networks.push_back({"value head", shape.hidden_size, true});
 
   std::optional<int64_t> reward_parameters;
   for (const PartConfig& part : stage.rewards.parts) {
     if (!part.model) continue;
-    std::optional<ModelConfig> scorer;
-    if (part.model->path.empty()) {
-      const StageConfig* maker = job.find(part.model->stage);
-      if (maker) scorer = full_shape(job, *maker);
-    } else {
-      scorer = ModelConfig::load(part.model->path);
-    }
-    if (!scorer) continue;
-    out.networks.push_back({"reward/" + part.name, scalar_parameters(*scorer), false});
-    if (!reward_parameters) reward_parameters = scalar_parameters(*scorer);
+    const StageConfig* maker = job.find(part.model->stage);
+    const int64_t parameters =
+        scalar_parameters(maker ? full_shape(job, *maker) : ModelConfig::load(part.model->path));
+    out.networks.push_back({"reward/" + part.name, parameters, false});
+    if (!reward_parameters) reward_parameters = parameters;
   }
   if (models.critic == CriticKind::kSeparate) {
-    const int64_t own = scalar_parameters(*shape);
+    const int64_t own = scalar_parameters(shape);
     out.networks.push_back(
         {"critic", models.critic_init == "reward" ? reward_parameters.value_or(own) : own, true});
   }
@@ -151,7 +158,6 @@ std::string plan_text(const std::vector<StagePlan>& plan) {
       out += "  writes a tokenizer and data, trains nothing\n";
       continue;
     }
-    if (!stage.unknown.empty()) out += str("  sizes are not known: ", stage.unknown, "\n");
     if (!stage.networks.empty()) {
       out += "  network                  parameters      weights    gradients    optimizer\n";
       for (const auto& n : stage.networks) {

@@ -24,8 +24,7 @@ struct StagePlan {
 
   std::string name;
   std::string kind;
-  std::vector<Network> networks;  ///< empty when `unknown` says why they cannot be counted yet
-  std::string unknown;            ///< "the tokenizer of stage language is not made yet"
+  std::vector<Network> networks;  ///< empty for a stage that trains nothing
   std::optional<int64_t> rows;    ///< of data.train
   std::optional<int64_t> steps;   ///< updates
   int64_t sequences_per_step =

@@ -99,7 +99,7 @@ std::array<std::string, 256> byte_symbols() {
 /// Every word becomes one token through the chain of its prefixes. Chains of words with a leading
 /// space all start with the space, so they cannot cut into each other; those of words that open a
 /// prompt come last for the same reason.
-void write_tokenizer(const std::filesystem::path& folder) {
+nlohmann::ordered_json make_tokenizer() {
   const auto symbols = byte_symbols();
   std::vector<std::string> spaced, opening;
   const auto split = [](std::string_view text, std::vector<std::string>& words) {
@@ -140,41 +140,44 @@ void write_tokenizer(const std::filesystem::path& folder) {
   for (const std::string& word : opening) add_chain(word.substr(0, 1), word.substr(1));
 
   const auto end_id = vocabulary.size();
-  nlohmann::ordered_json tokenizer = {{"version", "1.0"},
-                                      {"truncation", nullptr},
-                                      {"padding", nullptr},
-                                      {"added_tokens",
-                                       {{{"id", end_id},
-                                         {"content", kEnd},
-                                         {"single_word", false},
-                                         {"lstrip", false},
-                                         {"rstrip", false},
-                                         {"normalized", false},
-                                         {"special", true}}}},
-                                      {"normalizer", nullptr},
-                                      {"pre_tokenizer",
-                                       {{"type", "ByteLevel"},
-                                        {"add_prefix_space", false},
-                                        {"trim_offsets", true},
-                                        {"use_regex", true}}},
-                                      {"post_processor", nullptr},
-                                      {"decoder",
-                                       {{"type", "ByteLevel"},
-                                        {"add_prefix_space", true},
-                                        {"trim_offsets", true},
-                                        {"use_regex", true}}},
-                                      {"model",
-                                       {{"type", "BPE"},
-                                        {"dropout", nullptr},
-                                        {"unk_token", nullptr},
-                                        {"continuing_subword_prefix", nullptr},
-                                        {"end_of_word_suffix", nullptr},
-                                        {"fuse_unk", false},
-                                        {"byte_fallback", false},
-                                        {"ignore_merges", false},
-                                        {"vocab", vocabulary},
-                                        {"merges", merges}}}};
-  write_file_atomic(folder / "tokenizer.json", tokenizer.dump(1));
+  return {{"version", "1.0"},
+          {"truncation", nullptr},
+          {"padding", nullptr},
+          {"added_tokens",
+           {{{"id", end_id},
+             {"content", kEnd},
+             {"single_word", false},
+             {"lstrip", false},
+             {"rstrip", false},
+             {"normalized", false},
+             {"special", true}}}},
+          {"normalizer", nullptr},
+          {"pre_tokenizer",
+           {{"type", "ByteLevel"},
+            {"add_prefix_space", false},
+            {"trim_offsets", true},
+            {"use_regex", true}}},
+          {"post_processor", nullptr},
+          {"decoder",
+           {{"type", "ByteLevel"},
+            {"add_prefix_space", true},
+            {"trim_offsets", true},
+            {"use_regex", true}}},
+          {"model",
+           {{"type", "BPE"},
+            {"dropout", nullptr},
+            {"unk_token", nullptr},
+            {"continuing_subword_prefix", nullptr},
+            {"end_of_word_suffix", nullptr},
+            {"fuse_unk", false},
+            {"byte_fallback", false},
+            {"ignore_merges", false},
+            {"vocab", vocabulary},
+            {"merges", merges}}}};
+}
+
+void write_tokenizer(const std::filesystem::path& folder) {
+  write_file_atomic(folder / "tokenizer.json", make_tokenizer().dump(1));
   const nlohmann::ordered_json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
                                          {"eos_token", kEnd},
                                          {"add_bos_token", false}};
@@ -189,6 +192,12 @@ void write_rows(const std::filesystem::path& file,
 }
 
 }  // namespace
+
+int64_t toy_language_vocabulary() {
+  const auto tokenizer = make_tokenizer();
+  return static_cast<int64_t>(tokenizer["model"]["vocab"].size() +
+                              tokenizer["added_tokens"].size());
+}
 
 void write_toy_language(const std::filesystem::path& folder,
                         uint64_t seed,

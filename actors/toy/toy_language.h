@@ -27,4 +27,7 @@ void write_toy_language(const std::filesystem::path& folder,
                         uint64_t seed,
                         const ToyLanguageSize& size);
 
+/// Tokens of that tokenizer; the same for every seed and size.
+int64_t toy_language_vocabulary();
+
 }  // namespace praetor

@@ -1,5 +1,6 @@
 #include "actors/train/offline_stage.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>

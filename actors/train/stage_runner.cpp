@@ -164,9 +164,9 @@ void StageRunner::save(int64_t step, const MetricList& evaluation) {
     retention.best_metric = names_.quality;
     retention.best_is_highest = names_.more_is_better;
   }
-  for (const fs::path& gone : apply_retention(context_.run_dir, stage_.name, retention)) {
-    context_.run.forget_checkpoint(fs::relative(gone, context_.run_dir).string());
-  }
+  apply_retention(context_.run_dir, stage_.name, retention, [this](const fs::path& folder) {
+    context_.run.forget_checkpoint(folder.lexically_relative(context_.run_dir).string());
+  });
 }
 
 int StageRunner::agreed_interrupt() {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
@@ -55,7 +56,7 @@ class CheckpointWriter {
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
 
-  const std::filesystem::path& folder() const { return folder_; }  ///< temporary
+  const std::filesystem::path& folder() const { return folder_; }       ///< temporary
   const std::filesystem::path& final_folder() const { return final_; }  ///< once committed
   /// Writes and syncs the shard of `rank` in `folder`, and gives its entry of the manifest.
   static CheckpointFile write_shard(const std::filesystem::path& folder,
@@ -130,11 +131,14 @@ struct Retention {
       best_metric;  ///< also the one that is best by this metric of its manifest; empty: none
   bool best_is_highest = true;
 };
-/// Removes the others and returns their folders. A removal that is cut short leaves no half
-/// checkpoint under its name.
-std::vector<std::filesystem::path> apply_retention(const std::filesystem::path& run_dir,
-                                                   std::string_view stage,
-                                                   const Retention& retention);
+/// Removes the others and returns their folders. `before_removal` is told of each first, so that
+/// nobody counts on it any more when a crash cuts the removal short. No half checkpoint is left
+/// under its name.
+std::vector<std::filesystem::path> apply_retention(
+    const std::filesystem::path& run_dir,
+    std::string_view stage,
+    const Retention& retention,
+    const std::function<void(const std::filesystem::path&)>& before_removal = nullptr);
 /// Removes temporary folders that a crash left behind. Only the owner of the run may call it.
 void clean_checkpoints(const std::filesystem::path& run_dir);
 

@@ -108,7 +108,8 @@ std::optional<fs::path> resolve_checkpoint(const fs::path& run_dir, std::string_
 
 std::vector<fs::path> apply_retention(const fs::path& run_dir,
                                       std::string_view stage,
-                                      const Retention& retention) {
+                                      const Retention& retention,
+                                      const std::function<void(const fs::path&)>& before_removal) {
   if (retention.keep_last <= 0) return {};
   const std::vector<fs::path> all = list_checkpoints(run_dir, stage);
   std::set<fs::path> keep;
@@ -139,6 +140,7 @@ std::vector<fs::path> apply_retention(const fs::path& run_dir,
   std::vector<fs::path> removed;
   for (const fs::path& folder : all) {
     if (keep.contains(folder)) continue;
+    if (before_removal) before_removal(folder);
     const fs::path trash = folder.parent_path() / str(kTrashPrefix, folder.filename().string());
     std::error_code failure;
     fs::remove_all(trash, failure);

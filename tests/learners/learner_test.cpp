@@ -1,6 +1,7 @@
 #include "learners/learner.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <algorithm>
 #include <cmath>
@@ -229,7 +230,8 @@ TEST_CASE("the same seed repeats an update bit for bit and another shuffles othe
   CHECK(ra.manifest == rb.manifest);
   CHECK(ra.manifest != rc.manifest);
   // Every epoch holds each sequence once.
-  for (const auto& epoch : nlohmann::json::parse(ra.manifest)["epochs"]) {
+  const auto manifest = nlohmann::json::parse(ra.manifest);
+  for (const auto& epoch : manifest.at("epochs")) {
     std::vector<int64_t> seen;
     for (const auto& minibatch : epoch) {
       CHECK(minibatch.size() == 1);  // ranks

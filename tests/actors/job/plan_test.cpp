@@ -1,5 +1,6 @@
 #include "actors/job/plan.h"
 
+#include "actors/toy/toy_language.h"
 #include "core/base/fs.h"
 #include "tests/support/catch.h"
 #include "tests/support/shared_data.h"
@@ -37,17 +38,32 @@ TEST_CASE("the plan counts networks, bytes and steps from the shapes", "[actors]
   CHECK(text.find("policy                       260032") != std::string::npos);
 }
 
-TEST_CASE("what an earlier stage decides is said to be unknown", "[actors][cpu]") {
+TEST_CASE("a stage over a toy language is sized before the language is written", "[actors][cpu]") {
   const auto document = YamlDocument::parse(
       "name: toy\nstages:\n  - {kind: toy_language, name: language}\n"
-      "  - {kind: sft, model: {create: {}}, data: {train: stage:language/sft.jsonl}}\n");
+      "  - {kind: sft, model: {create: {}}, data: {train: stage:language/sft.jsonl}}\n"
+      "  - {kind: reward_model, data: {train: stage:language/pairs.jsonl}}\n"
+      "  - kind: ppo\n    model: {stage: sft}\n"
+      "    data: {train: stage:language/prompts_train.jsonl}\n"
+      "    rewards: {parts: [{kind: model, name: taste, stage: reward_model}]}\n");
   const JobConfig job = JobConfig::read(document);
-  REQUIRE(document->errors().empty());
+  REQUIRE(document->errors() == std::vector<std::string>{});
   const auto plan = plan_job(job);
-  REQUIRE(plan.size() == 2);
-  CHECK(plan[1].networks.empty());
-  CHECK_FALSE(plan[1].unknown.empty());
+  REQUIRE(plan.size() == 4);
+  CHECK(plan[0].networks.empty());
+  ModelConfig shape = *job.stages[1].shape;
+  REQUIRE(shape.vocab_size == 0);  // not known without the tokenizer
+  shape.vocab_size = toy_language_vocabulary();
+  REQUIRE(plan[1].networks.size() == 1);
+  CHECK(plan[1].networks[0].parameters == shape.parameter_count());
   CHECK(plan[1].steps == 62);  // 2000 rows in steps of 32
+  REQUIRE(plan[2].networks.size() == 1);
+  const int64_t head = shape.tie_embeddings ? 0 : shape.vocab_size * shape.hidden_size;
+  const int64_t scalar = shape.parameter_count() - head + shape.hidden_size;
+  CHECK(plan[2].networks[0].parameters == scalar);
+  REQUIRE(plan[3].networks.size() == 4);  // policy, reference, reward/taste, critic
+  CHECK(plan[3].networks[2].name == "reward/taste");
+  CHECK(plan[3].networks[2].parameters == scalar);
   CHECK(plan_text(plan).find("stage language (toy_language)") == 0);
 }
 

@@ -117,9 +117,9 @@ inline StepBatch example_batch(int64_t samples = 2, int64_t response = 3) {
   out.step = 40;
   out.total_samples = 2 * samples;
   for (int64_t i = 1; i <= samples; ++i) out.samples.push_back(example_scored(i, response));
-  out.end_ordinal = 17;
+  out.metrics = {{"reward/mean", 0.25}, {"data/dropped", 3}};
   out.replayed = true;
-  out.dropped = {{"late", 2}, {"unscored", 1}};
+  out.circumstances = {{"fault/restarts", 1}};
   return out;
 }
 

@@ -63,6 +63,7 @@ TEST_CASE("every word of the toy language is one token", "[actors][cpu]") {
   REQUIRE(tokenizer->eos());
   CHECK(tokenizer->encode("<|end|>") == std::vector<int64_t>{*tokenizer->eos()});
   CHECK(tokenizer->vocab_size() == *tokenizer->eos() + 1);
+  CHECK(tokenizer->vocab_size() == toy_language_vocabulary());
 }
 
 }  // namespace praetor

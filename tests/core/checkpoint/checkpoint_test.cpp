@@ -257,7 +257,12 @@ TEST_CASE("retention keeps the newest, the regular, the best and what latest poi
   retention.keep_last = 2;
   retention.keep_every = 4;
   retention.best_metric = "reward/mean";
-  const auto removed = apply_retention(dir.path(), "ppo", retention);
+  std::vector<fs::path> told;
+  const auto removed = apply_retention(dir.path(), "ppo", retention, [&](const fs::path& folder) {
+    CHECK(fs::exists(folder / "manifest.json"));
+    told.push_back(folder);
+  });
+  CHECK((told == removed));
   CHECK(removed.size() == 2);
   CHECK(kept() ==
         std::vector<std::string>{"step-000002", "step-000004", "step-000005", "step-000006"});

@@ -1,6 +1,7 @@
 #include "core/model/transformer.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <fstream>
 #include <nlohmann/json.hpp>

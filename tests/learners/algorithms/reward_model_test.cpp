@@ -1,6 +1,7 @@
 #include "learners/algorithms/reward_model.h"
 
 #include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
 
 #include <cmath>
 
