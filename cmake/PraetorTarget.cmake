@@ -73,7 +73,7 @@ function(praetor_add_tests name)
     if(stem MATCHES "_slow_test$")
       set(label slow)
     endif()
-    set_tests_properties(${entry} PROPERTIES LABELS ${label} TIMEOUT 600 SKIP_RETURN_CODE 4
+    set_tests_properties(${entry} PROPERTIES LABELS ${label} TIMEOUT 600
       ENVIRONMENT OMP_WAIT_POLICY=passive)
   endforeach()
 endfunction()

@@ -164,7 +164,8 @@ std::optional<Lease> RunController::lease(const LeaseRequest& request) {
       std::this_thread::sleep_for(std::min(request.wait, kAfterEnd));
       return std::nullopt;
     }
-    if (desk_ && desk_->work().waiting(request.kind) > 0) {
+    // One that counts as lost must give a sign of life first.
+    if (desk_ && incarnation >= 0 && desk_->work().waiting(request.kind) > 0) {
       if (auto lease = desk_->lease(request.worker, request.kind, fair_share(request))) {
         answers_[key] = {request.number, *lease};
         return lease;

@@ -1,7 +1,6 @@
 # A job of separate roles gives bit for bit what the colocated run gives: with several workers of a kind, when a process of
 # each role is killed or stopped in the middle, and when the whole job is interrupted and resumed. No process outlives it.
 source "$(dirname "$0")/lib.sh"
-PS4="+\t "; [ -n "${TRACE:-}" ] && set -x
 
 tiny_job > "$work/job.yaml"
 "$praetor" train "$work/job.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "the colocated run"; }
@@ -62,6 +61,10 @@ for m in json.load(sys.stdin).get("roles", {}).get("members", []):
   fail "no process of $2"
 }
 
+await_rows() {  # PID RUN ROWS: until so many rows of metrics are written
+  while [ "$(cat "$2/metrics.jsonl" 2> /dev/null | wc -l)" -lt "$3" ] && kill -0 "$1"; do sleep 0.01; done
+}
+
 # strike SIGNAL MEMBER ROWS RANKS: the member is hit once so many rows of metrics (of 35) are written.
 strike() {
   local out=$work/strike pid target
@@ -70,7 +73,7 @@ strike() {
   "$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" & pid=$!
   while [ ! -d "$out/tiny" ]; do sleep 0.05; done
   target=$(pid_of "$out/tiny" "$2")
-  while [ "$(wc -l 2> /dev/null < "$out/tiny/metrics.jsonl")" -lt "$3" ] && kill -0 "$pid"; do sleep 0.01; done
+  await_rows "$pid" "$out/tiny" "$3"
   kill "-$1" "$target" 2> /dev/null || fail "$2 had ended before row $3"
   if [ "$4" -eq 1 ]; then finish "$pid" "$out" "$1 of $2 at row $3"; else finish_group "$pid" "$out" "$1 of $2 at row $3"; fi
   grep -q "died:" "$work/err" || { cat "$work/err"; fail "nobody said that $2 died"; }
@@ -95,7 +98,7 @@ separate_job "$work/stop" 2 1 > "$work/separate.yaml"
 "$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" & pid=$!
 while [ ! -d "$work/stop/tiny" ]; do sleep 0.05; done
 target=$(pid_of "$work/stop/tiny" learner-0)
-sleep 1.5
+await_rows "$pid" "$work/stop/tiny" 24
 kill -TERM "$pid"
 status=0; wait "$pid" || status=$?
 [ "$status" -eq 143 ] || { cat "$work/err"; fail "SIGTERM gave status $status"; }

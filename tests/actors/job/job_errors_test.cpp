@@ -60,16 +60,16 @@ const std::vector<Broken> kBroken = {
     {"seed: 1", "output: \"\"", ":2:9: output: is empty; a folder is wanted"},
     {"seed: 1",
      "network: {bind: 0.0.0.0}",
-     ":2:11: network.bind: \"0.0.0.0\" listens on every interface: say with advertise under which "
+     ":2:17: network.bind: \"0.0.0.0\" listens on every interface: say with advertise under which "
      "host name or address the others reach this one"},
     {"seed: 1",
      "supervision: {heartbeat: 10, lost_after: 15}",
-     ":2:29: supervision.lost_after: 15 s leaves no room for two heartbeats of 10 s; at least 20 "
+     ":2:42: supervision.lost_after: 15 s leaves no room for two heartbeats of 10 s; at least 20 "
      "is "
      "wanted"},
     {"seed: 1",
      "roles: {learner: {ranks: 0}}",
-     ":2:19: roles.learner.ranks: 0 is outside [1, 10000]"},
+     ":2:26: roles.learner.ranks: 0 is outside [1, 10000]"},
     {"seed: 1",
      "placement: colocted",
      ":2:12: placement: unknown value \"colocted\", did you mean \"colocated\"? (one of colocated, "
@@ -81,7 +81,7 @@ const std::vector<Broken> kBroken = {
     {"seed: 1",
      "kind: ppo",
      ":2:1: unknown key \"kind\"; known here: name, seed, output, placement, threads, digest, "
-     "checkpoint, stages"},
+     "ledger, roles, network, supervision, publish, checkpoint, stages"},
     {"seed: 1", "seed: [1", ":3:7: not valid YAML: end of sequence flow not found"},
     {"seed: 1", "\tseed: 1", ":2:1: a tab in the indentation; YAML wants spaces"},
     {"seed: 1", "seed: *one", ":2:7: not valid YAML: the referenced anchor is not defined"},

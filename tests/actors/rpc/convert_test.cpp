@@ -98,7 +98,7 @@ TEST_CASE("every struct comes back from the wire as it was", "[actors][rpc][cpu]
   check_round_trip<v1::Lease>(example_lease(LeaseKind::kGenerate), {"praetor.v1.Lease.score"});
   check_round_trip<v1::Lease>(example_lease(LeaseKind::kScore), {"praetor.v1.Lease.generate"});
   check_round_trip<v1::CompleteRequest>(example_completion());
-  check_round_trip<v1::StageProgressResponse>(StageProgress{true, true, "r\xff", 3, 17});
+  check_round_trip<v1::StageProgressResponse>(StageProgress{true, true, "r\xff", 3, 17, 2});
   check_round_trip<v1::CheckpointRecord>(CheckpointRecord{2, 40, "p\xff", true});
   check_round_trip<v1::CommitRowsRequest>(example_rows(), {"praetor.v1.CommitRowsRequest.stage"});
   check_round_trip<v1::StepRecord>(example_step());
