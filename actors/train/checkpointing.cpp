@@ -64,7 +64,7 @@ std::string save_checkpoint(Ledger& ledger,
   }
   char folder[32];
   std::snprintf(folder, sizeof(folder), "step-%06ld", static_cast<long>(step));
-  const std::string path = (fs::path("checkpoints") / context.stage_name / folder).string();
+  std::string path = (fs::path("checkpoints") / context.stage_name / folder).string();
   ledger.record_checkpoint({.stage = stage, .step = step, .path = path, .durable = false});
   writer.commit();
   ledger.record_checkpoint({.stage = stage, .step = step, .path = path, .durable = true});
