@@ -26,6 +26,12 @@ if(PRAETOR_SANITIZE)
   target_link_options(praetor_flags INTERFACE -fsanitize=${PRAETOR_SANITIZE})
 endif()
 
+# What every test runs with. The thread sanitizer cannot see the barriers of LibTorch's libgomp, which is not instrumented.
+set(PRAETOR_TEST_ENVIRONMENT OMP_WAIT_POLICY=passive UBSAN_OPTIONS=print_stacktrace=1)
+if(PRAETOR_SANITIZE MATCHES thread)
+  list(APPEND PRAETOR_TEST_ENVIRONMENT OMP_NUM_THREADS=1)
+endif()
+
 if(PRAETOR_PCH)
   file(WRITE ${CMAKE_BINARY_DIR}/praetor_pch.cpp "")
   add_library(praetor_pch OBJECT ${CMAKE_BINARY_DIR}/praetor_pch.cpp)
@@ -74,7 +80,7 @@ function(praetor_add_tests name)
       set(label slow)
     endif()
     set_tests_properties(${entry} PROPERTIES LABELS ${label} TIMEOUT 600
-      ENVIRONMENT OMP_WAIT_POLICY=passive)
+      ENVIRONMENT "${PRAETOR_TEST_ENVIRONMENT}")
   endforeach()
 endfunction()
 

@@ -220,7 +220,7 @@ CheckpointReader::CheckpointReader(const fs::path& folder) : folder_(folder) {
 }
 
 nlohmann::json CheckpointReader::state() const {
-  const auto state = nlohmann::json::parse(read_file(file(kStateName)), nullptr, false);
+  auto state = nlohmann::json::parse(read_file(file(kStateName)), nullptr, false);
   if (state.is_discarded()) throw CheckpointError(file(kStateName).string(), ": not JSON");
   return state;
 }

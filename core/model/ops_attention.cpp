@@ -67,7 +67,7 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
                             const at::Tensor& k,
                             const at::Tensor& v,
                             const std::vector<int64_t>& offsets) {
-    const at::Tensor out = forward_attention(q, k, v, offsets);
+    at::Tensor out = forward_attention(q, k, v, offsets);
     context->save_for_backward({q, k, v, out});
     context->saved_data["offsets"] = offsets;
     return out;

@@ -98,7 +98,7 @@ struct Rope : torch::autograd::Function<Rope> {
 
 struct LogSoftmax : torch::autograd::Function<LogSoftmax> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& logits) {
-    const at::Tensor out = forward_log_softmax(logits);
+    at::Tensor out = forward_log_softmax(logits);
     context->save_for_backward({out});
     context->saved_data["dtype"] = static_cast<int64_t>(logits.scalar_type());
     return out;

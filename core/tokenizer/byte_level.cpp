@@ -23,8 +23,8 @@ struct Table {
 };
 
 const Table& table() {
-  static const Table made;
-  return made;
+  static const Table kTable;
+  return kTable;
 }
 
 }  // namespace

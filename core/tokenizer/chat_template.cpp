@@ -12,7 +12,7 @@ namespace praetor {
 namespace {
 
 const std::array<ChatTemplate, 3>& templates() {
-  static const std::array<ChatTemplate, 3> all{{
+  static const std::array<ChatTemplate, 3> kAll{{
       {"plain", "", "", "", "", "\n", false},
       {"chatml", "", "<|im_start|>", "\n", "<|im_end|>", "\n", false},
       // The published template pipes every content through Jinja's trim.
@@ -24,7 +24,7 @@ const std::array<ChatTemplate, 3>& templates() {
        "",
        true},
   }};
-  return all;
+  return kAll;
 }
 
 /// What Python's str.strip() takes off: White_Space and the four separators U+001C to U+001F.
@@ -92,12 +92,12 @@ std::string render_chat(const std::string& template_name,
 }
 
 const std::vector<std::string>& chat_template_names() {
-  static const std::vector<std::string> names = [] {
+  static const std::vector<std::string> kNames = [] {
     std::vector<std::string> all;
     for (const ChatTemplate& chat : templates()) all.push_back(chat.name);
     return all;
   }();
-  return names;
+  return kNames;
 }
 
 }  // namespace praetor

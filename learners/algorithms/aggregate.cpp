@@ -18,9 +18,9 @@ double positive(const char* name, double value) {
 }  // namespace
 
 const std::vector<std::string>& aggregation_names() {
-  static const std::vector<std::string> names{
+  static const std::vector<std::string> kNames{
       "token-mean", "seq-mean-token-mean", "seq-mean-token-sum", "seq-mean-token-sum-norm"};
-  return names;
+  return kNames;
 }
 
 Aggregation aggregation_from_name(const std::string& name) {

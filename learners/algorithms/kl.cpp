@@ -24,8 +24,8 @@ at::Tensor estimate(const at::Tensor& a, KlEstimator estimator) {
 }  // namespace
 
 const std::vector<std::string>& kl_form_names() {
-  static const std::vector<std::string> names{"k1", "k2", "k3", "k1+", "k3+"};
-  return names;
+  static const std::vector<std::string> kNames{"k1", "k2", "k3", "k1+", "k3+"};
+  return kNames;
 }
 
 KlForm kl_form_from_name(const std::string& name) {

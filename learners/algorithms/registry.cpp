@@ -18,9 +18,9 @@ PRAETOR_ALGORITHMS(X)
 
 const std::vector<std::string>& algorithm_names() {
 #define X(name) #name,
-  static const std::vector<std::string> names{PRAETOR_ALGORITHMS(X)};
+  static const std::vector<std::string> kNames{PRAETOR_ALGORITHMS(X)};
 #undef X
-  return names;
+  return kNames;
 }
 
 std::unique_ptr<Algorithm> make_algorithm(const std::string& name,

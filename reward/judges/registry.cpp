@@ -6,9 +6,9 @@ namespace praetor {
 
 const std::vector<std::string>& judge_kinds() {
 #define X(name) #name,
-  static const std::vector<std::string> kinds = {PRAETOR_JUDGES(X)};
+  static const std::vector<std::string> kKinds = {PRAETOR_JUDGES(X)};
 #undef X
-  return kinds;
+  return kKinds;
 }
 
 std::shared_ptr<const Judge> make_judge(const std::string& kind, YamlReader& in) {

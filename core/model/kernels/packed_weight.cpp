@@ -34,9 +34,9 @@ struct Cache {
 };
 
 Cache& cache() {
-  static Cache* const cache =
-      new Cache;  // lives as long as the process: tensors may die after static destructors
-  return *cache;
+  // Lives as long as the process: tensors may die after static destructors.
+  static Cache* const kCache = new Cache;
+  return *kCache;
 }
 
 void pack(const at::Tensor& weight, PackedWeight& out) {
