@@ -59,6 +59,7 @@ class GenerationRun {
       gather_rows(step);
       const at::Tensor hidden = engine_.model_.hidden_cached(rows_, engine_.cache_, want_);
       ++stats_.steps;
+      if (engine_.on_step_) engine_.on_step_();
       // Rows whose hidden state nobody wants are computed for the cache alone.
       if (!ready_.empty()) sample(engine_.model_.logits(hidden).to(at::kFloat).contiguous());
     }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <utility>
 
 #include "core/model/generator.h"
 #include "core/model/transformer.h"
@@ -52,6 +53,10 @@ class Engine final : public Generator {
   void generate(std::span<const GenerationRequest> requests,
                 const std::function<bool(Generation&&)>& on_finish) override;
 
+  /// Called after every forward pass from now on, by the thread that generates: a sign that work
+  /// goes on, also while no response ends for long. Empty: nothing.
+  void set_on_step(std::function<void()> on_step) { on_step_ = std::move(on_step); }
+
   /// Of the last call of generate that returned.
   const EngineStats& stats() const { return stats_; }
 
@@ -68,6 +73,7 @@ class Engine final : public Generator {
   KvCache cache_;
   Sampler sampler_;
   EngineStats stats_;
+  std::function<void()> on_step_;
 };
 
 }  // namespace praetor

@@ -174,6 +174,7 @@ void Controller::adopt(int64_t from, int64_t to) {
     if (pending.dropped) continue;
     if (state.rolled_out) pending.rollout = ledger_.rollout(stage(), state.id);
     if (state.scored) pending.score = ledger_.score(stage(), state.id);
+    if (!pending.score) ++unfinished_;
     if (!pending.rollout) {
       work_.want(LeaseKind::kGenerate, state.id);
     } else if (!pending.score) {
@@ -187,6 +188,7 @@ void Controller::begin(Purpose purpose, int64_t step, const Publication& weights
   step_ = step;
   weights_ = weights;
   samples_.clear();
+  unfinished_ = 0;
   accepted_.clear();
   judged_.clear();
   dropped_.clear();
@@ -212,6 +214,7 @@ void Controller::open_evaluation(int64_t step, int64_t count, const Publication&
   const auto all = static_cast<int64_t>(held_out_.size());
   for (int64_t i = 0; i < std::min(count, all); ++i) {
     samples_[{i, 0}];
+    ++unfinished_;
     work_.want(LeaseKind::kGenerate, {i, 0});
   }
 }
@@ -256,6 +259,7 @@ void Controller::set_condemned_aside() {
       Pending& pending = at->second;
       if (pending.dropped || pending.score) continue;
       pending.dropped = true;
+      --unfinished_;
       if (purpose_ == Purpose::kPolicy) dropped_[kKilled].push_back(at->first);
     }
   }
@@ -341,8 +345,11 @@ void Controller::record(std::vector<Intake>& intakes) const {
     rollouts.insert(rollouts.end(), in.rollouts.begin(), in.rollouts.end());
     scores.insert(scores.end(), in.scores.begin(), in.scores.end());
   }
-  if (!rollouts.empty()) ledger_.record_rollouts(stage(), rollouts);
-  if (!scores.empty()) ledger_.record_scores(stage(), scores);
+  if (rollouts.empty() && scores.empty()) return;
+  ledger_.transaction([&] {
+    if (!rollouts.empty()) ledger_.record_rollouts(stage(), rollouts);
+    if (!scores.empty()) ledger_.record_scores(stage(), scores);
+  });
 }
 
 void Controller::apply(Intake in) {
@@ -359,6 +366,7 @@ void Controller::apply(Intake in) {
     Pending& pending = samples_.at(id);
     if (pending.score || pending.dropped) continue;
     pending.score = std::move(record);
+    --unfinished_;
     work_.forget(LeaseKind::kScore, id);
   }
   if (work_.finish(in.lease, in.done)) ledger_.close_lease(in.lease, LeaseState::kCompleted);
@@ -383,9 +391,7 @@ const ClosedBatch* Controller::close_step() {
     closed_ = load_batch(ledger_, stage(), *record);
     return &*closed_;
   }
-  for (const auto& [id, pending] : samples_) {
-    if (!pending.dropped && !pending.score) return nullptr;
-  }
+  if (unfinished_ > 0) return nullptr;
 
   std::map<int64_t, std::vector<ScoredSample>> groups;
   for (auto& [id, pending] : samples_) {
@@ -472,9 +478,7 @@ StepOutcome Controller::commit_step(const std::string& learner_manifest, const S
 
 std::optional<EvaluationBatch> Controller::close_evaluation() {
   PRAETOR_CHECK(purpose_ == Purpose::kEvaluation, "no evaluation is open");
-  for (const auto& [id, pending] : samples_) {
-    if (!pending.dropped && !pending.score) return std::nullopt;
-  }
+  if (unfinished_ > 0) return std::nullopt;
   EvaluationBatch out;
   for (const auto& [id, pending] : samples_) {
     ScoredSample sample;

@@ -71,7 +71,7 @@ class Controller {
   };
   /// @throws RefusedError for a lease that another worker holds
   Intake examine(Completion completion) const;
-  /// Makes the results of `intakes` durable, in two commits at most. Touches the ledger alone: no
+  /// Makes the results of `intakes` durable, in one commit. Touches the ledger alone: no
   /// lock is needed, but nothing may be opened, closed or committed meanwhile.
   void record(std::vector<Intake>& intakes) const;
   void apply(Intake intake);
@@ -134,6 +134,7 @@ class Controller {
   Publication weights_;
   int64_t first_ordinal_ = 0, end_ordinal_ = 0;
   std::map<SampleId, Pending> samples_;     ///< of the open step or evaluation
+  int64_t unfinished_ = 0;                  ///< of them, neither scored nor dropped
   std::vector<int64_t> accepted_, judged_;  ///< ordinals
   std::map<std::string, std::vector<SampleId>> dropped_;
   std::optional<ClosedBatch> closed_;

@@ -95,13 +95,11 @@ int64_t Members::incarnation(const std::string& name) const {
   return found->second.lost ? -1 : found->second.info.incarnation;
 }
 
-std::vector<std::string> Members::serving(LeaseKind kind) const {
-  std::vector<std::string> out;
-  for (const auto& [name, member] : members_) {
-    if (!member.lost && std::ranges::find(member.info.serves, kind) != member.info.serves.end())
-      out.push_back(name);
-  }
-  return out;
+int64_t Members::serving(LeaseKind kind) const {
+  return std::ranges::count_if(members_, [&](const auto& one) {
+    const auto& serves = one.second.info.serves;
+    return !one.second.lost && std::ranges::find(serves, kind) != serves.end();
+  });
 }
 
 }  // namespace praetor

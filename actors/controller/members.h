@@ -47,7 +47,7 @@ class Members {
   /// Of the living process of that name; -1: it is lost; 0: there is none.
   int64_t incarnation(const std::string& name) const;
   /// Living members that serve `kind`.
-  std::vector<std::string> serving(LeaseKind kind) const;
+  int64_t serving(LeaseKind kind) const;
   const std::map<std::string, Member>& all() const { return members_; }
   const Patience& patience() const { return patience_; }
 

@@ -43,10 +43,21 @@ const StageConfig& RunController::config_of(uint32_t stage) const {
   return job_.stages[stage];
 }
 
-/// Wakes every wait; `mutex_` is held.
+/// Wakes the waits that something may have changed for; `mutex_` is held.
 void RunController::notify() {
   ++events_;
   changed_.notify_all();
+  for (const LeaseKind kind : {LeaseKind::kGenerate, LeaseKind::kScore}) {
+    if (desk_ && desk_->work().waiting(kind) > 0) work_for(kind).notify_all();
+  }
+}
+
+/// The same for changes of who is a member, and of whether the run goes on.
+void RunController::notify_all() {
+  ++events_;
+  changed_.notify_all();
+  for (const LeaseKind kind : {LeaseKind::kGenerate, LeaseKind::kScore})
+    work_for(kind).notify_all();
 }
 
 // ---- Members
@@ -55,6 +66,7 @@ Admission RunController::join(const MemberInfo& member) {
   const std::lock_guard recording(recording_);
   const std::lock_guard lock(mutex_);
   if (members_.join(member, Members::Clock::now())) lose_leases(member.name, false);
+  notify_all();
   std::erase_if(answers_, [&](const auto& one) { return one.first.first == member.name; });
   return {.run_id = options_.run_id,
           .run_dir = fs::absolute(run_dir_).string(),
@@ -73,7 +85,7 @@ Orders RunController::heartbeat(const Heartbeat& beat) {
 
 void RunController::lose_leases(const std::string& name, bool died) {
   if (desk_) desk_->worker_lost(name, died);
-  notify();
+  notify_all();
 }
 
 void RunController::leave(const std::string& name) {
@@ -112,7 +124,7 @@ RunController::Glance RunController::glance() const {
 void RunController::end_run() {
   const std::lock_guard lock(mutex_);
   over_ = true;
-  notify();
+  notify_all();
 }
 
 // ---- Work
@@ -120,18 +132,15 @@ void RunController::end_run() {
 /// An equal part of what waits for each idle worker; whole prompts, whose samples share their
 /// cache.
 int64_t RunController::fair_share(const LeaseRequest& request) const {
-  int64_t idle = 0;
-  for (const std::string& name : members_.serving(request.kind)) {
-    const auto held = desk_->work().of_worker(name);
-    const bool busy = std::ranges::any_of(
-        held, [&](int64_t id) { return desk_->work().find(id)->kind == request.kind; });
-    if (!busy || name == request.worker) ++idle;
-  }
+  const WorkQueue& work = desk_->work();
+  const bool holds = !work.of_worker(request.worker, request.kind).empty();
+  const int64_t idle =
+      members_.serving(request.kind) - work.holders(request.kind) + (holds ? 1 : 0);
   if (idle <= 1) return request.max_items;
   const int64_t unit = request.kind == LeaseKind::kGenerate && desk_->purpose() == Purpose::kPolicy
                            ? desk_->plan().samples_per_prompt
                            : 1;
-  const int64_t share = (desk_->work().waiting(request.kind) + idle - 1) / idle;
+  const int64_t share = (work.waiting(request.kind) + idle - 1) / idle;
   return std::min(request.max_items, (share + unit - 1) / unit * unit);
 }
 
@@ -147,12 +156,9 @@ std::optional<Lease> RunController::lease(const LeaseRequest& request) {
     return answer->second.second;
   }
   // Whoever asks for more has nothing in hand: what is held under its name was lost on its way.
-  std::vector<int64_t> lost;
   if (desk_) {
-    for (const int64_t id : desk_->work().of_worker(request.worker)) {
-      if (desk_->work().find(id)->kind == request.kind) lost.push_back(id);
-    }
-    for (const int64_t id : lost) desk_->give_back(id);
+    for (const int64_t id : desk_->work().of_worker(request.worker, request.kind))
+      desk_->give_back(id);
   }
   // An answer to a process that has ended meanwhile would be lost as well.
   const int64_t incarnation = members_.incarnation(request.worker);
@@ -171,7 +177,8 @@ std::optional<Lease> RunController::lease(const LeaseRequest& request) {
         return lease;
       }
     }
-    if (changed_.wait_until(lock, end) == std::cv_status::timeout) return std::nullopt;
+    if (work_for(request.kind).wait_until(lock, end) == std::cv_status::timeout)
+      return std::nullopt;
   }
 }
 

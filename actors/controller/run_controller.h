@@ -86,6 +86,10 @@ class RunController final : public WorkerService, public LearnerService, public 
   struct Arrival;
 
   void notify();
+  void notify_all();
+  std::condition_variable& work_for(LeaseKind kind) {
+    return kind == LeaseKind::kGenerate ? to_generate_ : to_score_;
+  }
   const StageConfig& config_of(uint32_t stage) const;
   Controller& desk(uint32_t stage);
   Controller& desk_at(uint32_t stage, int64_t step);
@@ -103,9 +107,10 @@ class RunController final : public WorkerService, public LearnerService, public 
   /// Held while something is recorded that what is open must not change under; taken before
   /// `mutex_`.
   std::mutex recording_;
-  mutable std::mutex mutex_;  ///< all below
-  std::condition_variable changed_;
-  std::unique_ptr<Controller> desk_;  ///< of the online stage in work
+  mutable std::mutex mutex_;                        ///< all below
+  std::condition_variable changed_;                 ///< batches
+  std::condition_variable to_generate_, to_score_;  ///< work waits
+  std::unique_ptr<Controller> desk_;                ///< of the online stage in work
   int32_t stage_ = -1;
   int64_t step_ = 0, total_steps_ = 0;
   Members members_;

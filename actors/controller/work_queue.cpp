@@ -11,17 +11,11 @@ void WorkQueue::clear() {
 }
 
 void WorkQueue::want(LeaseKind kind, SampleId id) {
-  auto& waiting = queue(kind);
-  // Nearly always the newest, at the end.
-  const auto place = std::upper_bound(waiting.begin(), waiting.end(), id);
-  if (place != waiting.begin() && *std::prev(place) == id) return;
-  waiting.insert(place, id);
+  queue(kind).insert(id);
 }
 
 void WorkQueue::forget(LeaseKind kind, SampleId id) {
-  auto& waiting = queue(kind);
-  const auto place = std::lower_bound(waiting.begin(), waiting.end(), id);
-  if (place != waiting.end() && *place == id) waiting.erase(place);
+  queue(kind).erase(id);
 }
 
 void WorkQueue::forget_prompt(int64_t ordinal) {
@@ -34,12 +28,12 @@ std::vector<SampleId> WorkQueue::take(LeaseKind kind, int64_t most) {
   auto& waiting = queue(kind);
   std::vector<SampleId> items;
   while (!waiting.empty() && static_cast<int64_t>(items.size()) < most) {
-    const SampleId next = waiting.front();
+    const SampleId next = *waiting.begin();
     const bool another = !items.empty() && items.front().ordinal != next.ordinal;
     if (another && (deaths_.contains(next.ordinal) || deaths_.contains(items.front().ordinal)))
       break;
     items.push_back(next);
-    waiting.pop_front();
+    waiting.erase(waiting.begin());
   }
   return items;
 }
@@ -47,7 +41,16 @@ std::vector<SampleId> WorkQueue::take(LeaseKind kind, int64_t most) {
 void WorkQueue::hold(int64_t lease, Held held) {
   held.alone = std::ranges::all_of(
       held.items, [&](const SampleId& id) { return id.ordinal == held.items.front().ordinal; });
+  holders_of(held.kind)[held.worker].insert(lease);
   held_.emplace(lease, std::move(held));
+}
+
+void WorkQueue::release(std::map<int64_t, Held>::iterator lease) {
+  Holders& holders = holders_of(lease->second.kind);
+  const auto found = holders.find(lease->second.worker);
+  found->second.erase(lease->first);
+  if (found->second.empty()) holders.erase(found);
+  held_.erase(lease);
 }
 
 const WorkQueue::Held* WorkQueue::find(int64_t lease) const {
@@ -62,15 +65,15 @@ bool WorkQueue::finish(int64_t lease, const std::vector<SampleId>& done) {
   auto& items = found->second.items;
   std::erase_if(items, [&](const SampleId& id) { return gone.contains(id); });
   if (!items.empty()) return false;
-  held_.erase(found);
+  release(found);
   return true;
 }
 
 void WorkQueue::give_back(int64_t lease, bool died) {
   const auto found = held_.find(lease);
   if (found == held_.end()) return;
-  const Held held = std::move(found->second);
-  held_.erase(found);
+  const Held held = found->second;
+  release(found);
   if (died) {
     std::set<int64_t> ordinals;
     for (const SampleId& id : held.items) ordinals.insert(id.ordinal);
@@ -92,11 +95,16 @@ std::vector<int64_t> WorkQueue::late(Clock::time_point now) const {
   return out;
 }
 
+std::vector<int64_t> WorkQueue::of_worker(const std::string& worker, LeaseKind kind) const {
+  const auto found = holders_of(kind).find(worker);
+  if (found == holders_of(kind).end()) return {};
+  return {found->second.begin(), found->second.end()};
+}
+
 std::vector<int64_t> WorkQueue::of_worker(const std::string& worker) const {
-  std::vector<int64_t> out;
-  for (const auto& [id, held] : held_) {
-    if (held.worker == worker) out.push_back(id);
-  }
+  auto out = of_worker(worker, LeaseKind::kGenerate);
+  const auto scoring = of_worker(worker, LeaseKind::kScore);
+  out.insert(out.end(), scoring.begin(), scoring.end());
   return out;
 }
 

@@ -2,9 +2,8 @@
 
 #include <chrono>
 #include <cstdint>
-#include <deque>
 #include <map>
-#include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -53,19 +52,33 @@ class WorkQueue {
   std::vector<int64_t> take_condemned();
 
   int64_t waiting(LeaseKind kind) const { return static_cast<int64_t>(queue(kind).size()); }
-  int64_t held(LeaseKind kind) const;
+  int64_t held(LeaseKind kind) const;  ///< samples
+  /// Leases of a kind that a worker holds.
+  std::vector<int64_t> of_worker(const std::string& worker, LeaseKind kind) const;
+  /// Workers that hold a lease of a kind.
+  int64_t holders(LeaseKind kind) const { return static_cast<int64_t>(holders_of(kind).size()); }
   bool idle() const { return held_.empty(); }
 
  private:
-  std::deque<SampleId>& queue(LeaseKind kind) {
+  std::set<SampleId>& queue(LeaseKind kind) {
     return kind == LeaseKind::kGenerate ? to_generate_ : to_score_;
   }
-  const std::deque<SampleId>& queue(LeaseKind kind) const {
+  const std::set<SampleId>& queue(LeaseKind kind) const {
     return kind == LeaseKind::kGenerate ? to_generate_ : to_score_;
   }
 
-  std::deque<SampleId> to_generate_, to_score_;
+  std::set<SampleId> to_generate_, to_score_;
+  using Holders = std::map<std::string, std::set<int64_t>>;
+  Holders& holders_of(LeaseKind kind) {
+    return kind == LeaseKind::kGenerate ? generating_ : scoring_;
+  }
+  const Holders& holders_of(LeaseKind kind) const {
+    return kind == LeaseKind::kGenerate ? generating_ : scoring_;
+  }
+  void release(std::map<int64_t, Held>::iterator lease);
+
   std::map<int64_t, Held> held_;
+  Holders generating_, scoring_;   ///< leases by worker
   std::map<int64_t, int> deaths_;  ///< by prompt ordinal
   std::vector<int64_t> condemned_;
 };

@@ -78,8 +78,24 @@ int run_controller(const std::filesystem::path& run_dir) {
     log::set_step(now.step);
     if (now.over) left = now.members == 0 ? 0 : left - 1;
   }
+  const bool over = controller.glance().over;
   controller.end_run();
   server.stop(std::chrono::milliseconds(500));
+  for (const auto& [method, latency] : server.latencies()) {
+    log::info(str(method,
+                  ": ",
+                  latency.count,
+                  " calls, ",
+                  latency.failed,
+                  " failed, p50 ",
+                  latency.p50_ms,
+                  " ms, p99 ",
+                  latency.p99_ms,
+                  " ms"));
+  }
+  // Nobody shall look for a controller of a run that is over.
+  std::error_code ignored;
+  if (over) std::filesystem::remove(endpoint_file(run_dir), ignored);
   log::info("end");
   return InterruptGuard::requested() ? 128 + InterruptGuard::requested() : kExitDone;
 }

@@ -61,7 +61,10 @@ Engine& WorkerModels::engine(const Lease& lease) {
     engine_stage_ = lease.stage;
   }
   if (!weights_ || !weights_->same_weights(lease.weights.version)) load_weights(lease.weights);
-  if (!engine_) engine_ = std::make_unique<Engine>(*policy_, *tokenizer_, stage.engine);
+  if (!engine_) {
+    engine_ = std::make_unique<Engine>(*policy_, *tokenizer_, stage.engine);
+    engine_->set_on_step(options_.on_step);
+  }
   return *engine_;
 }
 

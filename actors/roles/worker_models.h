@@ -22,6 +22,7 @@ class WorkerModels {
     std::filesystem::path run_dir;  ///< as this host names it
     std::filesystem::path scratch;  ///< made when weights are streamed to it
     RpcClientOptions fetch;         ///< for streamed weights
+    std::function<void()> on_step;  ///< called at each forward pass of the engine
   };
   WorkerModels(const JobConfig& job, Options options);
   ~WorkerModels();

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <mutex>
 #include <thread>
 
@@ -47,9 +48,7 @@ class Loop {
           member_.holds_weights(models_.weight_step());
           return engine;
         },
-        {.name = member_.info().name, .stream = true, .on_sample = [this] {
-           member_.made_progress();
-         }});
+        {.name = member_.info().name, .stream = true});
     run(over, [&] {
       const Release release{member_, mine};
       return worker.work_once(kGenerateLease, kWait, over);
@@ -120,9 +119,11 @@ int run_worker(const WorkerOptions& options) {
   log::set_role(name);
   const InterruptGuard guard("");
   const auto interrupted = [] { return InterruptGuard::requested() != 0; };
-  // Until it has been admitted, whatever the job says of patience is not known.
+  // What the job says of patience is known once it has been admitted. One that a person starts
+  // says soon that nobody answers; one that a supervisor starts may be earlier than its controller.
+  const std::chrono::seconds patience(std::getenv("PRAETOR_INCARNATION") ? 120 : 10);
   const auto generates = std::ranges::find(options.serves, LeaseKind::kGenerate);
-  Member member(options.address.options(std::chrono::seconds(120), interrupted),
+  Member member(options.address.options(patience, interrupted),
                 {.name = name,
                  .role = generates != options.serves.end() ? Role::kRollout : Role::kReward,
                  .serves = options.serves,
@@ -148,7 +149,8 @@ int run_worker(const WorkerOptions& options) {
        .scratch = options.scratch.empty()
                       ? fs::temp_directory_path() / str("praetor-", name, "-", ::getpid())
                       : options.scratch,
-       .fetch = calls});
+       .fetch = calls,
+       .on_step = [&member] { member.made_progress(); }});
 
   std::mutex turn;
   Loop loop(member, models, turn);

@@ -137,7 +137,6 @@ bool RolloutWorker::work_once(int64_t max_items,
     const SampleId id{static_cast<int64_t>(key.prompt_ordinal),
                       static_cast<int32_t>(key.sample_index) + generation.sample};
     sender.push({id, std::move(generation)});
-    if (options_.on_sample) options_.on_sample();
     return !(stop && stop());
   });
   sender.finish();

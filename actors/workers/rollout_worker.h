@@ -21,7 +21,6 @@ class RolloutWorker {
     /// Results are handed in by a thread of their own, as soon as the ones before are durable; else
     /// by the caller, a few at a time.
     bool stream = false;
-    std::function<void()> on_sample;  ///< called as each sample finishes; may be empty
   };
   RolloutWorker(WorkerService& controller, GeneratorOf generator_of, Options options)
       : controller_(controller),

@@ -3,8 +3,10 @@
 // this process. Prints one JSON line.
 //
 //   controller_load RUN_DIR [--workers 200] [--scorers 0] [--items 8] [--tokens 256] [--seconds 20]
-//                           [--think 0]
+//                           [--think 0] [--stage N]
 //
+// With --stage the learner's part is played too: step after step of that (online) stage is opened
+// and committed as soon as it is scored, so that there is always work.
 // RUN_DIR/controller.json says where the controller is, RUN_DIR/secret lets us in. With --fake the
 // controller is a child of this program that hands out made-up work without end and records
 // nothing: what remains is the cost of the wire. With --idle as well it never has work: what
@@ -48,6 +50,7 @@ struct Settings {
   int64_t tokens = 256;
   double seconds = 20;
   int64_t think_ms = 0;  ///< between a lease and its completion, as if it were worked on
+  int64_t stage = -1;    ///< whose steps are opened and committed; -1: by somebody else
   bool fake = false;
   bool idle = false;
 };
@@ -233,6 +236,34 @@ void work(const RpcClientOptions& options,
   }
 }
 
+/// The learner's part: no model, no loss, one step after another.
+void drive(const RpcClientOptions& options,
+           const Settings& settings,
+           const std::atomic<bool>& stop,
+           std::string& error) {
+  try {
+    LearnerClient controller(options);
+    const auto stage = static_cast<uint32_t>(settings.stage);
+    int64_t step = controller.stage_progress(stage).last_step;
+    controller.begin_stage(stage, step);
+    while (!stop) {
+      ++step;
+      // A thousandth of the batch: its way to a learner is not what is measured.
+      std::optional<StepBatch> batch;
+      while (!stop && !batch) {
+        controller.open_step(stage, step, {.version = {.stage = stage, .step = step - 1}});
+        batch = controller.wait_batch(stage, step, {0, 1000}, milliseconds(1000));
+      }
+      if (batch) {
+        controller.commit_step(
+            stage, "{}", {.step = step, .loss_digest = "0", .gradient_digest = "0"});
+      }
+    }
+  } catch (const Error& failure) {
+    error = failure.what();
+  }
+}
+
 nlohmann::ordered_json quantiles(std::vector<double> values) {
   if (values.empty()) return nullptr;
   std::sort(values.begin(), values.end());
@@ -268,6 +299,9 @@ int load(const Settings& settings) {
            tallies[i]);
     });
   }
+  std::string drive_error;
+  if (settings.stage >= 0)
+    threads.emplace_back([&] { drive(options, settings, stop, drive_error); });
   std::this_thread::sleep_for(std::chrono::duration<double>(settings.seconds));
   const Usage after = usage_of(endpoint->pid);
   stop = true;
@@ -286,6 +320,7 @@ int load(const Settings& settings) {
     empty += tally.empty;
     if (!tally.error.empty()) errors.push_back(tally.error);
   }
+  if (!drive_error.empty()) errors.push_back(drive_error);
   nlohmann::ordered_json out = {
       {"case", "controller_load"},
       {"fake", settings.fake},
@@ -353,6 +388,8 @@ int main(int argc, char** argv) {
   app.add_option("--seconds", settings.seconds)->check(CLI::Range(0.1, 3600.0));
   app.add_option("--think", settings.think_ms, "milliseconds of work on a lease")
       ->check(CLI::Range(0, 3'600'000));
+  app.add_option("--stage", settings.stage, "play the learner's part for this online stage")
+      ->check(CLI::Range(0, 255));
   app.add_flag("--idle", settings.idle, "with --fake: there is never work");
   app.add_flag("--fake", settings.fake, "a controller of this program's own");
   CLI11_PARSE(app, argc, argv);
