@@ -4,13 +4,19 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <string>
 #include <thread>
+#include <utility>
 
 #include "actors/cli/commands.h"
+#include "actors/rpc/client.h"
+#include "actors/rpc/secret.h"
+#include "actors/rpc/server.h"
 #include "actors/train/environment.h"
 #include "core/base/error.h"
 #include "core/base/threads.h"
@@ -31,6 +37,60 @@ nlohmann::ordered_json gpus() {
   return found;
 }
 
+/// A call to a server of our own, as a run's members make it.
+nlohmann::ordered_json loopback() {
+  class Nothing final : public SupervisorService {
+   public:
+    RunStatus status() override { return {.run_id = "doctor"}; }
+    void report_death(const std::string&, int64_t, const std::string&) override {}
+    void end_run() override {}
+  };
+  try {
+    Nothing nothing;
+    const std::string secret = random_hex(32);
+    RpcServer server({nullptr, nullptr, &nothing}, {.run_id = "doctor", .secret = secret});
+    RpcClientOptions options;
+    options.run_id = "doctor";
+    options.secret = secret;
+    options.resolve = [&] { return server.address(); };
+    options.patience = options.call_time = std::chrono::seconds(5);
+    SupervisorClient client(options);
+    client.status();
+    const auto start = std::chrono::steady_clock::now();
+    client.status();
+    const double milliseconds =
+        std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+    return {{"port", server.port()}, {"call_ms", milliseconds}, {"failure", ""}};
+  } catch (const Error& failure) {
+    return {{"port", 0}, {"call_ms", nullptr}, {"failure", failure.what()}};
+  }
+}
+
+/// What a command prints first, and how it ends.
+std::pair<std::string, bool> first_line_of(const std::string& command) {
+  FILE* pipe = ::popen((command + " 2>&1 < /dev/null").c_str(), "r");
+  if (!pipe) return {"", false};
+  char line[256] = {};
+  if (!std::fgets(line, sizeof(line), pipe)) line[0] = 0;
+  char rest[256];
+  while (std::fgets(rest, sizeof(rest), pipe)) {
+  }
+  std::string text(line);
+  if (!text.empty() && text.back() == '\n') text.pop_back();
+  return {text, ::pclose(pipe) == 0};
+}
+
+/// Whether learners of more than one rank can be started here.
+nlohmann::ordered_json mpi() {
+  const auto [version, found] = first_line_of("mpirun --version");
+  if (!found) return {{"version", nullptr}, {"two_ranks", false}, {"failure", "no mpirun in PATH"}};
+  const auto [text, started] =
+      first_line_of(str("timeout 30 mpirun -n 2 --oversubscribe --bind-to none ",
+                        ::geteuid() == 0 ? "--allow-run-as-root " : "",
+                        "true"));
+  return {{"version", version}, {"two_ranks", started}, {"failure", started ? "" : text}};
+}
+
 nlohmann::ordered_json examine() {
   struct sysinfo memory {};
   ::sysinfo(&memory);
@@ -48,7 +108,9 @@ nlohmann::ordered_json examine() {
             {"spdlog", PRAETOR_SPDLOG_VERSION},
             {"sentencepiece", PRAETOR_SENTENCEPIECE_VERSION},
             {"pcre2", PRAETOR_PCRE2_VERSION},
-            {"openssl", PRAETOR_OPENSSL_VERSION}}},
+            {"openssl", PRAETOR_OPENSSL_VERSION},
+            {"grpc", PRAETOR_GRPC_VERSION},
+            {"protobuf", PRAETOR_PROTOBUF_VERSION}}},
           {"processor",
            {{"name", processor_name()},
             {"cores", std::thread::hardware_concurrency()},
@@ -58,6 +120,8 @@ nlohmann::ordered_json examine() {
             {"self_check_ms", kernels.milliseconds},
             {"failure", kernels.failure}}},
           {"gpus", gpus()},
+          {"rpc", loopback()},
+          {"mpi", mpi()},
           {"limits",
            {{"memory_bytes", static_cast<uint64_t>(memory.totalram) * memory.mem_unit},
             {"free_memory_bytes", static_cast<uint64_t>(memory.freeram) * memory.mem_unit},
@@ -76,7 +140,8 @@ void add_doctor(CLI::App& app, int& status) {
   command->add_flag("--json", *json, "The same as JSON on stdout");
   command->footer(
       "Status 70 when the same row gave other bits in another batch or under other threads: please "
-      "report it.");
+      "report it. Status 75 when no process of this machine can call another, which separate roles "
+      "need.");
   command->callback([json, &status] {
     const auto found = examine();
     if (*json) {
@@ -101,6 +166,7 @@ void add_doctor(CLI::App& app, int& status) {
       }
     }
     if (!found["processor"]["row_invariant"].get<bool>()) status = kExitBug;
+    if (found["rpc"]["failure"] != "") status = kExitTemporary;
   });
 }
 

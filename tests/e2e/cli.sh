@@ -4,7 +4,7 @@ status() { local s=0; "$praetor" "$@" > "$work/out" 2> "$work/err" < /dev/null |
 want() { local s; s=$(status "${@:2}"); [ "$s" -eq "$1" ] || { cat "$work/err"; fail "praetor ${*:2}: status $s, not $1"; }; }
 
 want 0 --help
-for command in train validate status generate logprobs tokenize score export replay verify doctor; do
+for command in train validate status generate logprobs tokenize score export replay verify doctor controller worker learner; do
   grep -q "^  $command " <(status --help > /dev/null; cat "$work/out") || fail "--help does not name $command"
   want 0 "$command" --help
 done

@@ -107,7 +107,24 @@ no_orphans "$work/stop/tiny" "SIGTERM"
 finish $! "$work/stop" "resumed with one rollout worker"
 grep -q "equivalent, not identical" "$work/err" && fail "another number of workers was called another run"
 
-# Nobody uninvited.
+# Workers that join by hand: one by the run directory, which leaves again, and one by the address.
+separate_job "$work/hand" 0 1 > "$work/separate.yaml"
+"$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" & pid=$!
+while [ ! -e "$work/hand/tiny/controller.json" ]; do sleep 0.05; kill -0 "$pid"; done
+"$praetor" worker --join "$work/hand/tiny" --serve generate --threads 1 2> "$work/first" & first=$!
+await_rows "$pid" "$work/hand/tiny" 23
+mkdir -p "$work/elsewhere" && cp -p "$work/hand/tiny/secret" "$work/elsewhere/"
+address=$(sed -n 's/.*"address": *"\([^"]*\)".*/\1/p' "$work/hand/tiny/controller.json")
+run_id=$(sed -n 's/.*"run_id": *"\([^"]*\)".*/\1/p' "$work/hand/tiny/controller.json")
+"$praetor" worker --join "$address" --run-id "$run_id" --secret-folder "$work/elsewhere" --serve generate --threads 1 \
+  2> "$work/second" & second=$!
+kill -TERM "$first"
+status=0; wait "$first" || status=$?
+[ "$status" -eq 143 ] || { cat "$work/first"; fail "a worker that was asked to leave gave status $status"; }
+finish "$pid" "$work/hand" "workers joined by hand"
+wait "$second" || { cat "$work/second"; fail "the worker that joined by address"; }
+
+# Nobody uninvited: another secret, another run.
 status=0; "$praetor" worker --join "$work/stop/tiny" --serve generate > /dev/null 2> "$work/err" || status=$?
 [ "$status" -ne 0 ] || fail "a worker joined a run that is over"
 true
