@@ -135,14 +135,15 @@ nlohmann::ordered_json status_of(const fs::path& run) {
 
 void print_roles(const nlohmann::ordered_json& roles) {
   const auto& queues = roles["queues"];
+  std::string step = roles["step"].dump();
+  if (roles["total_steps"] > 0) step += " of " + roles["total_steps"].dump();
   std::fprintf(stderr,
-               "run %s: %s step %ld of %ld, weights of step %ld\n"
+               "run %s: %s step %s, weights of step %ld\n"
                "samples: %ld to generate, %ld in generation, %ld to score, %ld in scoring, %ld "
                "ready; %ld leases reissued, %ld restarts\n",
                roles["run_id"].get<std::string>().c_str(),
                roles["stage"].get<std::string>().c_str(),
-               roles["step"].get<long>(),
-               roles["total_steps"].get<long>(),
+               step.c_str(),
                roles["weights"]["step"].get<long>(),
                queues["to_generate"].get<long>(),
                queues["generating"].get<long>(),
@@ -166,14 +167,14 @@ void print_roles(const nlohmann::ordered_json& roles) {
                "samples");
   for (const auto& member : roles["members"]) {
     std::fprintf(stderr,
-                 "%-16s %-8s %-16s %8ld %-6s %6.1f s %8ld %7ld %8ld  %s\n",
+                 "%-16s %-8s %-16s %8ld %-6s %6.1f s %8s %7ld %8ld  %s\n",
                  member["name"].get<std::string>().c_str(),
                  member["role"].get<std::string>().c_str(),
                  member["host"].get<std::string>().c_str(),
                  member["pid"].get<long>(),
                  member["state"].get<std::string>().c_str(),
                  member["heartbeat_seconds"].get<double>(),
-                 member["weight_step"].get<long>(),
+                 member["weight_step"] < 0 ? "-" : member["weight_step"].dump().c_str(),
                  member["leases"].get<long>(),
                  member["samples"].get<long>(),
                  member["why"].get<std::string>().c_str());

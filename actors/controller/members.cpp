@@ -76,7 +76,8 @@ std::vector<std::string> Members::lose_silent(Clock::time_point now) {
     std::string why;
     if (now - member.last_heartbeat > patience_.lost_after) {
       why = str("no sign of life for ", seconds(now - member.last_heartbeat), " s");
-    } else if (member.beat.busy && now - member.last_progress > patience_.hung_after) {
+    } else if (member.info.role != Role::kLearner && member.beat.busy &&
+               now - member.last_progress > patience_.hung_after) {
       why = str("at work without progress for ", seconds(now - member.last_progress), " s");
     }
     if (!why.empty() && lose(name, 0, why)) out.push_back(name);

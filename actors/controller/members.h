@@ -11,9 +11,11 @@ namespace praetor {
 
 /// When a member counts as lost.
 struct Patience {
-  std::chrono::milliseconds heartbeat{2000};     ///< how often members are to give a sign of life
-  std::chrono::milliseconds lost_after{15000};   ///< silence
-  std::chrono::milliseconds hung_after{600000};  ///< at work without progress
+  std::chrono::milliseconds heartbeat{2000};    ///< how often members are to give a sign of life
+  std::chrono::milliseconds lost_after{15000};  ///< silence
+  /// At work without progress. Not of learners, whose updates may take long and whose waits for
+  /// each other have deadlines of their own.
+  std::chrono::milliseconds hung_after{600000};
 };
 
 /// The processes of a run as the controller knows them. Not synchronised.

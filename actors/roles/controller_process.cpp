@@ -1,5 +1,6 @@
 #include "actors/roles/controller_process.h"
 
+#include <malloc.h>
 #include <unistd.h>
 
 #include <thread>
@@ -41,6 +42,8 @@ int port_of(const std::string& address) {
 }  // namespace
 
 int run_controller(const std::filesystem::path& run_dir) {
+  // Each of the many threads that serve calls would keep memory of its own.
+  ::mallopt(M_ARENA_MAX, 4);
   log::set_role("controller");
   const InterruptGuard guard("");
   const JobConfig job = JobConfig::load(run_dir / "resolved.yaml");

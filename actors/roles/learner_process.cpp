@@ -78,7 +78,8 @@ int run_learner(const fs::path& run_dir, const fs::path& from) {
     std::unique_ptr<Publisher> publisher;
     if (ranks->rank() == 0) {
       clean_checkpoints(run_dir);
-      for (const auto& [key, value] : environment_facts(job)) run.set_fact(key, value);
+      for (const auto& [key, value] : environment_facts(job, ranks->world_size()))
+        run.set_fact(key, value);
       metrics = std::make_unique<MetricsWriter>(run_dir);
       ServeOptions serve;
       serve.run_id = address.run_id;

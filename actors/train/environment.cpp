@@ -19,11 +19,12 @@ std::string processor_name() {
   return "unknown";
 }
 
-std::map<std::string, std::string> environment_facts(const JobConfig& job) {
+std::map<std::string, std::string> environment_facts(const JobConfig& job, int32_t ranks) {
   return {{"praetor", PRAETOR_VERSION},
           {"libtorch", TORCH_VERSION},
           {"processor", processor_name()},
           {"threads", str(threads())},
+          {"ranks", str(ranks)},
           {"configuration", sha256_hex(job.resolved_arithmetic())}};
 }
 

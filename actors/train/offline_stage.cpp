@@ -115,6 +115,7 @@ StageRunner::StepResult OfflineStage::train_step(int64_t step) {
   }
   progress_->phase(step, "update");
   timer_.begin("update");
+  set_busy(true);
   StepResult result;
   const std::vector<Example> examples = examples_of(ids);
   for (const Example& example : examples) {

@@ -126,6 +126,7 @@ StageRunner::StepResult OnlineStage::train_step(int64_t step) {
   const StepBatch batch = collect(step);
   progress_->phase(step, "update");
   timer_.begin("update");
+  set_busy(true);
   StepResult result;
   Experience experience = gather_experience(context_.ranks, batch.samples);
   result.tokens = experience.tokens.numel();

@@ -116,7 +116,7 @@ CheckpointContext StageRunner::checkpoint_context() const {
           .stage = stage_.index,
           .stage_name = stage_.name,
           .tokenizer = resolve(stage_.tokenizer),
-          .environment = environment_facts(context_.job),
+          .environment = environment_facts(context_.job, context_.ranks.world_size()),
           .resolved_job = context_.job.resolved()};
 }
 
@@ -142,7 +142,8 @@ int64_t StageRunner::restore(const std::optional<fs::path>& checkpoint) {
   }
   if (checkpoint) {
     for (const std::string& what :
-         differences(checkpoint_environment(*checkpoint), environment_facts(context_.job))) {
+         differences(checkpoint_environment(*checkpoint),
+                     environment_facts(context_.job, context_.ranks.world_size()))) {
       log::warn(str("this run is equivalent, not identical, to the one before: ", what));
     }
   }
@@ -196,6 +197,7 @@ void StageRunner::run(const std::optional<fs::path>& checkpoint) {
       if (const int signal = agreed_interrupt()) throw Interrupted{signal};
       result = train_step(step);
       if (context_.member) context_.member->made_progress();
+      set_busy(false);
     } catch (const Interrupted&) {
       // No weight has changed since the last step: its state is what the run goes on from.
       save(step - 1, {});
@@ -247,6 +249,10 @@ void StageRunner::run(const std::optional<fs::path>& checkpoint) {
   }
   finish();
   progress_ = nullptr;
+}
+
+void StageRunner::set_busy(bool busy) const {
+  if (context_.member) context_.member->set_busy(busy);
 }
 
 /// The checkpoint with the best evaluation, on every rank; empty: there is none.

@@ -85,6 +85,8 @@ class StageRunner {
   };
   /// Trains step `step` and records it. @throws Interrupted when it was stopped before the update
   virtual StepResult train_step(int64_t step) = 0;
+  /// What `status` shows of this rank.
+  void set_busy(bool busy) const;
   /// Trains a recorded step again without recording anything.
   virtual StepReport replay_step(int64_t step) = 0;
   /// eval/... metrics at the present weights.

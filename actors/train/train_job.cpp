@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <exception>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "actors/controller/run_controller.h"
 #include "actors/job/check.h"
@@ -71,7 +73,7 @@ int run_colocated(const JobConfig& job,
   log::add_file(run_dir / "logs/train.log");
   clean_checkpoints(run_dir);
   const auto ledger = Ledger::open(run_dir);
-  for (const auto& [key, value] : environment_facts(job)) ledger->set_fact(key, value);
+  for (const auto& [key, value] : environment_facts(job, 1)) ledger->set_fact(key, value);
   MetricsWriter metrics(run_dir);
   RunController controller(job, run_dir, *ledger, {.run_id = run_dir.filename().string()});
   const auto ranks = make_local_collective();
@@ -115,7 +117,6 @@ int train_job(const TrainOptions& options) {
 
 Replayed replay_job(const fs::path& run_dir, const std::string& stage_name, int64_t step) {
   const JobConfig job = JobConfig::load(run_dir / "resolved.yaml");
-  set_threads(job.threads);
   const auto ledger = Ledger::open_read_only(run_dir);
   const StageConfig* stage = nullptr;
   std::vector<std::string> names;
@@ -139,10 +140,31 @@ Replayed replay_job(const fs::path& run_dir, const std::string& stage_name, int6
                     ledger->last_step(index));
   }
   RunController controller(job, run_dir, *ledger, {.run_id = run_dir.filename().string()});
-  const auto ranks = make_local_collective();
-  RunContext context{job, run_dir, controller, nullptr, nullptr, *ranks};
-  const StepReport now = StageRunner::make(context, *stage)
-                             ->replay(step, newest_checkpoint(controller, run_dir, index, step));
+  const auto world = static_cast<int32_t>(std::stol(ledger->fact("ranks").value_or("1")));
+  const auto threads = static_cast<int>(std::stol(ledger->fact("threads").value_or("0")));
+  const auto checkpoint = newest_checkpoint(controller, run_dir, index, step);
+  // The ranks of the run as threads of this process: their sums have the same order.
+  const auto ranks = make_thread_group(world);
+  std::vector<StepReport> reports(ranks.size());
+  std::vector<std::exception_ptr> failures(ranks.size());
+  const auto replay = [&](size_t rank) {
+    try {
+      set_threads(threads);
+      RunContext context{job, run_dir, controller, nullptr, nullptr, *ranks[rank]};
+      reports[rank] = StageRunner::make(context, *stage)->replay(step, checkpoint);
+    } catch (const std::exception& failure) {
+      failures[rank] = std::current_exception();
+      ranks[rank]->abort(failure.what());
+    }
+  };
+  std::vector<std::thread> others;
+  for (size_t rank = 1; rank < ranks.size(); ++rank) others.emplace_back(replay, rank);
+  replay(0);
+  for (std::thread& other : others) other.join();
+  for (const std::exception_ptr& failure : failures) {
+    if (failure) std::rethrow_exception(failure);
+  }
+  const StepReport& now = reports.front();
   return {stage->name,
           step,
           now.loss_digest,

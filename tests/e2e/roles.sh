@@ -90,6 +90,11 @@ else
 fi
 separate_job "$work/two" 1 1 2 > "$work/separate.yaml"
 "$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "two ranks"; }
+# Its steps replay, the ranks being threads then.
+for step in 1 9; do
+  "$praetor" replay "$work/two/tiny" --step "$step" > "$work/replay.json" || { cat "$work/replay.json"; fail "replay"; }
+  grep -q '"identical":true' "$work/replay.json" || fail "replay of step $step of two ranks"
+done
 IFS=';' read -ra list <<< "$strikes"
 for one in "${list[@]}"; do strike $one; done
 
