@@ -479,15 +479,18 @@ std::optional<EvaluationBatch> RunController::wait_evaluation(uint32_t stage,
 
 RunStatus RunController::status() {
   RunStatus out;
-  const std::lock_guard lock(mutex_);
-  // Counting takes the longer the more samples there are.
-  const auto asked_at = std::chrono::steady_clock::now();
-  if (balances_.empty() || asked_at - balanced_at_ > kBalanceAge) {
-    for (const StageRecord& stage : ledger_.stages())
-      balances_[static_cast<uint32_t>(stage.stage)] = ledger_.balance(stage.stage);
-    balanced_at_ = std::chrono::steady_clock::now();
+  {
+    // Counting takes the longer the more samples there are; nobody else waits for it.
+    const std::lock_guard counting(counting_);
+    const auto asked_at = std::chrono::steady_clock::now();
+    if (balances_.empty() || asked_at - balanced_at_ > kBalanceAge) {
+      for (const StageRecord& stage : ledger_.stages())
+        balances_[static_cast<uint32_t>(stage.stage)] = ledger_.balance(stage.stage);
+      balanced_at_ = std::chrono::steady_clock::now();
+    }
+    out.balances = balances_;
   }
-  out.balances = balances_;
+  const std::lock_guard lock(mutex_);
   out.run_id = options_.run_id;
   out.job = job_.name;
   out.stage = stage_;

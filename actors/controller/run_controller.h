@@ -119,9 +119,11 @@ class RunController final : public WorkerService, public LearnerService, public 
   int64_t restarts_ = 0, reissued_before_ = 0;
   std::vector<std::string> set_aside_before_;
   bool over_ = false;
+  int64_t events_ = 0;  ///< counts the wakings
+
+  std::mutex counting_;
   std::map<uint32_t, Balance> balances_;  ///< as they were at balanced_at_
   std::chrono::steady_clock::time_point balanced_at_;
-  int64_t events_ = 0;  ///< counts the wakings
 
   std::mutex inbox_mutex_;
   std::condition_variable inbox_changed_;

@@ -20,7 +20,11 @@ Publisher::Publisher(const PublishConfig& config,
   if (config.via != "file") server_ = std::make_unique<WeightServer>(serve);
 }
 
-Publisher::~Publisher() = default;
+Publisher::~Publisher() {
+  // Whoever maps a file goes on reading it; nobody will ask for one again.
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+}
 
 Publisher::Published Publisher::publish(uint32_t stage,
                                         int64_t lineage,

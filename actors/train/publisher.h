@@ -14,7 +14,7 @@ class Transformer;
 class WeightServer;
 
 /// Offers the policy's weights to the workers: as a file that they map where they share its path,
-/// as a stream where they do not. The two newest versions of a stage stay.
+/// as a stream where they do not. The two newest versions of a stage stay, until its end.
 class Publisher {
  public:
   /// @throws TemporaryError when no port can be bound

@@ -1,0 +1,138 @@
+#include "actors/roles/worker_models.h"
+
+#include <fstream>
+
+#include "actors/toy/toy_language.h"
+#include "actors/train/publisher.h"
+#include "core/base/error.h"
+#include "core/base/fs.h"
+#include "tests/support/catch.h"
+#include "tests/support/shared_data.h"
+
+namespace praetor {
+
+namespace {
+
+/// A run whose toy language is made, and the policy that its PPO stage would train.
+struct Run {
+  Run() {
+    write_file_atomic(dir / "job.yaml", R"(
+name: run
+stages:
+  - {kind: toy_language, name: language, toy_language: {sft_rows: 10, pair_rows: 10, prompt_rows: 40, eval_rows: 8}}
+  - kind: ppo
+    model: {create: {hidden_size: 16, num_layers: 1, num_heads: 2, max_positions: 64}}
+    tokenizer: {stage: language}
+    data: {train: "stage:language/prompts_train.jsonl"}
+    steps: 3
+    sampling: {max_new_tokens: 4}
+    rewards: {parts: [{kind: length, unit: words, min: 1}]}
+    ppo: {critic: {init: policy}}
+)");
+    job = std::make_unique<JobConfig>(JobConfig::load(dir / "job.yaml"));
+    write_toy_language(dir / "stages" / "language", 1, job->stages[0].toy);
+    ModelConfig config = *job->stages[1].model.create;
+    config.vocab_size = Tokenizer::load(dir / "stages" / "language")->vocab_size();
+    policy = std::make_unique<Transformer>(config, RandomStream({.job_seed = 3}));
+  }
+
+  Lease lease(const Publication& weights) const {
+    Lease out{.id = 1, .stage = 1, .weights = weights, .params = {.max_new_tokens = 4}};
+    out.generate.push_back({{0, 0}, {1, 2, 3}});
+    return out;
+  }
+  ServeOptions serve() const { return {.run_id = "r", .secret = std::string(64, 'a')}; }
+  WorkerModels models() const {
+    RpcClientOptions fetch;
+    fetch.run_id = "r";
+    fetch.secret = std::string(64, 'a');
+    fetch.patience = std::chrono::seconds(2);
+    return WorkerModels(
+        *job, {.run_dir = dir.path(), .scratch = dir / "scratch", .fetch = std::move(fetch)});
+  }
+
+  testing::TempDir dir;
+  std::unique_ptr<JobConfig> job;
+  std::unique_ptr<Transformer> policy;
+};
+
+std::vector<int64_t> sample(Engine& engine) {
+  std::vector<int64_t> tokens;
+  const GenerationRequest request{
+      .prompt = {1, 2, 3}, .params = {.max_new_tokens = 4}, .key = {.job_seed = 7}};
+  engine.generate(std::span(&request, 1), [&](Generation&& made) {
+    tokens = made.tokens;
+    return true;
+  });
+  return tokens;
+}
+
+}  // namespace
+
+TEST_CASE("a worker generates with the published weights, mapped or streamed", "[actors][cpu]") {
+  const Run run;
+  const auto tokenizer = Tokenizer::load(run.dir / "stages" / "language");
+  Engine reference(*run.policy, *tokenizer, {});
+  const std::vector<int64_t> wanted = sample(reference);
+  for (const char* via : {"file", "stream"}) {
+    CAPTURE(via);
+    Publisher publisher({.via = via, .folder = run.dir / via}, run.dir.path(), run.serve());
+    const Publication weights = publisher.publish(1, 0, 5, *run.policy).publication;
+    CHECK(weights.file.empty() == (std::string(via) == "stream"));
+    auto models = run.models();
+    CHECK(models.weight_step() == -1);
+    CHECK(sample(models.engine(run.lease(weights))) == wanted);
+    CHECK(models.weight_step() == 5);
+    // The same version again costs nothing: not even its file is asked for.
+    Publication gone = weights;
+    gone.file = "/nowhere";
+    gone.address.clear();
+    CHECK(sample(models.engine(run.lease(gone))) == wanted);
+    // The next one replaces it in place.
+    const Publication next = publisher.publish(1, 0, 6, *run.policy).publication;
+    CHECK(sample(models.engine(run.lease(next))) == wanted);
+    CHECK(models.weight_step() == 6);
+  }
+}
+
+TEST_CASE("weights with a flipped bit are refused, the tensor named, the old ones kept",
+          "[actors][cpu]") {
+  const Run run;
+  Publisher publisher({.via = "file", .folder = run.dir / "w"}, run.dir.path(), run.serve());
+  const Publication first = publisher.publish(1, 0, 5, *run.policy).publication;
+  auto models = run.models();
+  const std::vector<int64_t> wanted = sample(models.engine(run.lease(first)));
+  const Publication second = publisher.publish(1, 0, 6, *run.policy).publication;
+  {
+    std::fstream file(second.file, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(-5, std::ios::end);
+    const char byte = static_cast<char>(file.get());
+    file.seekp(-5, std::ios::end);
+    file.put(static_cast<char>(byte ^ 1));
+  }
+  Publication damaged = second;
+  damaged.version.digest = second.version.digest;
+  damaged.version.step = 6;
+  CHECK_THROWS_WITH(models.engine(run.lease(damaged)), Catch::Contains("model."));
+  CHECK_THROWS_AS(models.engine(run.lease(damaged)), DataError);
+  CHECK(models.weight_step() == 5);
+  CHECK(sample(models.engine(run.lease(first))) == wanted);
+}
+
+TEST_CASE("weights that nobody offers any more are named", "[actors][cpu]") {
+  const Run run;
+  auto models = run.models();
+  Publication gone;
+  gone.version.stage = 1;
+  gone.version.step = 2;
+  gone.version.digest = "d";
+  gone.file = "/nowhere/w.safetensors";
+  CHECK_THROWS_WITH(
+      models.engine(run.lease(gone)),
+      "/nowhere/w.safetensors: no such file on this host, and nobody streams it (publish.via)");
+  Lease foreign = run.lease(gone);
+  foreign.stage = 9;
+  CHECK_THROWS_AS(models.engine(foreign), DataError);
+}
+
+}  // namespace praetor
