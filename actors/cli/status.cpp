@@ -69,6 +69,11 @@ nlohmann::ordered_json roles_json(const RunStatus& status) {
                        {"why", member.why},
                        {"heartbeat_seconds", member.seconds_since_heartbeat},
                        {"weight_step", member.weight_step},
+                       // Versions that its weights are behind those wanted now.
+                       {"staleness",
+                        member.weight_step < 0
+                            ? nlohmann::ordered_json(nullptr)
+                            : nlohmann::ordered_json(status.weights.step - member.weight_step)},
                        {"leases", member.open_leases},
                        {"samples", member.samples}});
   }
@@ -155,7 +160,7 @@ void print_roles(const nlohmann::ordered_json& roles) {
   for (const auto& prompt : roles["set_aside"])
     std::fprintf(stderr, "set aside: %s\n", prompt.get<std::string>().c_str());
   std::fprintf(stderr,
-               "%-16s %-8s %-16s %8s %-6s %8s %8s %7s %8s\n",
+               "%-16s %-8s %-16s %8s %-6s %8s %8s %6s %7s %8s\n",
                "member",
                "role",
                "host",
@@ -163,11 +168,12 @@ void print_roles(const nlohmann::ordered_json& roles) {
                "state",
                "seen",
                "weights",
+               "behind",
                "leases",
                "samples");
   for (const auto& member : roles["members"]) {
     std::fprintf(stderr,
-                 "%-16s %-8s %-16s %8ld %-6s %6.1f s %8s %7ld %8ld  %s\n",
+                 "%-16s %-8s %-16s %8ld %-6s %6.1f s %8s %6s %7ld %8ld  %s\n",
                  member["name"].get<std::string>().c_str(),
                  member["role"].get<std::string>().c_str(),
                  member["host"].get<std::string>().c_str(),
@@ -175,6 +181,7 @@ void print_roles(const nlohmann::ordered_json& roles) {
                  member["state"].get<std::string>().c_str(),
                  member["heartbeat_seconds"].get<double>(),
                  member["weight_step"] < 0 ? "-" : member["weight_step"].dump().c_str(),
+                 member["staleness"].is_null() ? "-" : member["staleness"].dump().c_str(),
                  member["leases"].get<long>(),
                  member["samples"].get<long>(),
                  member["why"].get<std::string>().c_str());
