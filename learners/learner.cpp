@@ -127,6 +127,7 @@ Metrics Learner::evaluate(const std::vector<Example>& examples) const {
   const Impl& my = *impl_;
   const at::NoGradGuard no_grad;
   const SequenceBatch batch = SequenceBatch::from(examples);
+  if (!my.plan.reward_model && my.unit() == 2) return my.evaluate_pairs(batch);
   if (!my.plan.reward_model) {
     const at::Tensor logprob = my.logprobs(*my.models.policy, batch, 1.0).to(at::kDouble);
     const auto tokens = static_cast<double>(logprob.numel());
@@ -152,6 +153,27 @@ Metrics Learner::evaluate(const std::vector<Example>& examples) const {
   if (pairs == 0) return {{"pairs", 0}};
   return {
       {"loss", loss}, {"accuracy", correct / pairs}, {"margin", margin / pairs}, {"pairs", pairs}};
+}
+
+/// How well the policy, measured against the reference, tells chosen from rejected.
+Metrics Learner::Impl::evaluate_pairs(const SequenceBatch& batch) const {
+  const auto pairs = static_cast<double>(batch.sequences()) / 2;
+  if (pairs == 0) return {{"pairs", 0}};
+  const at::Tensor ratio = (logprobs(*models.policy, batch, 1.0).to(at::kDouble) -
+                            logprobs(*models.reference, batch, 1.0).to(at::kDouble));
+  double correct = 0, margin = 0;
+  const auto sum = [&](int64_t sequence) {
+    const auto i = static_cast<size_t>(sequence);
+    return ratio.slice(0, batch.target_offsets[i], batch.target_offsets[i + 1])
+        .sum()
+        .item<double>();
+  };
+  for (int64_t i = 0; i < batch.sequences(); i += 2) {
+    const double gap = sum(i) - sum(i + 1);
+    correct += gap > 0 ? 1 : (gap == 0 ? 0.5 : 0);
+    margin += gap;
+  }
+  return {{"accuracy", correct / pairs}, {"margin", margin / pairs}, {"pairs", pairs}};
 }
 
 at::Tensor Learner::policy_logprobs(const Experience& experience) const {

@@ -87,7 +87,8 @@ class Learner {
   StepReport update(const std::vector<Example>& examples);
 
   /// Without training: "loss", "ppl", "tokens" of the policy on the examples' targets at
-  /// temperature 1; for a reward model "loss", "accuracy", "margin", "pairs" of pairs.
+  /// temperature 1; for a reward model "loss", "accuracy", "margin", "pairs" of pairs;
+  /// for a policy of pairs "accuracy", "margin" (of log-ratios to the reference), "pairs".
   Metrics evaluate(const std::vector<Example>& examples) const;
   /// Log-probabilities of the response tokens at the sampling temperature, [R] float32. No
   /// gradient.

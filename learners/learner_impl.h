@@ -55,7 +55,9 @@ struct Learner::Impl {
   /// This rank's part of all sequences in order.
   std::vector<std::vector<int64_t>> own_cut(const SequenceBatch& batch) const;
   /// Neighbours that stay together: 2 for pairs.
-  int64_t unit() const { return plan.reward_model ? 2 : 1; }
+  int64_t unit() const { return algorithm->sample_plan().rows == RowForm::kPreference ? 2 : 1; }
+
+  Metrics evaluate_pairs(const SequenceBatch& batch) const;
 
   /// Proximal and reference log-probabilities and values of `experience`; each rank computes its
   /// share of the sequences.
@@ -68,6 +70,7 @@ struct Learner::Impl {
     const std::vector<Example>* examples = nullptr;  ///< offline
     at::Tensor mask;                                 ///< [R] bool
     RankCut micro_batches;
+    at::Tensor reference_logprob;  ///< [R]; offline, where the algorithm has a reference
   };
   /// What the micro-batches of one rank gave, in order.
   struct Share {

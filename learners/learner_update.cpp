@@ -155,7 +155,7 @@ Denominators Learner::Impl::denominators(const Step& step) const {
       tokens += counts[k] ? 1 : 0;
     out.tokens += static_cast<double>(tokens);
     out.sequences += tokens > 0 ? 1 : 0;
-    out.pairs += plan.reward_model ? 0.5 : 0;
+    out.pairs += unit() == 2 ? 0.5 : 0;
   };
   for (const auto& of_rank : step.micro_batches) {
     for (const auto& sequences : of_rank) {
@@ -186,6 +186,7 @@ MicroBatch Learner::Impl::micro_batch(const Step& step,
     out.advantage = select(e->advantage, slice.index, dtype);
     out.returns = select(e->returns, slice.index, dtype);
   }
+  if (step.examples) out.reference_logprob = select(step.reference_logprob, slice.index, dtype);
   out.denominators = totals;
   return out;
 }
@@ -384,11 +385,13 @@ StepReport Learner::update(const std::vector<Example>& examples) {
     throw InvalidArgument(my.algorithm->name(), " learns from rollouts, not from rows of a file");
   }
   const SequenceBatch batch = SequenceBatch::from(examples);
-  const Impl::Step step{batch,
-                        nullptr,
-                        &examples,
-                        at::ones({static_cast<int64_t>(batch.positions.size())}, at::kBool),
-                        my.cut(batch, in_order(batch))};
+  const Impl::Step step{
+      batch,
+      nullptr,
+      &examples,
+      at::ones({static_cast<int64_t>(batch.positions.size())}, at::kBool),
+      my.cut(batch, in_order(batch)),
+      my.plan.reference ? my.logprobs(*my.models.reference, batch, 1.0) : at::Tensor()};
   Statistics statistics;
   Impl::Digests digests;
   int64_t optimizer_steps = 0;

@@ -17,6 +17,7 @@ constexpr int64_t kLongest = 1024;  // default of data.max_length where the mode
 const std::vector<std::pair<std::string, StageKind>> kToyFiles = {
     {"sft.jsonl", StageKind::kSft},
     {"pairs.jsonl", StageKind::kRewardModel},
+    {"pairs.jsonl", StageKind::kDpo},
     {"prompts_train.jsonl", StageKind::kPpo},
     {"prompts_eval.jsonl", StageKind::kPpo}};
 
@@ -98,6 +99,8 @@ const char* to_string(StageKind kind) {
       return "sft";
     case StageKind::kRewardModel:
       return "reward_model";
+    case StageKind::kDpo:
+      return "dpo";
     case StageKind::kPpo:
       return "ppo";
   }
@@ -105,7 +108,8 @@ const char* to_string(StageKind kind) {
 }
 
 const std::vector<std::string>& stage_kind_names() {
-  static const std::vector<std::string> kNames = {"toy_language", "sft", "reward_model", "ppo"};
+  static const std::vector<std::string> kNames = {
+      "toy_language", "sft", "reward_model", "dpo", "ppo"};
   return kNames;
 }
 
@@ -284,7 +288,8 @@ void StageConfig::read_data(std::span<const StageConfig> earlier,
         std::ranges::find(kToyFiles, source.file, &std::pair<std::string, StageKind>::first);
     std::vector<std::string> fitting;
     for (const auto& [made, fits] : kToyFiles) {
-      if (fits == kind || kind == StageKind::kPpo)
+      const bool named = std::ranges::find(fitting, made) != fitting.end();
+      if (!named && (fits == kind || kind == StageKind::kPpo))
         fitting.push_back(made);  // every file has prompts
     }
     if (file == kToyFiles.end() || std::ranges::find(fitting, source.file) == fitting.end()) {

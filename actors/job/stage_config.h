@@ -18,15 +18,16 @@
 
 namespace praetor {
 
-enum class StageKind { kToyLanguage, kSft, kRewardModel, kPpo };
-/// toy_language, sft, reward_model, ppo: also the name of the section with the kind's own keys.
+enum class StageKind { kToyLanguage, kSft, kRewardModel, kDpo, kPpo };
+/// toy_language, sft, reward_model, dpo, ppo: also the name of the section with the kind's own
+/// keys.
 const char* to_string(StageKind kind);
 const std::vector<std::string>& stage_kind_names();
 
 /// What a stage leaves in RUN_DIR/stages/NAME for later ones.
 enum class StageResult {
   kLanguage,     ///< a tokenizer and data files (toy_language)
-  kPolicy,       ///< a causal language model with its tokenizer (sft, ppo)
+  kPolicy,       ///< a causal language model with its tokenizer (sft, dpo, ppo)
   kRewardModel,  ///< a scalar model with its tokenizer (reward_model)
 };
 const char* to_string(

@@ -27,6 +27,7 @@ OfflineStage::OfflineStage(RunContext& context, const StageConfig& stage)
   trains_policy_ = stage.result() == StageResult::kPolicy;
   auto algorithm = stage.make_algorithm();
   per_step_ = algorithm->sample_plan().prompts_per_step;
+  form_ = algorithm->sample_plan().rows;
   LearnerModels models;
   if (trains_policy_) {
     models.policy = load_policy();
@@ -62,10 +63,10 @@ std::vector<OfflineStage::RowExamples> OfflineStage::read_examples(const Source&
                                                                    int64_t eos) const {
   const auto file = resolve(source);
   const TextFormat& format = stage_.data.format;
-  const auto rows = read_rows(file, trains_policy_ ? RowForm::kCompletion : RowForm::kPreference);
+  const auto rows = read_rows(file, form_);
   std::vector<RowExamples> out;
   for (const Row& row : rows) {
-    RowExamples examples = trains_policy_
+    RowExamples examples = form_ == RowForm::kCompletion
                                ? RowExamples{completion_example(row, *tokenizer_, format, eos)}
                                : preference_examples(row, *tokenizer_, format, eos);
     const bool fits = std::all_of(examples.begin(), examples.end(), [&](const Example& example) {
@@ -141,7 +142,7 @@ StageRunner::StepResult OfflineStage::train_step(int64_t step) {
       static_cast<double>(ids.back().ordinal + 1) / static_cast<double>(order_->rows()));
   result.metrics.emplace_back("data/consumed", static_cast<double>(ids.back().ordinal + 1));
   for (const auto& [name, value] : report.metrics) {
-    if (name == names_.curve || name == "rm/loss")
+    if (name == names_.curve || name == "rm/loss" || name == "dpo/loss")
       result.line += str(result.line.empty() ? "" : "  ", name, " ", value);
   }
   return result;

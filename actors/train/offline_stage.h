@@ -10,7 +10,7 @@
 namespace praetor {
 
 /// Stages that learn from a file: sft (a policy from completions), reward_model (a scalar model
-/// from pairs).
+/// from pairs), dpo (a policy from pairs).
 class OfflineStage final : public StageRunner {
  public:
   OfflineStage(RunContext& context, const StageConfig& stage);
@@ -29,6 +29,7 @@ class OfflineStage final : public StageRunner {
   std::vector<Example> examples_of(const std::vector<SampleId>& ids);
 
   bool trains_policy_ = true;
+  RowForm form_ = RowForm::kCompletion;
   int64_t per_step_ = 1;
   std::vector<RowExamples> train_, eval_;
   std::unique_ptr<RowOrder> order_;  ///< of train_

@@ -60,6 +60,8 @@ StageMetrics metrics_of(StageKind kind) {
       return {"eval/loss", false, "sft/loss"};
     case StageKind::kRewardModel:
       return {"eval/accuracy", true, "rm/accuracy"};
+    case StageKind::kDpo:
+      return {"eval/accuracy", true, "dpo/accuracy"};
     case StageKind::kPpo:
       return {"eval/score", true, "reward/mean"};
     case StageKind::kToyLanguage:

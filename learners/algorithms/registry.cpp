@@ -8,7 +8,8 @@
 #define PRAETOR_ALGORITHMS(X) \
   X(ppo)                      \
   X(sft)                      \
-  X(reward_model)
+  X(reward_model)             \
+  X(dpo)
 
 namespace praetor {
 

@@ -149,7 +149,7 @@ TEST_CASE("load throws all errors of a job at once", "[actors][cpu]") {
         "job.yaml:2:1: unknown key \"sede\", did you mean \"seed\"?\n"
         "job.yaml:4:11: stages[0].kind: unknown value \"toy_langauge\", did you mean "
         "\"toy_language\"? (one of "
-        "toy_language, sft, reward_model, ppo)\n"
+        "toy_language, sft, reward_model, dpo, ppo)\n"
         "job.yaml:5:5: stages[1].data: missing key \"train\"; a file of JSON lines, or "
         "stage:NAME/FILE, is wanted\n"
         "job.yaml:6:13: stages[1].epochs: 0 is outside [1, 1000000]\n"

@@ -88,10 +88,10 @@ const std::vector<Broken> kBroken = {
     {"kind: toy_language",
      "kind: toy_langage",
      ":4:11: stages[0].kind: unknown value \"toy_langage\", did you mean \"toy_language\"? (one of "
-     "toy_language, sft, reward_model, ppo)"},
+     "toy_language, sft, reward_model, dpo, ppo)"},
     {"kind: toy_language",
      "knd: toy_language",
-     ":4:5: stages[0]: missing key \"kind\"; one of toy_language, sft, reward_model, ppo is "
+     ":4:5: stages[0]: missing key \"kind\"; one of toy_language, sft, reward_model, dpo, ppo is "
      "wanted"},
     {"name: language",
      "name: language\n    toy_language: {sft_rows: 0}",
