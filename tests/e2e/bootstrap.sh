@@ -31,7 +31,7 @@ bootstrap() {
 }
 
 bootstrap 69
-grep -qE '^bootstrap: these packages are missing and need root: run as root: apt-get install g\+\+ cmake .* catch2$' "$work/err" ||
+grep -qE '^bootstrap: these packages are missing and need root: run as root: apt-get install g\+\+ cmake .* catch2( |$)' "$work/err" ||
   fail "the missing packages are not told"
 [ ! -e "$work/apt-get" ] || fail "apt-get was called without root"
 [ ! -e "$work/cache" ] || fail "something was written before the packages were there"
