@@ -8,6 +8,7 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/metrics/metrics_writer.h"
 
 namespace praetor {
 
@@ -44,12 +45,10 @@ std::string failed_parts(const Score& score) {
 
 const std::string kKilled = str("set aside: it ended ", WorkQueue::kMostDeaths, " workers");
 
-using Figures = std::vector<std::pair<std::string, double>>;
-
-Figures batch_metrics(const ClosedBatch& batch, int64_t rows) {
+MetricList batch_metrics(const ClosedBatch& batch, int64_t rows) {
   double sum = 0, squares = 0, length = 0, finished = 0;
   double low = std::numeric_limits<double>::infinity(), high = -low;
-  Figures parts;
+  MetricList parts;
   for (const ScoredSample& sample : batch.samples) {
     const double score = *sample.score.score.score;
     sum += score;
@@ -68,14 +67,14 @@ Figures batch_metrics(const ClosedBatch& batch, int64_t rows) {
   }
   const auto n = static_cast<double>(batch.samples.size());
   const double mean = sum / n;
-  Figures out{{"reward/mean", mean},
-              {"reward/std", std::sqrt(std::max(0.0, squares / n - mean * mean))},
-              {"reward/min", low},
-              {"reward/max", high}};
+  MetricList out{{"reward/mean", mean},
+                 {"reward/std", std::sqrt(std::max(0.0, squares / n - mean * mean))},
+                 {"reward/min", low},
+                 {"reward/max", high}};
   out.insert(out.end(), parts.begin(), parts.end());
   int64_t dropped = 0;
   for (const auto& [why, ids] : batch.dropped) dropped += static_cast<int64_t>(ids.size());
-  const Figures rest{
+  const MetricList rest{
       {"rollout/response_length", length / n},
       {"rollout/truncated", 1 - finished / n},
       {"rollout/finished", finished / n},
@@ -219,9 +218,9 @@ void Controller::open_evaluation(int64_t step, int64_t count, const Publication&
   }
 }
 
-void Controller::end_lease(int64_t id, LeaseState state, bool died) {
+void Controller::end_lease(int64_t id, bool died) {
   work_.give_back(id, died);
-  ledger_.close_lease(id, state);
+  ledger_.close_lease(id, LeaseState::kExpired);
   ++leases_reissued_;
 }
 
@@ -232,12 +231,12 @@ void Controller::expire_leases() {
                   " of ",
                   work_.find(id)->worker,
                   " ran out of time; its samples go to another worker"));
-    end_lease(id, LeaseState::kExpired, false);
+    end_lease(id, false);
   }
 }
 
 void Controller::worker_lost(const std::string& worker, bool died) {
-  for (const int64_t id : work_.of_worker(worker)) end_lease(id, LeaseState::kExpired, died);
+  for (const int64_t id : work_.of_worker(worker)) end_lease(id, died);
   if (died) set_condemned_aside();
 }
 

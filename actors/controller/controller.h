@@ -81,7 +81,7 @@ class Controller {
   /// Gives the leases of a worker to others. `died`: it did not leave by itself.
   void worker_lost(const std::string& worker, bool died);
   /// Gives a lease whose holder has nothing of it to others.
-  void give_back(int64_t lease) { end_lease(lease, LeaseState::kExpired, false); }
+  void give_back(int64_t lease) { end_lease(lease, false); }
   /// Gives leases that ran out of time to others.
   void expire_leases();
 
@@ -116,7 +116,7 @@ class Controller {
   void begin(Purpose purpose, int64_t step, const Publication& weights);
   void issue(int64_t count);
   void adopt(int64_t from, int64_t to);
-  void end_lease(int64_t id, LeaseState state, bool died);
+  void end_lease(int64_t id, bool died);
   void set_condemned_aside();
   const Prompt& prompt_of(int64_t ordinal) const;
   int64_t end_of_step(int64_t step) const;

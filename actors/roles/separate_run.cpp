@@ -59,7 +59,6 @@ class SeparateRun {
 
   int run() {
     make_secret(run_dir_);
-    std::error_code ignored;
     const auto before = read_endpoint(run_dir_);
     start_controller(before ? before->incarnation : 0);
     start_others();

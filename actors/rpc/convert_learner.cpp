@@ -1,5 +1,6 @@
 #include "actors/rpc/convert.h"
 #include "actors/rpc/fields.h"
+#include "core/metrics/metrics_writer.h"
 
 namespace praetor::rpc {
 
@@ -39,10 +40,9 @@ std::vector<ScoredSample> join_samples(const std::vector<Part>& parts) {
   return to;
 }
 
-using Figures = std::vector<std::pair<std::string, double>>;
 using FigureField = google::protobuf::RepeatedPtrField<v1::Figure>;
 
-void to_proto(const Figures& from, FigureField* to) {
+void to_proto(const MetricList& from, FigureField* to) {
   for (const auto& [name, value] : from) {
     v1::Figure* figure = to->Add();
     figure->set_name(name_field("figure", name, true));
@@ -50,8 +50,8 @@ void to_proto(const Figures& from, FigureField* to) {
   }
 }
 
-Figures from_proto(const FigureField& from) {
-  Figures to;
+MetricList from_proto(const FigureField& from) {
+  MetricList to;
   for (const v1::Figure& figure : from)
     to.emplace_back(name_field("figure", figure.name(), true), figure.value());
   return to;
