@@ -12,6 +12,7 @@
 #include "core/config/yaml_reader.h"
 #include "core/data/dataset.h"
 #include "core/data/experience.h"
+#include "core/model/generator.h"
 #include "learners/algorithms/aggregate.h"
 #include "learners/optim/adamw.h"
 
@@ -20,12 +21,27 @@ namespace praetor {
 /// Names of design.md §6 with their values, in the order they are shown.
 using Metrics = std::vector<std::pair<std::string, double>>;
 
+/// The metrics by which a stage is judged.
+struct Headline {
+  std::string quality;  ///< of an evaluation; picks the best checkpoint
+  bool more_is_better = true;
+  std::string curve;  ///< of a step; what the summary draws
+};
+
 enum class CriticKind { kNone, kSeparate, kShared };
+
+/// A frozen network that follows the policy: theta_anchor <- decay theta_anchor + (1 - decay) theta
+/// after every `every`-th update.
+struct AnchorPlan {
+  int64_t every = 1;  ///< updates, >= 1
+  double decay = 0;   ///< [0, 1); 0: a copy
+};
 
 /// Networks an algorithm needs; the learner holds them all.
 struct ModelPlan {
   bool policy = true;                     ///< trained
   bool reference = false;                 ///< a frozen copy, never refreshed
+  std::optional<AnchorPlan> anchor;       ///< starts as a copy of the policy
   CriticKind critic = CriticKind::kNone;  ///< kShared: a value head on the policy's hidden states
   std::string critic_init =
       "policy";  ///< "policy": the policy's backbone and a fresh head; "reward": a reward model
@@ -33,14 +49,35 @@ struct ModelPlan {
   bool reward_model = false;         ///< a scalar model is what is trained, and there is no policy
 };
 
+/// Responses to each prompt beside the policy's own. The companion of a voice is the anchor where
+/// the plan has one, else the reference.
+struct VoicePlan {
+  Voice voice;
+  int64_t samples = 1;   ///< to each prompt
+  bool greedy = false;   ///< at temperature 0
+  bool trained = false;  ///< the learner computes its log-probabilities, and the loss may use it
+};
+
 /// What a step consumes.
 struct SamplePlan {
   RowForm rows = RowForm::kPrompt;  ///< kPrompt: online; else the rows are the training data
   int64_t prompts_per_step = 64;    ///< prompts, examples or pairs of one update
   int64_t samples_per_prompt = 1;   ///< responses the current policy gives to each prompt
+  std::vector<VoicePlan> others;    ///< their samples are numbered on from the policy's
+  /// Responses to each prompt, of all voices.
+  int64_t total_samples() const {
+    int64_t out = samples_per_prompt;
+    for (const VoicePlan& other : others) out += other.samples;
+    return out;
+  }
 };
 
-enum class ScorePlan { kNone, kScalar };
+enum class ScorePlan {
+  kNone,
+  kScalar,
+  kPairs,   ///< also the preference of each two samples of a prompt
+  kRivals,  ///< also the preference of each policy's sample over each of the other voices'
+};
 
 /// Passes over the data of one update.
 struct UpdatePlan {
@@ -68,6 +105,10 @@ struct BatchContext {
 struct Batch {
   at::Tensor mask;  ///< [R] bool, response tokens that enter the loss
   Metrics metrics;
+  /// Sequences that the loss must see side by side, in the order given (a chosen one before its
+  /// rejected one). Empty: every trained sequence by itself.
+  std::vector<std::vector<int64_t>> units;
+  at::Tensor constants;  ///< [N,c] float64: what the loss wants to know of a sequence; or undefined
 };
 
 /// One micro-batch as the loss sees it: r response (or target) tokens of n whole sequences.
@@ -85,9 +126,11 @@ struct MicroBatch {
   at::Tensor proximal_logprob;
   at::Tensor reference_logprob;
   at::Tensor old_value;
+  at::Tensor anchor_logprob;
   at::Tensor advantage;
   at::Tensor returns;
   at::Tensor margin;          ///< [n / 2] of pairs
+  at::Tensor constants;       ///< [n,c]
   Denominators denominators;  ///< of the optimizer step
 };
 
@@ -131,6 +174,8 @@ class Algorithm {
   virtual void after_step() {}
 
   virtual UpdatePlan update_plan() const { return {}; }
+  /// Default: that of methods that learn from scored rollouts.
+  virtual Headline headline() const { return {"eval/score", true, "reward/mean"}; }
   bool online() const { return sample_plan().rows == RowForm::kPrompt; }
 
   /// Everything that changes from update to update, as JSON.

@@ -49,6 +49,10 @@ void complete_models(const ModelPlan& plan,
     if (!models.reference) models.reference = std::make_unique<Transformer>(policy.clone());
     require_vocabulary("reference", *models.reference, policy);
   }
+  if (plan.anchor) {
+    if (!models.anchor) models.anchor = std::make_unique<Transformer>(policy.clone());
+    require_vocabulary("anchor", *models.anchor, policy);
+  }
   const int64_t width = policy.config().hidden_size;
   const at::ScalarType dtype = policy.head().scalar_type();
   if (plan.critic == CriticKind::kSeparate) {
@@ -129,7 +133,8 @@ Metrics Learner::evaluate(const std::vector<Example>& examples) const {
   const SequenceBatch batch = SequenceBatch::from(examples);
   if (!my.plan.reward_model && my.unit() == 2) return my.evaluate_pairs(batch);
   if (!my.plan.reward_model) {
-    const at::Tensor logprob = my.logprobs(*my.models.policy, batch, 1.0).to(at::kDouble);
+    const at::Tensor logprob =
+        my.logprobs(*my.models.policy, batch, 1.0, Impl::in_order(batch)).to(at::kDouble);
     const auto tokens = static_cast<double>(logprob.numel());
     if (tokens == 0) return {{"tokens", 0}};
     const double loss = -logprob.sum().item<double>() / tokens;
@@ -142,7 +147,7 @@ Metrics Learner::evaluate(const std::vector<Example>& examples) const {
   std::iota(order.begin(), order.end(), 0);
   // Summed by the micro-batches of a world of one, whatever the world.
   for (const auto& sequences :
-       plan_micro_batches(batch, order, my.config.micro_batch_tokens, my.unit())) {
+       plan_micro_batches(batch, units_of(order, 2), my.config.micro_batch_tokens)) {
     const at::Tensor scores =
         all_scores.slice(0, sequences.front(), sequences.back() + 1).view({-1, 2});
     const PairLoss pair = bradley_terry(scores.select(1, 0), scores.select(1, 1), {}, pairs);
@@ -159,8 +164,9 @@ Metrics Learner::evaluate(const std::vector<Example>& examples) const {
 Metrics Learner::Impl::evaluate_pairs(const SequenceBatch& batch) const {
   const auto pairs = static_cast<double>(batch.sequences()) / 2;
   if (pairs == 0) return {{"pairs", 0}};
-  const at::Tensor ratio = (logprobs(*models.policy, batch, 1.0).to(at::kDouble) -
-                            logprobs(*models.reference, batch, 1.0).to(at::kDouble));
+  const at::Tensor ratio =
+      (logprobs(*models.policy, batch, 1.0, in_order(batch)).to(at::kDouble) -
+       logprobs(*models.reference, batch, 1.0, in_order(batch)).to(at::kDouble));
   double correct = 0, margin = 0;
   const auto sum = [&](int64_t sequence) {
     const auto i = static_cast<size_t>(sequence);
@@ -177,14 +183,16 @@ Metrics Learner::Impl::evaluate_pairs(const SequenceBatch& batch) const {
 }
 
 at::Tensor Learner::policy_logprobs(const Experience& experience) const {
-  return impl_->logprobs(policy(), SequenceBatch::from(experience), impl_->temperature());
+  const SequenceBatch batch = SequenceBatch::from(experience);
+  return impl_->logprobs(policy(), batch, impl_->temperature(), Impl::in_order(batch));
 }
 
 at::Tensor Learner::reference_logprobs(const Experience& experience) const {
   if (!impl_->models.reference)
     throw InvalidArgument(impl_->algorithm->name(), " holds no reference");
+  const SequenceBatch batch = SequenceBatch::from(experience);
   return impl_->logprobs(
-      *impl_->models.reference, SequenceBatch::from(experience), impl_->temperature());
+      *impl_->models.reference, batch, impl_->temperature(), Impl::in_order(batch));
 }
 
 int64_t Learner::step() const {
@@ -200,6 +208,10 @@ bool Learner::has_policy() const {
 const Transformer& Learner::policy() const {
   if (!impl_->models.policy) throw InvalidArgument(impl_->algorithm->name(), " trains no policy");
   return *impl_->models.policy;
+}
+
+const Transformer* Learner::companion() const {
+  return impl_->models.anchor ? impl_->models.anchor.get() : impl_->models.reference.get();
 }
 
 const ScalarModel& Learner::scalar() const {

@@ -34,6 +34,7 @@ struct LearnerConfig {
 struct LearnerModels {
   std::unique_ptr<Transformer> policy;
   std::unique_ptr<Transformer> reference;
+  std::unique_ptr<Transformer> anchor;
   std::unique_ptr<ScalarModel> scalar;   ///< the critic, or the reward model in training
   std::optional<ScalarHead> value_head;  ///< of a shared critic
 };
@@ -97,9 +98,9 @@ class Learner {
   at::Tensor reference_logprobs(const Experience& experience) const;
 
   /// This rank's share of everything that a bitwise resume needs: "policy/<name>",
-  /// "critic/<name>", "reward_model/<name>", "value_head/score.weight" (rank 0 alone), and its part
-  /// of "optimizer/policy/exp_avg/<name>", ... (1-D pieces are "...<name>@BEGIN-END", elements of
-  /// the flattened tensor). The tensors themselves, not copies.
+  /// "critic/<name>", "reward_model/<name>", "anchor/<name>", "value_head/score.weight" (rank 0
+  /// alone), and its part of "optimizer/policy/exp_avg/<name>", ... (1-D pieces are
+  /// "...<name>@BEGIN-END", elements of the flattened tensor). The tensors themselves, not copies.
   std::vector<NamedTensor> state() const;
   /// Step counters, the algorithm's state; the same on every rank.
   std::string state_json() const;
@@ -117,6 +118,8 @@ class Learner {
   /// Shared with an engine of the same process: an update writes to these very tensors. @throws
   /// InvalidArgument
   const Transformer& policy() const;
+  /// The anchor, or the reference without one; null without either. Its tensors stay the same ones.
+  const Transformer* companion() const;
   /// Critic or reward model. @throws InvalidArgument when there is none
   const ScalarModel& scalar() const;
 

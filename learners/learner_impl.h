@@ -42,19 +42,26 @@ struct Learner::Impl {
   /// One forward of every network in training over a slice with at least one row.
   Outputs forward(const PackedSlice& slice, Want want) const;
   double temperature() const { return algorithm->online() ? config.temperature : 1.0; }
-  /// Log-probabilities of all predicted tokens under `model`, [R], without gradient; each rank
-  /// computes its share.
+  /// Log-probabilities of all predicted tokens of `sequences` under `model`, [R] with 0 for those
+  /// of others, without gradient; each rank computes its share.
   at::Tensor logprobs(const Transformer& model,
                       const SequenceBatch& batch,
-                      double at_temperature) const;
+                      double at_temperature,
+                      const std::vector<int64_t>& sequences) const;
   /// Reward model's scores of all sequences, [N], without gradient; each rank computes its share.
   at::Tensor scores(const SequenceBatch& batch) const;
-  /// `order` cut over the ranks, then each part by the token budget: [rank][micro-batch][sequence].
+  /// `units` cut over the ranks, then each part by the token budget: [rank][micro-batch][sequence].
   using RankCut = std::vector<std::vector<std::vector<int64_t>>>;
-  RankCut cut(const SequenceBatch& batch, const std::vector<int64_t>& order) const;
-  /// This rank's part of all sequences in order.
-  std::vector<std::vector<int64_t>> own_cut(const SequenceBatch& batch) const;
-  /// Neighbours that stay together: 2 for pairs.
+  RankCut cut(const SequenceBatch& batch, const Units& units) const;
+  /// This rank's part of `sequences`.
+  std::vector<std::vector<int64_t>> own_cut(const SequenceBatch& batch,
+                                            const std::vector<int64_t>& sequences) const;
+  static std::vector<int64_t> in_order(const SequenceBatch& batch);
+  /// Sequences whose log-probabilities the algorithm wants.
+  std::vector<int64_t> trained(const Experience& experience) const;
+  /// Response tokens of the policy's own samples, [.] into [R].
+  static at::Tensor own_tokens(const Experience& experience);
+  /// Rows of a file that stay together: 2 for pairs.
   int64_t unit() const { return algorithm->sample_plan().rows == RowForm::kPreference ? 2 : 1; }
 
   Metrics evaluate_pairs(const SequenceBatch& batch) const;
@@ -69,6 +76,8 @@ struct Learner::Impl {
     const Experience* experience = nullptr;          ///< online
     const std::vector<Example>* examples = nullptr;  ///< offline
     at::Tensor mask;                                 ///< [R] bool
+    at::Tensor constants;                            ///< [N,c] or undefined
+    Units units;                                     ///< what it takes, in order
     RankCut micro_batches;
     at::Tensor reference_logprob;  ///< [R]; offline, where the algorithm has a reference
   };
@@ -83,6 +92,7 @@ struct Learner::Impl {
   };
   Denominators denominators(const Step& step) const;
   MicroBatch micro_batch(const Step& step,
+                         const std::vector<int64_t>& sequences,
                          const PackedSlice& slice,
                          const Outputs& outputs,
                          const Denominators& totals) const;
@@ -94,6 +104,8 @@ struct Learner::Impl {
   /// Reduction, clip and step of every optimizer.
   void apply(Statistics& statistics, Digests& digests);
   void drop_gradients();
+  /// Moves the anchor after the update that is about to be counted.
+  void move_anchor() const;
 
   StepReport report(const Statistics& statistics, Digests& digests, Metrics metrics) const;
 

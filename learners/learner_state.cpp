@@ -32,6 +32,7 @@ std::vector<NamedTensor> Learner::Impl::weights() const {
   if (plan.critic == CriticKind::kSeparate) add(out, "critic/", models.scalar->parameters());
   if (plan.critic == CriticKind::kShared)
     add(out, "value_head/", {{"score.weight", models.value_head->weight}});
+  if (plan.anchor) add(out, "anchor/", models.anchor->parameters());
   return out;
 }
 

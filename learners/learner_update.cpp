@@ -18,9 +18,20 @@ namespace {
 /// Mean |ratio - 1| that float32 noise may cause where the policy is the proximal policy.
 constexpr double kRatioTolerance = 1e-3;
 
-std::vector<int64_t> in_order(const SequenceBatch& batch) {
-  std::vector<int64_t> out(static_cast<size_t>(batch.sequences()));
-  std::iota(out.begin(), out.end(), 0);
+/// `values` of `chosen` sequences end to end, laid out as of all sequences, with 0 for the others.
+/// @param offsets  [N+1] of the sequences
+at::Tensor spread(const at::Tensor& values,
+                  const std::vector<int64_t>& offsets,
+                  const std::vector<int64_t>& chosen) {
+  if (chosen.size() + 1 == offsets.size()) return values;
+  at::Tensor out = at::zeros({offsets.back()}, values.options());
+  int64_t at = 0;
+  for (const int64_t i : chosen) {
+    const int64_t begin = offsets[static_cast<size_t>(i)];
+    const int64_t count = offsets[static_cast<size_t>(i) + 1] - begin;
+    out.narrow(0, begin, count).copy_(values.narrow(0, at, count));
+    at += count;
+  }
   return out;
 }
 
@@ -43,6 +54,12 @@ at::Tensor select(const at::Tensor& whole, const at::Tensor& index, at::ScalarTy
 }
 
 }  // namespace
+
+std::vector<int64_t> Learner::Impl::in_order(const SequenceBatch& batch) {
+  std::vector<int64_t> out(static_cast<size_t>(batch.sequences()));
+  std::iota(out.begin(), out.end(), 0);
+  return out;
+}
 
 Outputs Learner::Impl::forward(const PackedSlice& slice, Want want) const {
   Outputs out;
@@ -68,26 +85,47 @@ Outputs Learner::Impl::forward(const PackedSlice& slice, Want want) const {
   return out;
 }
 
-Learner::Impl::RankCut Learner::Impl::cut(const SequenceBatch& batch,
-                                          const std::vector<int64_t>& order) const {
+Learner::Impl::RankCut Learner::Impl::cut(const SequenceBatch& batch, const Units& units) const {
   RankCut out;
-  for (const auto& part : plan_ranks(batch, order, ranks->world_size(), unit()))
-    out.push_back(plan_micro_batches(batch, part, config.micro_batch_tokens, unit()));
+  for (const Units& part : plan_ranks(batch, units, ranks->world_size()))
+    out.push_back(plan_micro_batches(batch, part, config.micro_batch_tokens));
   return out;
 }
 
-std::vector<std::vector<int64_t>> Learner::Impl::own_cut(const SequenceBatch& batch) const {
-  return cut(batch, in_order(batch))[static_cast<size_t>(ranks->rank())];
+std::vector<std::vector<int64_t>> Learner::Impl::own_cut(
+    const SequenceBatch& batch, const std::vector<int64_t>& sequences) const {
+  return cut(batch, units_of(sequences))[static_cast<size_t>(ranks->rank())];
+}
+
+std::vector<int64_t> Learner::Impl::trained(const Experience& experience) const {
+  const std::vector<VoicePlan> others = algorithm->sample_plan().others;
+  std::vector<int64_t> out;
+  for (int64_t i = 0; i < experience.sequences(); ++i) {
+    const int32_t voice = experience.voice.empty() ? 0 : experience.voice[static_cast<size_t>(i)];
+    if (voice == 0 || others.at(static_cast<size_t>(voice) - 1).trained) out.push_back(i);
+  }
+  return out;
+}
+
+at::Tensor Learner::Impl::own_tokens(const Experience& experience) {
+  if (experience.voice.empty()) return at::arange(experience.sequence_of.numel());
+  std::vector<int64_t> own(experience.voice.begin(), experience.voice.end());
+  return at::tensor(own, at::kLong)
+      .eq(0)
+      .index_select(0, experience.sequence_of)
+      .nonzero()
+      .view(-1);
 }
 
 at::Tensor Learner::Impl::logprobs(const Transformer& model,
                                    const SequenceBatch& batch,
-                                   double at_temperature) const {
+                                   double at_temperature,
+                                   const std::vector<int64_t>& sequences) const {
   const at::NoGradGuard no_grad;
   const auto own = [&]() -> std::vector<at::Tensor> {
     std::vector<at::Tensor> parts;
-    for (const auto& sequences : own_cut(batch)) {
-      const PackedSlice slice = pack_slice(batch, sequences);
+    for (const auto& part : own_cut(batch, sequences)) {
+      const PackedSlice slice = pack_slice(batch, part);
       if (slice.rows.numel() == 0) continue;
       const at::Tensor rows = model.hidden(slice.packed).index_select(0, slice.rows);
       parts.push_back(
@@ -95,14 +133,14 @@ at::Tensor Learner::Impl::logprobs(const Transformer& model,
     }
     return {joined(parts, model.head())};
   };
-  return gather_tensors_agreed(*ranks, own)[0];
+  return spread(gather_tensors_agreed(*ranks, own)[0], batch.target_offsets, sequences);
 }
 
 at::Tensor Learner::Impl::scores(const SequenceBatch& batch) const {
   const at::NoGradGuard no_grad;
   const auto own = [&]() -> std::vector<at::Tensor> {
     std::vector<at::Tensor> parts;
-    for (const auto& sequences : own_cut(batch))
+    for (const auto& sequences : own_cut(batch, in_order(batch)))
       parts.push_back(models.scalar->score(pack_slice(batch, sequences).packed));
     return {joined(parts, models.scalar->head.weight)};
   };
@@ -113,9 +151,10 @@ BatchContext Learner::Impl::prepare(Experience& experience, const SequenceBatch&
   const at::NoGradGuard no_grad;
   const bool critic = plan.critic != CriticKind::kNone;
   const at::Tensor& like = models.policy->head();
+  const std::vector<int64_t> wanted = trained(experience);
   const auto own = [&] {
     std::vector<at::Tensor> logprob, value, bootstrap;
-    for (const auto& sequences : own_cut(batch)) {
+    for (const auto& sequences : own_cut(batch, wanted)) {
       const PackedSlice slice = pack_slice(batch, sequences);
       if (slice.rows.numel() == 0) {
         bootstrap.push_back(at::zeros({slice.packed.sequences()}, like.options()));
@@ -137,11 +176,18 @@ BatchContext Learner::Impl::prepare(Experience& experience, const SequenceBatch&
   };
   const std::vector<at::Tensor> all = gather_tensors_agreed(*ranks, own);
   BatchContext context;
-  experience.proximal_logprob = all[0];
-  experience.value = critic ? all[1] : at::Tensor();
-  if (critic) context.bootstrap_value = all[2];
-  experience.reference_logprob =
-      plan.reference ? logprobs(*models.reference, batch, temperature()) : at::Tensor();
+  experience.proximal_logprob = spread(all[0], batch.target_offsets, wanted);
+  experience.value = critic ? spread(all[1], batch.target_offsets, wanted) : at::Tensor();
+  if (critic) {
+    std::vector<int64_t> each(batch.offsets.size());
+    std::iota(each.begin(), each.end(), 0);
+    context.bootstrap_value = spread(all[2], each, wanted);
+  }
+  const auto under = [&](bool held, const std::unique_ptr<Transformer>& model) {
+    return held ? logprobs(*model, batch, temperature(), wanted) : at::Tensor();
+  };
+  experience.reference_logprob = under(plan.reference, models.reference);
+  experience.anchor_logprob = under(plan.anchor.has_value(), models.anchor);
   return context;
 }
 
@@ -155,17 +201,17 @@ Denominators Learner::Impl::denominators(const Step& step) const {
       tokens += counts[k] ? 1 : 0;
     out.tokens += static_cast<double>(tokens);
     out.sequences += tokens > 0 ? 1 : 0;
-    out.pairs += unit() == 2 ? 0.5 : 0;
   };
-  for (const auto& of_rank : step.micro_batches) {
-    for (const auto& sequences : of_rank) {
-      for (const int64_t i : sequences) take(i);
-    }
+  for (const auto& unit : step.units) {
+    for (const int64_t i : unit) take(i);
+    out.pairs += unit.size() == 2 ? 1 : 0;
   }
+  out.units = static_cast<double>(step.units.size());
   return out;
 }
 
 MicroBatch Learner::Impl::micro_batch(const Step& step,
+                                      const std::vector<int64_t>& sequences,
                                       const PackedSlice& slice,
                                       const Outputs& outputs,
                                       const Denominators& totals) const {
@@ -183,8 +229,13 @@ MicroBatch Learner::Impl::micro_batch(const Step& step,
     out.proximal_logprob = select(e->proximal_logprob, slice.index, dtype);
     out.reference_logprob = select(e->reference_logprob, slice.index, dtype);
     out.old_value = select(e->value, slice.index, dtype);
+    out.anchor_logprob = select(e->anchor_logprob, slice.index, dtype);
     out.advantage = select(e->advantage, slice.index, dtype);
     out.returns = select(e->returns, slice.index, dtype);
+  }
+  if (step.constants.defined()) {
+    out.constants =
+        step.constants.index_select(0, at::tensor(sequences, at::kLong)).to(at::kDouble);
   }
   if (step.examples) out.reference_logprob = select(step.reference_logprob, slice.index, dtype);
   out.denominators = totals;
@@ -200,7 +251,7 @@ Learner::Impl::Share Learner::Impl::run_micro_batches(const Step& step,
         plan.reward_model || step.mask.index_select(0, slice.index).any().item<bool>();
     if (!counts) continue;  // no gradient would come of it
     const Outputs outputs = forward(slice, {.entropy = algorithm->update_plan().entropy});
-    MicroBatch batch = micro_batch(step, slice, outputs, totals);
+    MicroBatch batch = micro_batch(step, sequences, slice, outputs, totals);
     if (plan.reward_model && step.examples) {
       batch.margin = at::zeros({batch.sequences / 2}, outputs.score.options().requires_grad(false));
       for (size_t k = 0; k < sequences.size(); k += 2) {
@@ -289,6 +340,19 @@ void Learner::Impl::apply(Statistics& statistics, Digests& digests) {
   drop_gradients();
 }
 
+void Learner::Impl::move_anchor() const {
+  if (!plan.anchor || (updates + 1) % plan.anchor->every != 0) return;
+  const at::NoGradGuard no_grad;
+  const auto from = models.policy->parameters(), to = models.anchor->parameters();
+  for (size_t i = 0; i < to.size(); ++i) {
+    if (plan.anchor->decay > 0) {
+      to[i].tensor.lerp_(from[i].tensor, 1 - plan.anchor->decay);
+    } else {
+      to[i].tensor.copy_(from[i].tensor);
+    }
+  }
+}
+
 void Learner::Impl::drop_gradients() {
   for (const auto& one : optimizers) one->zero_grad();
 }
@@ -323,10 +387,14 @@ StepReport Learner::update(Experience& experience) {
   const BatchContext context = my.prepare(experience, batch);
   const Batch built = my.algorithm->build_batch(experience, context);
   const UpdatePlan passes = my.algorithm->update_plan();
+  const Units units = built.units.empty() ? units_of(my.trained(experience)) : built.units;
   Metrics metrics = built.metrics;
-  if (experience.behavior_logprob.numel() > 0) {
-    const at::Tensor gap =
-        (experience.proximal_logprob - experience.behavior_logprob).abs().to(at::kDouble);
+  const at::Tensor own = my.own_tokens(experience);
+  if (own.numel() > 0) {
+    const at::Tensor gap = (experience.proximal_logprob - experience.behavior_logprob)
+                               .index_select(0, own)
+                               .abs()
+                               .to(at::kDouble);
     metrics.emplace_back("mismatch/logprob_mean", gap.mean().item<double>());
     metrics.emplace_back("mismatch/logprob_max", gap.max().item<double>());
   }
@@ -343,9 +411,16 @@ StepReport Learner::update(Experience& experience) {
                          .sample_index = static_cast<uint32_t>(epoch),
                          .purpose = Purpose::kMinibatch});
     manifest.push_back(nlohmann::json::array());
-    for (const auto& order :
-         plan_minibatches(stream.permutation(batch.sequences()), passes.minibatches)) {
-      const Impl::Step step{batch, &experience, nullptr, built.mask, my.cut(batch, order)};
+    for (const auto& order : plan_minibatches(
+             stream.permutation(static_cast<int64_t>(units.size())), passes.minibatches)) {
+      Units taken;
+      for (const int64_t unit : order) taken.push_back(units[static_cast<size_t>(unit)]);
+      const Impl::Step step{.batch = batch,
+                            .experience = &experience,
+                            .mask = built.mask,
+                            .constants = built.constants,
+                            .units = taken,
+                            .micro_batches = my.cut(batch, taken)};
       Statistics now;
       if (!my.accumulate(step, now, digests)) continue;
       if (optimizer_steps == 0 && now.value("policy/ratio_error").value_or(0) > kRatioTolerance) {
@@ -370,6 +445,7 @@ StepReport Learner::update(Experience& experience) {
     }
   }
   my.algorithm->after_step();
+  my.move_anchor();
   StepReport out = my.report(statistics, digests, std::move(metrics));
   out.optimizer_steps = optimizer_steps;
   out.manifest =
@@ -385,13 +461,16 @@ StepReport Learner::update(const std::vector<Example>& examples) {
     throw InvalidArgument(my.algorithm->name(), " learns from rollouts, not from rows of a file");
   }
   const SequenceBatch batch = SequenceBatch::from(examples);
+  const std::vector<int64_t> all = Impl::in_order(batch);
+  const Units units = units_of(all, my.unit());
   const Impl::Step step{
-      batch,
-      nullptr,
-      &examples,
-      at::ones({static_cast<int64_t>(batch.positions.size())}, at::kBool),
-      my.cut(batch, in_order(batch)),
-      my.plan.reference ? my.logprobs(*my.models.reference, batch, 1.0) : at::Tensor()};
+      .batch = batch,
+      .examples = &examples,
+      .mask = at::ones({static_cast<int64_t>(batch.positions.size())}, at::kBool),
+      .units = units,
+      .micro_batches = my.cut(batch, units),
+      .reference_logprob =
+          my.plan.reference ? my.logprobs(*my.models.reference, batch, 1.0, all) : at::Tensor()};
   Statistics statistics;
   Impl::Digests digests;
   int64_t optimizer_steps = 0;
@@ -400,6 +479,7 @@ StepReport Learner::update(const std::vector<Example>& examples) {
     ++optimizer_steps;
   }
   my.algorithm->after_step();
+  my.move_anchor();
   StepReport out = my.report(statistics, digests, {});
   out.optimizer_steps = optimizer_steps;
   out.manifest = nlohmann::json{

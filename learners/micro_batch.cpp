@@ -24,18 +24,9 @@ void require_length(const char* name, const at::Tensor& t, int64_t wanted) {
   }
 }
 
-void require_units(const std::vector<int64_t>& order, int64_t unit) {
-  if (unit < 1 || static_cast<int64_t>(order.size()) % unit != 0)
-    throw InvalidArgument(order.size(), " sequences do not make groups of ", unit);
-}
-
-/// Tokens of the unit that begins at order[begin].
-int64_t unit_length(const SequenceBatch& batch,
-                    const std::vector<int64_t>& order,
-                    size_t begin,
-                    int64_t unit) {
+int64_t unit_length(const SequenceBatch& batch, const std::vector<int64_t>& unit) {
   int64_t out = 0;
-  for (size_t k = begin; k < begin + static_cast<size_t>(unit); ++k) out += batch.length(order[k]);
+  for (const int64_t sequence : unit) out += batch.length(sequence);
   return out;
 }
 
@@ -142,48 +133,45 @@ PackedSlice pack_slice(const SequenceBatch& batch, const std::vector<int64_t>& s
   return out;
 }
 
+Units units_of(const std::vector<int64_t>& order, int64_t size) {
+  if (size < 1 || static_cast<int64_t>(order.size()) % size != 0)
+    throw InvalidArgument(order.size(), " sequences do not make groups of ", size);
+  Units out;
+  for (auto at = order.begin(); at != order.end(); at += size) out.emplace_back(at, at + size);
+  return out;
+}
+
 std::vector<std::vector<int64_t>> plan_micro_batches(const SequenceBatch& batch,
-                                                     const std::vector<int64_t>& order,
-                                                     int64_t token_budget,
-                                                     int64_t unit) {
+                                                     const Units& units,
+                                                     int64_t token_budget) {
   if (token_budget < 1)
     throw InvalidArgument(
         "micro-batch budget is ", token_budget, " tokens, but must be at least 1");
-  require_units(order, unit);
   std::vector<std::vector<int64_t>> out;
   int64_t used = 0;
-  for (size_t i = 0; i < order.size(); i += static_cast<size_t>(unit)) {
-    const int64_t length = unit_length(batch, order, i, unit);
+  for (const auto& unit : units) {
+    const int64_t length = unit_length(batch, unit);
     if (out.empty() || used + length > token_budget) {
       out.emplace_back();
       used = 0;
     }
-    out.back().insert(out.back().end(),
-                      order.begin() + static_cast<int64_t>(i),
-                      order.begin() + static_cast<int64_t>(i) + unit);
+    out.back().insert(out.back().end(), unit.begin(), unit.end());
     used += length;
   }
   return out;
 }
 
-std::vector<std::vector<int64_t>> plan_ranks(const SequenceBatch& batch,
-                                             const std::vector<int64_t>& order,
-                                             int32_t world_size,
-                                             int64_t unit) {
+std::vector<Units> plan_ranks(const SequenceBatch& batch, const Units& units, int32_t world_size) {
   if (world_size < 1) throw InvalidArgument("a world of ", world_size, " ranks");
-  require_units(order, unit);
   int64_t total = 0;
-  for (const int64_t sequence : order) total += batch.length(sequence);
-  std::vector<std::vector<int64_t>> out(static_cast<size_t>(world_size));
+  for (const auto& unit : units) total += unit_length(batch, unit);
+  std::vector<Units> out(static_cast<size_t>(world_size));
   int64_t before = 0;
-  for (size_t i = 0; i < order.size(); i += static_cast<size_t>(unit)) {
-    const int64_t length = unit_length(batch, order, i, unit);
+  for (const auto& unit : units) {
+    const int64_t length = unit_length(batch, unit);
     // The rank r with r / world_size <= middle / total < (r + 1) / world_size.
     const int64_t rank = (2 * before + length) * world_size / std::max<int64_t>(2 * total, 1);
-    auto& to = out[static_cast<size_t>(std::min<int64_t>(rank, world_size - 1))];
-    to.insert(to.end(),
-              order.begin() + static_cast<int64_t>(i),
-              order.begin() + static_cast<int64_t>(i) + unit);
+    out[static_cast<size_t>(std::min<int64_t>(rank, world_size - 1))].push_back(unit);
     before += length;
   }
   return out;

@@ -45,22 +45,22 @@ struct PackedSlice {
 
 PackedSlice pack_slice(const SequenceBatch& batch, const std::vector<int64_t>& sequences);
 
-/// Cuts `order` into runs of at most `token_budget` tokens each, in order; `unit` neighbours stay
-/// together (2 for pairs). A unit longer than the budget goes alone.
-/// @throws InvalidArgument when the budget is below 1, or order is not a multiple of `unit`
-std::vector<std::vector<int64_t>> plan_micro_batches(const SequenceBatch& batch,
-                                                     const std::vector<int64_t>& order,
-                                                     int64_t token_budget,
-                                                     int64_t unit = 1);
+/// Sequences that stay together in one forward, such as the two of a pair.
+using Units = std::vector<std::vector<int64_t>>;
 
-/// Cuts `order` into `world_size` runs, one a rank, of about as many tokens each; `unit` neighbours
-/// stay together: a unit goes to the rank in whose share of the tokens its middle lies. A rank may
-/// get nothing.
-/// @throws InvalidArgument when order is not a multiple of `unit`
-std::vector<std::vector<int64_t>> plan_ranks(const SequenceBatch& batch,
-                                             const std::vector<int64_t>& order,
-                                             int32_t world_size,
-                                             int64_t unit = 1);
+/// Every `size` neighbours of `order`. @throws InvalidArgument when it is not a multiple of `size`
+Units units_of(const std::vector<int64_t>& order, int64_t size = 1);
+
+/// Cuts the units into runs of at most `token_budget` tokens each, in order, and lists the
+/// sequences of each run. A unit longer than the budget goes alone.
+/// @throws InvalidArgument when the budget is below 1
+std::vector<std::vector<int64_t>> plan_micro_batches(const SequenceBatch& batch,
+                                                     const Units& units,
+                                                     int64_t token_budget);
+
+/// Cuts the units into `world_size` runs, one a rank, of about as many tokens each: a unit goes to
+/// the rank in whose share of the tokens its middle lies. A rank may get nothing.
+std::vector<Units> plan_ranks(const SequenceBatch& batch, const Units& units, int32_t world_size);
 
 /// Cuts `order` into at most `count` runs of sizes that differ by at most one; none is empty.
 std::vector<std::vector<int64_t>> plan_minibatches(const std::vector<int64_t>& order,

@@ -197,8 +197,11 @@ class GenerationRun {
   std::vector<SampledToken> drawn_;
 };
 
-Engine::Engine(const Transformer& model, const Tokenizer& tokenizer, EngineConfig config)
-    : model_(model), tokenizer_(tokenizer), config_(config) {
+Engine::Engine(const Transformer& model,
+               const Tokenizer& tokenizer,
+               EngineConfig config,
+               const Transformer* companion)
+    : model_(model), companion_(companion), tokenizer_(tokenizer), config_(config) {
   require("max_sequences", config.max_sequences, at_least(1));
   require("max_step_tokens",
           config.max_step_tokens,
@@ -232,6 +235,8 @@ void Engine::check(const GenerationRequest& request, size_t index) const {
   const std::string what = str("request ", index);
   const ModelConfig& c = model_.config();
   check_sampling(request.params, what);
+  if (request.voice.kind != VoiceKind::kPolicy && !companion_)
+    throw InvalidArgument(what, ": its voice needs a companion, and the engine has none");
   if (request.samples < 1) {
     throw InvalidArgument(what, ": samples: ", request.samples, " is outside >= 1");
   }

@@ -43,7 +43,10 @@ class Engine final : public Generator {
  public:
   /// The cache is allocated by the calls, grows to what they need, and stays below `cache_bytes`.
   /// @throws InvalidArgument when a limit is out of range
-  Engine(const Transformer& model, const Tokenizer& tokenizer, EngineConfig config = {});
+  Engine(const Transformer& model,
+         const Tokenizer& tokenizer,
+         EngineConfig config = {},
+         const Transformer* companion = nullptr);
 
   /// A response ends with a stop token or stop string (kStop), or at max_new_tokens or the model's
   /// last position (kLength). After `on_finish` has returned false it is not called again.
@@ -66,6 +69,7 @@ class Engine final : public Generator {
   int64_t blocks_wanted(std::span<const GenerationRequest> requests) const;
 
   const Transformer& model_;
+  const Transformer* companion_;
   const Tokenizer& tokenizer_;
   EngineConfig config_;
   int64_t most_blocks_ = 0;  ///< that cache_bytes allow

@@ -30,7 +30,7 @@ void print_job(const JobConfig& job) {
               job.output.c_str(),
               job.name.c_str());
   for (const StageConfig& stage : job.stages) {
-    std::printf("  %u %s (%s)", stage.index, stage.name.c_str(), to_string(stage.kind));
+    std::printf("  %u %s (%s)", stage.index, stage.name.c_str(), stage.kind.c_str());
     if (stage.trains()) {
       const Source& from = stage.model.source;
       const std::string model = stage.model.create  ? "new weights"

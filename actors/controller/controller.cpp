@@ -45,12 +45,24 @@ std::string failed_parts(const Score& score) {
 
 const std::string kKilled = str("set aside: it ended ", WorkQueue::kMostDeaths, " workers");
 
+/// Figures of the policy's own samples; of the other voices' only the mean score.
 MetricList batch_metrics(const ClosedBatch& batch, int64_t rows) {
-  double sum = 0, squares = 0, length = 0, finished = 0;
+  double sum = 0, squares = 0, length = 0, finished = 0, others = 0;
   double low = std::numeric_limits<double>::infinity(), high = -low;
   MetricList parts;
+  double satisfied = 0, constrained = 0;
+  const auto n = static_cast<double>(std::ranges::count_if(
+      batch.samples, [](const ScoredSample& sample) { return sample.rollout.voice == 0; }));
   for (const ScoredSample& sample : batch.samples) {
     const double score = *sample.score.score.score;
+    if (sample.rollout.voice != 0) {
+      others += score;
+      continue;
+    }
+    if (sample.score.score.satisfied) {
+      constrained += 1;
+      satisfied += *sample.score.score.satisfied ? 1 : 0;
+    }
     sum += score;
     squares += score * score;
     low = std::min(low, score);
@@ -62,16 +74,18 @@ MetricList batch_metrics(const ClosedBatch& batch, int64_t rows) {
       auto found = std::find_if(
           parts.begin(), parts.end(), [&](const auto& entry) { return entry.first == name; });
       if (found == parts.end()) found = parts.insert(parts.end(), {name, 0.0});
-      found->second += part.score.value_or(0) / static_cast<double>(batch.samples.size());
+      found->second += part.score.value_or(0) / n;
     }
   }
-  const auto n = static_cast<double>(batch.samples.size());
   const double mean = sum / n;
   MetricList out{{"reward/mean", mean},
                  {"reward/std", std::sqrt(std::max(0.0, squares / n - mean * mean))},
                  {"reward/min", low},
                  {"reward/max", high}};
   out.insert(out.end(), parts.begin(), parts.end());
+  if (constrained > 0) out.emplace_back("reward/satisfied", satisfied / constrained);
+  const double rest_of_voices = static_cast<double>(batch.samples.size()) - n;
+  if (rest_of_voices > 0) out.emplace_back("reward/others_mean", others / rest_of_voices);
   int64_t dropped = 0;
   for (const auto& [why, ids] : batch.dropped) dropped += static_cast<int64_t>(ids.size());
   const MetricList rest{
@@ -160,7 +174,7 @@ void Controller::issue(int64_t count) {
     fresh.push_back({.ordinal = ordinal,
                      .epoch = order_.epoch(ordinal),
                      .row = order_.row(ordinal),
-                     .samples = plan_.samples_per_prompt});
+                     .samples = plan_.total_samples()});
   }
   if (!fresh.empty()) ledger_.issue_prompts(stage(), fresh);
   adopt(from, end_ordinal_);
@@ -176,9 +190,28 @@ void Controller::adopt(int64_t from, int64_t to) {
     if (!pending.score) ++unfinished_;
     if (!pending.rollout) {
       work_.want(LeaseKind::kGenerate, state.id);
-    } else if (!pending.score) {
+    } else if (!pending.score && !plan_.pairwise()) {
       work_.want(LeaseKind::kScore, state.id);
     }
+  }
+  if (!plan_.pairwise()) return;
+  for (int64_t ordinal = from; ordinal < to; ++ordinal) want_score({ordinal, 0});
+}
+
+/// Work for the reward workers once a response of the prompt came in: itself, or with pairwise
+/// scores all of the prompt's, as soon as the last of them is there.
+void Controller::want_score(SampleId id) {
+  if (!plan_.pairwise() || purpose_ == Purpose::kEvaluation) {
+    work_.want(LeaseKind::kScore, id);
+    return;
+  }
+  const auto first = samples_.lower_bound({id.ordinal, 0});
+  const auto last = samples_.lower_bound({id.ordinal + 1, 0});
+  for (auto at = first; at != last; ++at) {
+    if (!at->second.rollout && !at->second.dropped) return;
+  }
+  for (auto at = first; at != last; ++at) {
+    if (!at->second.score && !at->second.dropped) work_.want(LeaseKind::kScore, at->first);
   }
 }
 
@@ -264,6 +297,36 @@ void Controller::set_condemned_aside() {
   }
 }
 
+GenerateItem Controller::generate_item(SampleId id) const {
+  GenerateItem item{.id = id, .prompt = prompt_of(id.ordinal).tokens};
+  const int32_t voice = purpose_ == Purpose::kPolicy ? plan_.voice_of(id.sample) : 0;
+  if (voice == 0) return item;
+  const VoicePlan& other = plan_.others[static_cast<size_t>(voice - 1)];
+  item.voice = other.voice;
+  item.greedy = other.greedy;
+  return item;
+}
+
+ScoreItem Controller::score_item(SampleId id) const {
+  const Prompt& prompt = prompt_of(id.ordinal);
+  const RolloutRecord& rollout = *samples_.at(id).rollout;
+  ScoreItem item{.id = id,
+                 .sample = {.prompt = prompt.text,
+                            .response = rollout.text,
+                            .metadata = prompt.metadata,
+                            .response_tokens =
+                                static_cast<int64_t>(rollout.tokens.size()) - rollout.prompt_length,
+                            .finished = rollout.finish == FinishReason::kStop}};
+  if (!plan_.pairwise() || purpose_ == Purpose::kEvaluation) return item;
+  for (auto at = samples_.lower_bound({id.ordinal, 0});
+       at != samples_.end() && at->first.ordinal == id.ordinal;
+       ++at) {
+    if (at->second.rollout && !at->second.dropped && plan_.rivals(id.sample, at->first.sample))
+      item.rivals.push_back({at->first.sample, at->second.rollout->text});
+  }
+  return item;
+}
+
 std::optional<Lease> Controller::lease(const std::string& worker,
                                        LeaseKind kind,
                                        int64_t max_items) {
@@ -282,18 +345,10 @@ std::optional<Lease> Controller::lease(const std::string& worker,
   lease.time = plan_.lease_time;
   lease.params = plan_.params;
   for (const SampleId& id : held.items) {
-    const Prompt& prompt = prompt_of(id.ordinal);
     if (kind == LeaseKind::kGenerate) {
-      lease.generate.push_back({id, prompt.tokens});
+      lease.generate.push_back(generate_item(id));
     } else {
-      const RolloutRecord& rollout = *samples_.at(id).rollout;
-      lease.score.push_back(
-          {id,
-           {.prompt = prompt.text,
-            .response = rollout.text,
-            .metadata = prompt.metadata,
-            .response_tokens = static_cast<int64_t>(rollout.tokens.size()) - rollout.prompt_length,
-            .finished = rollout.finish == FinishReason::kStop}});
+      lease.score.push_back(score_item(id));
     }
   }
   const auto now = std::chrono::system_clock::now();
@@ -324,6 +379,8 @@ Controller::Intake Controller::examine(Completion completion) const {
     const Prompt& prompt = prompt_of(result.id.ordinal);
     in.rollouts.push_back(
         to_record(std::move(result), prompt, weights_.version, completion.worker));
+    if (purpose_ == Purpose::kPolicy)
+      in.rollouts.back().voice = plan_.voice_of(in.rollouts.back().id.sample);
   }
   for (ScoreResult& result : completion.scores) {
     in.done.push_back(result.id);
@@ -358,7 +415,7 @@ void Controller::apply(Intake in) {
     if (pending.rollout || pending.dropped) continue;
     pending.rollout = std::move(record);
     work_.forget(LeaseKind::kGenerate, id);
-    work_.want(LeaseKind::kScore, id);
+    want_score(id);
   }
   for (ScoreRecord& record : in.scores) {
     const SampleId id = record.id;
@@ -408,7 +465,9 @@ const ClosedBatch* Controller::close_step() {
   for (const auto& [ordinal, group] : groups) {
     if (std::find(judged_.begin(), judged_.end(), ordinal) != judged_.end()) continue;
     judged_.push_back(ordinal);
-    const auto why = group.empty() ? std::nullopt : accept_(group);
+    const bool answered = std::ranges::any_of(
+        group, [](const ScoredSample& sample) { return sample.rollout.voice == 0; });
+    const auto why = answered ? accept_(group) : std::nullopt;
     if (!why) {
       accepted_.push_back(ordinal);
       continue;
@@ -441,7 +500,8 @@ const ClosedBatch* Controller::close_step() {
     for (ScoredSample& sample : groups[ordinal]) batch.samples.push_back(std::move(sample));
   }
   batch.dropped = dropped_;
-  if (batch.samples.empty())
+  if (std::ranges::none_of(batch.samples,
+                           [](const ScoredSample& sample) { return sample.rollout.voice == 0; }))
     throw DataError("step ", step_, ": no sample is left: ", dropped_.begin()->first);
   for (const auto& [why, ids] : dropped_)
     log::warn(str("step ", step_, ": ", ids.size(), " samples dropped: ", why));

@@ -118,6 +118,9 @@ class Controller {
   void adopt(int64_t from, int64_t to);
   void end_lease(int64_t id, bool died);
   void set_condemned_aside();
+  void want_score(SampleId id);
+  GenerateItem generate_item(SampleId id) const;
+  ScoreItem score_item(SampleId id) const;
   const Prompt& prompt_of(int64_t ordinal) const;
   int64_t end_of_step(int64_t step) const;
   int32_t stage() const { return static_cast<int32_t>(plan_.stage); }

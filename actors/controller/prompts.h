@@ -23,9 +23,18 @@ struct OnlinePlan {
   uint32_t stage = 0;
   uint64_t job_seed = 0;
   int64_t prompts_per_step = 1;
-  int32_t samples_per_prompt = 1;
+  int32_t samples_per_prompt = 1;  ///< of the policy
+  std::vector<VoicePlan> others;
+  ScorePlan scores = ScorePlan::kScalar;
   bool shuffle = true;
   SamplingParams params;
+
+  int32_t total_samples() const;
+  /// 0: the policy; i: others[i - 1].
+  int32_t voice_of(int32_t sample) const;
+  bool pairwise() const { return scores == ScorePlan::kPairs || scores == ScorePlan::kRivals; }
+  /// True when `sample` is to be compared with `other` of the same prompt.
+  bool rivals(int32_t sample, int32_t other) const;
   std::vector<PartConfig> parts;  ///< of the reward, for the counts
   std::chrono::milliseconds lease_time{std::chrono::minutes(10)};
 };

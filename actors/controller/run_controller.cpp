@@ -294,9 +294,8 @@ StageProgress RunController::begin_stage(uint32_t stage, int64_t step) {
   stage_ = index;
   step_ = step;
   total_steps_ = 0;
-  ledger_.begin_stage(index,
-                      config.name,
-                      config.kind == StageKind::kPpo ? StageForm::kOnline : StageForm::kOffline);
+  ledger_.begin_stage(
+      index, config.name, config.online() ? StageForm::kOnline : StageForm::kOffline);
   StageProgress before = progress_of(stage);
   if (before.last_step > step) {
     ledger_.rewind(index, step);
@@ -356,8 +355,7 @@ StepOutcome RunController::commit_rows(uint32_t stage, const RowStep& step) {
 Controller& RunController::desk(uint32_t stage) {
   const StageConfig& config = config_of(stage);
   if (desk_ && desk_->plan().stage == stage) return *desk_;
-  if (config.kind != StageKind::kPpo)
-    throw InvalidArgument("stage ", config.name, " takes no rollouts");
+  if (!config.online()) throw InvalidArgument("stage ", config.name, " takes no rollouts");
   const fs::path results = run_dir_ / "stages";
   close_desk();
   stage_ = static_cast<int32_t>(stage);
@@ -377,6 +375,7 @@ Controller& RunController::desk(uint32_t stage) {
       [method](const std::vector<ScoredSample>& group) {
         Group judged{.prompt_ordinal = group.front().rollout.id.ordinal};
         for (const ScoredSample& sample : group) {
+          if (sample.rollout.voice != 0) continue;
           judged.scores.push_back(*sample.score.score.score);
           judged.finished.push_back(sample.rollout.finish == FinishReason::kStop);
         }

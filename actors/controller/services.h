@@ -46,18 +46,29 @@ struct Publication {
   std::string file;     ///< a file to map, where its path is shared; else empty
   std::string address;  ///< HOST:PORT of the learner that streams them; else empty
   int64_t bytes = 0;    ///< size of the file
+  /// Of a network beside the policy that voices draw from; at most one.
+  std::vector<Publication> companions;
 };
 
 /// One response to generate, with its prompt.
 struct GenerateItem {
   SampleId id;
   std::vector<int64_t> prompt;
+  Voice voice;          ///< whose response
+  bool greedy = false;  ///< at temperature 0
+};
+
+/// Another response to the prompt of a sample.
+struct Rival {
+  int32_t sample = 0;  ///< its index
+  std::string response;
 };
 
 /// One finished response to score, as text.
 struct ScoreItem {
   SampleId id;
   Sample sample;
+  std::vector<Rival> rivals;  ///< to compare it with; empty without pairwise scoring
 };
 
 /// Work handed to one worker until a deadline; what it has not completed then goes to another.

@@ -32,7 +32,7 @@ class Checker {
       YamlReader in = stage.in;
       in.child("checkpoint").error_at("keep", "best is told by evaluations; data.eval is wanted");
     }
-    if (stage.kind == StageKind::kPpo) check_online(stage, *algorithm);
+    if (stage.online()) check_online(stage, *algorithm);
   }
 
  private:
@@ -121,7 +121,7 @@ class Checker {
     YamlReader data = YamlReader(stage.in).child("data");
     const int64_t positions = stage.shape->max_positions;
     const int64_t longest = stage.data.format.max_length;
-    if (stage.kind != StageKind::kPpo) {
+    if (!stage.online()) {
       if (longest > positions) {
         data.error_at("max_length",
                       str(longest, " is more than the model's ", positions, " positions"));
@@ -152,10 +152,10 @@ class Checker {
     if (stage.eval.require_rise && !stage.data.eval.given()) {
       in.child("eval").error_at("require_rise",
                                 "a rise is told by evaluations; data.eval is wanted");
-    } else if (stage.eval.require_rise && stage.kind != StageKind::kPpo) {
+    } else if (stage.eval.require_rise && !stage.online()) {
       in.child("eval").error_at(
           "require_rise",
-          str("only ppo has a score that should rise; this stage is ", to_string(stage.kind)));
+          str("only a stage of rollouts has a score that should rise; this one is ", stage.kind));
     }
     if (train && *train > 0 && !stage.steps &&
         stage.total_steps(*train, plan.prompts_per_step) == 0) {
@@ -196,7 +196,7 @@ class Checker {
     const int64_t sequences = plan.prompts_per_step * plan.samples_per_prompt;
     const int64_t minibatches = algorithm.update_plan().minibatches;
     if (minibatches > sequences) {
-      in.child(to_string(stage.kind))
+      in.child(stage.kind)
           .error_at("minibatches",
                     str(minibatches, " is more than the ", sequences, " responses of a step"));
     }
@@ -205,7 +205,7 @@ class Checker {
         std::ranges::any_of(parts, [](const PartConfig& part) { return part.model.has_value(); });
     if (algorithm.models().critic_init == "reward" &&
         algorithm.models().critic != CriticKind::kNone && !has_model) {
-      in.child(to_string(stage.kind))
+      in.child(stage.kind)
           .child("critic")
           .error_at("init",
                     "reward starts from the reward model, but no part of rewards is of kind model");
@@ -261,7 +261,7 @@ std::optional<int64_t> count_rows(const JobConfig& job, const Source& source, Ro
     }
   }
   const StageConfig* stage = job.find(source.stage);
-  if (!stage || stage->kind != StageKind::kToyLanguage) return std::nullopt;
+  if (!stage || stage->trains()) return std::nullopt;
   if (source.file == "sft.jsonl") return stage->toy.sft_rows;
   if (source.file == "pairs.jsonl") return stage->toy.pair_rows;
   if (source.file == "prompts_train.jsonl") return stage->toy.prompt_rows;

@@ -118,7 +118,7 @@ std::vector<StagePlan> plan_job(const JobConfig& job) {
   for (const StageConfig& stage : job.stages) {
     StagePlan plan;
     plan.name = stage.name;
-    plan.kind = to_string(stage.kind);
+    plan.kind = stage.kind;
     if (stage.trains()) {
       const auto algorithm = stage.make_algorithm();
       const SamplePlan samples = algorithm->sample_plan();
@@ -154,7 +154,7 @@ std::string plan_text(const std::vector<StagePlan>& plan) {
   std::string out;
   for (const StagePlan& stage : plan) {
     out += str("stage ", stage.name, " (", stage.kind, ")\n");
-    if (stage.kind == to_string(StageKind::kToyLanguage)) {
+    if (stage.kind == kToyLanguage) {
       out += "  writes a tokenizer and data, trains nothing\n";
       continue;
     }

@@ -14,12 +14,11 @@ namespace {
 constexpr int64_t kLongest = 1024;  // default of data.max_length where the model allows it
 
 /// What a toy_language stage writes (actors/toy/toy_language.h), by the form of its rows.
-const std::vector<std::pair<std::string, StageKind>> kToyFiles = {
-    {"sft.jsonl", StageKind::kSft},
-    {"pairs.jsonl", StageKind::kRewardModel},
-    {"pairs.jsonl", StageKind::kDpo},
-    {"prompts_train.jsonl", StageKind::kPpo},
-    {"prompts_eval.jsonl", StageKind::kPpo}};
+const std::vector<std::pair<std::string, RowForm>> kToyFiles = {
+    {"sft.jsonl", RowForm::kCompletion},
+    {"pairs.jsonl", RowForm::kPreference},
+    {"prompts_train.jsonl", RowForm::kPrompt},
+    {"prompts_eval.jsonl", RowForm::kPrompt}};
 
 /// The earlier stage that `key` of `in` names, when it is one and leaves one of `wanted`; else an
 /// error is recorded.
@@ -59,14 +58,14 @@ const StageConfig* resolve_stage(YamlReader& in,
     return nullptr;
   }
   if (!found->usable) return nullptr;
-  if (std::ranges::find(wanted, found->result()) == wanted.end()) {
+  if (std::ranges::find(wanted, found->result) == wanted.end()) {
     std::vector<std::string> texts;
     for (const StageResult result : wanted) texts.emplace_back(to_string(result));
     in.error_at(key,
                 str("stage \"",
                     printable(name),
                     "\" makes ",
-                    to_string(found->result()),
+                    to_string(found->result),
                     ", but ",
                     join(texts, " or "),
                     " is wanted"));
@@ -78,7 +77,7 @@ const StageConfig* resolve_stage(YamlReader& in,
 /// The last earlier stage with that result, or null.
 const StageConfig* last_with(std::span<const StageConfig> earlier, StageResult result) {
   for (size_t i = earlier.size(); i-- > 0;) {
-    if (earlier[i].usable && earlier[i].result() == result) return &earlier[i];
+    if (earlier[i].usable && earlier[i].result == result) return &earlier[i];
   }
   return nullptr;
 }
@@ -91,25 +90,12 @@ bool all_usable(std::span<const StageConfig> earlier) {
 
 }  // namespace
 
-const char* to_string(StageKind kind) {
-  switch (kind) {
-    case StageKind::kToyLanguage:
-      return "toy_language";
-    case StageKind::kSft:
-      return "sft";
-    case StageKind::kRewardModel:
-      return "reward_model";
-    case StageKind::kDpo:
-      return "dpo";
-    case StageKind::kPpo:
-      return "ppo";
-  }
-  throw InternalError("stage kind ", static_cast<int>(kind));
-}
-
 const std::vector<std::string>& stage_kind_names() {
-  static const std::vector<std::string> kNames = {
-      "toy_language", "sft", "reward_model", "dpo", "ppo"};
+  static const std::vector<std::string> kNames = [] {
+    std::vector<std::string> names = algorithm_names();
+    names.insert(names.begin(), kToyLanguage);
+    return names;
+  }();
   return kNames;
 }
 
@@ -125,20 +111,15 @@ const char* to_string(StageResult result) {
   throw InternalError("stage result ", static_cast<int>(result));
 }
 
-StageResult StageConfig::result() const {
-  if (kind == StageKind::kToyLanguage) return StageResult::kLanguage;
-  return kind == StageKind::kRewardModel ? StageResult::kRewardModel : StageResult::kPolicy;
-}
-
 std::unique_ptr<Algorithm> StageConfig::make_algorithm() const {
   YamlReader stage = in;
-  return praetor::make_algorithm(to_string(kind), AlgorithmContext{stage.child(to_string(kind))});
+  return praetor::make_algorithm(kind, AlgorithmContext{stage.child(kind)});
 }
 
-int64_t StageConfig::total_steps(int64_t rows, int64_t per_step) const {
+int64_t StageConfig::total_steps(int64_t row_count, int64_t per_step) const {
   if (steps) return *steps;
-  PRAETOR_CHECK(rows >= 0 && per_step >= 1, rows, " rows, ", per_step, " a step");
-  return rows * epochs.value_or(1) / per_step;
+  PRAETOR_CHECK(row_count >= 0 && per_step >= 1, row_count, " rows, ", per_step, " a step");
+  return row_count * epochs.value_or(1) / per_step;
 }
 
 StageConfig StageConfig::identify(YamlReader in, uint32_t index) {
@@ -146,9 +127,8 @@ StageConfig StageConfig::identify(YamlReader in, uint32_t index) {
   stage.index = index;
   const std::string kind = in.require_string("kind", stage_kind_names());
   const auto& kinds = stage_kind_names();
-  const auto found = std::ranges::find(kinds, kind);
-  stage.usable = found != kinds.end();
-  if (stage.usable) stage.kind = static_cast<StageKind>(found - kinds.begin());
+  stage.usable = std::ranges::find(kinds, kind) != kinds.end();
+  if (stage.usable) stage.kind = kind;
   // At the top level of a single-stage job `name` is the job's.
   stage.name = in.path().empty() ? kind : in.get("name", kind);
   if (!in.path().empty() && in.has("name") && !stage.name.empty() && !is_safe_name(stage.name)) {
@@ -165,18 +145,21 @@ void StageConfig::read(std::span<const StageConfig> earlier,
                        const std::vector<std::string>& names,
                        const CheckpointConfig& defaults) {
   if (!usable) return;  // without a kind there is no telling which keys are known
-  if (kind == StageKind::kToyLanguage) {
+  if (!trains()) {
+    result = StageResult::kLanguage;
     read_toy_language();
   } else {
+    const auto algorithm = make_algorithm();
+    result = algorithm->models().reward_model ? StageResult::kRewardModel : StageResult::kPolicy;
+    rows = algorithm->sample_plan().rows;
     read_model(earlier, names);
     read_tokenizer(earlier, names);
-    if (kind == StageKind::kPpo) read_online(earlier, names);
+    if (online()) read_online(earlier, names);
     read_data(earlier, names);
     read_length();
     eval = EvalConfig::from_yaml(in.child("eval"));
     checkpoint = CheckpointConfig::from_yaml(in.child("checkpoint"), defaults);
     learner = LearnerConfig::from_yaml(in.child("learner"));
-    make_algorithm();
   }
   if (!in.path().empty()) in.reject_unknown_keys();
 }
@@ -274,7 +257,7 @@ void StageConfig::read_data(std::span<const StageConfig> earlier,
                             const std::vector<std::string>& names) {
   int64_t longest = kLongest;
   if (shape) {
-    const int64_t reserved = kind == StageKind::kPpo ? sampling.max_new_tokens : 0;
+    const int64_t reserved = online() ? sampling.max_new_tokens : 0;
     longest = std::max<int64_t>(1, std::min(longest, shape->max_positions - reserved));
   }
   YamlReader section = in.child("data");
@@ -285,12 +268,10 @@ void StageConfig::read_data(std::span<const StageConfig> earlier,
     if (!resolve_stage(section, key, source.stage, earlier, names, {StageResult::kLanguage}))
       continue;
     const auto file =
-        std::ranges::find(kToyFiles, source.file, &std::pair<std::string, StageKind>::first);
+        std::ranges::find(kToyFiles, source.file, &std::pair<std::string, RowForm>::first);
     std::vector<std::string> fitting;
-    for (const auto& [made, fits] : kToyFiles) {
-      const bool named = std::ranges::find(fitting, made) != fitting.end();
-      if (!named && (fits == kind || kind == StageKind::kPpo))
-        fitting.push_back(made);  // every file has prompts
+    for (const auto& [made, form] : kToyFiles) {
+      if (form == rows || online()) fitting.push_back(made);  // every file has prompts
     }
     if (file == kToyFiles.end() || std::ranges::find(fitting, source.file) == fitting.end()) {
       section.error_at(key,
@@ -299,7 +280,7 @@ void StageConfig::read_data(std::span<const StageConfig> earlier,
                            "\" makes no file \"",
                            source.file,
                            "\" for ",
-                           to_string(kind),
+                           kind,
                            "; it makes ",
                            join(fitting, ", ")));
     }

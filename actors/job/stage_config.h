@@ -18,17 +18,16 @@
 
 namespace praetor {
 
-enum class StageKind { kToyLanguage, kSft, kRewardModel, kDpo, kPpo };
-/// toy_language, sft, reward_model, dpo, ppo: also the name of the section with the kind's own
-/// keys.
-const char* to_string(StageKind kind);
+/// Kind of the stage that writes a tokenizer and data; every other kind is an algorithm's name.
+constexpr const char* kToyLanguage = "toy_language";
+/// What `kind` of a stage may be: also the name of the section with the kind's own keys.
 const std::vector<std::string>& stage_kind_names();
 
 /// What a stage leaves in RUN_DIR/stages/NAME for later ones.
 enum class StageResult {
   kLanguage,     ///< a tokenizer and data files (toy_language)
-  kPolicy,       ///< a causal language model with its tokenizer (sft, dpo, ppo)
-  kRewardModel,  ///< a scalar model with its tokenizer (reward_model)
+  kPolicy,       ///< a causal language model with its tokenizer
+  kRewardModel,  ///< a scalar model with its tokenizer
 };
 const char* to_string(
     StageResult result);  ///< "a tokenizer and data", "a policy", "a reward model"
@@ -40,8 +39,10 @@ struct StageConfig {
   YamlReader in;  ///< the stage's mapping, for messages about its keys
   uint32_t index = 0;
   std::string name;  ///< unique, safe as a folder name; default: the kind
-  StageKind kind = StageKind::kSft;
+  std::string kind;
   bool usable = false;  ///< false: kind unknown, nothing else was read
+  StageResult result = StageResult::kPolicy;
+  RowForm rows = RowForm::kPrompt;  ///< of data.train; not of toy_language
   CheckpointConfig checkpoint;
 
   ToyLanguageSize toy;  ///< toy_language alone; nothing below concerns it
@@ -58,18 +59,19 @@ struct StageConfig {
   LearnerConfig learner;  ///< section learner; seed, stage, temperature and the schedule's
                           ///< total_steps are set by whoever runs it
 
-  SamplingParams sampling;  ///< ppo; stop_tokens without the model's own end tokens
-  EngineConfig engine;      ///< ppo
-  RewardConfig rewards;     ///< ppo
+  SamplingParams sampling;  ///< online; stop_tokens without the model's own end tokens
+  EngineConfig engine;      ///< online
+  RewardConfig rewards;     ///< online
 
-  bool trains() const { return kind != StageKind::kToyLanguage; }
-  StageResult result() const;
+  bool trains() const { return kind != kToyLanguage; }
+  /// Learns from rollouts; else from the rows of data.train.
+  bool online() const { return trains() && rows == RowForm::kPrompt; }
   /// The method, from the section named after the kind. The document behind `in` must live.
   std::unique_ptr<Algorithm> make_algorithm() const;
-  /// Updates over `rows` rows of data.train when each takes `per_step` of them: `steps`, or the
-  /// whole steps in `epochs` passes (rows of one pass may end a step that the next begins; what is
-  /// left over at the end is not used).
-  int64_t total_steps(int64_t rows, int64_t per_step) const;
+  /// Updates over `row_count` rows of data.train when each takes `per_step` of them: `steps`, or
+  /// the whole steps in `epochs` passes (rows of one pass may end a step that the next begins; what
+  /// is left over at the end is not used).
+  int64_t total_steps(int64_t row_count, int64_t per_step) const;
 
   /// First pass: kind and name. `usable` is false afterwards when the kind is unknown.
   static StageConfig identify(YamlReader in, uint32_t index);

@@ -25,7 +25,8 @@ const StageConfig& WorkerModels::stage_of(const Lease& lease) const {
   return job_.stages[lease.stage];
 }
 
-void WorkerModels::load_weights(const Publication& publication) {
+void WorkerModels::load_weights(const Publication& publication, Held& into) {
+  if (into.version && into.version->same_weights(publication.version)) return;
   fs::path file = publication.file;
   fs::path fetched;
   std::error_code failure;
@@ -36,33 +37,38 @@ void WorkerModels::load_weights(const Publication& publication) {
           ": no such file on this host, and nobody streams it (publish.via)");
     }
     fs::create_directories(options_.scratch, failure);
-    file = fetched = options_.scratch / str("step-", publication.version.step, ".safetensors");
+    file = fetched = options_.scratch / str(publication.version.digest, ".safetensors");
     fetch_weights(publication, file, options_.fetch);
   }
   const WeightFile weights = WeightFile::open(file, publication.version.digest);
-  if (policy_) {
-    weights.apply(*policy_);
+  if (into.model) {
+    weights.apply(*into.model);
   } else {
-    policy_ = std::make_unique<Transformer>(weights.make_model());
+    into.model = std::make_unique<Transformer>(weights.make_model());
+    engine_.reset();
   }
   // What is mapped stays readable.
   if (!fetched.empty()) fs::remove(fetched, failure);
-  weights_ = publication.version;
-  log::info(str("weights of step ", weights_->step, " applied"));
+  into.version = publication.version;
+  log::info(str(&into == &policy_ ? "weights of step " : "companion of step ",
+                publication.version.step,
+                " applied"));
 }
 
 Engine& WorkerModels::engine(const Lease& lease) {
   const StageConfig& stage = stage_of(lease);
   if (engine_stage_ != lease.stage) {
     engine_.reset();
-    policy_.reset();
-    weights_.reset();
+    policy_ = {};
+    companion_ = {};
     tokenizer_ = Tokenizer::load(stage.tokenizer.in(options_.run_dir / "stages"));
     engine_stage_ = lease.stage;
   }
-  if (!weights_ || !weights_->same_weights(lease.weights.version)) load_weights(lease.weights);
+  load_weights(lease.weights, policy_);
+  for (const Publication& other : lease.weights.companions) load_weights(other, companion_);
   if (!engine_) {
-    engine_ = std::make_unique<Engine>(*policy_, *tokenizer_, stage.engine);
+    engine_ =
+        std::make_unique<Engine>(*policy_.model, *tokenizer_, stage.engine, companion_.model.get());
     engine_->set_on_step(options_.on_step);
   }
   return *engine_;

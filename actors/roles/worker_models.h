@@ -34,18 +34,22 @@ class WorkerModels {
   Engine& engine(const Lease& lease);
   /// The scorer of the lease's stage.
   Scorer& scorer(const Lease& lease);
-  int64_t weight_step() const { return weights_ ? weights_->step : -1; }
+  int64_t weight_step() const { return policy_.version ? policy_.version->step : -1; }
 
  private:
-  void load_weights(const Publication& publication);
+  /// One network with the weights it holds.
+  struct Held {
+    std::optional<WeightVersion> version;
+    std::unique_ptr<Transformer> model;
+  };
+  void load_weights(const Publication& publication, Held& into);
   const StageConfig& stage_of(const Lease& lease) const;
 
   const JobConfig& job_;
   const Options options_;
-  std::optional<WeightVersion> weights_;
   std::optional<uint32_t> engine_stage_, scorer_stage_;
   std::unique_ptr<Tokenizer> tokenizer_;
-  std::unique_ptr<Transformer> policy_;
+  Held policy_, companion_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<Scorer> scorer_;
 };

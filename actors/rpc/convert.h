@@ -35,6 +35,8 @@ v1::Role to_proto(Role role);
 Role from_proto(v1::Role role);
 v1::Orders to_proto(Orders orders);
 Orders from_proto(v1::Orders orders);
+v1::VoiceKind to_proto(VoiceKind kind);
+VoiceKind from_proto(v1::VoiceKind kind);
 v1::StepOutcome to_proto(StepOutcome outcome);
 StepOutcome from_proto(v1::StepOutcome outcome);
 
@@ -44,6 +46,8 @@ void to_proto(const WeightVersion& from, v1::WeightVersion* to);
 WeightVersion from_proto(const v1::WeightVersion& from);
 void to_proto(const Publication& from, v1::Publication* to);
 Publication from_proto(const v1::Publication& from);
+void to_proto(const Voice& from, v1::Voice* to);
+Voice from_proto(const v1::Voice& from);
 void to_proto(const SamplingParams& from, v1::SamplingParams* to);
 SamplingParams from_proto(const v1::SamplingParams& from);
 void to_proto(const Generation& from, v1::Generation* to);

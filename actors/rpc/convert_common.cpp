@@ -64,6 +64,12 @@ PRAETOR_ENUM(Orders, "orders", ORDERS)
   X(StepOutcome::kReplayedDifferent, v1::STEP_OUTCOME_REPLAYED_DIFFERENT)
 PRAETOR_ENUM(StepOutcome, "outcome", STEP_OUTCOMES)
 
+#define VOICE_KINDS(X)                               \
+  X(VoiceKind::kPolicy, v1::VOICE_KIND_POLICY)       \
+  X(VoiceKind::kCompanion, v1::VOICE_KIND_COMPANION) \
+  X(VoiceKind::kMixture, v1::VOICE_KIND_MIXTURE)
+PRAETOR_ENUM(VoiceKind, "kind", VOICE_KINDS)
+
 void to_proto(const SampleId& from, v1::SampleId* to) {
   to->set_ordinal(from.ordinal);
   to->set_sample(from.sample);
@@ -93,13 +99,34 @@ void to_proto(const Publication& from, v1::Publication* to) {
   to->set_file(from.file);
   to->set_address(name_field("address", from.address, true));
   to->set_bytes(from.bytes);
+  for (const Publication& other : from.companions)
+    in_field("companions", [&] { to_proto(other, to->add_companions()); });
 }
 
 Publication from_proto(const v1::Publication& from) {
-  return {in_field("version", [&] { return from_proto(from.version()); }),
-          from.file(),
-          name_field("address", from.address(), true),
-          within("bytes", from.bytes(), 0)};
+  Publication to{in_field("version", [&] { return from_proto(from.version()); }),
+                 from.file(),
+                 name_field("address", from.address(), true),
+                 within("bytes", from.bytes(), 0),
+                 {}};
+  check_count("companions", from.companions_size(), 1);
+  for (const v1::Publication& other : from.companions()) {
+    if (other.companions_size() > 0) refuse("companions", "one has a companion itself");
+    to.companions.push_back(in_field("companions", [&] { return from_proto(other); }));
+  }
+  return to;
+}
+
+void to_proto(const Voice& from, v1::Voice* to) {
+  to->set_kind(to_proto(from.kind));
+  to->set_share(from.share);
+}
+
+Voice from_proto(const v1::Voice& from) {
+  const Voice to{from_proto(from.kind()), finite("share", from.share())};
+  if (to.kind != VoiceKind::kMixture ? to.share != 0 : !(to.share > 0 && to.share < 1))
+    refuse("share", to.share, " fits only a mixture, and there inside (0, 1)");
+  return to;
 }
 
 void to_proto(const SamplingParams& from, v1::SamplingParams* to) {
@@ -216,6 +243,13 @@ PartScore from_proto(const v1::PartScore& from) {
 void to_proto(const Score& from, v1::Score* to) {
   if (from.score) to->set_score(*from.score);
   for (const PartScore& part : from.parts) to_proto(part, to->add_parts());
+  if (from.satisfied) to->set_satisfied(*from.satisfied);
+  to->set_task(name_field("task", from.task, true));
+  for (const Preference& one : from.preferences) {
+    v1::Preference* added = to->add_preferences();
+    added->set_rival(one.rival);
+    added->set_probability(one.probability);
+  }
 }
 
 Score from_proto(const v1::Score& from) {
@@ -224,6 +258,15 @@ Score from_proto(const v1::Score& from) {
   check_count("parts", from.parts_size());
   for (int i = 0; i < from.parts_size(); ++i)
     to.parts.push_back(in_field(str("parts[", i, "]"), [&] { return from_proto(from.parts(i)); }));
+  if (from.has_satisfied()) to.satisfied = from.satisfied();
+  to.task = name_field("task", from.task(), true);
+  check_count("preferences", from.preferences_size());
+  for (const v1::Preference& one : from.preferences()) {
+    if (!(one.probability() >= 0 && one.probability() <= 1))
+      refuse("preferences", "probability ", one.probability(), " is outside [0, 1]");
+    to.preferences.push_back(
+        {static_cast<int32_t>(within("preferences.rival", one.rival(), 0)), one.probability()});
+  }
   return to;
 }
 
@@ -267,6 +310,7 @@ void to_proto(const RolloutRecord& from, v1::RolloutRecord* to) {
   to->set_finish(to_proto(from.finish));
   to->set_weight_version(from.weight_version);
   to->set_worker(name_field("worker", from.worker, true));
+  to->set_voice(from.voice);
 }
 
 RolloutRecord from_proto(const v1::RolloutRecord& from) {
@@ -285,6 +329,7 @@ RolloutRecord from_proto(const v1::RolloutRecord& from) {
   to.finish = from_proto(from.finish());
   to.weight_version = within("weight_version", from.weight_version(), 0);
   to.worker = name_field("worker", from.worker(), true);
+  to.voice = static_cast<int32_t>(within("voice", from.voice(), 0, 65535));
   return to;
 }
 

@@ -8,16 +8,37 @@ namespace {
 void to_proto(const GenerateItem& from, v1::GenerateItem* to) {
   rpc::to_proto(from.id, to->mutable_id());
   tokens_to("prompt", from.prompt, to->mutable_prompt());
+  if (from.voice != Voice()) rpc::to_proto(from.voice, to->mutable_voice());
+  to->set_greedy(from.greedy);
+}
+
+void to_proto(const ScoreItem& from, v1::ScoreItem* to) {
+  rpc::to_proto(from.id, to->mutable_id());
+  rpc::to_proto(from.sample, to->mutable_sample());
+  for (const Rival& rival : from.rivals) {
+    v1::Rival* added = to->add_rivals();
+    added->set_sample(rival.sample);
+    added->set_response(rival.response);
+  }
 }
 
 GenerateItem generate_item(const v1::GenerateItem& from) {
   return {in_field("id", [&] { return from_proto(from.id()); }),
-          tokens_from("prompt", from.prompt())};
+          tokens_from("prompt", from.prompt()),
+          from.has_voice() ? in_field("voice", [&] { return from_proto(from.voice()); }) : Voice(),
+          from.greedy()};
 }
 
 ScoreItem score_item(const v1::ScoreItem& from) {
-  return {in_field("id", [&] { return from_proto(from.id()); }),
-          in_field("sample", [&] { return from_proto(from.sample()); })};
+  ScoreItem to{in_field("id", [&] { return from_proto(from.id()); }),
+               in_field("sample", [&] { return from_proto(from.sample()); }),
+               {}};
+  check_count("rivals", from.rivals_size());
+  for (const v1::Rival& rival : from.rivals()) {
+    to.rivals.push_back(
+        {static_cast<int32_t>(within("rivals.sample", rival.sample(), 0)), rival.response()});
+  }
+  return to;
 }
 
 }  // namespace
@@ -79,11 +100,7 @@ void to_proto(const Lease& from, v1::Lease* to) {
   to->set_time_ms(from.time.count());
   in_field("params", [&] { to_proto(from.params, to->mutable_params()); });
   for (const GenerateItem& item : from.generate) to_proto(item, to->add_generate());
-  for (const ScoreItem& item : from.score) {
-    v1::ScoreItem* added = to->add_score();
-    to_proto(item.id, added->mutable_id());
-    to_proto(item.sample, added->mutable_sample());
-  }
+  for (const ScoreItem& item : from.score) to_proto(item, to->add_score());
 }
 
 Lease from_proto(const v1::Lease& from) {

@@ -2,6 +2,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <deque>
@@ -18,7 +19,7 @@ namespace praetor {
 namespace {
 
 constexpr int64_t kChunk = int64_t{1} << 20;
-constexpr size_t kVersionsOffered = 2;
+constexpr size_t kFilesOffered = 4;
 
 /// A file kept open, readable also after it was removed.
 class OpenFile {
@@ -133,7 +134,13 @@ void WeightServer::set_file(const WeightVersion& version, const std::filesystem:
   const std::lock_guard lock(impl_->mutex);
   std::erase_if(impl_->offers, [&](const Offer& old) { return old.digest == offer.digest; });
   impl_->offers.push_back(std::move(offer));
-  if (impl_->offers.size() > kVersionsOffered) impl_->offers.pop_front();
+  if (impl_->offers.size() > kFilesOffered) impl_->offers.pop_front();
+}
+
+void WeightServer::keep(const std::string& digest) {
+  const std::lock_guard lock(impl_->mutex);
+  std::ranges::stable_partition(impl_->offers,
+                                [&](const Offer& one) { return one.digest != digest; });
 }
 
 int WeightServer::port() const {

@@ -21,10 +21,14 @@ class WeightServer {
   WeightServer(const WeightServer&) = delete;
   WeightServer& operator=(const WeightServer&) = delete;
 
-  /// Offers `file` as the weights of `version`, whose digest names it. The two newest versions are
-  /// offered; they stay readable when their files are removed. The file must not be written again.
+  /// Offers `file` as the weights of `version`, whose digest names it. The four newest files (two
+  /// versions of a policy and its companion) are offered; they stay readable when their files are
+  /// removed. The file must not be written again.
   /// @throws MissingInput, IoError; InvalidArgument when the digest is empty
   void set_file(const WeightVersion& version, const std::filesystem::path& file);
+
+  /// Counts the file of that digest, when it is offered, as the newest.
+  void keep(const std::string& digest);
 
   int port() const;
   std::string address() const;  ///< for Publication::address

@@ -25,6 +25,11 @@ Experience make_experience(const std::vector<ScoredSample>& samples) {
     experience.prompt_ordinal.push_back(rollout.id.ordinal);
     experience.sample_index.push_back(rollout.id.sample);
     experience.weight_version.push_back(rollout.weight_version);
+    const Score& score = sample.score.score;
+    experience.voice.push_back(rollout.voice);
+    experience.satisfied.push_back(score.satisfied ? static_cast<int8_t>(*score.satisfied) : -1);
+    experience.task.push_back(score.task);
+    experience.preferences.push_back(score.preferences);
   }
   experience.tokens = at::tensor(tokens, at::kLong);
   experience.sequence_of = at::tensor(sequence_of, at::kLong);
@@ -38,6 +43,10 @@ namespace {
 /// What make_experience reads of a sample.
 nlohmann::json to_json(const ScoredSample& sample) {
   const RolloutRecord& rollout = sample.rollout;
+  const Score& score = sample.score.score;
+  nlohmann::json preferences = nlohmann::json::array();
+  for (const Preference& one : score.preferences)
+    preferences.push_back({one.rival, one.probability});
   return {rollout.id.ordinal,
           rollout.id.sample,
           rollout.tokens,
@@ -45,7 +54,11 @@ nlohmann::json to_json(const ScoredSample& sample) {
           rollout.behavior_logprobs,
           static_cast<int>(rollout.finish),
           rollout.weight_version,
-          *sample.score.score.score};
+          *score.score,
+          rollout.voice,
+          score.satisfied ? static_cast<int>(*score.satisfied) : -1,
+          score.task,
+          std::move(preferences)};
 }
 
 ScoredSample from_json(const nlohmann::json& in) {
@@ -57,7 +70,13 @@ ScoredSample from_json(const nlohmann::json& in) {
   rollout.behavior_logprobs = in[4].get<std::vector<float>>();
   rollout.finish = static_cast<FinishReason>(in[5].get<int>());
   rollout.weight_version = in[6].get<int64_t>();
-  sample.score.score.score = in[7].get<double>();
+  Score& score = sample.score.score;
+  score.score = in[7].get<double>();
+  rollout.voice = in[8].get<int32_t>();
+  if (in[9].get<int>() >= 0) score.satisfied = in[9].get<int>() == 1;
+  score.task = in[10].get<std::string>();
+  for (const auto& one : in[11])
+    score.preferences.push_back({one[0].get<int32_t>(), one[1].get<double>()});
   return sample;
 }
 

@@ -16,11 +16,12 @@ constexpr std::chrono::milliseconds kNoWait{0};
 
 LocalRoles::LocalRoles(WorkerService& controller,
                        const Transformer& policy,
+                       const Transformer* companion,
                        const Tokenizer& tokenizer,
                        const StageConfig& stage,
                        const std::filesystem::path& results)
     : controller_(controller),
-      engine_(policy, tokenizer, stage.engine),
+      engine_(policy, tokenizer, stage.engine, companion),
       scorer_(Scorer::make(stage.rewards, [&](const std::string& name) { return results / name; })),
       rollout_(controller, [this](const Lease&) -> Generator& { return engine_; }, {.name = kName}),
       reward_(

@@ -16,6 +16,7 @@ class LocalRoles {
  public:
   LocalRoles(WorkerService& controller,
              const Transformer& policy,
+             const Transformer* companion,
              const Tokenizer& tokenizer,
              const StageConfig& stage,
              const std::filesystem::path& results);

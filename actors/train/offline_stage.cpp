@@ -24,7 +24,7 @@ constexpr size_t kMomentSamples = 512;
 
 OfflineStage::OfflineStage(RunContext& context, const StageConfig& stage)
     : StageRunner(context, stage) {
-  trains_policy_ = stage.result() == StageResult::kPolicy;
+  trains_policy_ = stage.result == StageResult::kPolicy;
   auto algorithm = stage.make_algorithm();
   per_step_ = algorithm->sample_plan().prompts_per_step;
   form_ = algorithm->sample_plan().rows;
@@ -142,7 +142,7 @@ StageRunner::StepResult OfflineStage::train_step(int64_t step) {
       static_cast<double>(ids.back().ordinal + 1) / static_cast<double>(order_->rows()));
   result.metrics.emplace_back("data/consumed", static_cast<double>(ids.back().ordinal + 1));
   for (const auto& [name, value] : report.metrics) {
-    if (name == names_.curve || name == "rm/loss" || name == "dpo/loss")
+    if (name == headline_.curve || name == "rm/loss" || name == "dpo/loss")
       result.line += str(result.line.empty() ? "" : "  ", name, " ", value);
   }
   return result;

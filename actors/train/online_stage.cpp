@@ -59,8 +59,12 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
   learner_ =
       std::make_unique<Learner>(config, std::move(algorithm), std::move(models), &context.ranks);
   if (context.workers) {
-    local_ = std::make_unique<LocalRoles>(
-        *context.workers, learner_->policy(), *tokenizer_, stage, context_.results());
+    local_ = std::make_unique<LocalRoles>(*context.workers,
+                                          learner_->policy(),
+                                          companion(0).model,
+                                          *tokenizer_,
+                                          stage,
+                                          context_.results());
   }
 }
 
@@ -68,12 +72,18 @@ const Publication& OnlineStage::published(int64_t step) {
   if (publication_.version.step == step) return publication_;
   publication_ = {.version = {.stage = stage_.index, .lineage = lineage(), .step = step}};
   if (context_.publisher) {
-    auto made = context_.publisher->publish(stage_.index, lineage(), step, learner_->policy());
+    auto made = context_.publisher->publish(
+        stage_.index, lineage(), step, learner_->policy(), companion(step));
     publication_ = std::move(made.publication);
     publish_metrics_ = {{"sync/seconds", made.seconds},
                         {"sync/bytes", static_cast<double>(publication_.bytes)}};
   }
   return publication_;
+}
+
+Publisher::Companion OnlineStage::companion(int64_t step) const {
+  if (learner_->algorithm().sample_plan().others.empty()) return {};
+  return {learner_->companion(), learner_->algorithm().models().anchor ? step : 0};
 }
 
 int64_t OnlineStage::agree(int64_t decision) {

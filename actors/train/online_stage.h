@@ -5,6 +5,7 @@
 
 #include "actors/train/evaluator.h"
 #include "actors/train/local_roles.h"
+#include "actors/train/publisher.h"
 #include "actors/train/stage_runner.h"
 
 namespace praetor {
@@ -25,6 +26,8 @@ class OnlineStage final : public StageRunner {
   /// The policy after `step` updates, where workers find it; published once.
   const Publication& published(int64_t step);
   StepBatch collect(int64_t step);
+  /// What the voices beside the policy draw from after `step` updates.
+  Publisher::Companion companion(int64_t step) const;
   Evaluation evaluation_of(int64_t step);
   /// The first rank's decision, on every rank.
   int64_t agree(int64_t decision);

@@ -26,23 +26,42 @@ Publisher::~Publisher() {
   std::filesystem::remove_all(folder_, ignored);
 }
 
+Publication Publisher::write(const std::filesystem::path& folder,
+                             const WeightVersion& version,
+                             const Transformer& model) {
+  const WrittenWeights written = write_weight_file(
+      folder, {.stage = version.stage, .lineage = version.lineage, .step = version.step}, model);
+  Publication out{.version = version, .bytes = written.bytes};
+  out.version.digest = written.digest;
+  if (offers_file_) out.file = std::filesystem::absolute(written.file).string();
+  if (server_) {
+    server_->set_file(out.version, written.file);
+    out.address = server_->address();
+  }
+  keep_newest(folder, version.stage, kVersionsKept);
+  return out;
+}
+
 Publisher::Published Publisher::publish(uint32_t stage,
                                         int64_t lineage,
                                         int64_t step,
-                                        const Transformer& policy) {
+                                        const Transformer& policy,
+                                        const Companion& companion) {
   const auto begin = std::chrono::steady_clock::now();
-  const WrittenWeights written =
-      write_weight_file(folder_, {.stage = stage, .lineage = lineage, .step = step}, policy);
   Published out;
-  out.publication = {
-      .version = {.stage = stage, .lineage = lineage, .step = step, .digest = written.digest},
-      .bytes = written.bytes};
-  if (offers_file_) out.publication.file = std::filesystem::absolute(written.file).string();
-  if (server_) {
-    server_->set_file(out.publication.version, written.file);
-    out.publication.address = server_->address();
+  out.publication = write(folder_, {.stage = stage, .lineage = lineage, .step = step}, policy);
+  if (companion.model) {
+    const bool there = companion_ && companion_->version.stage == stage &&
+                       companion_->version.step == companion.step && companion.step == 0;
+    if (!there) {
+      companion_ = write(folder_ / "companion",
+                         {.stage = stage, .lineage = lineage, .step = companion.step},
+                         *companion.model);
+    } else if (server_) {
+      server_->keep(companion_->version.digest);
+    }
+    out.publication.companions = {*companion_};
   }
-  keep_newest(folder_, stage, kVersionsKept);
   out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return out;
 }

@@ -27,13 +27,27 @@ class Publisher {
     Publication publication;
     double seconds = 0;
   };
+  /// A network beside the policy that voices draw from.
+  struct Companion {
+    const Transformer* model = nullptr;  ///< null: there is none
+    int64_t step = 0;                    ///< of its weights; 0: it never changes
+  };
   /// The weights must not change meanwhile. @throws IoError
-  Published publish(uint32_t stage, int64_t lineage, int64_t step, const Transformer& policy);
+  Published publish(uint32_t stage,
+                    int64_t lineage,
+                    int64_t step,
+                    const Transformer& policy,
+                    const Companion& companion);
 
  private:
+  Publication write(const std::filesystem::path& folder,
+                    const WeightVersion& version,
+                    const Transformer& model);
+
   std::filesystem::path folder_;
   bool offers_file_ = true;
   std::unique_ptr<WeightServer> server_;
+  std::optional<Publication> companion_;  ///< newest
 };
 
 }  // namespace praetor

@@ -73,14 +73,14 @@ double StepTimer::seconds(const std::string& name) const {
 
 std::unique_ptr<StageRunner> StageRunner::make(RunContext& context, const StageConfig& stage) {
   PRAETOR_CHECK(stage.trains(), "stage ", stage.name, " does not train");
-  if (stage.kind == StageKind::kPpo) return std::make_unique<OnlineStage>(context, stage);
+  if (stage.online()) return std::make_unique<OnlineStage>(context, stage);
   return std::make_unique<OfflineStage>(context, stage);
 }
 
 StageRunner::StageRunner(RunContext& context, const StageConfig& stage)
     : context_(context),
       stage_(stage),
-      names_(metrics_of(stage.kind)),
+      headline_(stage.make_algorithm()->headline()),
       tokenizer_(Tokenizer::load(resolve(stage.tokenizer))) {}
 
 StageRunner::~StageRunner() = default;
@@ -162,8 +162,8 @@ void StageRunner::save(int64_t step, const MetricList& evaluation) {
   if (!context_.leads()) return;
   Retention retention{.keep_last = stage_.checkpoint.keep_last};
   if (stage_.checkpoint.keep == "best") {
-    retention.best_metric = names_.quality;
-    retention.best_is_highest = names_.more_is_better;
+    retention.best_metric = headline_.quality;
+    retention.best_is_highest = headline_.more_is_better;
   }
   apply_retention(context_.run_dir, stage_.name, retention, [this](const fs::path& folder) {
     context_.run.forget_checkpoint(folder.lexically_relative(context_.run_dir).string());
@@ -184,8 +184,8 @@ void StageRunner::run(const std::optional<fs::path>& checkpoint) {
   if (evaluates && !checkpoint) {
     const MetricList first = evaluate(0);
     if (context_.metrics) context_.metrics->write(stage_.name, 0, first);
-    if (const auto value = find(first, names_.quality)) {
-      progress.say(str(stage_.name, " before the first step: ", names_.quality, " ", *value));
+    if (const auto value = find(first, headline_.quality)) {
+      progress.say(str(stage_.name, " before the first step: ", headline_.quality, " ", *value));
     }
   }
 
@@ -220,8 +220,8 @@ void StageRunner::run(const std::optional<fs::path>& checkpoint) {
       evaluation = evaluate(step);
       timer_.end();
       result.metrics.insert(result.metrics.end(), evaluation.begin(), evaluation.end());
-      if (const auto value = find(evaluation, names_.quality)) {
-        result.line += str("  ", names_.quality, " ", *value);
+      if (const auto value = find(evaluation, headline_.quality)) {
+        result.line += str("  ", headline_.quality, " ", *value);
       }
     }
     const MetricList times = timer_.metrics();
@@ -262,9 +262,9 @@ fs::path StageRunner::best_checkpoint() {
     double best_value = 0;
     for (const fs::path& folder : list_checkpoints(context_.run_dir, stage_.name)) {
       const auto metrics = CheckpointReader(folder).manifest().metrics;
-      const auto found = metrics.find(names_.quality);
+      const auto found = metrics.find(headline_.quality);
       if (found == metrics.end()) continue;
-      const double value = names_.more_is_better ? found->second : -found->second;
+      const double value = headline_.more_is_better ? found->second : -found->second;
       if (best.empty() || value > best_value) {
         best = folder;
         best_value = value;

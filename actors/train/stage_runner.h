@@ -106,7 +106,7 @@ class StageRunner {
 
   RunContext& context_;
   const StageConfig& stage_;
-  const StageMetrics names_;
+  const Headline headline_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::unique_ptr<Learner> learner_;  ///< made by the derived constructor
   Progress* progress_ = nullptr;      ///< while run() runs

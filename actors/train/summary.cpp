@@ -54,24 +54,8 @@ std::string shown_samples(const fs::path& folder) {
 
 }  // namespace
 
-StageMetrics metrics_of(StageKind kind) {
-  switch (kind) {
-    case StageKind::kSft:
-      return {"eval/loss", false, "sft/loss"};
-    case StageKind::kRewardModel:
-      return {"eval/accuracy", true, "rm/accuracy"};
-    case StageKind::kDpo:
-      return {"eval/accuracy", true, "dpo/accuracy"};
-    case StageKind::kPpo:
-      return {"eval/score", true, "reward/mean"};
-    case StageKind::kToyLanguage:
-      break;
-  }
-  return {};
-}
-
 StageSummary summarise(const fs::path& run_dir, const StageConfig& stage) {
-  const StageMetrics names = metrics_of(stage.kind);
+  const Headline names = stage.trains() ? stage.make_algorithm()->headline() : Headline{};
   StageSummary out;
   std::vector<double> curve;
   int64_t last_step = 0;
@@ -99,7 +83,7 @@ StageSummary summarise(const fs::path& run_dir, const StageConfig& stage) {
   } else {
     out.text += str(last_step, " steps\n");
   }
-  if (stage.kind == StageKind::kPpo) {
+  if (stage.online()) {
     out.text += plot(names.curve + " over the steps", curve, 1, last_step);
     out.text += shown_samples(run_dir / "samples" / stage.name);
   }

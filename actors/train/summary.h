@@ -8,14 +8,6 @@
 
 namespace praetor {
 
-/// The metrics by which a kind of stage is judged.
-struct StageMetrics {
-  std::string quality;  ///< of an evaluation; picks the best checkpoint
-  bool more_is_better = true;
-  std::string curve;  ///< of a step; what the summary draws
-};
-StageMetrics metrics_of(StageKind kind);
-
 /// What a stage reached, read from the run's metrics.jsonl and samples/.
 struct StageSummary {
   std::optional<double> before;  ///< quality at step 0

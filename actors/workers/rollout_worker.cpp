@@ -14,14 +14,23 @@ namespace {
 /// Results handed in together: one durable write for many short samples, few samples at risk.
 constexpr size_t kResultsPerCompletion = 16;
 
-/// Neighbouring samples of one prompt become one request, so that they share the prompt's cache.
+/// Voices draw from streams of their own.
+Purpose purpose_of(const GenerateItem& item, Purpose lease) {
+  if (item.greedy) return Purpose::kGreedy;
+  return item.voice.kind == VoiceKind::kPolicy ? lease : Purpose::kOpponent;
+}
+
+/// Neighbouring samples of one prompt and voice become one request, so that they share the prompt's
+/// cache.
 std::vector<GenerationRequest> requests_of(const Lease& lease) {
   std::vector<GenerationRequest> requests;
   for (const GenerateItem& item : lease.generate) {
     const auto index = static_cast<uint32_t>(item.id.sample);
+    const Purpose purpose = purpose_of(item, lease.purpose);
     if (!requests.empty()) {
       GenerationRequest& last = requests.back();
-      if (last.key.prompt_ordinal == static_cast<uint64_t>(item.id.ordinal) &&
+      if (last.voice == item.voice && last.key.purpose == purpose &&
+          last.key.prompt_ordinal == static_cast<uint64_t>(item.id.ordinal) &&
           last.key.sample_index + static_cast<uint32_t>(last.samples) == index) {
         ++last.samples;
         continue;
@@ -33,8 +42,10 @@ std::vector<GenerationRequest> requests_of(const Lease& lease) {
                                 .stage = lease.stage,
                                 .prompt_ordinal = static_cast<uint64_t>(item.id.ordinal),
                                 .sample_index = index,
-                                .purpose = lease.purpose},
-                        .samples = 1});
+                                .purpose = purpose},
+                        .samples = 1,
+                        .voice = item.voice});
+    if (item.greedy) requests.back().params.temperature = 0;
   }
   return requests;
 }

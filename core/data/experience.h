@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "core/data/sample.h"
+
 namespace praetor {
 
 /// Scored rollouts ready for a learner: ragged, nothing padded. N sequences, T tokens, R response
@@ -22,10 +24,16 @@ struct Experience {
   std::vector<int64_t> prompt_ordinal;  ///< [N]
   std::vector<int32_t> sample_index;    ///< [N]
   std::vector<int64_t> weight_version;  ///< [N] step of the weights that sampled it
+  std::vector<int32_t> voice;           ///< [N] 0: the policy; i: SamplePlan::others[i - 1]
+  std::vector<int8_t>
+      satisfied;  ///< [N] 1: all constraints hold; 0: one does not; -1: there are none
+  std::vector<std::string> task;                     ///< [N] of the prompt; empty without tasks
+  std::vector<std::vector<Preference>> preferences;  ///< [N]
 
   // Filled by the learner before the update; [R] float32, constant.
   at::Tensor proximal_logprob;
   at::Tensor reference_logprob;
+  at::Tensor anchor_logprob;
   at::Tensor value;
   at::Tensor reward;  ///< per token, KL penalty and score
   at::Tensor advantage;

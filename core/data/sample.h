@@ -27,10 +27,21 @@ struct PartScore {
   double latency_ms = 0.0;
 };
 
+/// How likely a sample is preferred to another one of its prompt.
+struct Preference {
+  int32_t rival = 0;       ///< sample index
+  double probability = 0;  ///< [0, 1]
+  bool operator==(const Preference&) const = default;
+};
+
 struct Score {
   std::optional<double>
       score;  ///< weighted sum of the parts; absent when a part failed and no fallback is set
   std::vector<PartScore> parts;
+  std::optional<bool>
+      satisfied;     ///< all constraints hold; absent when there are none, or one failed
+  std::string task;  ///< whose parts scored it; empty without tasks
+  std::vector<Preference> preferences;
 };
 
 }  // namespace praetor

@@ -199,7 +199,7 @@ Recorded Ledger::record_scores(int32_t stage, std::span<const ScoreRecord> score
                               id.ordinal,
                               id.sample,
                               score.score.score,
-                              parts_to_json(score.score),
+                              score_to_json(score.score),
                               score.worker);
       ++(added == 1 ? done.added : done.ignored);
     }

@@ -148,7 +148,7 @@ std::optional<ScoreRecord> Ledger::score(int32_t stage, SampleId id) const {
   ScoreRecord out;
   out.id = id;
   if (!row.is_null(0)) out.score.score = row.real(0);
-  parts_from_json(row.text(1), out.score);
+  score_from_json(row.text(1), out.score);
   out.worker = row.text(2);
   return out;
 }

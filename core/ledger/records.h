@@ -41,6 +41,7 @@ struct RolloutRecord {
   FinishReason finish = FinishReason::kLength;
   int64_t weight_version = 0;  ///< step of the weights that sampled it
   std::string worker;
+  int32_t voice = 0;  ///< 0: the policy; i: the algorithm's i-th other voice, below 2^16
   bool operator==(const RolloutRecord&) const = default;
 };
 

@@ -45,6 +45,8 @@ void check_rollout(int32_t stage, const RolloutRecord& r) {
       refuse("token ", i, " is ", r.tokens[i], ", which is outside [0, 2^31)");
     }
   }
+  if (r.voice < 0 || r.voice > std::numeric_limits<uint16_t>::max())
+    refuse("voice ", r.voice, " is outside [0, 2^16)");
   if (r.finish == FinishReason::kCancelled) refuse("it was cancelled, so it is not a sample");
 }
 
@@ -53,7 +55,7 @@ std::string encode_rollout(int32_t stage, const RolloutRecord& r) {
   out.reserve(64 + r.tokens.size() * 4 + r.behavior_logprobs.size() * 12 + r.text.size());
   put(out, kVersion);
   put(out, static_cast<uint8_t>(r.finish));
-  put(out, uint16_t{0});
+  put(out, static_cast<uint16_t>(r.voice));
   put(out, stage);
   put(out, r.id.ordinal);
   put(out, r.id.sample);
@@ -91,7 +93,7 @@ StagedRollout decode_rollout(std::string_view payload) {
     throw DataError("rollout payload: unknown finish reason ", int{finish});
   }
   r.finish = static_cast<FinishReason>(finish);
-  in.number<uint16_t>();
+  r.voice = in.number<uint16_t>();
   out.stage = in.number<int32_t>();
   r.id.ordinal = in.number<int64_t>();
   r.id.sample = in.number<int32_t>();
@@ -113,7 +115,7 @@ StagedRollout decode_rollout(std::string_view payload) {
   return out;
 }
 
-std::string parts_to_json(const Score& score) {
+std::string score_to_json(const Score& score) {
   nlohmann::ordered_json parts = nlohmann::ordered_json::array();
   for (const PartScore& part : score.parts) {
     nlohmann::ordered_json one;
@@ -127,14 +129,33 @@ std::string parts_to_json(const Score& score) {
     one["latency_ms"] = part.latency_ms;
     parts.push_back(std::move(one));
   }
+  nlohmann::ordered_json whole = std::move(parts);
+  if (score.satisfied || !score.task.empty() || !score.preferences.empty()) {
+    whole = nlohmann::ordered_json{{"parts", std::move(whole)}};
+    if (score.satisfied) whole["satisfied"] = *score.satisfied;
+    if (!score.task.empty()) whole["task"] = score.task;
+    for (const Preference& one : score.preferences)
+      whole["preferences"].push_back({one.rival, one.probability});
+  }
   // A judge's reason may quote broken text; it is kept as far as it is text.
-  return parts.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  return whole.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
-void parts_from_json(std::string_view json, Score& score) {
+void score_from_json(std::string_view json, Score& score) {
   score.parts.clear();
+  score.preferences.clear();
   try {
-    for (const auto& one : nlohmann::json::parse(json)) {
+    const auto whole = nlohmann::json::parse(json);
+    const bool more = whole.is_object();
+    if (more) {
+      if (whole.contains("satisfied")) score.satisfied = whole.at("satisfied").get<bool>();
+      score.task = whole.value("task", "");
+      if (whole.contains("preferences")) {
+        for (const auto& one : whole.at("preferences"))
+          score.preferences.push_back({one.at(0).get<int32_t>(), one.at(1).get<double>()});
+      }
+    }
+    for (const auto& one : more ? whole.at("parts") : whole) {
       PartScore part;
       part.name = one.at("name").get<std::string>();
       part.weight = one.at("weight").is_null() ? 0.0 : one.at("weight").get<double>();

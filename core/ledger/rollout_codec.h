@@ -30,7 +30,7 @@ void check_rollout(int32_t stage, const RolloutRecord& rollout);
 
 /// The parts of a score as a JSON array, and back. @throws DataError for text that is not such an
 /// array
-std::string parts_to_json(const Score& score);
-void parts_from_json(std::string_view json, Score& score);
+std::string score_to_json(const Score& score);
+void score_from_json(std::string_view json, Score& score);
 
 }  // namespace praetor

@@ -24,6 +24,19 @@ struct SamplingParams {
   bool ignore_eos = false;                ///< stop_tokens do not stop
 };
 
+/// Whose distribution a response is drawn from, token by token.
+enum class VoiceKind : uint8_t {
+  kPolicy,
+  kCompanion,  ///< the engine's second model alone
+  kMixture,    ///< log p = (1 - share) log policy + share log companion + constant
+               ///< (arXiv:2312.00886, section 7), both tempered alike
+};
+struct Voice {
+  VoiceKind kind = VoiceKind::kPolicy;
+  double share = 0;  ///< of the companion in a mixture, (0, 1)
+  bool operator==(const Voice&) const = default;
+};
+
 /// One prompt of which `samples` responses are wanted; sample i uses `key` with sample_index =
 /// key.sample_index + i.
 struct GenerationRequest {
@@ -31,6 +44,7 @@ struct GenerationRequest {
   SamplingParams params;
   SampleKey key;
   int32_t samples = 1;
+  Voice voice;
 };
 
 enum class FinishReason : uint8_t { kStop, kLength, kCancelled };

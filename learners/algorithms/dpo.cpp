@@ -47,6 +47,7 @@ class Dpo final : public Algorithm {
             .samples_per_prompt = 0};
   }
   ScorePlan score_plan() const override { return ScorePlan::kNone; }
+  Headline headline() const override { return {"eval/accuracy", true, "dpo/accuracy"}; }
 
   LossResult loss(const MicroBatch& b) const override {
     const at::Tensor per_token = b.logprob - b.reference_logprob;

@@ -34,6 +34,7 @@ class RewardModel final : public Algorithm {
             .samples_per_prompt = 0};
   }
   ScorePlan score_plan() const override { return ScorePlan::kNone; }
+  Headline headline() const override { return {"eval/accuracy", true, "rm/accuracy"}; }
 
   LossResult loss(const MicroBatch& b) const override {
     const at::Tensor scores = b.score.view({-1, 2});

@@ -25,6 +25,7 @@ class Sft final : public Algorithm {
             .samples_per_prompt = 0};
   }
   ScorePlan score_plan() const override { return ScorePlan::kNone; }
+  Headline headline() const override { return {"eval/loss", false, "sft/loss"}; }
 
   LossResult loss(const MicroBatch& b) const override {
     LossResult out;

@@ -24,18 +24,18 @@ SequenceBatch mixed() {
 
 TEST_CASE("micro-batches hold whole sequences in order, up to the budget", "[learners][cpu]") {
   const SequenceBatch batch = mixed();
-  CHECK(plan_micro_batches(batch, {0, 1, 2, 3, 4}, 11) == Cut{{0, 1}, {2, 3}, {4}});
-  CHECK(plan_micro_batches(batch, {4, 0, 2, 1, 3}, 9) == Cut{{4}, {0, 2}, {1}, {3}});
-  CHECK(plan_micro_batches(batch, {0, 1, 2, 3, 4}, 1000) == Cut{{0, 1, 2, 3, 4}});
-  CHECK(plan_micro_batches(batch, {}, 8).empty());
+  CHECK(plan_micro_batches(batch, units_of({0, 1, 2, 3, 4}), 11) == Cut{{0, 1}, {2, 3}, {4}});
+  CHECK(plan_micro_batches(batch, units_of({4, 0, 2, 1, 3}), 9) == Cut{{4}, {0, 2}, {1}, {3}});
+  CHECK(plan_micro_batches(batch, units_of({0, 1, 2, 3, 4}), 1000) == Cut{{0, 1, 2, 3, 4}});
+  CHECK(plan_micro_batches(batch, units_of({}), 8).empty());
 }
 
 TEST_CASE("a sequence above the budget goes alone and pairs stay together", "[learners][cpu]") {
   const SequenceBatch batch = mixed();
-  CHECK(plan_micro_batches(batch, {0, 4, 1}, 5) == Cut{{0}, {4}, {1}});
-  CHECK(plan_micro_batches(batch, {0, 1, 2, 3}, 1, 2) == Cut{{0, 1}, {2, 3}});
-  CHECK_THROWS_AS(plan_micro_batches(batch, {0, 1, 2}, 100, 2), InvalidArgument);
-  CHECK_THROWS_AS(plan_micro_batches(batch, {0}, 0), InvalidArgument);
+  CHECK(plan_micro_batches(batch, units_of({0, 4, 1}), 5) == Cut{{0}, {4}, {1}});
+  CHECK(plan_micro_batches(batch, units_of({0, 1, 2, 3}, 2), 1) == Cut{{0, 1}, {2, 3}});
+  CHECK_THROWS_AS(plan_micro_batches(batch, units_of({0, 1, 2}, 2), 100), InvalidArgument);
+  CHECK_THROWS_AS(plan_micro_batches(batch, units_of({0}), 0), InvalidArgument);
 }
 
 TEST_CASE("minibatches differ by at most one sequence and none is empty", "[learners][cpu]") {

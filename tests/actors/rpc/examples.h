@@ -11,7 +11,8 @@ inline WeightVersion example_version() {
 }
 
 inline Publication example_publication() {
-  return {example_version(), "/run/w.safetensors", "10.0.0.7:4000", 123456};
+  const Publication reference{{2, 1, 0, "beef"}, "/run/r.safetensors", "10.0.0.7:4000", 1234, {}};
+  return {example_version(), "/run/w.safetensors", "10.0.0.7:4000", 123456, {reference}};
 }
 
 inline SamplingParams example_params() {
@@ -50,6 +51,9 @@ inline Score example_score() {
   score.score = -1.5;
   score.parts.push_back({"length", 0.5, 2.0, true, "short \xfe enough", "", 3.5});
   score.parts.push_back({"judge", 2.0, std::nullopt, std::nullopt, "", "timeout after 2 s", 2000});
+  score.satisfied = false;
+  score.task = "chat";
+  score.preferences = {{2, 0.75}};
   return score;
 }
 
@@ -64,9 +68,10 @@ inline Lease example_lease(LeaseKind kind) {
   lease.time = std::chrono::milliseconds(90'000);
   lease.params = example_params();
   if (kind == LeaseKind::kGenerate) {
-    lease.generate = {{{3, 1}, {1, 2, 3}}, {{4, 2}, {4}}};
+    lease.generate = {{{3, 1}, {1, 2, 3}, {VoiceKind::kMixture, 0.25}, false},
+                      {{4, 2}, {4}, {VoiceKind::kCompanion, 0}, true}};
   } else {
-    lease.score = {{{3, 1}, {"Say \xff", "hi", R"({"a": 1})", 3, true}}};
+    lease.score = {{{3, 1}, {"Say \xff", "hi", R"({"a": 1})", 3, true}, {{4, "ho \xff"}}}};
   }
   return lease;
 }
@@ -108,6 +113,7 @@ inline ScoredSample example_scored(int64_t ordinal = 3, int64_t response = 3) {
   out.rollout.finish = FinishReason::kLength;
   out.rollout.weight_version = 39;
   out.rollout.worker = "rollout-0";
+  out.rollout.voice = 2;
   out.score = {{ordinal, 1}, example_score(), "reward-0"};
   return out;
 }
