@@ -106,8 +106,8 @@ struct Batch {
   at::Tensor mask;  ///< [R] bool, response tokens that enter the loss
   Metrics metrics;
   /// Sequences that the loss must see side by side, in the order given (a chosen one before its
-  /// rejected one). Empty: every trained sequence by itself.
-  std::vector<std::vector<int64_t>> units;
+  /// rejected one). Absent: every trained sequence by itself.
+  std::optional<std::vector<std::vector<int64_t>>> units;
   at::Tensor constants;  ///< [N,c] float64: what the loss wants to know of a sequence; or undefined
 };
 

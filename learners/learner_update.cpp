@@ -387,7 +387,7 @@ StepReport Learner::update(Experience& experience) {
   const BatchContext context = my.prepare(experience, batch);
   const Batch built = my.algorithm->build_batch(experience, context);
   const UpdatePlan passes = my.algorithm->update_plan();
-  const Units units = built.units.empty() ? units_of(my.trained(experience)) : built.units;
+  const Units units = built.units ? *built.units : units_of(my.trained(experience));
   Metrics metrics = built.metrics;
   const at::Tensor own = my.own_tokens(experience);
   if (own.numel() > 0) {

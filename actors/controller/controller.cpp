@@ -45,17 +45,19 @@ std::string failed_parts(const Score& score) {
 
 const std::string kKilled = str("set aside: it ended ", WorkQueue::kMostDeaths, " workers");
 
-/// Figures of the policy's own samples; of the other voices' only the mean score.
+/// Figures of the measured voice's samples; of the others' only the mean score.
 MetricList batch_metrics(const ClosedBatch& batch, int64_t rows) {
   double sum = 0, squares = 0, length = 0, finished = 0, others = 0;
   double low = std::numeric_limits<double>::infinity(), high = -low;
   MetricList parts;
   double satisfied = 0, constrained = 0;
-  const auto n = static_cast<double>(std::ranges::count_if(
-      batch.samples, [](const ScoredSample& sample) { return sample.rollout.voice == 0; }));
+  const auto n =
+      static_cast<double>(std::ranges::count_if(batch.samples, [&](const ScoredSample& sample) {
+        return sample.rollout.voice == batch.measured_voice;
+      }));
   for (const ScoredSample& sample : batch.samples) {
     const double score = *sample.score.score.score;
-    if (sample.rollout.voice != 0) {
+    if (sample.rollout.voice != batch.measured_voice) {
       others += score;
       continue;
     }
@@ -117,12 +119,14 @@ StepBatch ClosedBatch::slice(Slice slice, int64_t rows) const {
   return out;
 }
 
-ClosedBatch load_batch(const Ledger& ledger, int32_t stage, const BatchRecord& record) {
+ClosedBatch load_batch(const Ledger& ledger, const OnlinePlan& plan, const BatchRecord& record) {
+  const auto stage = static_cast<int32_t>(plan.stage);
   const auto manifest = nlohmann::json::parse(record.manifest);
   ClosedBatch batch{.step = record.step,
                     .first_ordinal = manifest.at("first_ordinal").get<int64_t>(),
                     .end_ordinal = manifest.at("end_ordinal").get<int64_t>(),
-                    .replayed = true};
+                    .replayed = true,
+                    .measured_voice = plan.measured_voice()};
   for (const SampleId& id : record.samples) {
     auto rollout = ledger.rollout(stage, id);
     auto score = ledger.score(stage, id);
@@ -444,7 +448,7 @@ const ClosedBatch* Controller::close_step() {
   PRAETOR_CHECK(purpose_ == Purpose::kPolicy && step_ > 0, "no step is open");
   if (closed_) return &*closed_;
   if (const auto record = ledger_.batch(stage(), step_)) {
-    closed_ = load_batch(ledger_, stage(), *record);
+    closed_ = load_batch(ledger_, plan_, *record);
     return &*closed_;
   }
   if (unfinished_ > 0) return nullptr;
@@ -461,12 +465,14 @@ const ClosedBatch* Controller::close_step() {
     }
     groups[id.ordinal].push_back({*pending.rollout, *pending.score});
   }
+  const auto measured = [&](const ScoredSample& sample) {
+    return sample.rollout.voice == plan_.measured_voice();
+  };
   int64_t rejected = 0;
   for (const auto& [ordinal, group] : groups) {
     if (std::find(judged_.begin(), judged_.end(), ordinal) != judged_.end()) continue;
     judged_.push_back(ordinal);
-    const bool answered = std::ranges::any_of(
-        group, [](const ScoredSample& sample) { return sample.rollout.voice == 0; });
+    const bool answered = std::ranges::any_of(group, measured);
     const auto why = answered ? accept_(group) : std::nullopt;
     if (!why) {
       accepted_.push_back(ordinal);
@@ -494,14 +500,16 @@ const ClosedBatch* Controller::close_step() {
     return nullptr;
   }
 
-  ClosedBatch batch{.step = step_, .first_ordinal = first_ordinal_, .end_ordinal = end_ordinal_};
+  ClosedBatch batch{.step = step_,
+                    .first_ordinal = first_ordinal_,
+                    .end_ordinal = end_ordinal_,
+                    .measured_voice = plan_.measured_voice()};
   std::sort(accepted_.begin(), accepted_.end());
   for (const int64_t ordinal : accepted_) {
     for (ScoredSample& sample : groups[ordinal]) batch.samples.push_back(std::move(sample));
   }
   batch.dropped = dropped_;
-  if (std::ranges::none_of(batch.samples,
-                           [](const ScoredSample& sample) { return sample.rollout.voice == 0; }))
+  if (std::ranges::none_of(batch.samples, measured))
     throw DataError("step ", step_, ": no sample is left: ", dropped_.begin()->first);
   for (const auto& [why, ids] : dropped_)
     log::warn(str("step ", step_, ": ", ids.size(), " samples dropped: ", why));

@@ -26,6 +26,7 @@ struct ClosedBatch {
   bool replayed = false;  ///< recorded before; trained again from the record
   std::map<std::string, std::vector<SampleId>> dropped;  ///< by reason; recorded with the step
   std::vector<PartCounters> parts;
+  int32_t measured_voice = 0;
 
   /// @param rows  of the prompt data
   StepBatch slice(Slice slice, int64_t rows) const;
@@ -33,7 +34,7 @@ struct ClosedBatch {
 
 /// The samples of a recorded batch with their payload. @throws DataError when payload is damaged or
 /// was pruned
-ClosedBatch load_batch(const Ledger& ledger, int32_t stage, const BatchRecord& record);
+ClosedBatch load_batch(const Ledger& ledger, const OnlinePlan& plan, const BatchRecord& record);
 
 /// The controller of one online stage: issues prompts in order, leases work out, takes results in,
 /// closes batches by prompt ordinal. Every fact goes to the ledger before anybody acts on it, so

@@ -33,6 +33,9 @@ struct OnlinePlan {
   /// 0: the policy; i: others[i - 1].
   int32_t voice_of(int32_t sample) const;
   bool pairwise() const { return scores == ScorePlan::kPairs || scores == ScorePlan::kRivals; }
+  /// Whose samples the figures of a step are of: the policy's, or the first other voice's where
+  /// the policy gives none.
+  int32_t measured_voice() const { return samples_per_prompt > 0 ? 0 : 1; }
   /// True when `sample` is to be compared with `other` of the same prompt.
   bool rivals(int32_t sample, int32_t other) const;
   std::vector<PartConfig> parts;  ///< of the reward, for the counts

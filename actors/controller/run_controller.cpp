@@ -367,15 +367,16 @@ Controller& RunController::desk(uint32_t stage) {
     held_out = read_prompts(config.data.eval.in(results), *tokenizer, config.data.format);
   total_steps_ = config.total_steps(static_cast<int64_t>(prompts.size()), plan.prompts_per_step);
   const std::shared_ptr<const Algorithm> method = config.make_algorithm();
+  const int32_t measured = plan.measured_voice();
   desk_ = std::make_unique<Controller>(
       ledger_,
       std::move(plan),
       std::move(prompts),
       std::move(held_out),
-      [method](const std::vector<ScoredSample>& group) {
+      [method, voice = measured](const std::vector<ScoredSample>& group) {
         Group judged{.prompt_ordinal = group.front().rollout.id.ordinal};
         for (const ScoredSample& sample : group) {
-          if (sample.rollout.voice != 0) continue;
+          if (sample.rollout.voice != voice) continue;
           judged.scores.push_back(*sample.score.score.score);
           judged.finished.push_back(sample.rollout.finish == FinishReason::kStop);
         }

@@ -9,7 +9,15 @@
   X(ppo)                      \
   X(sft)                      \
   X(reward_model)             \
-  X(dpo)
+  X(dpo)                      \
+  X(nash_md)                  \
+  X(nash_ema)                 \
+  X(online_dpo)               \
+  X(online_ipo)               \
+  X(ipo_md)                   \
+  X(xpo)                      \
+  X(inpo)                     \
+  X(sppo)
 
 namespace praetor {
 

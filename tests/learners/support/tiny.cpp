@@ -64,8 +64,12 @@ Experience make_experience(const std::vector<Roll>& rolls,
     scores.push_back(rolls[i].score);
     out.prompt_lengths.push_back(static_cast<int64_t>(rolls[i].prompt.size()));
     out.finished.push_back(rolls[i].finished);
-    out.prompt_ordinal.push_back(static_cast<int64_t>(i));
-    out.sample_index.push_back(0);
+    out.prompt_ordinal.push_back(rolls[i].ordinal < 0 ? static_cast<int64_t>(i) : rolls[i].ordinal);
+    out.sample_index.push_back(rolls[i].sample);
+    out.voice.push_back(rolls[i].voice);
+    out.satisfied.push_back(rolls[i].satisfied);
+    out.task.push_back(rolls[i].task);
+    out.preferences.push_back(rolls[i].preferences);
     out.weight_version.push_back(0);
   }
   const PackedTokens packed = pack(sequences);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/base/threads.h"
@@ -27,6 +28,12 @@ struct Roll {
   std::vector<int64_t> response;
   double score = 0;
   bool finished = true;
+  int64_t ordinal = -1;  ///< of its prompt; -1: a prompt of its own
+  int32_t sample = 0;
+  int32_t voice = 0;
+  int8_t satisfied = -1;
+  std::string task = {};
+  std::vector<Preference> preferences = {};
 };
 
 /// As the engine would hand it over; behavior log-probabilities are those of `policy`.
