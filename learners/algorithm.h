@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -53,9 +54,10 @@ struct ModelPlan {
 /// the plan has one, else the reference.
 struct VoicePlan {
   Voice voice;
-  int64_t samples = 1;   ///< to each prompt
-  bool greedy = false;   ///< at temperature 0
-  bool trained = false;  ///< the learner computes its log-probabilities, and the loss may use it
+  int64_t samples = 1;     ///< to each prompt
+  bool greedy = false;     ///< at temperature 0
+  bool trained = false;    ///< the learner computes its log-probabilities, and the loss may use it
+  bool from_data = false;  ///< not drawn: the row's own answer, its field `baseline`
 };
 
 /// What a step consumes.
@@ -63,8 +65,10 @@ struct SamplePlan {
   RowForm rows = RowForm::kPrompt;  ///< kPrompt: online; else the rows are the training data
   int64_t prompts_per_step = 64;    ///< prompts, examples or pairs of one update
   int64_t samples_per_prompt = 1;   ///< responses the current policy gives to each prompt
-  std::vector<VoicePlan> others;    ///< their samples are numbered on from the policy's
-  /// Responses to each prompt, of all voices.
+  /// Where prompts of a task (the row's field `task`) get another number of them.
+  std::map<std::string, int64_t> samples_by_task;
+  std::vector<VoicePlan> others;  ///< their samples are numbered on from the policy's
+  /// Responses to a prompt, of all voices; at most.
   int64_t total_samples() const {
     int64_t out = samples_per_prompt;
     for (const VoicePlan& other : others) out += other.samples;

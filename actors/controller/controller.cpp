@@ -175,10 +175,11 @@ void Controller::issue(int64_t count) {
   std::vector<PromptRecord> fresh;
   for (int64_t ordinal = std::max(from, ledger_.next_ordinal(stage())); ordinal < end_ordinal_;
        ++ordinal) {
-    fresh.push_back({.ordinal = ordinal,
-                     .epoch = order_.epoch(ordinal),
-                     .row = order_.row(ordinal),
-                     .samples = plan_.total_samples()});
+    fresh.push_back(
+        {.ordinal = ordinal,
+         .epoch = order_.epoch(ordinal),
+         .row = order_.row(ordinal),
+         .samples = plan_.total_samples(prompts_[static_cast<size_t>(order_.row(ordinal))])});
   }
   if (!fresh.empty()) ledger_.issue_prompts(stage(), fresh);
   adopt(from, end_ordinal_);
@@ -302,8 +303,9 @@ void Controller::set_condemned_aside() {
 }
 
 GenerateItem Controller::generate_item(SampleId id) const {
-  GenerateItem item{.id = id, .prompt = prompt_of(id.ordinal).tokens};
-  const int32_t voice = purpose_ == Purpose::kPolicy ? plan_.voice_of(id.sample) : 0;
+  const Prompt& prompt = prompt_of(id.ordinal);
+  GenerateItem item{.id = id, .prompt = prompt.tokens};
+  const int32_t voice = purpose_ == Purpose::kPolicy ? plan_.voice_of(prompt, id.sample) : 0;
   if (voice == 0) return item;
   const VoicePlan& other = plan_.others[static_cast<size_t>(voice - 1)];
   item.voice = other.voice;
@@ -325,7 +327,8 @@ ScoreItem Controller::score_item(SampleId id) const {
   for (auto at = samples_.lower_bound({id.ordinal, 0});
        at != samples_.end() && at->first.ordinal == id.ordinal;
        ++at) {
-    if (at->second.rollout && !at->second.dropped && plan_.rivals(id.sample, at->first.sample))
+    if (at->second.rollout && !at->second.dropped &&
+        plan_.rivals(prompt, id.sample, at->first.sample))
       item.rivals.push_back({at->first.sample, at->second.rollout->text});
   }
   return item;
@@ -384,7 +387,7 @@ Controller::Intake Controller::examine(Completion completion) const {
     in.rollouts.push_back(
         to_record(std::move(result), prompt, weights_.version, completion.worker));
     if (purpose_ == Purpose::kPolicy)
-      in.rollouts.back().voice = plan_.voice_of(in.rollouts.back().id.sample);
+      in.rollouts.back().voice = plan_.voice_of(prompt, in.rollouts.back().id.sample);
   }
   for (ScoreResult& result : completion.scores) {
     in.done.push_back(result.id);

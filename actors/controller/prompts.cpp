@@ -1,5 +1,7 @@
 #include "actors/controller/prompts.h"
 
+#include <nlohmann/json.hpp>
+
 #include "core/base/error.h"
 #include "core/data/dataset.h"
 
@@ -18,25 +20,31 @@ std::vector<int64_t> end_tokens(const StageConfig& stage,
                   "token (eos_token_id, eos_token)");
 }
 
-int32_t OnlinePlan::total_samples() const {
-  int64_t out = samples_per_prompt;
+int32_t OnlinePlan::policy_samples(const Prompt& prompt) const {
+  const auto found = samples_by_task.find(prompt.task);
+  return found == samples_by_task.end() ? samples_per_prompt : static_cast<int32_t>(found->second);
+}
+
+int32_t OnlinePlan::total_samples(const Prompt& prompt) const {
+  int64_t out = policy_samples(prompt);
   for (const VoicePlan& other : others) out += other.samples;
   return static_cast<int32_t>(out);
 }
 
-int32_t OnlinePlan::voice_of(int32_t sample) const {
-  int64_t first = samples_per_prompt;
+int32_t OnlinePlan::voice_of(const Prompt& prompt, int32_t sample) const {
+  int64_t first = policy_samples(prompt);
   if (sample < first) return 0;
   for (size_t i = 0; i < others.size(); ++i) {
     first += others[i].samples;
     if (sample < first) return static_cast<int32_t>(i + 1);
   }
-  throw InternalError("sample ", sample, " of a prompt with ", total_samples());
+  throw InternalError("sample ", sample, " of a prompt with ", total_samples(prompt));
 }
 
-bool OnlinePlan::rivals(int32_t sample, int32_t other) const {
+bool OnlinePlan::rivals(const Prompt& prompt, int32_t sample, int32_t other) const {
   if (scores == ScorePlan::kPairs) return sample < other;
-  return scores == ScorePlan::kRivals && voice_of(sample) == 0 && voice_of(other) != 0;
+  return scores == ScorePlan::kRivals && voice_of(prompt, sample) == 0 &&
+         voice_of(prompt, other) != 0;
 }
 
 OnlinePlan online_plan(const StageConfig& stage,
@@ -48,6 +56,7 @@ OnlinePlan online_plan(const StageConfig& stage,
                   .job_seed = job_seed,
                   .prompts_per_step = samples.prompts_per_step,
                   .samples_per_prompt = static_cast<int32_t>(samples.samples_per_prompt),
+                  .samples_by_task = samples.samples_by_task,
                   .others = samples.others,
                   .scores = algorithm->score_plan(),
                   .shuffle = stage.data.shuffle,
@@ -66,6 +75,9 @@ std::vector<Prompt> read_prompts(const std::filesystem::path& file,
   for (const Row& row : read_rows(file, RowForm::kPrompt)) {
     prompts.push_back(
         {prompt_tokens(row, tokenizer, format), prompt_text(row, format), row.metadata});
+    const auto fields = nlohmann::json::parse(row.metadata);
+    if (const auto task = fields.find("task"); task != fields.end() && task->is_string())
+      prompts.back().task = task->get<std::string>();
   }
   return prompts;
 }

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@ struct Prompt {
   std::vector<int64_t> tokens;
   std::string text;             ///< as a reward worker sees it
   std::string metadata = "{}";  ///< the row's other fields
+  std::string task;             ///< its field `task`; empty without
 };
 
 /// What one online stage asks of its workers.
@@ -24,20 +26,23 @@ struct OnlinePlan {
   uint64_t job_seed = 0;
   int64_t prompts_per_step = 1;
   int32_t samples_per_prompt = 1;  ///< of the policy
+  std::map<std::string, int64_t> samples_by_task;
   std::vector<VoicePlan> others;
   ScorePlan scores = ScorePlan::kScalar;
   bool shuffle = true;
   SamplingParams params;
 
-  int32_t total_samples() const;
+  /// Of the policy, to one prompt.
+  int32_t policy_samples(const Prompt& prompt) const;
+  int32_t total_samples(const Prompt& prompt) const;
   /// 0: the policy; i: others[i - 1].
-  int32_t voice_of(int32_t sample) const;
+  int32_t voice_of(const Prompt& prompt, int32_t sample) const;
   bool pairwise() const { return scores == ScorePlan::kPairs || scores == ScorePlan::kRivals; }
   /// Whose samples the figures of a step are of: the policy's, or the first other voice's where
   /// the policy gives none.
   int32_t measured_voice() const { return samples_per_prompt > 0 ? 0 : 1; }
   /// True when `sample` is to be compared with `other` of the same prompt.
-  bool rivals(int32_t sample, int32_t other) const;
+  bool rivals(const Prompt& prompt, int32_t sample, int32_t other) const;
   std::vector<PartConfig> parts;  ///< of the reward, for the counts
   std::chrono::milliseconds lease_time{std::chrono::minutes(10)};
 };

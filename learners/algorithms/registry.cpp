@@ -17,7 +17,8 @@
   X(ipo_md)                   \
   X(xpo)                      \
   X(inpo)                     \
-  X(sppo)
+  X(sppo)                     \
+  X(cgpo)
 
 namespace praetor {
 
