@@ -3,9 +3,11 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstddef>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <utility>
@@ -18,14 +20,13 @@
 namespace praetor {
 namespace {
 
-int64_t block_bytes(const ModelConfig& model, int64_t block_size, int64_t element_size) {
-  return model.num_layers * 2 * block_size * model.num_kv_heads * model.head_dim * element_size;
-}
-
-// Tokens that the response to `request` may have.
-int64_t response_limit(const GenerationRequest& request, const ModelConfig& model) {
-  return std::min(request.params.max_new_tokens,
-                  model.max_positions - static_cast<int64_t>(request.prompt.size()));
+ModelSet models_of_all(std::span<const GenerationRequest> requests) {
+  ModelSet all = {};
+  for (const GenerationRequest& r : requests) {
+    const ModelSet own = models_of(r.voice);
+    for (size_t m = 0; m < all.size(); ++m) all[m] = all[m] || own[m];
+  }
+  return all;
 }
 
 void require(const char* key, int64_t value, const Range& range) {
@@ -41,14 +42,16 @@ class GenerationRun {
  public:
   GenerationRun(Engine& engine,
                 std::span<const GenerationRequest> requests,
+                int64_t blocks,
                 const std::function<bool(Generation&&)>& on_finish)
       : engine_(engine),
         requests_(requests),
+        used_(models_of_all(requests)),
         on_finish_(on_finish),
         scheduler_({.max_sequences = engine.config_.max_sequences,
                     .max_step_tokens = engine.config_.max_step_tokens,
                     .block_size = engine.config_.block_size,
-                    .blocks = engine.blocks_},
+                    .blocks = blocks},
                    [this] { return next_sequence(); }) {}
 
   EngineStats run() {
@@ -57,11 +60,11 @@ class GenerationRun {
       if (step.slices.empty()) break;
       for (const Scheduler::Copy& copy : step.copies) copy_block(copy);
       gather_rows(step);
-      const at::Tensor hidden = engine_.model_.hidden_cached(rows_, engine_.cache_, want_);
+      std::array<at::Tensor, 2> logits;
+      for (size_t m = 0; m < engine_.models_.size(); ++m) logits[m] = engine_.models_[m].logits();
       ++stats_.steps;
       if (engine_.on_step_) engine_.on_step_();
-      // Rows whose hidden state nobody wants are computed for the cache alone.
-      if (!ready_.empty()) sample(engine_.model_.logits(hidden).to(at::kFloat).contiguous());
+      if (!ready_.empty()) sample(engine_.mixer_.mix(logits, voiced_));
     }
     stats_.preemptions = scheduler_.preemptions();
     stats_.peak_blocks = scheduler_.blocks().peak();
@@ -69,20 +72,22 @@ class GenerationRun {
   }
 
  private:
+  const GenerationRequest& request_of(int64_t index) const {
+    return requests_[static_cast<size_t>(index)];
+  }
+
   std::unique_ptr<Response> new_response(int64_t request, int32_t sample) const {
-    const GenerationRequest& r = requests_[static_cast<size_t>(request)];
-    const ModelConfig& model = engine_.model_.config();
+    const GenerationRequest& r = request_of(request);
     return std::make_unique<Response>(
-        r, request, sample, engine_.tokenizer_, response_limit(r, model), model.vocab_size);
+        r, request, sample, engine_.tokenizer_, engine_.response_limit(r), engine_.vocab_size());
   }
 
   std::unique_ptr<Sequence> new_sequence(int64_t request, int32_t sample) const {
-    const GenerationRequest& r = requests_[static_cast<size_t>(request)];
+    const GenerationRequest& r = request_of(request);
     auto s = std::make_unique<Sequence>();
     s->request = request;
     s->sample = sample;
-    s->tokens.reserve(r.prompt.size() +
-                      static_cast<size_t>(response_limit(r, engine_.model_.config())));
+    s->tokens.reserve(r.prompt.size() + static_cast<size_t>(engine_.response_limit(r)));
     s->tokens = r.prompt;
     s->response = new_response(request, sample);
     return s;
@@ -96,40 +101,32 @@ class GenerationRun {
     return s;
   }
 
+  // In every cache of the call: whose voice wrote the block does not matter, and the ids are one.
   void copy_block(const Scheduler::Copy& copy) {
-    for (KvLayer& layer : engine_.cache_.layers) {
-      for (at::Tensor* tensor : {&layer.keys, &layer.values}) {
-        tensor->select(0, copy.to)
-            .narrow(0, 0, copy.rows)
-            .copy_(tensor->select(0, copy.from).narrow(0, 0, copy.rows));
-      }
+    for (size_t m = 0; m < engine_.models_.size(); ++m) {
+      if (used_[m]) engine_.models_[m].copy_block(copy);
     }
   }
 
+  // A sequence's rows go to the models that its voice needs.
   void gather_rows(const Scheduler::Step& step) {
-    rows_.tokens.clear();
-    rows_.positions.clear();
-    rows_.sequence.clear();
-    rows_.tables.clear();
-    want_.clear();
+    for (CachedModel& model : engine_.models_) model.clear_rows();
     ready_.clear();
+    voiced_.clear();
     for (const auto& [s, count] : step.slices) {
       (s->pending() == 1 ? stats_.decode_rows : stats_.prefill_rows) += count;
-      const auto table = static_cast<int32_t>(rows_.tables.size());
-      rows_.tables.push_back(&s->table);
-      for (int64_t i = 0; i < count; ++i) {
-        rows_.tokens.push_back(s->tokens[static_cast<size_t>(s->computed + i)]);
-        rows_.positions.push_back(static_cast<int32_t>(s->computed + i));
-        rows_.sequence.push_back(table);
+      const Voice& voice = request_of(s->request).voice;
+      const ModelSet needed = models_of(voice);
+      VoicedRow voiced{.share = voice.share};
+      for (size_t m = 0; m < needed.size(); ++m) {
+        if (needed[m]) voiced.row[m] = engine_.models_[m].add_rows(*s, count);
       }
       s->computed += count;
       if (s->pending() == 0) {
         ready_.push_back(s);
-        want_.push_back(static_cast<int64_t>(rows_.tokens.size()) - 1);
+        voiced_.push_back(voiced);
       }
     }
-    // An empty list would mean all rows.
-    if (want_.empty()) want_.push_back(0);
   }
 
   // Draws for every sequence that is ready, the forks of a fresh prompt from its one row.
@@ -183,15 +180,15 @@ class GenerationRun {
 
   Engine& engine_;
   std::span<const GenerationRequest> requests_;
+  const ModelSet used_;
   const std::function<bool(Generation&&)>& on_finish_;
   Scheduler scheduler_;
   size_t next_ = 0;
   bool cancelled_ = false;
   EngineStats stats_;
   // One step's, kept for their memory.
-  CachedRows rows_;
-  std::vector<int64_t> want_;
   std::vector<Sequence*> ready_;
+  std::vector<VoicedRow> voiced_;  ///< of ready_
   std::vector<std::unique_ptr<Sequence>> forks_;
   std::vector<SampleRow> draws_;
   std::vector<SampledToken> drawn_;
@@ -201,17 +198,53 @@ Engine::Engine(const Transformer& model,
                const Tokenizer& tokenizer,
                EngineConfig config,
                const Transformer* companion)
-    : model_(model), companion_(companion), tokenizer_(tokenizer), config_(config) {
+    : tokenizer_(tokenizer), config_(config) {
   require("max_sequences", config.max_sequences, at_least(1));
   require("max_step_tokens",
           config.max_step_tokens,
           at_least(static_cast<double>(config.max_sequences)));
   require("block_size", config.block_size, at_least(1));
-  const ModelConfig& c = model.config();
-  const int64_t bytes =
-      block_bytes(c, config.block_size, static_cast<int64_t>(model.head().element_size()));
+  models_.emplace_back(model, config.block_size);
+  if (companion) {
+    models_.emplace_back(*companion, config.block_size);
+    const int64_t vocab = companion->config().vocab_size;
+    if (vocab != vocab_size()) {
+      throw InvalidArgument("engine: the companion's vocabulary of ",
+                            vocab,
+                            " tokens is not the policy's of ",
+                            vocab_size(),
+                            ": voices are mixed token by token, so they must be the same");
+    }
+  }
+  int64_t bytes = 0;
+  for (const CachedModel& m : models_) bytes += m.block_bytes();
   require("cache_bytes", config.cache_bytes, at_least(static_cast<double>(bytes)));
-  most_blocks_ = config.cache_bytes / bytes;
+}
+
+int64_t Engine::vocab_size() const {
+  return models_[kPolicyModel].config().vocab_size;
+}
+
+int64_t Engine::positions(const Voice& voice) const {
+  int64_t least = std::numeric_limits<int64_t>::max();
+  const ModelSet needed = models_of(voice);
+  for (size_t m = 0; m < models_.size(); ++m) {
+    if (needed[m]) least = std::min(least, models_[m].config().max_positions);
+  }
+  return least;
+}
+
+int64_t Engine::response_limit(const GenerationRequest& request) const {
+  return std::min(request.params.max_new_tokens,
+                  positions(request.voice) - static_cast<int64_t>(request.prompt.size()));
+}
+
+int64_t Engine::most_blocks(const ModelSet& used) const {
+  int64_t bytes = 0;
+  for (size_t m = 0; m < models_.size(); ++m) {
+    if (used[m]) bytes += models_[m].block_bytes();
+  }
+  return config_.cache_bytes / bytes;
 }
 
 // Blocks with which nothing waits for one: the longest sequences of the call side by side, each
@@ -219,8 +252,7 @@ Engine::Engine(const Transformer& model,
 int64_t Engine::blocks_wanted(std::span<const GenerationRequest> requests) const {
   std::vector<int64_t> blocks;
   for (const GenerationRequest& r : requests) {
-    const int64_t length =
-        static_cast<int64_t>(r.prompt.size()) + response_limit(r, model_.config());
+    const int64_t length = static_cast<int64_t>(r.prompt.size()) + response_limit(r);
     const int64_t copies = std::min<int64_t>(r.samples, config_.max_sequences);
     blocks.insert(
         blocks.end(), static_cast<size_t>(copies), blocks_for(length, config_.block_size) + 1);
@@ -233,49 +265,72 @@ int64_t Engine::blocks_wanted(std::span<const GenerationRequest> requests) const
 
 void Engine::check(const GenerationRequest& request, size_t index) const {
   const std::string what = str("request ", index);
-  const ModelConfig& c = model_.config();
   check_sampling(request.params, what);
-  if (request.voice.kind != VoiceKind::kPolicy && !companion_)
+  const Voice& voice = request.voice;
+  if (voice.kind != VoiceKind::kPolicy && models_.size() <= kCompanionModel)
     throw InvalidArgument(what, ": its voice needs a companion, and the engine has none");
+  if (voice.kind == VoiceKind::kMixture && !open(0, 1).holds(voice.share)) {
+    throw InvalidArgument(
+        what, ": the companion's share of a mixture: ", voice.share, " is outside (0, 1)");
+  }
   if (request.samples < 1) {
     throw InvalidArgument(what, ": samples: ", request.samples, " is outside >= 1");
   }
   const auto length = static_cast<int64_t>(request.prompt.size());
   if (length == 0)
     throw InvalidArgument(what, ": the prompt is empty: it needs at least one token");
-  if (length >= c.max_positions) {
+  if (length >= positions(voice)) {
     throw InvalidArgument(what,
                           ": the prompt has ",
                           length,
                           " tokens; the model has ",
-                          c.max_positions,
+                          positions(voice),
                           " positions, and the response needs at least one of them");
   }
   for (size_t i = 0; i < request.prompt.size(); ++i) {
     const int64_t id = request.prompt[i];
-    if (id < 0 || id >= c.vocab_size) {
+    if (id < 0 || id >= vocab_size()) {
       throw InvalidArgument(what,
                             ": prompt token ",
                             id,
                             " at position ",
                             i,
                             " is outside the model's vocabulary of ",
-                            c.vocab_size);
+                            vocab_size());
     }
   }
-  const int64_t longest = length + response_limit(request, c);
+}
+
+void Engine::check_fits(const GenerationRequest& request, size_t index, int64_t most) const {
+  const int64_t longest = static_cast<int64_t>(request.prompt.size()) + response_limit(request);
   const int64_t needed = blocks_for(longest, config_.block_size);
-  if (needed > most_blocks_) {
-    throw InvalidArgument(what,
+  if (needed > most) {
+    throw InvalidArgument("request ",
+                          index,
                           ": ",
                           longest,
                           " tokens need ",
                           needed,
                           " cache blocks, and there are ",
-                          most_blocks_,
+                          most,
                           ": raise cache_bytes (now ",
                           config_.cache_bytes,
                           ") or lower max_new_tokens");
+  }
+}
+
+void Engine::make_room(int64_t blocks, const ModelSet& used) {
+  const auto grows = [&](size_t m) { return used[m] && models_[m].blocks() < blocks; };
+  int64_t bytes = 0;
+  for (size_t m = 0; m < models_.size(); ++m) {
+    bytes += (grows(m) ? blocks : models_[m].blocks()) * models_[m].block_bytes();
+  }
+  // What an earlier call left is in the way.
+  if (bytes > config_.cache_bytes) {
+    for (CachedModel& model : models_) model.release();
+  }
+  for (size_t m = 0; m < models_.size(); ++m) {
+    if (grows(m)) models_[m].allocate(blocks);
   }
 }
 
@@ -283,16 +338,17 @@ void Engine::generate(std::span<const GenerationRequest> requests,
                       const std::function<bool(Generation&&)>& on_finish) {
   const c10::NoGradGuard no_grad;
   for (size_t i = 0; i < requests.size(); ++i) check(requests[i], i);
-  const auto start = std::chrono::steady_clock::now();
-  const int64_t wanted = std::min(most_blocks_, blocks_wanted(requests));
-  if (wanted > blocks_) {
-    // The old cache goes first, so that the two are never held together.
-    cache_ = {};
-    blocks_ = 0;
-    cache_ = model_.make_cache(wanted, config_.block_size);
-    blocks_ = wanted;
+  if (requests.empty()) {
+    stats_ = {};
+    return;
   }
-  EngineStats stats = GenerationRun(*this, requests, on_finish).run();
+  const ModelSet used = models_of_all(requests);
+  const int64_t most = most_blocks(used);
+  for (size_t i = 0; i < requests.size(); ++i) check_fits(requests[i], i, most);
+  const auto start = std::chrono::steady_clock::now();
+  const int64_t blocks = std::min(most, blocks_wanted(requests));
+  make_room(blocks, used);
+  EngineStats stats = GenerationRun(*this, requests, blocks, on_finish).run();
   stats.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   stats_ = stats;
 }

@@ -4,12 +4,15 @@
 #include <functional>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "core/model/generator.h"
 #include "core/model/transformer.h"
 #include "core/tokenizer/tokenizer.h"
+#include "rollout/cached_model.h"
 #include "rollout/engine_config.h"
 #include "rollout/sampler.h"
+#include "rollout/voices.h"
 
 namespace praetor {
 
@@ -18,7 +21,7 @@ struct EngineStats {
   int64_t responses = 0;     ///< that ended
   int64_t tokens = 0;        ///< sampled, all responses
   double seconds = 0.0;      ///< wall clock
-  int64_t steps = 0;         ///< forward passes
+  int64_t steps = 0;         ///< each a forward pass of every model that its rows need
   int64_t prefill_rows = 0;  ///< rows of prompts, and of preempted sequences computed again
   int64_t decode_rows = 0;   ///< rows of one-token continuations
   int64_t preemptions = 0;
@@ -35,28 +38,38 @@ struct EngineStats {
 /// samples of a prompt share its computation and its blocks. When blocks run short the youngest
 /// response is computed again later.
 ///
-/// On CPU in float32 a response is a function of the weights, the prompt, the parameters and the
-/// key alone, bit for bit: batch, order, limits of EngineConfig, preemption and threads do not
-/// touch it. Model and tokenizer are borrowed and outlive the engine. The weights may be replaced
-/// in place between calls; nothing is cached across calls. One thread at a time.
+/// A request's voice says whose distribution its tokens come from: the policy's, the companion's,
+/// or a mixture of both full distributions at every token (voices.h). Requests of several voices
+/// run side by side; a sequence costs a forward pass of each model that its voice needs, no more.
+/// The log-probabilities of a Generation are then the voice's.
+///
+/// On CPU in float32 a response is a function of the weights, the prompt, the parameters, the voice
+/// and the key alone, bit for bit: batch, order, limits of EngineConfig, preemption and threads do
+/// not touch it. Models and tokenizer are borrowed and outlive the engine. The weights may be
+/// replaced in place between calls; nothing is cached across calls. One thread at a time.
 class Engine final : public Generator {
  public:
-  /// The cache is allocated by the calls, grows to what they need, and stays below `cache_bytes`.
-  /// @throws InvalidArgument when a limit is out of range
+  /// The caches, one for each model that a call's voices need, are allocated by the calls, grow to
+  /// what they need, and together stay below `cache_bytes`. The companion may have another shape,
+  /// but has the same vocabulary; null: all requests are the policy's.
+  /// @throws InvalidArgument when a limit is out of range, a model has no language head, or the
+  /// vocabularies differ
   Engine(const Transformer& model,
          const Tokenizer& tokenizer,
          EngineConfig config = {},
          const Transformer* companion = nullptr);
 
-  /// A response ends with a stop token or stop string (kStop), or at max_new_tokens or the model's
-  /// last position (kLength). After `on_finish` has returned false it is not called again.
+  /// A response ends with a stop token or stop string (kStop), or at max_new_tokens or the last
+  /// position of a model that its voice needs (kLength). After `on_finish` has returned false it is
+  /// not called again.
   /// @throws InvalidArgument naming the request: an empty prompt, an id outside the vocabulary, a
-  /// prompt that leaves no position for a response, a parameter out of range, a sequence that the
-  /// whole cache cannot hold. Nothing has been generated then.
+  /// prompt that leaves no position for a response, a parameter or share out of range, a voice
+  /// without its companion, a sequence that the whole cache cannot hold. Nothing has been generated
+  /// then.
   void generate(std::span<const GenerationRequest> requests,
                 const std::function<bool(Generation&&)>& on_finish) override;
 
-  /// Called after every forward pass from now on, by the thread that generates: a sign that work
+  /// Called after every step from now on, by the thread that generates: a sign that work
   /// goes on, also while no response ends for long. Empty: nothing.
   void set_on_step(std::function<void()> on_step) { on_step_ = std::move(on_step); }
 
@@ -65,16 +78,19 @@ class Engine final : public Generator {
 
  private:
   friend class GenerationRun;
-  void check(const GenerationRequest& request, size_t index) const;
+  int64_t vocab_size() const;
+  int64_t positions(const Voice& voice) const;
+  int64_t response_limit(const GenerationRequest& request) const;  ///< tokens that it may have
+  int64_t most_blocks(const ModelSet& used) const;                 ///< that cache_bytes allow
   int64_t blocks_wanted(std::span<const GenerationRequest> requests) const;
+  void check(const GenerationRequest& request, size_t index) const;
+  void check_fits(const GenerationRequest& request, size_t index, int64_t most) const;
+  void make_room(int64_t blocks, const ModelSet& used);
 
-  const Transformer& model_;
-  const Transformer* companion_;
   const Tokenizer& tokenizer_;
   EngineConfig config_;
-  int64_t most_blocks_ = 0;  ///< that cache_bytes allow
-  int64_t blocks_ = 0;       ///< of cache_
-  KvCache cache_;
+  std::vector<CachedModel> models_;  ///< the policy; the companion, if there is one
+  VoiceMixer mixer_;
   Sampler sampler_;
   EngineStats stats_;
   std::function<void()> on_step_;

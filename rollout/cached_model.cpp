@@ -1,0 +1,69 @@
+#include "rollout/cached_model.h"
+
+namespace praetor {
+namespace {
+
+int64_t bytes_of_block(const Transformer& model, int64_t block_size) {
+  const ModelConfig& c = model.config();
+  const auto element_size = static_cast<int64_t>(model.head().element_size());
+  return c.num_layers * 2 * block_size * c.num_kv_heads * c.head_dim * element_size;
+}
+
+}  // namespace
+
+CachedModel::CachedModel(const Transformer& model, int64_t block_size)
+    : model_(&model), block_size_(block_size), block_bytes_(bytes_of_block(model, block_size)) {}
+
+void CachedModel::allocate(int64_t blocks) {
+  release();
+  cache_ = model_->make_cache(blocks, block_size_);
+  blocks_ = blocks;
+}
+
+void CachedModel::release() {
+  cache_ = {};
+  blocks_ = 0;
+}
+
+void CachedModel::copy_block(const Scheduler::Copy& copy) {
+  for (KvLayer& layer : cache_.layers) {
+    for (at::Tensor* tensor : {&layer.keys, &layer.values}) {
+      tensor->select(0, copy.to)
+          .narrow(0, 0, copy.rows)
+          .copy_(tensor->select(0, copy.from).narrow(0, 0, copy.rows));
+    }
+  }
+}
+
+void CachedModel::clear_rows() {
+  rows_.tokens.clear();
+  rows_.positions.clear();
+  rows_.sequence.clear();
+  rows_.tables.clear();
+  want_.clear();
+}
+
+int64_t CachedModel::add_rows(const Sequence& s, int64_t count) {
+  const auto table = static_cast<int32_t>(rows_.tables.size());
+  rows_.tables.push_back(&s.table);
+  for (int64_t i = 0; i < count; ++i) {
+    rows_.tokens.push_back(s.tokens[static_cast<size_t>(s.computed + i)]);
+    rows_.positions.push_back(static_cast<int32_t>(s.computed + i));
+    rows_.sequence.push_back(table);
+  }
+  if (s.pending() > count) return -1;
+  want_.push_back(static_cast<int64_t>(rows_.tokens.size()) - 1);
+  return static_cast<int64_t>(want_.size()) - 1;
+}
+
+at::Tensor CachedModel::logits() {
+  if (rows_.tokens.empty()) return {};
+  const bool wanted = !want_.empty();
+  // An empty list would mean all rows; these are computed for the cache alone.
+  if (!wanted) want_.push_back(0);
+  const at::Tensor hidden = model_->hidden_cached(rows_, cache_, want_);
+  if (!wanted) return {};
+  return model_->logits(hidden).to(at::kFloat).contiguous();
+}
+
+}  // namespace praetor

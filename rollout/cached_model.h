@@ -1,0 +1,46 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "core/model/transformer.h"
+#include "rollout/scheduler.h"
+
+namespace praetor {
+
+/// A model of the engine, its paged cache, and its rows of the step at hand. The block ids are the
+/// scheduler's, the same for every model. The model is borrowed. One thread.
+class CachedModel {
+ public:
+  /// @throws InvalidArgument when the model has no language head
+  CachedModel(const Transformer& model, int64_t block_size);
+
+  const ModelConfig& config() const { return model_->config(); }
+  int64_t block_bytes() const { return block_bytes_; }  ///< keys and values of one block
+  int64_t blocks() const { return blocks_; }            ///< of the cache; 0: there is none
+  /// A cache of `blocks` blocks instead of the present one, which goes first.
+  void allocate(int64_t blocks);
+  void release();
+  void copy_block(const Scheduler::Copy& copy);
+
+  void clear_rows();
+  /// Adds the next `count` pending tokens of `s`, whose table must outlive the step. Returns the
+  /// row of logits() that follows its last token, or -1 when tokens of `s` stay pending.
+  int64_t add_rows(const Sequence& s, int64_t count);
+  /// One forward pass over the rows: logits behind each sequence that has none pending, [M,V]
+  /// float32, contiguous; undefined when there is no such sequence. Nothing runs without rows.
+  at::Tensor logits();
+
+ private:
+  const Transformer* model_;
+  int64_t block_size_;
+  int64_t block_bytes_;
+  int64_t blocks_ = 0;
+  KvCache cache_;
+  CachedRows rows_;
+  std::vector<int64_t> want_;  ///< rows whose logits are needed
+};
+
+}  // namespace praetor
