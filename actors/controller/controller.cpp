@@ -120,6 +120,10 @@ ClosedBatch load_batch(const Ledger& ledger, int32_t stage, const BatchRecord& r
                   " of a recorded batch has no payload");
     batch.samples.push_back({std::move(*rollout), std::move(*score)});
   }
+  // Its metrics count them, as they did when it was closed.
+  for (const SampleState& state : ledger.samples(stage, batch.first_ordinal, batch.end_ordinal)) {
+    if (state.drop_reason) batch.dropped[*state.drop_reason].push_back(state.id);
+  }
   return batch;
 }
 
