@@ -65,7 +65,7 @@ class Run:
         return self.job.wait()
 
 
-SEIZE, INTERRUPT, CONTINUE, DETACH = 0x4206, 0x4207, 7, 17  # of sys/ptrace.h
+SEIZE, INTERRUPT, CONTINUE = 0x4206, 0x4207, 7  # of sys/ptrace.h
 EVERY_THREAD = 0x40000000  # __WALL of sys/wait.h
 
 
@@ -85,8 +85,9 @@ def freeze(run, thread):
     time.sleep(0.6)  # three heartbeats
     asked = time.monotonic()
     member = run.worker()
-    # A heartbeat that came since tells that a lease is being worked on.
-    if member and member["state"] == "busy" and member["heartbeat_seconds"] < asked - since:
+    # A heartbeat that came since tells that it is at work; its lease has not been done meanwhile.
+    heard = member and member["heartbeat_seconds"] < asked - since
+    if heard and member["state"] == "busy" and member["leases"] > 0:
         return True
     ptrace(CONTINUE, thread)
     return False
@@ -100,8 +101,8 @@ def computes(thread):
 def hang(praetor, folder, command):
     """The thread that generates stands still; the heartbeats go on."""
     run = Run(praetor, folder, command)
-    run.wait_for("rollouts", lambda: run.rows() >= ROWS)
     thread = run.wait_for("a worker", run.worker)["pid"]  # a process's first thread does its work
+    run.wait_for("rollouts", lambda: run.rows() >= ROWS)
     try:
         ptrace(SEIZE, thread)
     except PermissionError as failure:
@@ -225,8 +226,8 @@ def memory(praetor, folder, command):
             (counts / "memory").mkdir()
             (counts / "memory/memory.oom_control").write_text("oom_kill 0\n")
             run = Run(praetor, folder, words + ["sh", "-c", script, "sh"] + command)
-        run.wait_for("rollouts", lambda: run.rows() >= ROWS)
         pid = run.wait_for("a worker", run.worker)["pid"]
+        run.wait_for("rollouts", lambda: run.rows() >= ROWS)
         if group.folder:
             group.run_short(pid)
         else:

@@ -1,7 +1,8 @@
 # A worker that lives but does not get on is replaced; its work goes to another process, and the run becomes the calm one.
 source "$(dirname "$0")/lib.sh"
 
-tiny_job > "$work/job.yaml"
+# Long responses, so that it can be met in the middle of them.
+tiny_job 1 30 | sed "s/max_new_tokens: 16/max_new_tokens: 44/" > "$work/job.yaml"
 "$praetor" train "$work/job.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "the colocated run"; }
 calm=$work/runs/tiny
 

@@ -1,7 +1,7 @@
 # A worker that the kernel kills for want of memory is reported as such, and replaced.
 source "$(dirname "$0")/lib.sh"
 
-tiny_job > "$work/job.yaml"
+tiny_job 1 30 > "$work/job.yaml"
 "$praetor" train "$work/job.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "the colocated run"; }
 calm=$work/runs/tiny
 
