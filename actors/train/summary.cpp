@@ -101,11 +101,8 @@ StageSummary summarise(const fs::path& run_dir, const StageConfig& stage) {
     out.text += str(last_step, " steps\n");
   }
   if (dropped > 0) {
-    out.text += str("  ",
-                    dropped,
-                    " samples were dropped; praetor status ",
-                    run_dir.string(),
-                    " says why\n");
+    out.text += str(
+        "  ", dropped, " samples were dropped; praetor status ", run_dir.string(), " says why\n");
   }
   if (stage.kind == StageKind::kPpo) {
     out.text += plot(names.curve + " over the steps", curve, 1, last_step);
