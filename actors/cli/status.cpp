@@ -218,6 +218,8 @@ void print_table(const nlohmann::ordered_json& status) {
                    samples["trained"].get<long>(),
                    static_cast<long>(dropped),
                    samples["pending"].get<long>());
+      for (const auto& [reason, count] : samples["dropped"].items())
+        std::fprintf(stderr, "  %ld dropped: %s\n", count.get<long>(), reason.c_str());
     }
   }
   for (const auto& [name, row] : status["metrics"].items()) {

@@ -138,6 +138,10 @@ ClosedBatch load_batch(const Ledger& ledger, const OnlinePlan& plan, const Batch
                   " of a recorded batch has no payload");
     batch.samples.push_back({std::move(*rollout), std::move(*score)});
   }
+  // Its metrics count them, as they did when it was closed.
+  for (const SampleState& state : ledger.samples(stage, batch.first_ordinal, batch.end_ordinal)) {
+    if (state.drop_reason) batch.dropped[*state.drop_reason].push_back(state.id);
+  }
   return batch;
 }
 
@@ -185,7 +189,32 @@ void Controller::issue(int64_t count) {
   adopt(from, end_ordinal_);
 }
 
+/// Samples that are the rows' own answers need no worker.
+void Controller::answer_from_data(int64_t from, int64_t to) {
+  if (!plan_.wants_answers()) return;
+  std::vector<RolloutRecord> records;
+  for (const SampleState& state : ledger_.samples(stage(), from, to)) {
+    if (state.rolled_out || state.drop_reason) continue;
+    const Prompt& prompt = prompts_[static_cast<size_t>(order_.row(state.id.ordinal))];
+    const int32_t voice = plan_.voice_of(prompt, state.id.sample);
+    if (voice == 0 || !plan_.others[static_cast<size_t>(voice - 1)].from_data) continue;
+    const auto length = static_cast<int64_t>(prompt.tokens.size());
+    const auto answer = prompt.answered.tokens.size() - prompt.tokens.size();
+    records.push_back({.id = state.id,
+                       .tokens = prompt.answered.tokens,
+                       .prompt_length = length,
+                       .behavior_logprobs = std::vector<float>(answer, 0.0F),
+                       .text = prompt.answer,
+                       .finish = FinishReason::kStop,
+                       .weight_version = weights_.version.step,
+                       .worker = "data",
+                       .voice = voice});
+  }
+  if (!records.empty()) ledger_.record_rollouts(stage(), records);
+}
+
 void Controller::adopt(int64_t from, int64_t to) {
+  answer_from_data(from, to);
   for (const SampleState& state : ledger_.samples(stage(), from, to)) {
     Pending& pending = samples_[state.id];
     pending.dropped = state.drop_reason.has_value();

@@ -120,6 +120,7 @@ class Controller {
   void end_lease(int64_t id, bool died);
   void set_condemned_aside();
   void want_score(SampleId id);
+  void answer_from_data(int64_t from, int64_t to);
   GenerateItem generate_item(SampleId id) const;
   ScoreItem score_item(SampleId id) const;
   const Prompt& prompt_of(int64_t ordinal) const;

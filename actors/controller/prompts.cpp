@@ -1,5 +1,6 @@
 #include "actors/controller/prompts.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
@@ -68,16 +69,33 @@ OnlinePlan online_plan(const StageConfig& stage,
   return plan;
 }
 
+bool OnlinePlan::wants_answers() const {
+  return std::ranges::any_of(others, &VoicePlan::from_data);
+}
+
 std::vector<Prompt> read_prompts(const std::filesystem::path& file,
                                  const Tokenizer& tokenizer,
-                                 const TextFormat& format) {
+                                 const TextFormat& format,
+                                 std::optional<int64_t> answer_end) {
   std::vector<Prompt> prompts;
-  for (const Row& row : read_rows(file, RowForm::kPrompt)) {
+  for (Row& row : read_rows(file, RowForm::kPrompt)) {
     prompts.push_back(
         {prompt_tokens(row, tokenizer, format), prompt_text(row, format), row.metadata});
     const auto fields = nlohmann::json::parse(row.metadata);
     if (const auto task = fields.find("task"); task != fields.end() && task->is_string())
       prompts.back().task = task->get<std::string>();
+    if (!answer_end) continue;
+    const auto answer = fields.find("baseline");
+    if (answer == fields.end() || !answer->is_string() || !row.messages.empty()) {
+      throw DataError(
+          file.string(),
+          ":",
+          row.line,
+          ": a row with \"prompt\" and a string \"baseline\", its own answer, is wanted "
+          "(the stage compares responses with it)");
+    }
+    row.completion = prompts.back().answer = answer->get<std::string>();
+    prompts.back().answered = completion_example(row, tokenizer, format, *answer_end);
   }
   return prompts;
 }

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,8 @@ struct Prompt {
   std::string text;             ///< as a reward worker sees it
   std::string metadata = "{}";  ///< the row's other fields
   std::string task;             ///< its field `task`; empty without
+  Example answered;             ///< prompt and the row's own answer; empty where it is not wanted
+  std::string answer;           ///< text of it
 };
 
 /// What one online stage asks of its workers.
@@ -38,6 +41,8 @@ struct OnlinePlan {
   /// 0: the policy; i: others[i - 1].
   int32_t voice_of(const Prompt& prompt, int32_t sample) const;
   bool pairwise() const { return scores == ScorePlan::kPairs || scores == ScorePlan::kRivals; }
+  /// A voice speaks the rows' own answers.
+  bool wants_answers() const;
   /// Whose samples the figures of a step are of: the policy's, or the first other voice's where
   /// the policy gives none.
   int32_t measured_voice() const { return samples_per_prompt > 0 ? 0 : 1; }
@@ -53,10 +58,13 @@ OnlinePlan online_plan(const StageConfig& stage,
                        uint64_t job_seed,
                        const std::filesystem::path& results);
 
-/// The rows of a prompt file. @throws MissingInput, DataError naming file and line
+/// The rows of a prompt file.
+/// @param answer_end  given: the rows' own answers (field `baseline`) are wanted, and end with it
+/// @throws MissingInput, DataError naming file and line
 std::vector<Prompt> read_prompts(const std::filesystem::path& file,
                                  const Tokenizer& tokenizer,
-                                 const TextFormat& format);
+                                 const TextFormat& format,
+                                 std::optional<int64_t> answer_end = std::nullopt);
 
 /// The ids that end a response: the model's, or the tokenizer's when its config.json names none.
 std::vector<int64_t> end_tokens(const StageConfig& stage,

@@ -361,7 +361,10 @@ Controller& RunController::desk(uint32_t stage) {
   stage_ = static_cast<int32_t>(stage);
   auto plan = online_plan(config, job_.seed, results);
   const auto tokenizer = Tokenizer::load(config.tokenizer.in(results));
-  auto prompts = read_prompts(config.data.train.in(results), *tokenizer, config.data.format);
+  std::optional<int64_t> answer_end;
+  if (plan.wants_answers()) answer_end = plan.params.stop_tokens.back();
+  auto prompts =
+      read_prompts(config.data.train.in(results), *tokenizer, config.data.format, answer_end);
   std::vector<Prompt> held_out;
   if (config.data.eval.given())
     held_out = read_prompts(config.data.eval.in(results), *tokenizer, config.data.format);

@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <map>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -214,6 +215,12 @@ class SeparateRun {
       }
       return;
     }
+    for (const std::string& prompt : status.set_aside) {
+      if (!told_.insert(prompt).second) continue;
+      std::fprintf(stderr,
+                   "set aside: %s; it ended worker after worker, and the run goes on without it\n",
+                   prompt.c_str());
+    }
     for (const MemberStatus& member : status.members) {
       if (!member.lost) continue;
       const std::string name = member.info.role == Role::kLearner ? kLearners : member.info.name;
@@ -279,6 +286,7 @@ class SeparateRun {
   std::unique_ptr<SupervisorClient> client_;
   LogFollower learner_log_;
   std::vector<Death> deaths_;
+  std::set<std::string> told_;  ///< prompts set aside that the user has heard of
   std::map<std::string, std::string> gave_up_;
   std::map<std::string, int> last_status_;
   bool done_ = false, ending_ = false;

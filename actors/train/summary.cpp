@@ -58,7 +58,7 @@ StageSummary summarise(const fs::path& run_dir, const StageConfig& stage) {
   const Headline names = stage.trains() ? stage.make_algorithm()->headline() : Headline{};
   StageSummary out;
   std::vector<double> curve;
-  int64_t last_step = 0;
+  int64_t last_step = 0, dropped = 0;
   std::istringstream lines(read_file(run_dir / "metrics.jsonl"));
   for (std::string line; std::getline(lines, line);) {
     const auto row = nlohmann::json::parse(line, nullptr, false);
@@ -74,6 +74,7 @@ StageSummary summarise(const fs::path& run_dir, const StageConfig& stage) {
     }
     if (row.contains(names.curve) && row[names.curve].is_number())
       curve.push_back(row[names.curve].get<double>());
+    dropped += row.value("data/dropped", int64_t{0});
     last_step = step;
   }
   out.text = stage.name + ": ";
@@ -82,6 +83,10 @@ StageSummary summarise(const fs::path& run_dir, const StageConfig& stage) {
         str(names.quality, " ", figure(*out.before), " before, ", figure(*out.after), " after\n");
   } else {
     out.text += str(last_step, " steps\n");
+  }
+  if (dropped > 0) {
+    out.text += str(
+        "  ", dropped, " samples were dropped; praetor status ", run_dir.string(), " says why\n");
   }
   if (stage.online()) {
     out.text += plot(names.curve + " over the steps", curve, 1, last_step);

@@ -61,3 +61,59 @@ same_run() {
   done
   diff <(stable_metrics "$1") <(stable_metrics "$2") > "$work/diff" || { head -n 5 "$work/diff"; fail "other metrics ($3)"; }
 }
+
+# separate_job OUTPUT [ROLLOUT [REWARD [RANKS]]]: the job $work/job.yaml as processes; quick to notice what is lost.
+separate_job() {
+  sed "s#$work/runs#$1#" "$work/job.yaml"
+  cat <<YAML
+placement: separate
+supervision: {heartbeat: 0.2, lost_after: 2, patience: 30}
+roles:
+  rollout: {workers: ${2:-1}, threads: 1}
+  reward: {workers: ${3:-1}, threads: 1}
+  learner: {ranks: ${4:-1}}
+YAML
+}
+no_orphans() {
+  local left
+  left=$(pgrep -f "$1" || true)
+  [ -z "$left" ] || { ps -fp $left; fail "processes left over ($2)"; }
+}
+await_end() {  # PID OUTPUT NAME: the run ends by itself, its account holds, and no process is left
+  local status=0 waited=0
+  while kill -0 "$1" 2>/dev/null; do
+    sleep 0.2; waited=$((waited + 1))
+    [ "$waited" -lt 600 ] || { kill "$1"; tail -n 40 "$work/err"; fail "no end after 120 s ($3)"; }
+  done
+  wait "$1" || status=$?
+  [ "$status" -ne 4 ] || { cat "$work/out"; exit 4; }  # of CMakeLists.txt: skipped
+  [ "$status" -eq 0 ] || { cat "$work/err"; tail -n 20 "$2"/tiny/logs/*; fail "status $status ($3)"; }
+  "$praetor" verify "$2/tiny" > "$work/verify.json" || { cat "$work/verify.json"; fail "verify ($3)"; }
+  no_orphans "$2/tiny" "$3"
+}
+finish() {  # PID OUTPUT NAME: the same, and it has become the run $calm
+  await_end "$@"
+  same_run "$calm" "$2/tiny" "$3"
+}
+
+# pid_of RUN MEMBER: its process, once it has joined.
+pid_of() {
+  local tries pid
+  for tries in $(seq 100); do
+    if [ "$2" = controller ]; then
+      pid=$(sed -n 's/.*"pid": *\([0-9]*\).*/\1/p' "$1/controller.json" 2>/dev/null || true)
+    else
+      pid=$("$praetor" status "$1" --json 2>/dev/null | python3 -c '
+import json, sys
+for m in json.load(sys.stdin).get("roles", {}).get("members", []):
+    if m["name"] == sys.argv[1] and m["state"] != "lost": print(m["pid"])' "$2" 2>/dev/null || true)
+    fi
+    [ -n "$pid" ] && { echo "$pid"; return; }
+    sleep 0.1
+  done
+  fail "no process of $2"
+}
+
+await_rows() {  # PID RUN ROWS: until so many rows of metrics are written
+  while [ "$(cat "$2/metrics.jsonl" 2> /dev/null | wc -l)" -lt "$3" ] && kill -0 "$1"; do sleep 0.01; done
+}

@@ -6,64 +6,12 @@ tiny_job > "$work/job.yaml"
 "$praetor" train "$work/job.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "the colocated run"; }
 calm=$work/runs/tiny
 
-# separate_job OUTPUT: the same job as processes; quick to notice what is lost.
-separate_job() {
-  sed "s#$work/runs#$1#" "$work/job.yaml"
-  cat <<YAML
-placement: separate
-supervision: {heartbeat: 0.2, lost_after: 2, patience: 30}
-roles:
-  rollout: {workers: ${2:-1}, threads: 1}
-  reward: {workers: ${3:-1}, threads: 1}
-  learner: {ranks: ${4:-1}}
-YAML
-}
-no_orphans() {
-  local left
-  left=$(pgrep -f "$1" || true)
-  [ -z "$left" ] || { ps -fp $left; fail "processes left over ($2)"; }
-}
-finish() {  # finish PID OUTPUT NAME: the run ends by itself, and as the colocated one
-  local status=0 waited=0
-  while kill -0 "$1" 2>/dev/null; do
-    sleep 0.2; waited=$((waited + 1))
-    [ "$waited" -lt 600 ] || { kill "$1"; tail -n 40 "$work/err"; fail "no end after 120 s ($3)"; }
-  done
-  wait "$1" || status=$?
-  [ "$status" -eq 0 ] || { cat "$work/err"; tail -n 20 "$2"/tiny/logs/*; fail "status $status ($3)"; }
-  same_run "$calm" "$2/tiny" "$3"
-  "$praetor" verify "$2/tiny" > "$work/verify.json" || { cat "$work/verify.json"; fail "verify ($3)"; }
-  no_orphans "$2/tiny" "$3"
-}
-
 for shape in "1 1" "2 1" "3 0"; do
   set -- $shape
   separate_job "$work/s$1" "$1" "$2" > "$work/separate.yaml"
   "$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" &
   finish $! "$work/s$1" "$1 rollout workers"
 done
-
-# pid_of RUN MEMBER: its process, once it has joined.
-pid_of() {
-  local tries pid
-  for tries in $(seq 100); do
-    if [ "$2" = controller ]; then
-      pid=$(sed -n 's/.*"pid": *\([0-9]*\).*/\1/p' "$1/controller.json" 2>/dev/null || true)
-    else
-      pid=$("$praetor" status "$1" --json 2>/dev/null | python3 -c '
-import json, sys
-for m in json.load(sys.stdin).get("roles", {}).get("members", []):
-    if m["name"] == sys.argv[1] and m["state"] != "lost": print(m["pid"])' "$2" 2>/dev/null || true)
-    fi
-    [ -n "$pid" ] && { echo "$pid"; return; }
-    sleep 0.1
-  done
-  fail "no process of $2"
-}
-
-await_rows() {  # PID RUN ROWS: until so many rows of metrics are written
-  while [ "$(cat "$2/metrics.jsonl" 2> /dev/null | wc -l)" -lt "$3" ] && kill -0 "$1"; do sleep 0.01; done
-}
 
 # strike SIGNAL MEMBER ROWS RANKS: the member is hit once so many rows of metrics (of 35) are written.
 strike() {

@@ -318,6 +318,12 @@ TEST_CASE("a prompt that ends three workers is set aside, its neighbours are not
   commit(controller, 1);
   CHECK(ledger->balance(0).dropped.at("set aside: it ended 3 workers") == 2);
   CHECK(ledger->balance(0).holds());
+
+  // Trained again, the recorded batch counts what was dropped as it did at first.
+  const auto first = batch->slice({0, 1}, 3).metrics;
+  const ClosedBatch again = load_batch(*ledger, 0, *ledger->batch(0, 1));
+  CHECK((again.dropped == batch->dropped));
+  CHECK((again.slice({0, 1}, 3).metrics == first));
 }
 
 TEST_CASE("an evaluation takes the same way and leaves no record", "[actors][cpu]") {
