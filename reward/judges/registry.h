@@ -11,10 +11,11 @@ namespace praetor {
 
 /// Every judge: one source reward/judges/NAME.cpp with make_NAME, one line here. NAME is its `kind`
 /// in the job file.
-#define PRAETOR_JUDGES(X) \
-  X(keywords)             \
-  X(length)               \
-  X(math_answer)          \
+#define PRAETOR_JUDGES(X)  \
+  X(instruction_following) \
+  X(keywords)              \
+  X(length)                \
+  X(math_answer)           \
   X(regex)
 
 /// Each reads its own keys of a part ("name", "kind" and "weight" are read already) and records

@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "core/base/fs.h"
+#include "core/base/text.h"
+#include "reward/judges/registry.h"
 #include "tests/support/catch.h"
 #include "tests/support/shared_data.h"
 
@@ -83,14 +85,23 @@ TEST_CASE("a reward model's keys are read", "[reward][cpu]") {
 
 TEST_CASE("every slip of a rewards section is named with its place", "[reward][cpu]") {
   const std::vector<std::pair<std::string, std::string>> cases = {
+      {"parts: [{kind: instruction_following, instructions: prompt}]",
+       "r.yaml:1:53: parts[0].instructions: \"prompt\" is not metadata.NAME"},
+      {"parts: [{kind: instruction_following, mode: lose}]",
+       "r.yaml:1:45: parts[0].mode: unknown value \"lose\", did you mean \"loose\"? (one of "
+       "strict, "
+       "loose)"},
       {"{on_error: drop}", "r.yaml:1:1: parts: at least one part is needed"},
       {"parts: []", "r.yaml:1:8: parts: at least one part is needed"},
       {"parts: [{kind: lenght, min: 1}]",
-       "r.yaml:1:16: parts[0].kind: unknown value \"lenght\", did you mean \"length\"? (one of "
-       "model, keywords, length, math_answer, regex)"},
+       str("r.yaml:1:16: parts[0].kind: unknown value \"lenght\", did you mean \"length\"? (one of "
+           "model, ",
+           join(judge_kinds(), ", "),
+           ")")},
       {"parts: [{name: a, min: 1}]",
-       "r.yaml:1:9: parts[0]: missing key \"kind\"; one of model, keywords, length, math_answer, "
-       "regex is wanted"},
+       str("r.yaml:1:9: parts[0]: missing key \"kind\"; one of model, ",
+           join(judge_kinds(), ", "),
+           " is wanted")},
       {"parts: [{kind: regex, pattern: '(a'}]",
        "r.yaml:1:32: parts[0].pattern: missing closing parenthesis at byte 2 of \"(a\""},
       {"parts: [{kind: regex}]", "r.yaml:1:9: parts[0]: missing key \"pattern\"; text is wanted"},
