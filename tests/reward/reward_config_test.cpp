@@ -91,6 +91,33 @@ TEST_CASE("every slip of a rewards section is named with its place", "[reward][c
        "r.yaml:1:45: parts[0].mode: unknown value \"lose\", did you mean \"loose\"? (one of "
        "strict, "
        "loose)"},
+      {"parts: [{kind: format, part: fences}]",
+       "r.yaml:1:30: parts[0].part: unknown value \"fences\", did you mean \"fence\"? (one of "
+       "response, fence, either)"},
+      {"parts: [{kind: format, schema: '{\"oneOf\": []}'}]",
+       "r.yaml:1:32: parts[0].schema: schema /: unknown keyword \"oneOf\""},
+      {"parts: [{kind: format, schema: '{}', schema_field: metadata.form}]",
+       "r.yaml:1:52: parts[0].schema_field: schema is given as well; keep one of the two"},
+      {"parts: [{kind: format, schema_field: prompt}]",
+       "r.yaml:1:38: parts[0].schema_field: \"prompt\" is not metadata.NAME"},
+      {"parts: [{kind: quote}]",
+       "r.yaml:1:9: parts[0]: a quote is of a corpus (a text file) or of a field; give one of the "
+       "two"},
+      {"parts: [{kind: quote, corpus: nowhere, field: metadata.a}]",
+       "r.yaml:1:47: parts[0].field: a quote is of a corpus (a text file) or of a field; give one "
+       "of the two"},
+      {"parts: [{kind: quote, field: response}]",
+       "r.yaml:1:30: parts[0].field: the response cannot be its own source"},
+      {"parts: [{kind: quote, field: prompt}]",
+       "r.yaml:1:30: parts[0].field: the prompt's n-grams do not count; exclude_prompt: false "
+       "makes "
+       "them"},
+      {"parts: [{kind: quote, field: metadata.a, n: 0}]",
+       "r.yaml:1:45: parts[0].n: 0 is outside [1, 1000]"},
+      {"parts: [{kind: repetition, unit: lines}]",
+       "r.yaml:1:34: parts[0].unit: unknown value \"lines\"; one of words, characters is wanted"},
+      {"parts: [{kind: repetition, threshold: 2}]",
+       "r.yaml:1:39: parts[0].threshold: 2 is outside [0, 1]"},
       {"{on_error: drop}", "r.yaml:1:1: parts: at least one part is needed"},
       {"parts: []", "r.yaml:1:8: parts: at least one part is needed"},
       {"parts: [{kind: lenght, min: 1}]",
@@ -173,6 +200,12 @@ TEST_CASE("every slip of a rewards section is named with its place", "[reward][c
     INFO(text);
     CHECK(complaints(text) == message);
   }
+}
+
+TEST_CASE("a corpus that is not there is named before anything is scored", "[reward][cpu]") {
+  CHECK_THAT(complaints("parts: [{kind: quote, corpus: nowhere}]"),
+             Catch::StartsWith("r.yaml:1:31: parts[0].corpus: ") &&
+                 Catch::EndsWith("nowhere is not a file"));
 }
 
 TEST_CASE("a model folder that is not there is named before anything is loaded", "[reward][cpu]") {
