@@ -17,8 +17,8 @@
 #include <thread>
 #include <utility>
 
-#include "actors/launch/lasting_thread.h"
 #include "core/base/error.h"
+#include "core/base/lasting_thread.h"
 #include "core/base/log.h"
 #include "core/base/text.h"
 

@@ -18,6 +18,11 @@ size_t previous(std::string_view text, size_t end);
 
 bool is_white_space(char32_t code);  ///< property White_Space
 bool is_word(char32_t code);         ///< \w: letters, marks, decimal digits, connectors, joiners
+bool is_letter(char32_t code);       ///< categories L*
+bool is_upper(char32_t code);        ///< category Lu
+bool is_lower(char32_t code);        ///< category Ll
+bool is_title(char32_t code);        ///< category Lt
+char32_t lower(char32_t code);       ///< simple lower case; the code itself when it has none
 
 /// Byte at which well-formed UTF-8 ends, or npos when all of it is.
 size_t find_broken(std::string_view bytes);

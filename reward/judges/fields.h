@@ -1,5 +1,6 @@
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 
@@ -16,10 +17,15 @@ class Field {
   /// Reads `key` of a part; a name of another form is recorded as an error.
   static Field from_yaml(YamlReader& in, const std::string& key, const std::string& fallback);
 
+  /// The same for what may be a list or an object: a name other than "metadata.NAME" is an error.
+  static Field of_metadata(YamlReader& in, const std::string& key, const std::string& fallback);
+
   const std::string& name() const { return name_; }
   /// Nothing when the row has no such field, or null there.
   /// @throws DataError when the metadata is not a JSON object, or the field is a list or an object
   std::optional<std::string> text(const Sample& sample) const;
+  /// A metadata field of any kind. @throws DataError when the metadata is not a JSON object
+  std::optional<nlohmann::json> json(const Sample& sample) const;
 
  private:
   std::string name_;

@@ -11,11 +11,15 @@ namespace praetor {
 
 /// Every judge: one source reward/judges/NAME.cpp with make_NAME, one line here. NAME is its `kind`
 /// in the job file.
-#define PRAETOR_JUDGES(X) \
-  X(keywords)             \
-  X(length)               \
-  X(math_answer)          \
-  X(regex)
+#define PRAETOR_JUDGES(X)  \
+  X(format)                \
+  X(instruction_following) \
+  X(keywords)              \
+  X(length)                \
+  X(math_answer)           \
+  X(quote)                 \
+  X(regex)                 \
+  X(repetition)
 
 /// Each reads its own keys of a part ("name", "kind" and "weight" are read already) and records
 /// what is wrong with them in the document; the judge is empty when it could not be made. Unknown

@@ -5,6 +5,8 @@
 #include <vector>
 
 #include "core/base/fs.h"
+#include "core/base/text.h"
+#include "reward/judges/registry.h"
 #include "tests/support/catch.h"
 #include "tests/support/shared_data.h"
 
@@ -83,14 +85,50 @@ TEST_CASE("a reward model's keys are read", "[reward][cpu]") {
 
 TEST_CASE("every slip of a rewards section is named with its place", "[reward][cpu]") {
   const std::vector<std::pair<std::string, std::string>> cases = {
+      {"parts: [{kind: instruction_following, instructions: prompt}]",
+       "r.yaml:1:53: parts[0].instructions: \"prompt\" is not metadata.NAME"},
+      {"parts: [{kind: instruction_following, mode: lose}]",
+       "r.yaml:1:45: parts[0].mode: unknown value \"lose\", did you mean \"loose\"? (one of "
+       "strict, "
+       "loose)"},
+      {"parts: [{kind: format, part: fences}]",
+       "r.yaml:1:30: parts[0].part: unknown value \"fences\", did you mean \"fence\"? (one of "
+       "response, fence, either)"},
+      {"parts: [{kind: format, schema: '{\"oneOf\": []}'}]",
+       "r.yaml:1:32: parts[0].schema: schema /: unknown keyword \"oneOf\""},
+      {"parts: [{kind: format, schema: '{}', schema_field: metadata.form}]",
+       "r.yaml:1:52: parts[0].schema_field: schema is given as well; keep one of the two"},
+      {"parts: [{kind: format, schema_field: prompt}]",
+       "r.yaml:1:38: parts[0].schema_field: \"prompt\" is not metadata.NAME"},
+      {"parts: [{kind: quote}]",
+       "r.yaml:1:9: parts[0]: a quote is of a corpus (a text file) or of a field; give one of the "
+       "two"},
+      {"parts: [{kind: quote, corpus: nowhere, field: metadata.a}]",
+       "r.yaml:1:47: parts[0].field: a quote is of a corpus (a text file) or of a field; give one "
+       "of the two"},
+      {"parts: [{kind: quote, field: response}]",
+       "r.yaml:1:30: parts[0].field: the response cannot be its own source"},
+      {"parts: [{kind: quote, field: prompt}]",
+       "r.yaml:1:30: parts[0].field: the prompt's n-grams do not count; exclude_prompt: false "
+       "makes "
+       "them"},
+      {"parts: [{kind: quote, field: metadata.a, n: 0}]",
+       "r.yaml:1:45: parts[0].n: 0 is outside [1, 1000]"},
+      {"parts: [{kind: repetition, unit: lines}]",
+       "r.yaml:1:34: parts[0].unit: unknown value \"lines\"; one of words, characters is wanted"},
+      {"parts: [{kind: repetition, threshold: 2}]",
+       "r.yaml:1:39: parts[0].threshold: 2 is outside [0, 1]"},
       {"{on_error: drop}", "r.yaml:1:1: parts: at least one part is needed"},
       {"parts: []", "r.yaml:1:8: parts: at least one part is needed"},
       {"parts: [{kind: lenght, min: 1}]",
-       "r.yaml:1:16: parts[0].kind: unknown value \"lenght\", did you mean \"length\"? (one of "
-       "model, keywords, length, math_answer, regex)"},
+       str("r.yaml:1:16: parts[0].kind: unknown value \"lenght\", did you mean \"length\"? (one of "
+           "model, ",
+           join(judge_kinds(), ", "),
+           ")")},
       {"parts: [{name: a, min: 1}]",
-       "r.yaml:1:9: parts[0]: missing key \"kind\"; one of model, keywords, length, math_answer, "
-       "regex is wanted"},
+       str("r.yaml:1:9: parts[0]: missing key \"kind\"; one of model, ",
+           join(judge_kinds(), ", "),
+           " is wanted")},
       {"parts: [{kind: regex, pattern: '(a'}]",
        "r.yaml:1:32: parts[0].pattern: missing closing parenthesis at byte 2 of \"(a\""},
       {"parts: [{kind: regex}]", "r.yaml:1:9: parts[0]: missing key \"pattern\"; text is wanted"},
@@ -162,6 +200,12 @@ TEST_CASE("every slip of a rewards section is named with its place", "[reward][c
     INFO(text);
     CHECK(complaints(text) == message);
   }
+}
+
+TEST_CASE("a corpus that is not there is named before anything is scored", "[reward][cpu]") {
+  CHECK_THAT(complaints("parts: [{kind: quote, corpus: nowhere}]"),
+             Catch::StartsWith("r.yaml:1:31: parts[0].corpus: ") &&
+                 Catch::EndsWith("nowhere is not a file"));
 }
 
 TEST_CASE("a model folder that is not there is named before anything is loaded", "[reward][cpu]") {

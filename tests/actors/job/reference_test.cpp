@@ -24,9 +24,10 @@ TEST_CASE("the reference job documents every key that any reader knows, and no o
           "[actors][cpu]") {
   const testing::TempDir dir;
   std::filesystem::copy_file("configs/reference.yaml", dir / "reference.yaml");
-  // The reward section looks for its model when it is read.
+  // The reward section looks for its model and its corpus when it is read.
   std::filesystem::create_directories(dir / "models" / "reward");
   write_file_atomic(dir / "models" / "reward" / "config.json", "{}");
+  write_file_atomic(dir / "corpus.txt", "");
 
   const JobConfig job = JobConfig::read(dir / "reference.yaml");
   CHECK(join(job.document->errors(), "\n") == "");
@@ -53,6 +54,7 @@ TEST_CASE("the defaults that the reference job states are the defaults", "[actor
   const testing::TempDir dir;
   std::filesystem::create_directories(dir / "models" / "reward");
   write_file_atomic(dir / "models" / "reward" / "config.json", "{}");
+  write_file_atomic(dir / "corpus.txt", "");
   // Lines that are marked "(default: ...)" or "required", or that name things, differ on purpose;
   // all others must not change the job when they are left out. A line is left out when it is a
   // plain `key: value` of a mapping.

@@ -1,4 +1,4 @@
-#include "actors/launch/lasting_thread.h"
+#include "core/base/lasting_thread.h"
 
 #include <signal.h>
 #include <unistd.h>
