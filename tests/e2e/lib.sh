@@ -55,9 +55,10 @@ PY
 
 # Fails unless both runs have the same weights and metrics, bit for bit.
 same_run() {
-  local stage
-  for stage in sft reward_model ppo; do
-    cmp "$1/stages/$stage/model.safetensors" "$2/stages/$stage/model.safetensors" || fail "$stage: other weights ($3)"
+  local weights stage
+  for weights in "$1"/stages/*/model.safetensors; do
+    stage=$(basename "$(dirname "$weights")")
+    cmp "$weights" "$2/stages/$stage/model.safetensors" || fail "$stage: other weights ($3)"
   done
   diff <(stable_metrics "$1") <(stable_metrics "$2") > "$work/diff" || { head -n 5 "$work/diff"; fail "other metrics ($3)"; }
 }
