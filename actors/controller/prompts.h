@@ -8,6 +8,7 @@
 
 #include "actors/job/stage_config.h"
 #include "core/tokenizer/tokenizer.h"
+#include "reward/part_counters.h"
 
 namespace praetor {
 
@@ -35,7 +36,7 @@ struct OnlinePlan {
   bool pairwise() const { return scores == ScorePlan::kPairs || scores == ScorePlan::kRivals; }
   /// True when `sample` is to be compared with `other` of the same prompt.
   bool rivals(int32_t sample, int32_t other) const;
-  std::vector<PartConfig> parts;  ///< of the reward, for the counts
+  std::vector<PartCounters> parts;  ///< of the reward, nothing counted
   std::chrono::milliseconds lease_time{std::chrono::minutes(10)};
 };
 
