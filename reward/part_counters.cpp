@@ -1,22 +1,43 @@
 #include "reward/part_counters.h"
 
+#include <algorithm>
+
 namespace praetor {
 
 void PartCounters::add(const PartScore& part) {
   latency_ms_sum += part.latency_ms;
+  retries += part.retries;
+  cached += part.cached ? 1 : 0;
   if (!part.error.empty()) {
     ++(part.error.starts_with("timeout") ? timeouts : errors);
     if (first_error.empty()) first_error = part.error;
     return;
   }
   ++scored;
-  // A judge gives a verdict wherever it applies.
-  if (is_judge && !part.verdict) {
+  if (part.not_applicable) {
     ++not_applicable;
     return;
   }
   score_sum += *part.score;
   if (part.verdict) ++(*part.verdict ? passed : failed);
+}
+
+std::vector<PartCounters> empty_counters(const RewardConfig& config) {
+  std::vector<PartCounters> out;
+  for (const ListedPart& part : list_parts(config)) {
+    out.push_back({.name = part.config->name,
+                   .gives_verdict = part.config->gives_verdict(),
+                   .is_judge = part.config->judge != nullptr,
+                   .monitor = part.use == PartUse::kMonitor});
+  }
+  return out;
+}
+
+void count_parts(std::span<const PartScore> parts, std::vector<PartCounters>& counters) {
+  for (const PartScore& part : parts) {
+    const auto found = std::ranges::find(counters, part.name, &PartCounters::name);
+    if (found != counters.end()) found->add(part);
+  }
 }
 
 std::vector<std::pair<std::string, double>> part_metrics(std::span<const PartCounters> parts) {
@@ -27,10 +48,14 @@ std::vector<std::pair<std::string, double>> part_metrics(std::span<const PartCou
   for (const PartCounters& c : parts) {
     const std::string judge = "judge/" + c.name;
     ratio("reward/" + c.name + "/mean", c.score_sum, c.scored - c.not_applicable);
-    if (c.is_judge) {
+    if (c.gives_verdict) {
       ratio(judge + "/pass", static_cast<double>(c.passed), c.passed + c.failed);
       ratio(judge + "/na", static_cast<double>(c.not_applicable), c.seen());
+    }
+    if (c.is_judge) {
       ratio(judge + "/timeout", static_cast<double>(c.timeouts), c.seen());
+      ratio(judge + "/cached", static_cast<double>(c.cached), c.seen());
+      ratio(judge + "/retries", static_cast<double>(c.retries), c.seen());
     }
     ratio(judge + "/error", static_cast<double>(c.errors), c.seen());
     ratio(judge + "/latency_ms", c.latency_ms_sum, c.seen());

@@ -5,9 +5,11 @@
 #include <chrono>
 #include <exception>
 #include <thread>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/text.h"
+#include "reward/tree.h"
 
 namespace praetor {
 
@@ -39,134 +41,218 @@ void for_each_index(size_t count, int threads, const std::function<void(size_t)>
   run();
 }
 
+/// A Bradley-Terry model as a part of a mixture.
+class RewardModelPart final : public BatchPart {
+ public:
+  explicit RewardModelPart(std::unique_ptr<RewardModel> model) : model_(std::move(model)) {}
+
+  std::vector<BatchResult> score(std::span<const BatchItem> items) const override {
+    std::vector<Sample> samples;
+    for (const BatchItem& item : items) samples.push_back(*item.sample);
+    std::vector<BatchResult> out;
+    for (RewardModel::Result& result : model_->score(samples))
+      out.push_back({.score = result.score, .error = std::move(result.error)});
+    return out;
+  }
+
+ private:
+  std::unique_ptr<RewardModel> model_;
+};
+
+std::unique_ptr<BatchPart> load_part(const PartConfig& part, const StageResults& stage_result) {
+  const auto folder = part.folder();
+  if (!folder) return nullptr;
+  const auto path = folder->in(stage_result);
+  if (part.llm_judge) return LlmJudge::load(path, *part.llm_judge);
+  if (part.preference) return PreferencePart::load(path, *part.preference);
+  return std::make_unique<RewardModelPart>(RewardModel::load(path, *part.model));
+}
+
 }  // namespace
 
-std::unique_ptr<Scorer> Scorer::make(
-    const RewardConfig& config,
-    const std::function<std::filesystem::path(const std::string&)>& stage_result,
-    Options options) {
-  PRAETOR_CHECK(!config.parts.empty(), "a reward has at least one part");
-  std::unique_ptr<Scorer> scorer(new Scorer());
-  scorer->config_ = config;
+Scorer::Scorer(const RewardConfig& config, Options options)
+    : config_(config),
+      options_(std::move(options)),
+      parts_(list_parts(config_)),
+      cache_(config.cache_entries) {
   const auto cores = static_cast<int>(std::thread::hardware_concurrency());
-  scorer->threads_ = options.threads > 0 ? options.threads : std::clamp(cores, 1, 4);
-  for (const PartConfig& part : config.parts) {
-    PRAETOR_CHECK((part.judge != nullptr) != part.model.has_value(),
+  threads_ = options_.threads > 0 ? options_.threads : std::clamp(cores, 1, 4);
+  reset_counters();
+}
+
+std::unique_ptr<Scorer> Scorer::make(const RewardConfig& config,
+                                     const StageResults& stage_result,
+                                     Options options) {
+  std::unique_ptr<Scorer> scorer(new Scorer(config, std::move(options)));
+  PRAETOR_CHECK(!scorer->parts_.empty(), "a reward has at least one part");
+  for (const ListedPart& part : scorer->parts_) {
+    const PartConfig& one = *part.config;
+    PRAETOR_CHECK((one.judge != nullptr) + one.tree.has_value() + one.folder().has_value() == 1,
                   "part ",
-                  part.name,
-                  " is one of the two");
-    std::unique_ptr<RewardModel> model;
-    if (part.model) {
-      const auto folder =
-          part.model->stage.empty() ? part.model->path : stage_result(part.model->stage);
-      model = RewardModel::load(folder, *part.model);
-    }
-    scorer->models_.push_back(std::move(model));
+                  one.name,
+                  " is one of judge, tree and model");
+    scorer->models_.push_back(load_part(one, stage_result));
   }
-  scorer->reset_counters();
   return scorer;
 }
 
-std::vector<Score> Scorer::score(std::span<const Sample> samples) {
-  std::vector<std::vector<PartScore>> outcomes(samples.size());
-  for (auto& parts : outcomes) {
-    for (const PartConfig& config : config_.parts) {
-      parts.push_back({.name = config.name, .weight = config.weight});
+std::string Scorer::name_of(size_t sample) const {
+  return options_.name_of ? options_.name_of(sample) : str("sample ", sample);
+}
+
+std::vector<Score> Scorer::score(std::span<const Sample> samples,
+                                 std::span<const std::vector<Rival>> rivals) {
+  PRAETOR_CHECK(rivals.empty() || rivals.size() == samples.size(),
+                rivals.size(),
+                " lists of rivals for ",
+                samples.size(),
+                " samples");
+  std::vector<Outcome> outcomes(samples.size());
+  for (size_t i = 0; i < samples.size(); ++i) {
+    try {
+      outcomes[i].task = config_.task_of(samples[i].metadata);
+    } catch (const DataError& failure) {
+      throw DataError(name_of(i), ": ", failure.what());
     }
+    for (const ListedPart& part : parts_)
+      outcomes[i].parts.push_back({.name = part.config->name, .weight = part.config->weight});
   }
   run_judges(samples, outcomes);
-  run_models(samples, outcomes);
-  for (const auto& parts : outcomes) {
-    for (size_t p = 0; p < parts.size(); ++p) counters_[p].add(parts[p]);
-  }
+  run_models(samples, rivals, outcomes);
   std::vector<Score> scores;
   scores.reserve(samples.size());
+  for (Outcome& outcome : outcomes) {
+    run_trees(outcome);
+    for (size_t p = 0; p < parts_.size(); ++p) {
+      if (applies(p, outcome)) counters_[p].add(outcome.parts[p]);
+    }
+  }
   for (size_t i = 0; i < samples.size(); ++i) scores.push_back(combine(outcomes[i], i));
   return scores;
 }
 
-void Scorer::run_judges(std::span<const Sample> samples,
-                        std::vector<std::vector<PartScore>>& outcomes) const {
-  const auto judged = [](const PartConfig& part) { return part.judge != nullptr; };
-  if (std::ranges::none_of(config_.parts, judged)) return;
+void Scorer::run_judges(std::span<const Sample> samples, std::vector<Outcome>& outcomes) {
+  const auto judged = [](const ListedPart& part) { return part.config->judge != nullptr; };
+  if (std::ranges::none_of(parts_, judged)) return;
   for_each_index(samples.size(), threads_, [&](size_t i) {
     const std::string broken = unreadable(samples[i]);
-    for (size_t p = 0; p < config_.parts.size(); ++p) {
-      if (!config_.parts[p].judge) continue;
-      PartScore& part = outcomes[i][p];
-      if (!broken.empty()) {
-        part.error = broken;
-        continue;
-      }
-      const auto begin = Clock::now();
-      // A thread's body is a border: whatever a judge throws becomes the sample's named error.
-      try {
-        Verdict verdict =
-            config_.parts[p].judge->judge(samples[i], Deadline::after(config_.timeout));
-        part.score = verdict.score;
-        part.verdict = verdict.passed;
-        part.reason = std::move(verdict.reason);
-      } catch (const std::exception& failure) {
-        part.error = failure.what();
-      }
-      part.latency_ms = milliseconds_since(begin);
+    for (size_t p = 0; p < parts_.size(); ++p) {
+      if (!judged(parts_[p]) || !applies(p, outcomes[i])) continue;
+      PartScore& part = outcomes[i].parts[p];
+      part.error = broken;
+      if (broken.empty()) run_judge(p, samples[i], part);
     }
   });
 }
 
+void Scorer::run_judge(size_t part, const Sample& sample, PartScore& out) {
+  const PartConfig& config = *parts_[part].config;
+  const auto begin = Clock::now();
+  const std::string key = cache_.on() ? VerdictCache::key(part, sample) : "";
+  std::optional<Verdict> verdict = cache_.on() ? cache_.find(key) : std::nullopt;
+  out.cached = verdict.has_value();
+  const int64_t retries = config.retries.value_or(config_.retries);
+  for (int32_t attempt = 0; !verdict && attempt <= retries; ++attempt) {
+    out.retries = attempt;
+    // A thread's body is a border: whatever a judge throws becomes the sample's named error.
+    try {
+      verdict =
+          config.judge->judge(sample, Deadline::after(config.timeout.value_or(config_.timeout)));
+      if (cache_.on()) cache_.keep(key, *verdict);
+    } catch (const std::exception& failure) {
+      out.error = failure.what();
+    }
+  }
+  if (verdict) {
+    out.error.clear();
+    out.score = verdict->score;
+    out.verdict = verdict->passed;
+    out.reason = std::move(verdict->reason);
+    out.not_applicable = verdict->not_applicable;
+  }
+  out.latency_ms = milliseconds_since(begin);
+}
+
 void Scorer::run_models(std::span<const Sample> samples,
-                        std::vector<std::vector<PartScore>>& outcomes) const {
+                        std::span<const std::vector<Rival>> rivals,
+                        std::vector<Outcome>& outcomes) const {
   for (size_t p = 0; p < models_.size(); ++p) {
     if (!models_[p]) continue;
-    std::vector<Sample> readable;
+    std::vector<BatchItem> items;
     std::vector<size_t> places;
     for (size_t i = 0; i < samples.size(); ++i) {
-      outcomes[i][p].error = unreadable(samples[i]);
-      if (!outcomes[i][p].error.empty()) continue;
-      readable.push_back(samples[i]);
+      if (!applies(p, outcomes[i])) continue;
+      outcomes[i].parts[p].error = unreadable(samples[i]);
+      if (!outcomes[i].parts[p].error.empty()) continue;
+      items.push_back({&samples[i], rivals.empty() ? std::span<const Rival>() : rivals[i]});
       places.push_back(i);
     }
     const auto begin = Clock::now();
-    const auto results = models_[p]->score(readable);
+    std::vector<BatchResult> results = models_[p]->score(items);
     const double each =
-        readable.empty() ? 0.0 : milliseconds_since(begin) / static_cast<double>(readable.size());
+        items.empty() ? 0.0 : milliseconds_since(begin) / static_cast<double>(items.size());
     for (size_t k = 0; k < places.size(); ++k) {
-      PartScore& part = outcomes[places[k]][p];
+      Outcome& outcome = outcomes[places[k]];
+      PartScore& part = outcome.parts[p];
       part.score = results[k].score;
-      part.error = results[k].error;
+      part.verdict = results[k].verdict;
+      part.reason = std::move(results[k].reason);
+      part.error = std::move(results[k].error);
+      part.not_applicable = results[k].not_applicable;
       part.latency_ms = each;
+      if (parts_[p].config->preference) outcome.preferences = std::move(results[k].preferences);
     }
   }
 }
 
-Score Scorer::combine(std::vector<PartScore>& parts, size_t sample) const {
+void Scorer::run_trees(Outcome& outcome) const {
+  // From the back: what is in a tree stands behind it.
+  for (size_t p = parts_.size(); p-- > 0;) {
+    if (!parts_[p].config->tree || !applies(p, outcome)) continue;
+    std::vector<PartScore> children;
+    double latency = 0.0;
+    for (const size_t child : parts_[p].children) {
+      children.push_back(outcome.parts[child]);
+      latency += outcome.parts[child].latency_ms;
+    }
+    PartScore result = tree_result(*parts_[p].config, children);
+    result.name = outcome.parts[p].name;
+    result.weight = outcome.parts[p].weight;
+    result.latency_ms = latency;
+    outcome.parts[p] = std::move(result);
+  }
+}
+
+Score Scorer::combine(Outcome& outcome, size_t sample) const {
   Score out;
   double sum = 0.0;
-  bool whole = true;
-  for (PartScore& part : parts) {
-    if (!part.error.empty()) {
-      if (config_.on_error == OnError::kFail) {
-        throw DataError("sample ", sample, ": rewards part \"", part.name, "\": ", part.error);
+  bool dropped = false, fallback = false;
+  bool constrained = false, unknown = false, held = true;
+  for (size_t p = 0; p < parts_.size(); ++p) {
+    if (!applies(p, outcome)) continue;
+    const PartConfig& config = *parts_[p].config;
+    PartScore& part = outcome.parts[p];
+    if (parts_[p].top && config.use != PartUse::kMonitor) {
+      const bool constraint = config.use == PartUse::kConstraint;
+      const PartOutcome result = outcome_of(config, part);
+      const OnError rule = config.on_error.value_or(config_.on_error);
+      if (result.failed && rule == OnError::kFail) {
+        throw DataError(name_of(sample), ": rewards part \"", part.name, "\": ", part.error);
       }
-      whole = false;
-    } else {
-      sum += part.weight * *part.score;
+      dropped = dropped || (result.failed && rule == OnError::kDrop);
+      fallback = fallback || (result.failed && rule == OnError::kValue);
+      constrained = constrained || constraint;
+      unknown = unknown || (constraint && result.failed);
+      if (constraint) held = held && result.verdict.value_or(true);
+      if (!constraint && !result.failed) sum += config.weight * result.score;
     }
     out.parts.push_back(std::move(part));
   }
-  if (whole) {
-    out.score = sum;
-  } else if (config_.on_error == OnError::kValue) {
-    out.score = config_.error_value;
-  }
+  if (!dropped) out.score = fallback ? config_.error_value : sum;
+  if (constrained && !unknown) out.satisfied = held;
+  if (outcome.task) out.task = config_.tasks[*outcome.task].name;
+  out.preferences = std::move(outcome.preferences);
   return out;
-}
-
-void Scorer::reset_counters() {
-  counters_.clear();
-  for (const PartConfig& part : config_.parts) {
-    counters_.push_back({.name = part.name, .is_judge = part.judge != nullptr});
-  }
 }
 
 }  // namespace praetor

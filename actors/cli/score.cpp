@@ -45,8 +45,22 @@ std::string take(
   return "";
 }
 
-/// Fills `sample` from one line; the message of what is wrong, or "".
-std::string parse_row(const std::string& line, Sample& sample) {
+/// Takes the list "rivals" out of the row; the message of what is wrong, or "".
+std::string take_rivals(json& row, std::vector<Rival>& into) {
+  const auto found = row.find("rivals");
+  if (found == row.end()) return "";
+  const bool fits = found->is_array() &&
+                    std::ranges::all_of(*found, [](const json& one) { return one.is_string(); });
+  if (!fits) return "field \"rivals\" is not a list of texts";
+  for (const json& one : *found)
+    into.push_back({static_cast<int32_t>(into.size()), one.get<std::string>()});
+  row.erase(found);
+  return "";
+}
+
+/// Fills `out` from one line; the message of what is wrong, or "".
+std::string parse_row(const std::string& line, ScoreRow& out) {
+  Sample& sample = out.sample;
   json row = json::parse(line, nullptr, false);
   if (!row.is_object()) return str("not a JSON object in UTF-8: ", printable(line));
   using Type = json::value_t;
@@ -58,6 +72,7 @@ std::string parse_row(const std::string& line, Sample& sample) {
   }
   if (wrong.empty())
     wrong = take(row, "finished", false, Type::boolean, "true or false", sample.finished);
+  if (wrong.empty()) wrong = take_rivals(row, out.rivals);
   sample.metadata = row.dump();
   return wrong;
 }
@@ -67,6 +82,7 @@ ordered_json part_json(const PartScore& part) {
   out["score"] = part.score ? ordered_json(*part.score) : ordered_json(nullptr);
   out["weight"] = part.weight;
   if (part.verdict) out["verdict"] = *part.verdict;
+  if (part.not_applicable) out["not_applicable"] = true;
   if (!part.reason.empty()) out["reason"] = part.reason;
   if (!part.error.empty()) out["error"] = part.error;
   return out;
@@ -75,9 +91,11 @@ ordered_json part_json(const PartScore& part) {
 std::string score_line(const Score& score) {
   ordered_json parts = ordered_json::object();
   for (const PartScore& part : score.parts) parts[part.name] = part_json(part);
-  const ordered_json out{
-      {"score", score.score ? ordered_json(*score.score) : ordered_json(nullptr)},
-      {"parts", std::move(parts)}};
+  ordered_json out{{"score", score.score ? ordered_json(*score.score) : ordered_json(nullptr)}};
+  if (score.satisfied) out["satisfied"] = *score.satisfied;
+  if (!score.task.empty()) out["task"] = score.task;
+  for (const Preference& one : score.preferences) out["preferences"].push_back(one.probability);
+  out["parts"] = std::move(parts);
   return out.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -86,6 +104,8 @@ void report(const Scorer& scorer) {
     std::string line = str(part.name, ": ", part.scored, " scored");
     if (part.passed + part.failed > 0) line += str(", ", part.passed, " passed");
     if (part.not_applicable > 0) line += str(", ", part.not_applicable, " not applicable");
+    if (part.cached > 0) line += str(", ", part.cached, " known already");
+    if (part.retries > 0) line += str(", ", part.retries, " retries");
     if (part.errors + part.timeouts > 0) {
       line += str(", ",
                   part.errors,
@@ -107,8 +127,8 @@ std::vector<ScoreRow> read_score_rows(std::istream& in, const std::string& name)
   for (std::string line; std::getline(in, line) && wrong.size() < kMostErrors;) {
     ++number;
     if (line.find_first_not_of(" \t\r") == std::string::npos) continue;
-    ScoreRow row{.sample = {}, .line = number};
-    const std::string message = parse_row(line, row.sample);
+    ScoreRow row{.sample = {}, .rivals = {}, .line = number};
+    const std::string message = parse_row(line, row);
     if (message.empty()) {
       rows.push_back(std::move(row));
     } else {
@@ -122,10 +142,8 @@ std::vector<ScoreRow> read_score_rows(std::istream& in, const std::string& name)
 
 void score_file(const fs::path& reward, const fs::path& input, std::ostream& out) {
   const auto document = YamlDocument::load(reward);
-  RewardConfig config = RewardConfig::from_yaml(document->root());
+  const RewardConfig config = RewardConfig::from_yaml(document->root());
   document->throw_if_errors();
-  const bool fail = config.on_error == OnError::kFail;
-  if (fail) config.on_error = OnError::kDrop;  // failing is done here, where the line is known
 
   std::vector<ScoreRow> rows;
   const std::string name = input == "-" ? "standard input" : input.string();
@@ -137,26 +155,24 @@ void score_file(const fs::path& reward, const fs::path& input, std::ostream& out
     rows = read_score_rows(file, name);
   }
 
-  const auto scorer = Scorer::make(config, [&](const std::string& stage) -> fs::path {
+  size_t begin = 0;
+  const auto no_stage = [&](const std::string& stage) -> fs::path {
     throw ConfigError(reward.string(),
                       ": stage \"",
                       stage,
                       "\": scoring by itself has no stages; give the model's path");
-  });
-  for (size_t begin = 0; begin < rows.size(); begin += kChunk) {
+  };
+  const auto line_of = [&](size_t sample) { return str(name, ":", rows[begin + sample].line); };
+  const auto scorer = Scorer::make(config, no_stage, {.name_of = line_of});
+  for (; begin < rows.size(); begin += kChunk) {
     const size_t end = std::min(begin + kChunk, rows.size());
     std::vector<Sample> samples;
-    for (size_t i = begin; i < end; ++i) samples.push_back(std::move(rows[i].sample));
-    const std::vector<Score> scores = scorer->score(samples);
+    std::vector<std::vector<Rival>> rivals;
     for (size_t i = begin; i < end; ++i) {
-      const Score& score = scores[i - begin];
-      for (const PartScore& part : score.parts) {
-        if (!fail || part.error.empty()) continue;
-        throw DataError(
-            name, ":", rows[i].line, ": rewards part \"", part.name, "\": ", part.error);
-      }
-      out << score_line(score) << '\n';
+      samples.push_back(std::move(rows[i].sample));
+      rivals.push_back(std::move(rows[i].rivals));
     }
+    for (const Score& score : scorer->score(samples, rivals)) out << score_line(score) << '\n';
     out.flush();
     if (!out) throw IoError("the scores cannot be written");
   }
@@ -171,10 +187,15 @@ void add_score(CLI::App& app, int&) {
   command->add_option("--input", input, "JSON lines with prompt and response; - is standard input")
       ->required();
   command->footer(
-      "Every other field of a line is metadata for the judges. Writes a JSON line a sample:\n"
+      "\"rivals\" of a line is a list of other responses for a preference part to compare with; "
+      "every\n"
+      "further field is metadata for the judges. Writes a JSON line a sample:\n"
       "  {\"score\": 1.0, \"parts\": {\"NAME\": {\"score\": 1.0, \"weight\": 1.0, \"verdict\": "
       "true, \"reason\": \"...\"}}}\n"
-      "A part that could not score a sample has null and \"error\".");
+      "with \"satisfied\" where there are constraints, \"task\" where there are tasks and\n"
+      "\"preferences\" where there were rivals, in their order. A part that could not score a "
+      "sample\n"
+      "has null and \"error\".");
   command->callback([] { score_file(reward, input, std::cout); });
 }
 

@@ -36,11 +36,44 @@ RolloutRecord to_record(RolloutResult&& result,
   return record;
 }
 
-std::string failed_parts(const Score& score) {
+/// @param parts  of the reward; a monitor's failure is not what a sample lacks its score for
+std::string failed_parts(const Score& score, const std::vector<PartCounters>& parts) {
   for (const PartScore& part : score.parts) {
-    if (!part.error.empty()) return str("reward part ", part.name, " failed: ", part.error);
+    const auto known = std::ranges::find(parts, part.name, &PartCounters::name);
+    const bool counts = known == parts.end() || !known->monitor;
+    if (!part.error.empty() && counts)
+      return str("reward part ", part.name, " failed: ", part.error);
   }
   return "not scored";
+}
+
+/// Mean score, and fraction that satisfies its constraints, by task.
+MetricList task_metrics(const std::vector<const Score*>& scores) {
+  struct Sums {
+    double score = 0, satisfied = 0;
+    int64_t count = 0, constrained = 0;
+  };
+  std::map<std::string, Sums> tasks;
+  for (const Score* score : scores) {
+    if (score->task.empty()) continue;
+    Sums& sums = tasks[score->task];
+    sums.score += *score->score;
+    ++sums.count;
+    if (!score->satisfied) continue;
+    ++sums.constrained;
+    sums.satisfied += *score->satisfied ? 1 : 0;
+  }
+  MetricList out;
+  for (const auto& [name, sums] : tasks) {
+    const auto count = static_cast<double>(sums.count);
+    out.emplace_back("task/" + name + "/samples", count);
+    out.emplace_back("task/" + name + "/mean", sums.score / count);
+    if (sums.constrained > 0) {
+      out.emplace_back("task/" + name + "/satisfied",
+                       sums.satisfied / static_cast<double>(sums.constrained));
+    }
+  }
+  return out;
 }
 
 const std::string kKilled = str("set aside: it ended ", WorkQueue::kMostDeaths, " workers");
@@ -49,7 +82,8 @@ const std::string kKilled = str("set aside: it ended ", WorkQueue::kMostDeaths, 
 MetricList batch_metrics(const ClosedBatch& batch, int64_t rows) {
   double sum = 0, squares = 0, length = 0, finished = 0, others = 0;
   double low = std::numeric_limits<double>::infinity(), high = -low;
-  MetricList parts;
+  std::vector<PartCounters> parts;  // in the order in which they are met
+  std::vector<const Score*> scores;
   double satisfied = 0, constrained = 0;
   const auto n =
       static_cast<double>(std::ranges::count_if(batch.samples, [&](const ScoredSample& sample) {
@@ -71,20 +105,23 @@ MetricList batch_metrics(const ClosedBatch& batch, int64_t rows) {
     high = std::max(high, score);
     length += static_cast<double>(sample.rollout.behavior_logprobs.size());
     finished += sample.rollout.finish == FinishReason::kStop ? 1 : 0;
+    scores.push_back(&sample.score.score);
     for (const PartScore& part : sample.score.score.parts) {
-      const std::string name = "reward/" + part.name + "/mean";
-      auto found = std::find_if(
-          parts.begin(), parts.end(), [&](const auto& entry) { return entry.first == name; });
-      if (found == parts.end()) found = parts.insert(parts.end(), {name, 0.0});
-      found->second += part.score.value_or(0) / n;
+      if (std::ranges::find(parts, part.name, &PartCounters::name) == parts.end())
+        parts.push_back({.name = part.name});
     }
+    count_parts(sample.score.score.parts, parts);
   }
   const double mean = sum / n;
   MetricList out{{"reward/mean", mean},
                  {"reward/std", std::sqrt(std::max(0.0, squares / n - mean * mean))},
                  {"reward/min", low},
                  {"reward/max", high}};
-  out.insert(out.end(), parts.begin(), parts.end());
+  for (auto& [name, value] : part_metrics(parts)) {
+    if (name.starts_with("reward/")) out.emplace_back(name, value);
+  }
+  const MetricList tasks = task_metrics(scores);
+  out.insert(out.end(), tasks.begin(), tasks.end());
   if (constrained > 0) out.emplace_back("reward/satisfied", satisfied / constrained);
   const double rest_of_voices = static_cast<double>(batch.samples.size()) - n;
   if (rest_of_voices > 0) out.emplace_back("reward/others_mean", others / rest_of_voices);
@@ -490,7 +527,7 @@ const ClosedBatch* Controller::close_step() {
     groups[id.ordinal];
     if (pending.dropped) continue;
     if (!pending.score->score.score) {
-      const std::string why = failed_parts(pending.score->score);
+      const std::string why = failed_parts(pending.score->score, plan_.parts);
       dropped_[why].push_back(id);
       pending.dropped = true;
       continue;
@@ -545,13 +582,9 @@ const ClosedBatch* Controller::close_step() {
     throw DataError("step ", step_, ": no sample is left: ", dropped_.begin()->first);
   for (const auto& [why, ids] : dropped_)
     log::warn(str("step ", step_, ": ", ids.size(), " samples dropped: ", why));
-  for (const PartConfig& part : plan_.parts)
-    batch.parts.push_back({.name = part.name, .is_judge = part.judge != nullptr});
+  batch.parts = plan_.parts;
   for (const auto& [id, pending] : samples_) {
-    if (!pending.score) continue;
-    const auto& parts = pending.score->score.parts;
-    for (size_t i = 0; i < std::min(parts.size(), batch.parts.size()); ++i)
-      batch.parts[i].add(parts[i]);
+    if (pending.score) count_parts(pending.score->score.parts, batch.parts);
   }
   closed_ = std::move(batch);
   return &*closed_;

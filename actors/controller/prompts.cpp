@@ -62,7 +62,7 @@ OnlinePlan online_plan(const StageConfig& stage,
                   .scores = algorithm->score_plan(),
                   .shuffle = stage.data.shuffle,
                   .params = stage.sampling,
-                  .parts = stage.rewards.parts};
+                  .parts = empty_counters(stage.rewards)};
   const auto tokenizer = Tokenizer::load(stage.tokenizer.in(results));
   for (const int64_t token : end_tokens(stage, *tokenizer, results))
     plan.params.stop_tokens.push_back(token);

@@ -10,6 +10,7 @@
 
 #include "actors/job/stage_config.h"
 #include "core/tokenizer/tokenizer.h"
+#include "reward/part_counters.h"
 
 namespace praetor {
 
@@ -48,7 +49,7 @@ struct OnlinePlan {
   int32_t measured_voice() const { return samples_per_prompt > 0 ? 0 : 1; }
   /// True when `sample` is to be compared with `other` of the same prompt.
   bool rivals(const Prompt& prompt, int32_t sample, int32_t other) const;
-  std::vector<PartConfig> parts;  ///< of the reward, for the counts
+  std::vector<PartCounters> parts;  ///< of the reward, nothing counted
   std::chrono::milliseconds lease_time{std::chrono::minutes(10)};
 };
 

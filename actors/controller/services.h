@@ -58,12 +58,6 @@ struct GenerateItem {
   bool greedy = false;  ///< at temperature 0
 };
 
-/// Another response to the prompt of a sample.
-struct Rival {
-  int32_t sample = 0;  ///< its index
-  std::string response;
-};
-
 /// One finished response to score, as text.
 struct ScoreItem {
   SampleId id;

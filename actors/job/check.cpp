@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <filesystem>
 #include <map>
+#include <optional>
+#include <set>
 #include <sstream>
 
 #include "core/base/error.h"
@@ -200,9 +202,9 @@ class Checker {
           .error_at("minibatches",
                     str(minibatches, " is more than the ", sequences, " responses of a step"));
     }
-    const auto& parts = stage.rewards.parts;
-    const bool has_model =
-        std::ranges::any_of(parts, [](const PartConfig& part) { return part.model.has_value(); });
+    const auto parts = list_parts(stage.rewards);
+    const bool has_model = std::ranges::any_of(
+        parts, [](const ListedPart& part) { return part.config->model.has_value(); });
     if (algorithm.models().critic_init == "reward" &&
         algorithm.models().critic != CriticKind::kNone && !has_model) {
       in.child(stage.kind)
@@ -210,23 +212,80 @@ class Checker {
           .error_at("init",
                     "reward starts from the reward model, but no part of rewards is of kind model");
     }
-    std::vector<YamlReader> readers = in.child("rewards").list("parts");
-    for (size_t i = 0; i < readers.size() && i < parts.size(); ++i)
-      check_reward_model(readers[i], parts[i]);
+    for (const ListedPart& part : parts) check_reward_model(*part.config);
+    check_preferences(stage, algorithm, parts);
+    check_tasks(stage, "train", stage.data.train);
+    check_tasks(stage, "eval", stage.data.eval);
   }
 
-  void check_reward_model(YamlReader in, const PartConfig& part) {
-    if (!part.model || part.model->path.empty()) return;
-    const fs::path& folder = part.model->path;
+  /// Responses are compared where the algorithm asks for it, and only there.
+  static void check_preferences(const StageConfig& stage,
+                                const Algorithm& algorithm,
+                                const std::vector<ListedPart>& parts) {
+    const ScorePlan plan = algorithm.score_plan();
+    const bool wanted = plan == ScorePlan::kPairs || plan == ScorePlan::kRivals;
+    YamlReader in = stage.in;
+    std::set<std::optional<size_t>> covered;
+    for (const ListedPart& part : parts) {
+      if (!part.config->preference) continue;
+      covered.insert(part.task);
+      if (wanted) continue;
+      YamlReader at = *part.config->place;
+      at.error_at("kind",
+                  str(stage.kind, " compares no responses, so that there is nothing to prefer"));
+    }
+    if (!wanted || covered.contains(std::nullopt)) return;
+    YamlReader rewards = in.child("rewards");
+    const auto& tasks = stage.rewards.tasks;
+    const std::string need =
+        str(stage.kind, " learns from preferences; a part of kind preference is wanted");
+    if (tasks.empty()) rewards.error_at("parts", need);
+    for (size_t i = 0; i < tasks.size(); ++i) {
+      if (!covered.contains(i)) rewards.child("tasks").child(tasks[i].name).error_at("parts", need);
+    }
+  }
+
+  /// Every row names one of the tasks.
+  void check_tasks(const StageConfig& stage, const std::string& key, const Source& source) {
+    std::error_code ignored;
+    if (stage.rewards.tasks.empty() || !source.given()) return;
+    YamlReader section = YamlReader(stage.in).child("data");
+    if (source.from_stage()) {
+      section.error_at(key,
+                       "the rows of a toy_language stage name no task, but rewards.tasks is given");
+      return;
+    }
+    if (!fs::exists(source.path, ignored)) return;  // said already
+    std::vector<Row> rows;
+    try {
+      rows = read_rows(source.path, RowForm::kPrompt);
+    } catch (const Error&) {
+      return;  // said already
+    }
+    for (const Row& row : rows) {
+      try {
+        stage.rewards.task_of(row.metadata);
+      } catch (const DataError& failure) {
+        section.error_at(key, str(source.path.string(), ":", row.line, ": ", failure.what()));
+        return;  // one row is enough to see what is wrong
+      }
+    }
+  }
+
+  void check_reward_model(const PartConfig& part) {
+    const auto source = part.folder();
+    if (!source || source->path.empty()) return;
+    const fs::path& folder = source->path;
+    YamlReader in = *part.place;
     std::error_code ignored;
     if (!fs::exists(folder / "config.json", ignored)) return;  // said when the section was read
     const auto shape = attempt(in, "path", [&] { return ModelConfig::load(folder); });
     if (!shape) return;
     check_weights(in, "path", folder);
     check_fit(in, "path", vocabulary(in, "path", folder), folder, shape->vocab_size);
-    if (part.model->max_length > shape->max_positions) {
+    if (source->max_length > shape->max_positions) {
       in.error_at("max_length",
-                  str(part.model->max_length,
+                  str(source->max_length,
                       " is more than the model's ",
                       shape->max_positions,
                       " positions"));

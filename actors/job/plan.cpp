@@ -65,13 +65,15 @@ void add_networks(const JobConfig& job,
     out.networks.push_back({"value head", shape.hidden_size, true});
 
   std::optional<int64_t> reward_parameters;
-  for (const PartConfig& part : stage.rewards.parts) {
-    if (!part.model) continue;
-    const StageConfig* maker = job.find(part.model->stage);
+  for (const ListedPart& listed : list_parts(stage.rewards)) {
+    const auto folder = listed.config->folder();
+    if (!folder) continue;
+    const StageConfig* maker = job.find(folder->stage);
+    const ModelConfig loaded = maker ? full_shape(job, *maker) : ModelConfig::load(folder->path);
     const int64_t parameters =
-        scalar_parameters(maker ? full_shape(job, *maker) : ModelConfig::load(part.model->path));
-    out.networks.push_back({"reward/" + part.name, parameters, false});
-    if (!reward_parameters) reward_parameters = parameters;
+        folder->scalar ? scalar_parameters(loaded) : loaded.parameter_count();
+    out.networks.push_back({"reward/" + listed.config->name, parameters, false});
+    if (listed.config->model && !reward_parameters) reward_parameters = parameters;
   }
   if (models.critic == CriticKind::kSeparate) {
     const int64_t own = scalar_parameters(shape);

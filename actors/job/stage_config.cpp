@@ -309,13 +309,17 @@ void StageConfig::read_online(std::span<const StageConfig> earlier,
         "0 samples one response only, from which nothing can be learned; > 0 is wanted");
   }
   engine = EngineConfig::from_yaml(in.child("engine"));
-  YamlReader scoring = in.child("rewards");
-  rewards = RewardConfig::from_yaml(scoring);
-  for (YamlReader& part : scoring.list("parts")) {
-    const auto stage = part.has("stage") ? part.get_optional_string("stage") : std::nullopt;
-    if (stage && !stage->empty()) {
-      resolve_stage(part, "stage", *stage, earlier, names, {StageResult::kRewardModel});
-    }
+  rewards = RewardConfig::from_yaml(in.child("rewards"));
+  for (const ListedPart& part : list_parts(rewards)) {
+    const auto folder = part.config->folder();
+    if (!folder || folder->stage.empty()) continue;
+    YamlReader at = *part.config->place;
+    resolve_stage(at,
+                  "stage",
+                  folder->stage,
+                  earlier,
+                  names,
+                  {folder->scalar ? StageResult::kRewardModel : StageResult::kPolicy});
   }
 }
 

@@ -223,6 +223,9 @@ void to_proto(const PartScore& from, v1::PartScore* to) {
   to->set_reason(from.reason);
   to->set_error(from.error);
   to->set_latency_ms(from.latency_ms);
+  to->set_not_applicable(from.not_applicable);
+  to->set_cached(from.cached);
+  to->set_retries(from.retries);
 }
 
 PartScore from_proto(const v1::PartScore& from) {
@@ -235,6 +238,9 @@ PartScore from_proto(const v1::PartScore& from) {
   to.error = from.error();
   to.latency_ms = finite("latency_ms", from.latency_ms());
   if (to.latency_ms < 0) refuse("latency_ms", to.latency_ms, " is below 0");
+  to.not_applicable = from.not_applicable();
+  to.cached = from.cached();
+  to.retries = static_cast<int32_t>(within("retries", from.retries(), 0));
   return to;
 }
 

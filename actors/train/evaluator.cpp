@@ -28,7 +28,7 @@ Evaluation summarise_evaluation(EvaluationBatch batch) {
     ScoredSample& sample = batch.samples[i];
     const Score& score = sample.score.score;
     for (const PartScore& part : score.parts) {
-      if (!part.score) continue;
+      if (!part.score || part.not_applicable) continue;
       parts[part.name].first += *part.score;
       parts[part.name].second += 1;
     }

@@ -35,12 +35,12 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
   LearnerModels models;
   models.policy = load_policy();
   if (wanted.critic == CriticKind::kSeparate && wanted.critic_init == "reward") {
-    const auto part = std::find_if(stage.rewards.parts.begin(),
-                                   stage.rewards.parts.end(),
-                                   [](const PartConfig& p) { return p.model.has_value(); });
-    PRAETOR_CHECK(part != stage.rewards.parts.end(), "critic.init: reward without a reward model");
-    const auto folder =
-        part->model->stage.empty() ? part->model->path : context_.results() / part->model->stage;
+    const auto parts = list_parts(stage.rewards);
+    const auto part = std::ranges::find_if(
+        parts, [](const ListedPart& p) { return p.config->model.has_value(); });
+    PRAETOR_CHECK(part != parts.end(), "critic.init: reward without a reward model");
+    const auto folder = part->config->folder()->in(
+        [this](const std::string& name) { return context_.results() / name; });
     models.scalar = std::make_unique<ScalarModel>(
         ScalarModel::load(folder,
                           RandomStream({.job_seed = context.job.seed,

@@ -14,8 +14,12 @@ bool RewardWorker::work_once(int64_t max_items, std::chrono::milliseconds wait) 
                                         .wait = wait});
   if (!lease) return false;
   std::vector<Sample> samples;
-  for (const ScoreItem& item : lease->score) samples.push_back(item.sample);
-  std::vector<Score> scores = scorer_of_(*lease).score(samples);
+  std::vector<std::vector<Rival>> rivals;
+  for (const ScoreItem& item : lease->score) {
+    samples.push_back(item.sample);
+    rivals.push_back(item.rivals);
+  }
+  std::vector<Score> scores = scorer_of_(*lease).score(samples, rivals);
   Completion done{.worker = name_,
                   .lease = lease->id,
                   .purpose = lease->purpose,

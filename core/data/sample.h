@@ -16,15 +16,24 @@ struct Sample {
   bool finished = true;  ///< ended by itself, not by the length limit
 };
 
+/// Another response to the prompt of a sample, to compare it with.
+struct Rival {
+  int32_t sample = 0;  ///< its index
+  std::string response;
+};
+
 /// Result of one part of a mixture.
 struct PartScore {
   std::string name;
-  double weight = 1.0;
+  double weight = 1.0;          ///< in the sum it enters; 0: in none
   std::optional<double> score;  ///< absent exactly when `error` is set
   std::optional<bool> verdict;  ///< judges: passed or not
   std::string reason;           ///< judges: why
   std::string error;            ///< "timeout after 2 s", "invalid UTF-8", ...
   double latency_ms = 0.0;
+  bool not_applicable = false;  ///< the sample lacks what the part needs; score 0
+  bool cached = false;          ///< the verdict on an equal sample before
+  int32_t retries = 0;          ///< attempts after the first
 };
 
 /// How likely a sample is preferred to another one of its prompt.

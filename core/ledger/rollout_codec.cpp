@@ -126,6 +126,7 @@ std::string score_to_json(const Score& score) {
     if (part.verdict) one["verdict"] = *part.verdict;
     if (!part.reason.empty()) one["reason"] = part.reason;
     if (!part.error.empty()) one["error"] = part.error;
+    if (part.not_applicable) one["not_applicable"] = true;
     one["latency_ms"] = part.latency_ms;
     parts.push_back(std::move(one));
   }
@@ -163,6 +164,7 @@ void score_from_json(std::string_view json, Score& score) {
       if (one.contains("verdict")) part.verdict = one.at("verdict").get<bool>();
       part.reason = one.value("reason", "");
       part.error = one.value("error", "");
+      part.not_applicable = one.value("not_applicable", false);
       part.latency_ms = one.at("latency_ms").is_null() ? 0.0 : one.at("latency_ms").get<double>();
       score.parts.push_back(std::move(part));
     }

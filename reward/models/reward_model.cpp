@@ -9,6 +9,7 @@
 #include "core/base/error.h"
 #include "core/base/fs.h"
 #include "core/model/model_config.h"
+#include "reward/models/packed_batches.h"
 
 namespace praetor {
 
@@ -106,12 +107,20 @@ std::vector<int64_t> RewardModel::tokens(const Sample& sample) const {
 std::vector<RewardModel::Result> RewardModel::score(std::span<const Sample> samples) const {
   const at::NoGradGuard no_grad;
   std::vector<Result> results(samples.size());
-  std::vector<std::vector<int64_t>> batch;
-  std::vector<size_t> places;
-  int64_t total = 0;
-  const auto flush = [&] {
-    if (batch.empty()) return;
-    const at::Tensor scores = model_.score(pack(batch)).to(at::kCPU, at::kDouble).contiguous();
+  std::vector<std::vector<int64_t>> sequences(samples.size());
+  for (size_t i = 0; i < samples.size(); ++i) {
+    std::vector<int64_t> ids = tokens(samples[i]);
+    const auto length = static_cast<int64_t>(ids.size());
+    if (length == 0) {
+      results[i].error = "prompt and response are empty";
+    } else if (length > format_.max_length) {
+      results[i].error = str(length, " tokens, more than max_length ", format_.max_length);
+    } else {
+      sequences[i] = std::move(ids);
+    }
+  }
+  const auto forward = [&](const PackedTokens& batch, const std::vector<size_t>& places) {
+    const at::Tensor scores = model_.score(batch).to(at::kCPU, at::kDouble).contiguous();
     for (size_t i = 0; i < places.size(); ++i) {
       const double raw = scores.const_data_ptr<double>()[i];
       Result& result = results[places[i]];
@@ -121,27 +130,8 @@ std::vector<RewardModel::Result> RewardModel::score(std::span<const Sample> samp
         result.error = str("the model's score is ", raw);
       }
     }
-    batch.clear();
-    places.clear();
-    total = 0;
   };
-  for (size_t i = 0; i < samples.size(); ++i) {
-    std::vector<int64_t> ids = tokens(samples[i]);
-    const auto length = static_cast<int64_t>(ids.size());
-    if (length == 0) {
-      results[i].error = "prompt and response are empty";
-      continue;
-    }
-    if (length > format_.max_length) {
-      results[i].error = str(length, " tokens, more than max_length ", format_.max_length);
-      continue;
-    }
-    if (total + length > batch_tokens_) flush();
-    batch.push_back(std::move(ids));
-    places.push_back(i);
-    total += length;
-  }
-  flush();
+  for_each_packed_batch(sequences, batch_tokens_, forward);
   return results;
 }
 

@@ -13,6 +13,7 @@
 #include "core/data/sample.h"
 #include "core/model/transformer.h"
 #include "core/tokenizer/tokenizer.h"
+#include "reward/models/model_folder.h"
 
 namespace praetor {
 
@@ -34,6 +35,7 @@ struct RewardModelConfig {
   int64_t batch_tokens = 4096;  ///< tokens of one forward; changes memory and speed, never a score
   std::optional<ScoreNormaliser> normalise;
 
+  ModelFolder folder() const { return {.path = path, .stage = stage, .max_length = max_length}; }
   /// Reads and checks the keys of a part of kind "model". Unknown keys are the caller's to reject.
   static RewardModelConfig from_yaml(YamlReader& in);
 };

@@ -1,6 +1,3 @@
-#include <filesystem>
-
-#include "core/base/str.h"
 #include "reward/models/reward_model.h"
 
 namespace praetor {
@@ -30,21 +27,14 @@ std::optional<ScoreNormaliser> normaliser_from_yaml(YamlReader& in) {
 
 RewardModelConfig RewardModelConfig::from_yaml(YamlReader& in) {
   RewardModelConfig config;
-  config.path = in.get_path("path");
-  config.stage = in.get_optional_string("stage").value_or("");
+  const ModelFolder folder = ModelFolder::from_yaml(in);
+  config.path = folder.path;
+  config.stage = folder.stage;
   config.chat_template = in.get("template", config.chat_template, chat_template_names());
   config.max_length = in.get("max_length", config.max_length, at_least(0));
   config.append_eos = in.get("append_eos", config.append_eos);
   config.batch_tokens = in.get("batch_tokens", config.batch_tokens, at_least(1));
   config.normalise = normaliser_from_yaml(in);
-  if (in.has("path") == in.has("stage")) {
-    in.error_at(in.has("path") ? "path" : "",
-                in.has("path")
-                    ? "stage is given as well; keep one of the two"
-                    : "a model needs path (a folder) or stage (the name of an earlier stage)");
-  } else if (in.has("path") && !std::filesystem::exists(config.path / "config.json")) {
-    in.error_at("path", str(config.path.string(), " is not a model folder: it has no config.json"));
-  }
   return config;
 }
 

@@ -65,6 +65,39 @@ TEST_CASE("a line of text becomes a line of scores", "[actors][cpu]") {
   CHECK_FALSE(rows[2]["parts"]["math"].contains("verdict"));
 }
 
+TEST_CASE("constraints, tasks and preferences stand in the lines", "[actors][cpu]") {
+  const testing::TempDir dir;
+  const std::string model = testing::golden("reward/llama").string();
+  const std::string rewards =
+      "parts:\n"
+      "  - {kind: preference, form: scalar, path: '" +
+      model +
+      "'}\n"
+      "tasks:\n"
+      "  math: {parts: [{kind: math_answer, use: constraint}]}\n"
+      "  chat: {parts: [{kind: length, unit: words, min: 2, weight: 0}]}\n";
+  const auto rows = scored(
+      dir,
+      rewards,
+      R"({"prompt": "6*3?", "response": "18", "answer": 18, "task": "math", "rivals": ["18", "a"]})"
+      "\n"
+      R"({"prompt": "Tom", "response": "ran", "task": "chat"})");
+  REQUIRE(rows.size() == 2);
+  CHECK(rows[0]["satisfied"] == true);
+  CHECK(rows[0]["task"] == "math");
+  REQUIRE(rows[0]["preferences"].size() == 2);
+  CHECK(rows[0]["preferences"][0] == 0.5);  // against itself
+  CHECK(rows[0]["score"] == rows[0]["parts"]["preference"]["score"]);
+  CHECK(rows[1]["score"] == 0.0);
+  CHECK(rows[1]["parts"]["preference"]["not_applicable"] == true);
+  CHECK(rows[1]["parts"]["length"]["verdict"] == false);
+  CHECK_FALSE(rows[1].contains("satisfied"));
+  CHECK_FALSE(rows[1].contains("preferences"));
+  CHECK_THROWS_WITH(
+      scored(dir, rewards, "\n{\"prompt\": \"\", \"response\": \"\", \"task\": \"code\"}"),
+      (dir / "in.jsonl").string() + ":2: unknown task \"code\"; one of math, chat is wanted");
+}
+
 TEST_CASE("order holds over many lines", "[actors][cpu]") {
   const testing::TempDir dir;
   std::string lines;
@@ -91,6 +124,8 @@ TEST_CASE("bad rows are named by file and line before anything is scored", "[act
         "in.jsonl:1: field \"response_tokens\" is a number; a count is wanted");
   CHECK(complaint(R"({"prompt": "a", "response": "b", "finished": "yes"})") ==
         "in.jsonl:1: field \"finished\" is a string; true or false is wanted");
+  CHECK(complaint(R"({"prompt": "a", "response": "b", "rivals": ["c", 1]})") ==
+        "in.jsonl:1: field \"rivals\" is not a list of texts");
   std::string many;
   for (int i = 0; i < 50; ++i) many += "x\n";
   const std::string all = complaint(many);

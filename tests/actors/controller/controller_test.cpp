@@ -1,5 +1,6 @@
 #include "actors/controller/controller.h"
 
+#include <map>
 #include <set>
 
 #include "actors/train/experience_builder.h"
@@ -351,6 +352,73 @@ TEST_CASE("an evaluation takes the same way and leaves no record", "[actors][cpu
   generate(controller);
   score_all(controller);
   CHECK(controller.close_step());
+}
+
+TEST_CASE("parts are counted by name, whatever a sample's task has of them", "[actors][cpu]") {
+  const testing::TempDir dir;
+  const auto ledger = Ledger::open(dir.path());
+  ledger->begin_stage(0, "ppo");
+  OnlinePlan wanted = plan(2, 1);
+  wanted.parts = {{.name = "math"}, {.name = "chat"}, {.name = "watched", .monitor = true}};
+  Controller controller(*ledger, wanted, prompts(2), {}, accept_all);
+  controller.open_step(1, weights(0));
+  generate(controller);
+  while (const auto lease = controller.lease("j0", LeaseKind::kScore, 1)) {
+    const bool math = lease->score[0].id.ordinal == 0;
+    Score score;
+    score.score = math ? 1.0 : 3.0;
+    score.task = math ? "math" : "chat";
+    if (!math) score.satisfied = false;
+    score.parts.push_back({.name = score.task, .score = *score.score, .verdict = math});
+    score.parts.push_back(
+        {.name = "watched", .score = 0.0, .verdict = std::nullopt, .not_applicable = !math});
+    if (math) score.parts.back() = {.name = "watched", .score = 0.5, .verdict = true};
+    controller.complete({.worker = "j0",
+                         .lease = lease->id,
+                         .purpose = lease->purpose,
+                         .weights = lease->weights.version,
+                         .scores = {{lease->score[0].id, score}}});
+  }
+  const ClosedBatch* batch = controller.close_step();
+  REQUIRE(batch);
+  const StepBatch slice = batch->slice({}, 2);
+  std::map<std::string, double> metrics(slice.metrics.begin(), slice.metrics.end());
+  CHECK(metrics.at("reward/mean") == 2.0);
+  CHECK(metrics.at("reward/math/mean") == 1.0);  // over its own samples
+  CHECK(metrics.at("reward/chat/mean") == 3.0);
+  CHECK(metrics.at("reward/watched/mean") == 0.5);  // over those that it applies to
+  CHECK(metrics.at("task/math/samples") == 1.0);
+  CHECK(metrics.at("task/chat/mean") == 3.0);
+  CHECK(metrics.at("task/chat/satisfied") == 0.0);
+  CHECK_FALSE(metrics.contains("task/math/satisfied"));  // it has no constraint
+  const std::map<std::string, double> told(slice.circumstances.begin(), slice.circumstances.end());
+  CHECK(told.at("judge/math/pass") == 1.0);
+  CHECK(told.at("judge/chat/pass") == 0.0);
+  CHECK(told.at("judge/watched/na") == 0.5);
+  CHECK(told.at("judge/chat/cached") == 0.0);
+}
+
+TEST_CASE("a sample is dropped in the name of what failed it, not of a monitor", "[actors][cpu]") {
+  const testing::TempDir dir;
+  const auto ledger = Ledger::open(dir.path());
+  ledger->begin_stage(0, "ppo");
+  OnlinePlan wanted = plan(1, 1);
+  wanted.parts = {{.name = "watched", .monitor = true}, {.name = "rule"}};
+  Controller controller(*ledger, wanted, prompts(1), {}, accept_all);
+  controller.open_step(1, weights(0));
+  generate(controller);
+  const auto lease = controller.lease("j0", LeaseKind::kScore, 1);
+  REQUIRE(lease);
+  Score score;
+  score.parts.push_back({.name = "watched", .error = "asleep"});
+  score.parts.push_back({.name = "rule", .error = "no such field"});
+  controller.complete({.worker = "j0",
+                       .lease = lease->id,
+                       .purpose = lease->purpose,
+                       .weights = lease->weights.version,
+                       .scores = {{lease->score[0].id, score}}});
+  CHECK_THROWS_WITH(controller.close_step(),
+                    "step 1: no sample is left: reward part rule failed: no such field");
 }
 
 }  // namespace praetor

@@ -112,4 +112,40 @@ TEST_CASE("the checks of several stages and the reading are reported together", 
             ":5:49: stages[1].data: unknown key \"shufle\", did you mean \"shuffle\"?");
 }
 
+TEST_CASE("every row names a task of the rewards, and only who compares has preferences",
+          "[actors][cpu]") {
+  PRAETOR_REQUIRE_SHARED(shared);
+  const testing::TempDir dir;
+  write_file_atomic(dir / "p.jsonl",
+                    "{\"prompt\": \"a\", \"task\": \"chat\"}\n{\"prompt\": \"b\", \"task\": "
+                    "\"code\"}\n{\"prompt\": \"c\"}\n");
+  write_file_atomic(dir / "job.yaml",
+                    "name: j\nkind: ppo\nmodel: {path: \"" +
+                        (shared / "data" / "stories260K").string() +
+                        "\"}\n"
+                        "data: {train: p.jsonl}\n"
+                        "rewards:\n"
+                        "  tasks:\n"
+                        "    chat: {parts: [{kind: length, min: 1}]}\n"
+                        "    math: {parts: [{kind: math_answer}]}\n"
+                        "ppo: {prompts_per_step: 1}\n");
+  const fs::path file = dir / "job.yaml";
+  CHECK(check(file) == file.string() + ":4:15: data.train: " + (dir / "p.jsonl").string() +
+                           ":2: unknown task \"code\"; one of chat, math is wanted");
+  write_file_atomic(dir / "p.jsonl", "{\"prompt\": \"a\", \"task\": \"chat\"}\n");
+  CHECK(check(file).empty());
+  const std::string model = testing::golden("reward/llama").string();
+  const std::string set = "rewards.parts=[{kind: preference, form: scalar, path: " + model + "}]";
+  CHECK_THAT(check(file, {set}),
+             Catch::EndsWith("rewards.parts[0].kind: ppo compares no responses, so that there is "
+                             "nothing to prefer"));
+  const std::string judge =
+      "rewards.parts=[{kind: llm_judge, text: '{response}', positive: B, negative: M, max_length: "
+      "600, path: " +
+      (shared / "data" / "stories260K").string() + "}]";
+  CHECK_THAT(check(file, {judge}),
+             Catch::EndsWith("rewards.parts[0].max_length: 600 is more than the model's 512 "
+                             "positions"));
+}
+
 }  // namespace praetor

@@ -49,8 +49,9 @@ inline Generation example_generation(int64_t tokens = 3) {
 inline Score example_score() {
   Score score;
   score.score = -1.5;
-  score.parts.push_back({"length", 0.5, 2.0, true, "short \xfe enough", "", 3.5});
-  score.parts.push_back({"judge", 2.0, std::nullopt, std::nullopt, "", "timeout after 2 s", 2000});
+  score.parts.push_back({"length", 0.5, 2.0, true, "short \xfe enough", "", 3.5, true, true, 0});
+  score.parts.push_back(
+      {"judge", 2.0, std::nullopt, std::nullopt, "", "timeout after 2 s", 2000, false, false, 1});
   score.satisfied = false;
   score.task = "chat";
   score.preferences = {{2, 0.75}};

@@ -36,6 +36,7 @@ TEST_CASE("what is recorded comes back, also from the next owner", "[core][cpu][
     failed.score.parts[0].score.reset();
     failed.score.parts[0].error = "timeout after 2 s";
     failed.score.parts[0].verdict = false;
+    failed.score.parts.push_back({.name = "gold", .score = 0.0, .not_applicable = true});
     ledger->record_scores(0, std::vector{failed, make_score(0, 0, 0.1)});
   }
   auto ledger = Ledger::open(dir / "run");
@@ -51,6 +52,8 @@ TEST_CASE("what is recorded comes back, also from the next owner", "[core][cpu][
   CHECK_FALSE(failed->score.score);
   CHECK(failed->score.parts.at(0).error == "timeout after 2 s");
   CHECK(failed->score.parts.at(0).verdict == false);
+  CHECK_FALSE(failed->score.parts.at(0).not_applicable);
+  CHECK(failed->score.parts.at(1).not_applicable);
   CHECK(failed->worker == "reward-0");
   CHECK(ledger->next_ordinal(0) == 3);
   CHECK(ledger->last_prompt(0)->row == 2);

@@ -1,0 +1,152 @@
+#include "reward/models/answer_model.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/tensor.h>
+
+#include <cmath>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/base/text.h"
+#include "core/model/ops.h"
+#include "reward/models/packed_batches.h"
+
+namespace praetor {
+
+namespace fs = std::filesystem;
+
+AnswerModelConfig AnswerModelConfig::from_yaml(YamlReader& in) {
+  AnswerModelConfig config;
+  config.folder = ModelFolder::from_yaml(in);
+  config.folder.scalar = false;
+  config.chat_template = in.get("template", config.chat_template, chat_template_names());
+  config.max_length = in.get("max_length", config.max_length, at_least(0));
+  config.folder.max_length = config.max_length;
+  config.batch_tokens = in.get("batch_tokens", config.batch_tokens, at_least(1));
+  return config;
+}
+
+AnswerModel::AnswerModel(Transformer model,
+                         std::unique_ptr<Tokenizer> tokenizer,
+                         const AnswerModelConfig& config)
+    : model_(std::move(model)),
+      tokenizer_(std::move(tokenizer)),
+      batch_tokens_(config.batch_tokens) {
+  format_.chat_template = config.chat_template;
+  format_.wrap_prompt = config.chat_template != "plain";
+  format_.append_eos = false;
+  format_.max_length = config.max_length > 0 ? config.max_length : model_.config().max_positions;
+}
+
+std::unique_ptr<AnswerModel> AnswerModel::load(const fs::path& folder,
+                                               const AnswerModelConfig& config) {
+  const ModelConfig described = ModelConfig::load(folder);
+  if (described.num_labels > 0) {
+    throw DataError(folder.string(),
+                    ": not a language model: config.json has a sequence-classification head");
+  }
+  auto tokenizer = Tokenizer::load(folder);
+  if (tokenizer->vocab_size() > described.vocab_size) {
+    throw DataError(folder.string(),
+                    ": the tokenizer has ",
+                    tokenizer->vocab_size(),
+                    " tokens, the model's embedding ",
+                    described.vocab_size);
+  }
+  if (config.max_length > described.max_positions) {
+    throw DataError(folder.string(),
+                    ": max_length ",
+                    config.max_length,
+                    " is more than the model's ",
+                    described.max_positions,
+                    " positions");
+  }
+  Transformer model = Transformer::load(folder);
+  model.set_requires_grad(false);
+  std::unique_ptr<AnswerModel> out(new AnswerModel(std::move(model), std::move(tokenizer), config));
+  std::vector<int64_t> rows;
+  try {
+    rows = {out->answer_token(config.positive), out->answer_token(config.negative)};
+  } catch (const InvalidArgument& failure) {
+    throw DataError(folder.string(), ": ", failure.what());
+  }
+  if (rows[0] == rows[1])
+    throw DataError(folder.string(), ": the two answers are the same token, ", rows[0]);
+  out->answers_ = out->model_.head().index_select(0, at::tensor(rows, at::dtype(at::kLong)));
+  return out;
+}
+
+int64_t AnswerModel::answer_token(const std::string& word) const {
+  // As a response is encoded in training: behind a prompt, by itself.
+  Row row;
+  row.prompt = "a";
+  row.completion = word;
+  TextFormat plain;
+  plain.append_eos = false;
+  const Example example = completion_example(row, *tokenizer_, plain, 0);
+  std::vector<int64_t> tokens;
+  for (size_t i = 0; i < example.tokens.size(); ++i) {
+    if (example.target[i] != 0) tokens.push_back(example.tokens[i]);
+  }
+  if (tokens.size() != 1) {
+    std::vector<std::string> pieces;
+    for (const int64_t token : tokens)
+      pieces.push_back(str("\"", tokenizer_->id_to_token(token).value_or("?"), "\""));
+    throw InvalidArgument("the answer \"",
+                          printable(word),
+                          "\" is ",
+                          tokens.size(),
+                          " tokens (",
+                          join(pieces, ", "),
+                          "); one that is a single token is wanted");
+  }
+  return tokens.front();
+}
+
+std::vector<int64_t> AnswerModel::tokens(const std::string& question) const {
+  Row row;
+  row.prompt = question;
+  return prompt_tokens(row, *tokenizer_, format_);
+}
+
+double answer_probability(double positive, double negative) {
+  return 1.0 / (1.0 + std::exp(negative - positive));
+}
+
+std::vector<AnswerModel::Result> AnswerModel::ask(std::span<const std::string> questions) const {
+  const at::NoGradGuard no_grad;
+  std::vector<Result> results(questions.size());
+  std::vector<std::vector<int64_t>> sequences(questions.size());
+  for (size_t i = 0; i < questions.size(); ++i) {
+    std::vector<int64_t> ids = tokens(questions[i]);
+    const auto length = static_cast<int64_t>(ids.size());
+    if (length == 0) {
+      results[i].error = "the question is empty";
+    } else if (length > format_.max_length) {
+      results[i].error = str(length, " tokens, more than max_length ", format_.max_length);
+    } else {
+      sequences[i] = std::move(ids);
+    }
+  }
+  const auto forward = [&](const PackedTokens& batch, const std::vector<size_t>& places) {
+    std::vector<int64_t> last;
+    for (size_t i = 1; i < batch.offsets.size(); ++i) last.push_back(batch.offsets[i] - 1);
+    const at::Tensor hidden =
+        model_.hidden(batch).index_select(0, at::tensor(last, at::dtype(at::kLong)));
+    const at::Tensor logits = ops::linear(hidden, answers_).to(at::kCPU, at::kDouble).contiguous();
+    for (size_t i = 0; i < places.size(); ++i) {
+      const double* z = logits.const_data_ptr<double>() + 2 * i;
+      Result& result = results[places[i]];
+      if (std::isfinite(z[0]) && std::isfinite(z[1])) {
+        result.probability = answer_probability(z[0], z[1]);
+      } else {
+        result.error = str("the answers' logits are ", z[0], " and ", z[1]);
+      }
+    }
+  };
+  for_each_packed_batch(sequences, batch_tokens_, forward);
+  return results;
+}
+
+}  // namespace praetor
