@@ -9,7 +9,15 @@
   X(ppo)                      \
   X(sft)                      \
   X(reward_model)             \
-  X(dpo)
+  X(dpo)                      \
+  X(grpo)                     \
+  X(dr_grpo)                  \
+  X(dapo)                     \
+  X(gspo)                     \
+  X(rloo)                     \
+  X(reinforce_pp)             \
+  X(remax)                    \
+  X(raft)
 
 namespace praetor {
 
