@@ -99,10 +99,11 @@ struct Group {
   std::vector<bool> finished;
 };
 
-/// What only the learner's networks can tell build_batch.
+/// What only the learner can tell build_batch.
 struct BatchContext {
   at::Tensor bootstrap_value;  ///< [N] critic at the last token of each sequence; undefined without
                                ///< a critic
+  int64_t max_new_tokens = 0;  ///< of a response, as it was sampled
 };
 
 /// What build_batch adds to the experience.

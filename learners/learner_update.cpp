@@ -175,7 +175,7 @@ BatchContext Learner::Impl::prepare(Experience& experience, const SequenceBatch&
     return out;
   };
   const std::vector<at::Tensor> all = gather_tensors_agreed(*ranks, own);
-  BatchContext context;
+  BatchContext context{.max_new_tokens = config.max_new_tokens};
   experience.proximal_logprob = spread(all[0], batch.target_offsets, wanted);
   experience.value = critic ? spread(all[1], batch.target_offsets, wanted) : at::Tensor();
   if (critic) {

@@ -28,7 +28,26 @@ LastTokens last_tokens(const at::Tensor& sequence_of) {
   return {index, sequence_of.index_select(0, index)};
 }
 
+/// [N] punishment of what is too long, 0 or below.
+at::Tensor overlong_penalty(const at::Tensor& sequence_of,
+                            const std::vector<bool>& finished,
+                            const RewardShaping& shaping) {
+  const auto sequences = static_cast<int64_t>(finished.size());
+  const at::Tensor lengths =
+      segment_sum(at::ones_like(sequence_of, at::kDouble), sequence_of, sequences);
+  const at::Tensor past = lengths - (shaping.overlong_limit - shaping.overlong_buffer);
+  return (-past / shaping.overlong_buffer)
+      .clamp(-1, 0)
+      .masked_fill(flags_tensor(finished).logical_not(), -1.0);
+}
+
 }  // namespace
+
+at::Tensor flags_tensor(const std::vector<bool>& flags) {
+  at::Tensor out = at::zeros({static_cast<int64_t>(flags.size())}, at::kBool);
+  for (size_t i = 0; i < flags.size(); ++i) out.mutable_data_ptr<bool>()[i] = flags[i];
+  return out;
+}
 
 ShapedReward shape_reward(const at::Tensor& score,
                           const std::vector<bool>& finished,
@@ -60,6 +79,9 @@ ShapedReward shape_reward(const at::Tensor& score,
       if (!finished[static_cast<size_t>(i)]) out.score[i].sub_(shaping.missing_eos_penalty);
     }
   }
+
+  if (shaping.overlong_buffer > 0)
+    out.score.add_(overlong_penalty(sequence_of, finished, shaping).to(out.score.scalar_type()));
 
   const LastTokens last = last_tokens(sequence_of);
   out.reward = at::zeros_like(proximal_logprob);

@@ -15,11 +15,19 @@ struct RewardShaping {
   double score_clip = 0;       ///< c: scores to [-c, c]; 0: off
   double missing_eos_penalty =
       0;  ///< taken, after the clip, from the score of a sequence that did not finish
+  /// Soft punishment of long responses (arXiv:2503.14476, eq. 13), also added after the clip:
+  /// 0 up to L = overlong_limit - overlong_buffer tokens, (L - T) / overlong_buffer up to the
+  /// limit, -1 beyond it and for a sequence that did not finish.
+  double overlong_limit = 0;   ///< response tokens
+  double overlong_buffer = 0;  ///< response tokens; 0: off
 };
+
+/// [N] bool from flags.
+at::Tensor flags_tensor(const std::vector<bool>& flags);
 
 struct ShapedReward {
   at::Tensor reward;  ///< [R] per token
-  at::Tensor score;   ///< [N] clipped, penalty taken
+  at::Tensor score;   ///< [N] clipped, penalties taken
   at::Tensor kl;      ///< [R] the estimate; undefined without a reference
 };
 

@@ -12,9 +12,9 @@
 #include "learners/advantage/gae.h"
 #include "learners/advantage/reward_shaping.h"
 #include "learners/advantage/whiten.h"
-#include "learners/algorithms/clipped_surrogate.h"
 #include "learners/algorithms/kl.h"
 #include "learners/algorithms/kl_controller.h"
+#include "learners/algorithms/policy_objective.h"
 #include "learners/algorithms/value_loss.h"
 
 namespace praetor {
@@ -45,28 +45,12 @@ PpoConfig PpoConfig::from_yaml(YamlReader in) {
   c.value_coefficient = in.get("value_coefficient", c.value_coefficient, at_least(0));
   c.target_kl_update = in.get("target_kl_update", c.target_kl_update, at_least(0));
 
-  YamlReader kl = in.child("kl");
-  c.kl.estimator = kl.get("estimator", c.kl.estimator, {"k1", "k2", "k3", "k3+"});
-  c.kl.placement = kl.get("placement", c.kl.placement, {"reward", "loss", "none"});
-  c.kl.coefficient = kl.get("coefficient", c.kl.coefficient, at_least(0));
-  c.kl.controller = kl.get("controller", c.kl.controller, {"fixed", "adaptive"});
-  c.kl.target = kl.get("target", c.kl.target, greater_than(0));
-  c.kl.horizon = kl.get("horizon", c.kl.horizon, greater_than(0));
-  if (c.kl.placement == "loss" && c.kl.estimator == "k1") {
-    kl.error_at("estimator", "k1 has a gradient of mean 0 in the loss; use k2, k3 or k3+ there");
-  }
-  if (c.kl.placement == "reward" && c.kl.estimator == "k3+") {
-    kl.error_at("estimator",
-                "k3+ changes the gradient alone, and a reward has none; use k1, k2 or k3");
-  }
-  if (c.kl.placement == "none" && c.kl.controller == "adaptive") {
-    kl.error_at("controller", "an adaptive coefficient needs placement reward or loss");
-  }
-  if (c.kl.placement != "reward" && c.per_sample_kl) {
+  c.kl = KlConfig::from_yaml(in.child("kl"), c.kl);
+  if (!c.kl.in_reward() && c.per_sample_kl) {
     in.error_at("per_sample_kl",
                 "speaks of the penalty in the reward; kl.placement is " + c.kl.placement);
   }
-  kl.reject_unknown_keys();
+  c.mismatch = MismatchConfig::from_yaml(in.child("mismatch"));
 
   YamlReader critic = in.child("critic");
   c.critic.init = critic.get("init", c.critic.init, {"policy", "reward"});
@@ -88,16 +72,13 @@ class Ppo final : public Algorithm {
   explicit Ppo(PpoConfig config)
       : config_(std::move(config)),
         kl_form_(kl_form_from_name(config_.kl.estimator)),
-        controller_(config_.kl.controller == "adaptive"
-                        ? KlController::adaptive(
-                              config_.kl.coefficient, config_.kl.target, config_.kl.horizon)
-                        : KlController::fixed(config_.kl.coefficient)) {}
+        controller_(config_.kl.make_controller()) {}
 
   std::string name() const override { return "ppo"; }
 
   ModelPlan models() const override {
     return {.policy = true,
-            .reference = config_.kl.placement != "none",
+            .reference = config_.kl.measured(),
             .critic = config_.critic.shared ? CriticKind::kShared : CriticKind::kSeparate,
             .critic_init = config_.critic.init,
             .critic_optimizer = config_.critic.optimizer,
@@ -121,7 +102,7 @@ class Ppo final : public Algorithm {
     Batch out;
     const int64_t sequences = e.sequences();
     const at::Tensor all = at::ones_like(e.sequence_of, at::kBool);
-    const at::Tensor finished = finished_mask(e.finished);
+    const at::Tensor finished = flags_tensor(e.finished);
     out.mask = config_.mask_truncated ? finished.index_select(0, e.sequence_of) : all;
 
     const ShapedReward shaped =
@@ -131,7 +112,7 @@ class Ppo final : public Algorithm {
                      e.reference_logprob,
                      e.sequence_of,
                      {.estimator = kl_form_.estimator,
-                      .kl_coefficient = in_reward() ? controller_.coefficient() : 0,
+                      .kl_coefficient = config_.kl.in_reward() ? controller_.coefficient() : 0,
                       .per_sample_kl = config_.per_sample_kl,
                       .score_clip = config_.score_clip,
                       .missing_eos_penalty = config_.missing_eos_penalty});
@@ -149,6 +130,9 @@ class Ppo final : public Algorithm {
     e.advantage = config_.whiten_advantages
                       ? whiten(estimate.advantage, out.mask, spread, /*shift=*/true)
                       : estimate.advantage;
+    MismatchWeights weights = mismatch_weights(
+        e.proximal_logprob, e.behavior_logprob, out.mask, e.sequence_of, config_.mismatch);
+    if (weights.weight.defined()) e.advantage = e.advantage * weights.weight;
 
     const double n = static_cast<double>(std::max<int64_t>(sequences, 1));
     if (e.reference_logprob.defined()) {
@@ -169,56 +153,31 @@ class Ppo final : public Algorithm {
       const double residual = masked_moments(e.returns - e.value, out.mask).variance();
       out.metrics.emplace_back("value/explained_variance", 1 - residual / target_spread);
     }
+    out.metrics.insert(out.metrics.end(), weights.metrics.begin(), weights.metrics.end());
+    out.mask = weights.mask;
     return out;
   }
 
   LossResult loss(const MicroBatch& b) const override {
-    const double tokens = b.denominators.tokens;
-    const auto mean = [&](const at::Tensor& per_token) {
-      return aggregate(per_token, b.mask, b.sequence_of, b.denominators, Aggregation::kTokenMean);
-    };
-    const PolicyLoss policy =
-        clipped_surrogate(b.logprob,
-                          b.proximal_logprob,
-                          b.advantage,
-                          b.mask,
-                          {config_.clip_low, config_.clip_high, config_.dual_clip});
+    LossResult out =
+        policy_objective(b,
+                         {.clip = {config_.clip_low, config_.clip_high, config_.dual_clip},
+                          .entropy_coefficient = config_.entropy_coefficient,
+                          .kl_form = kl_form_,
+                          .kl_coefficient = config_.kl.in_loss() ? controller_.coefficient() : 0});
     const ValueLoss value = value_loss(b.value, b.old_value, b.returns, b.mask, config_.value_clip);
-    at::Tensor policy_loss = mean(policy.per_token);
-    if (config_.kl.placement == "loss") {
-      policy_loss = policy_loss +
-                    controller_.coefficient() *
-                        mean(kl_loss_per_token(b.logprob, b.reference_logprob, b.mask, kl_form_));
-    }
-    if (config_.entropy_coefficient > 0)
-      policy_loss = policy_loss - config_.entropy_coefficient * mean(b.entropy);
-    const at::Tensor critic_loss = mean(value.per_token);
-
-    // Each term is this micro-batch's share: weights are given so that sums over the step are means
-    // over its tokens.
+    const at::Tensor critic_loss =
+        aggregate(value.per_token, b.mask, b.sequence_of, b.denominators, Aggregation::kTokenMean);
+    out.loss = out.loss + config_.value_coefficient * critic_loss;
     const double count = b.mask.sum().item<double>();
-    const auto share = [&](const char* name, const at::Tensor& sum) {
-      return Statistic{name, sum.item<double>(), count};
-    };
-    LossResult out;
-    out.loss = policy_loss + config_.value_coefficient * critic_loss;
-    out.statistics = {
-        share("policy/loss", policy_loss.detach() * tokens),
-        share("policy/approx_kl", policy.approx_kl),
-        share("policy/approx_kl_k2", policy.approx_kl_k2),
-        share("policy/clip_fraction_low", policy.clipped_low),
-        share("policy/clip_fraction_high", policy.clipped_high),
-        share("policy/entropy", b.entropy.detach().masked_fill(b.mask.logical_not(), 0.0).sum()),
-        share("policy/ratio_error", policy.ratio_error),
-        {"policy/ratio_max", policy.ratio_max.item<double>(), 1, Statistic::Kind::kMax},
-        share("value/loss", critic_loss.detach() * tokens),
-        share("value/clip_fraction", value.clipped),
-    };
+    out.statistics.push_back(
+        {"value/loss", (critic_loss.detach() * b.denominators.tokens).item<double>(), count});
+    out.statistics.push_back({"value/clip_fraction", value.clipped.item<double>(), count});
     return out;
   }
 
   void after_step() override {
-    if (config_.kl.placement != "none") controller_.update(step_kl_, step_sequences_);
+    if (config_.kl.measured()) controller_.update(step_kl_, step_sequences_);
   }
 
   std::string state_json() const override {
@@ -243,14 +202,6 @@ class Ppo final : public Algorithm {
   }
 
  private:
-  bool in_reward() const { return config_.kl.placement == "reward"; }
-
-  static at::Tensor finished_mask(const std::vector<bool>& finished) {
-    at::Tensor out = at::zeros({static_cast<int64_t>(finished.size())}, at::kBool);
-    for (size_t i = 0; i < finished.size(); ++i) out.mutable_data_ptr<bool>()[i] = finished[i];
-    return out;
-  }
-
   /// Running normalisation; the moments take in this step's scores first.
   at::Tensor normalised(const at::Tensor& score) {
     if (!config_.score_normalise) return score;

@@ -5,7 +5,9 @@
 #include <string>
 
 #include "core/config/yaml_reader.h"
+#include "learners/advantage/mismatch.h"
 #include "learners/algorithm.h"
+#include "learners/algorithms/kl_config.h"
 
 namespace praetor {
 
@@ -22,14 +24,8 @@ struct PpoConfig {
   int64_t prompts_per_step = 64;
   int64_t samples_per_prompt = 1;
 
-  struct Kl {
-    std::string estimator = "k1";  ///< k1, k2, k3; in the loss also k3+ (k3's value, k2's gradient)
-    std::string placement = "reward";  ///< reward, loss, none (no reference is held then)
-    double coefficient = 0.05;         ///< beta at the start, >= 0
-    std::string controller = "fixed";  ///< fixed, adaptive
-    double target = 6.0;               ///< adaptive: nats a sequence, > 0
-    double horizon = 10000;            ///< adaptive: sequences, > 0
-  } kl;
+  KlConfig kl;
+  MismatchConfig mismatch;
   bool per_sample_kl = false;  ///< the whole penalty on the last token
 
   bool whiten_advantages = true;

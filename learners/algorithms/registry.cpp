@@ -18,7 +18,15 @@
   X(xpo)                      \
   X(inpo)                     \
   X(sppo)                     \
-  X(cgpo)
+  X(cgpo)                     \
+  X(grpo)                     \
+  X(dr_grpo)                  \
+  X(dapo)                     \
+  X(gspo)                     \
+  X(rloo)                     \
+  X(reinforce_pp)             \
+  X(remax)                    \
+  X(raft)
 
 namespace praetor {
 

@@ -82,4 +82,18 @@ TEST_CASE("reward shaping refuses what does not fit", "[learners][cpu]") {
   CHECK_THROWS_AS(shape_reward(vec({1}), {true}, vec({0}), vec({0, 0}), ids({0}), {}), ShapeError);
 }
 
+TEST_CASE("long responses are punished softly: the worked example", "[learners][cpu]") {
+  // L_max 20480 with L_cache 4096: 18432 tokens lose half a point.
+  const std::vector<int64_t> lengths{16384, 18432, 20480, 21000, 3};
+  std::vector<at::Tensor> parts;
+  for (size_t i = 0; i < lengths.size(); ++i)
+    parts.push_back(at::full({lengths[i]}, static_cast<int64_t>(i), at::kLong));
+  const at::Tensor sequence_of = at::cat(parts);
+  const at::Tensor logprob = at::zeros({sequence_of.numel()}, at::kDouble);
+  const RewardShaping shaping{.score_clip = 1, .overlong_limit = 20480, .overlong_buffer = 4096};
+  const auto out = shape_reward(
+      vec({9, 0, 0, 0, 0}), {true, true, true, true, false}, logprob, {}, sequence_of, shaping);
+  CHECK(at::allclose(out.score, vec({1, -0.5, -1, -1, -1})));
+}
+
 }  // namespace praetor

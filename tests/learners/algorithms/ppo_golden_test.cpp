@@ -44,6 +44,7 @@ TEST_CASE("rewards, advantages, losses and gradients of PPO are TRL's", "[learne
     e.sequence_of =
         at::arange(sequences, at::TensorOptions().dtype(at::kLong)).repeat_interleave(tokens);
     e.proximal_logprob = vector_of(golden["logprob"]);
+    e.behavior_logprob = e.proximal_logprob;
     e.reference_logprob = vector_of(golden["reference"]);
     e.value = vector_of(golden["value"]);
     e.score = vector_of(golden["score"]);

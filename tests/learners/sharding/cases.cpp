@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "core/base/sha256.h"
+#include "learners/algorithms/grpo.h"
 #include "learners/algorithms/ppo.h"
 #include "learners/algorithms/reward_model.h"
 #include "learners/algorithms/sft.h"
@@ -14,7 +15,7 @@
 namespace praetor::testing {
 
 const std::vector<std::string>& learner_cases() {
-  static const std::vector<std::string> kCases{"ppo", "ppo_shared", "sft", "reward_model"};
+  static const std::vector<std::string> kCases{"ppo", "ppo_shared", "grpo", "sft", "reward_model"};
   return kCases;
 }
 
@@ -32,6 +33,15 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
   }
   models.policy = tiny_policy(options.seed);
   if (name == "sft") return Learner(config, make_sft(SftConfig{}), std::move(models), ranks);
+  if (name == "grpo") {
+    GrpoConfig grpo;
+    grpo.epochs = 1;
+    grpo.minibatches = options.minibatches;
+    grpo.aggregation = "seq-mean-token-sum-norm";  // the loss is not 0 at the start
+    grpo.max_tokens = 8;
+    grpo.mask_truncated = true;
+    return Learner(config, make_grpo(grpo), std::move(models), ranks);
+  }
   PpoConfig ppo;
   ppo.epochs = 1;
   ppo.minibatches = options.minibatches;
@@ -45,17 +55,19 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
 }
 
 StepReport update_case(const std::string& name, Learner& learner, int step) {
-  if (!name.starts_with("ppo")) return learner.update(example_pairs());
+  if (name == "sft" || name == "reward_model") return learner.update(example_pairs());
   auto rolls = mixed_rolls();
   for (size_t i = 0; i < rolls.size(); ++i)
     rolls[i].score += 0.3 * std::sin(static_cast<double>(i) + step);
   Experience experience = make_experience(rolls, learner.policy());
+  if (name == "grpo") experience.prompt_ordinal = {0, 0, 0, 1, 1};
   return learner.update(experience);
 }
 
 double loss_of(const std::string& name, const StepReport& report) {
   if (name == "sft") return metric(report, "sft/loss");
   if (name == "reward_model") return metric(report, "rm/loss");
+  if (name == "grpo") return metric(report, "policy/loss");
   return metric(report, "policy/loss") + 0.1 * metric(report, "value/loss");
 }
 

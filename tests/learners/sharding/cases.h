@@ -9,12 +9,13 @@
 
 namespace praetor::testing {
 
-/// "ppo" (separate critic), "ppo_shared", "sft", "reward_model": tiny models, fixed batches.
+/// "ppo" (separate critic), "ppo_shared", "grpo", "sft", "reward_model": tiny models, fixed
+/// batches.
 const std::vector<std::string>& learner_cases();
 
 struct CaseOptions {
   double max_grad_norm = 1.0;
-  int64_t minibatches = 2;  ///< of ppo: optimizer steps of an update
+  int64_t minibatches = 2;  ///< of ppo and grpo: optimizer steps of an update
   uint64_t seed = 1;        ///< of the initial weights
 };
 
