@@ -90,6 +90,7 @@ class Raft final : public Algorithm {
     rank = rank.contiguous();
 
     at::Tensor weight = at::zeros_like(rank);
+    std::vector<std::vector<int64_t>> units;
     double best = 0, bound = 0, ties = 0, kept = 0, samples = 0;
     for (const std::vector<int64_t>& group : groups) {
       const std::vector<int64_t> chosen = keep_best(rank, first_of_each(e, group), config_.keep);
@@ -104,10 +105,11 @@ class Raft final : public Algorithm {
       kept += static_cast<double>(chosen.size());
       samples += static_cast<double>(group.size());
       for (const int64_t i : chosen) {
-        if (e.response_length(i) > 0) out.units.push_back({i});
+        if (e.response_length(i) > 0) units.push_back({i});
       }
     }
-    std::ranges::sort(out.units);
+    std::ranges::sort(units);
+    out.units = std::move(units);
     const double prompts = std::max(static_cast<double>(groups.size()), 1.0);
     out.metrics.emplace_back("raft/best_score", best / prompts);
     out.metrics.emplace_back("raft/unique_best", 1 - ties / prompts);
