@@ -95,10 +95,10 @@ TEST_CASE("every slip of a rewards section is named with its place", "[reward][c
        "r.yaml:1:9: parts[0].command: a program and its arguments are wanted, as in [python3, "
        "scorer.py]"},
       {"parts: [{kind: external, command: ['']}]",
-       "r.yaml:1:34: parts[0].command: a program and its arguments are wanted, as in [python3, "
+       "r.yaml:1:35: parts[0].command: a program and its arguments are wanted, as in [python3, "
        "scorer.py]"},
       {"parts: [{kind: external, command: [cat], processes: 0}]",
-       "r.yaml:1:52: parts[0].processes: 0 is outside [1, 64]"},
+       "r.yaml:1:53: parts[0].processes: 0 is outside [1, 64]"},
       {"parts: [{kind: external, command: [cat], start_timeout_ms: 0}]",
        "r.yaml:1:60: parts[0].start_timeout_ms: 0 is outside [1, 3600000]"},
       {"parts: [{kind: format, part: fences}]",
