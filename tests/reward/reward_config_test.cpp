@@ -91,6 +91,16 @@ TEST_CASE("every slip of a rewards section is named with its place", "[reward][c
        "r.yaml:1:45: parts[0].mode: unknown value \"lose\", did you mean \"loose\"? (one of "
        "strict, "
        "loose)"},
+      {"parts: [{kind: external}]",
+       "r.yaml:1:9: parts[0].command: a program and its arguments are wanted, as in [python3, "
+       "scorer.py]"},
+      {"parts: [{kind: external, command: ['']}]",
+       "r.yaml:1:35: parts[0].command: a program and its arguments are wanted, as in [python3, "
+       "scorer.py]"},
+      {"parts: [{kind: external, command: [cat], processes: 0}]",
+       "r.yaml:1:53: parts[0].processes: 0 is outside [1, 64]"},
+      {"parts: [{kind: external, command: [cat], start_timeout_ms: 0}]",
+       "r.yaml:1:60: parts[0].start_timeout_ms: 0 is outside [1, 3600000]"},
       {"parts: [{kind: format, part: fences}]",
        "r.yaml:1:30: parts[0].part: unknown value \"fences\", did you mean \"fence\"? (one of "
        "response, fence, either)"},
