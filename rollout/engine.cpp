@@ -64,7 +64,7 @@ class GenerationRun {
       for (size_t m = 0; m < engine_.models_.size(); ++m) logits[m] = engine_.models_[m].logits();
       ++stats_.steps;
       if (engine_.on_step_) engine_.on_step_();
-      if (!ready_.empty()) sample(engine_.mixer_.mix(logits, voiced_));
+      if (!ready_.empty()) sample(mix_voices(logits, voiced_));
     }
     stats_.preemptions = scheduler_.preemptions();
     stats_.peak_blocks = scheduler_.blocks().peak();

@@ -90,7 +90,6 @@ class Engine final : public Generator {
   const Tokenizer& tokenizer_;
   EngineConfig config_;
   std::vector<CachedModel> models_;  ///< the policy; the companion, if there is one
-  VoiceMixer mixer_;
   Sampler sampler_;
   EngineStats stats_;
   std::function<void()> on_step_;

@@ -32,17 +32,13 @@ struct VoicedRow {
 ///
 /// whose softmax is the normalised geometric mixture of the two distributions, since what is
 /// constant over v cancels (Nash-MD, arXiv:2312.00886, section 7). To divide z by a temperature
-/// afterwards tempers both alike. A row depends on its own rows alone. One thread; rows are shared
-/// out over the tensor threads inside.
-class VoiceMixer {
- public:
-  /// @param logits  by model, [.,V] float32, contiguous; undefined where no row needs the model.
-  ///                When a model alone is defined, row i of it is what rows[i] needs
-  /// @return        [rows,V], in order: one of `logits` itself, or valid until the next call
-  at::Tensor mix(const std::array<at::Tensor, 2>& logits, std::span<const VoicedRow> rows);
-
- private:
-  at::Tensor mixed_;  ///< kept for its memory
-};
+/// afterwards tempers both alike. A row depends on its own rows alone; rows are shared out over the
+/// tensor threads inside.
+///
+/// @param logits  by model, [.,V] float32, contiguous; undefined where no row needs the model. When
+///                one alone is defined, rows[i] needs its row i
+/// @return        [rows,V], in order. When rows[i] needs the policy's row i throughout, these are
+///                the policy's logits, overwritten; when one model is defined, its logits untouched
+at::Tensor mix_voices(const std::array<at::Tensor, 2>& logits, std::span<const VoicedRow> rows);
 
 }  // namespace praetor

@@ -124,12 +124,11 @@ TEST_CASE("mixed logits are the normalised geometric mixture", "[rollout][cpu]")
   // Logits up to a constant, which must cancel.
   const at::Tensor policy = at::tensor({0.7F, 0.2F, 0.1F}).log().add(4.0).unsqueeze(0);
   const at::Tensor companion = at::tensor({0.2F, 0.5F, 0.3F}).log().sub(2.0).unsqueeze(0);
-  VoiceMixer mixer;
   const std::vector<VoicedRow> rows = {{.row = {0, 0}, .share = 0.5},
                                        {.row = {0, -1}},
                                        {.row = {-1, 0}},
                                        {.row = {0, 0}, .share = 0.125}};
-  const at::Tensor mixed = mixer.mix({policy, companion}, rows);
+  const at::Tensor mixed = mix_voices({policy, companion}, rows);
   CHECK(at::equal(mixed[1], policy[0]));
   CHECK(at::equal(mixed[2], companion[0]));
   const auto near = [](const at::Tensor& logits, const std::vector<double>& wanted) {
@@ -137,14 +136,20 @@ TEST_CASE("mixed logits are the normalised geometric mixture", "[rollout][cpu]")
   };
   CHECK(near(mixed[0], {0.433263, 0.366174, 0.200562}));
   CHECK(near(mixed[3], {0.638420, 0.239215, 0.122365}));
+
+  // Rows that have their places in the policy's logits are mixed there, to the same bits.
+  const at::Tensor twice = at::cat({policy, policy});
+  const std::vector<VoicedRow> in_place = {{.row = {0, -1}}, {.row = {1, 0}, .share = 0.125}};
+  CHECK(mix_voices({twice, companion}, in_place).is_same(twice));
+  CHECK(at::equal(twice[0], policy[0]));
+  CHECK(at::equal(twice[1], mixed[3]));
 }
 
 TEST_CASE("logits of one model alone are passed on as they are", "[rollout][cpu]") {
   const at::Tensor logits = at::rand({3, 5});
-  VoiceMixer mixer;
   const std::vector<VoicedRow> rows(3);
-  CHECK(mixer.mix({logits, at::Tensor()}, rows).is_same(logits));
-  CHECK(mixer.mix({at::Tensor(), logits}, rows).is_same(logits));
+  CHECK(mix_voices({logits, at::Tensor()}, rows).is_same(logits));
+  CHECK(mix_voices({at::Tensor(), logits}, rows).is_same(logits));
 }
 
 TEST_CASE("a mixture's responses equal those of two models without a cache", "[rollout][cpu]") {
