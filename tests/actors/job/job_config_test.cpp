@@ -148,13 +148,14 @@ TEST_CASE("load throws all errors of a job at once", "[actors][cpu]") {
         "names a folder\n"
         "job.yaml:2:1: unknown key \"sede\", did you mean \"seed\"?\n"
         "job.yaml:4:11: stages[0].kind: unknown value \"toy_langauge\", did you mean "
-        "\"toy_language\"? (one of "
-        "toy_language, sft, reward_model, dpo, ppo)\n"
-        "job.yaml:5:5: stages[1].data: missing key \"train\"; a file of JSON lines, or "
-        "stage:NAME/FILE, is wanted\n"
-        "job.yaml:6:13: stages[1].epochs: 0 is outside [1, 1000000]\n"
-        "job.yaml:7:12: stages[1].steps: 1.5 is a fraction, but a whole number is wanted\n"
-        "job.yaml:7:12: stages[1].steps: epochs is given as well; keep one of the two");
+        "\"toy_language\"? (one of " +
+            join(stage_kind_names(), ", ") +
+            ")\n"
+            "job.yaml:5:5: stages[1].data: missing key \"train\"; a file of JSON lines, or "
+            "stage:NAME/FILE, is wanted\n"
+            "job.yaml:6:13: stages[1].epochs: 0 is outside [1, 1000000]\n"
+            "job.yaml:7:12: stages[1].steps: 1.5 is a fraction, but a whole number is wanted\n"
+            "job.yaml:7:12: stages[1].steps: epochs is given as well; keep one of the two");
 }
 
 }  // namespace praetor
