@@ -322,7 +322,7 @@ TEST_CASE("a prompt that ends three workers is set aside, its neighbours are not
 
   // Trained again, the recorded batch counts what was dropped as it did at first.
   const auto first = batch->slice({0, 1}, 3).metrics;
-  const ClosedBatch again = load_batch(*ledger, 0, *ledger->batch(0, 1));
+  const ClosedBatch again = load_batch(*ledger, plan(), *ledger->batch(0, 1));
   CHECK((again.dropped == batch->dropped));
   CHECK((again.slice({0, 1}, 3).metrics == first));
 }

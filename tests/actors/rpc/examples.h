@@ -11,8 +11,17 @@ inline WeightVersion example_version() {
 }
 
 inline Publication example_publication() {
-  const Publication reference{{2, 1, 0, "beef"}, "/run/r.safetensors", "10.0.0.7:4000", 1234, {}};
-  return {example_version(), "/run/w.safetensors", "10.0.0.7:4000", 123456, {reference}};
+  Publication out;
+  for (const char* file : {"/run/r.safetensors", "/run/w.safetensors"}) {
+    Publication next;
+    next.version = example_version();
+    next.file = file;
+    next.address = "10.0.0.7:4000";
+    next.bytes = 123456;
+    if (!out.file.empty()) next.companions.push_back(std::move(out));
+    out = std::move(next);
+  }
+  return out;
 }
 
 inline SamplingParams example_params() {

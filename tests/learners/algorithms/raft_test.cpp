@@ -50,7 +50,7 @@ TEST_CASE("repeats of a response are kept once", "[learners][cpu]") {
     Experience e = scored({3, 3, 1}, 3, {2, 2, 2});
     e.tokens = testing::ids({1, 7, 8, 1, 7, 8, 1, 9, 9});
     const std::string yaml = unique ? "{keep: 1}" : "{keep: 1, unique: false}";
-    CHECK(algorithm_from("raft", yaml)->build_batch(e, {}).units.size() == (unique ? 2 : 3));
+    CHECK(algorithm_from("raft", yaml)->build_batch(e, {}).units->size() == (unique ? 2 : 3));
   }
 }
 
