@@ -107,7 +107,7 @@ TEST_CASE("chunks that do not fit the file are refused", "[actors][rpc][cpu]") {
   CHECK(weights.nothing_came());
 }
 
-TEST_CASE("two versions are offered, also when their files are gone", "[actors][rpc][cpu]") {
+TEST_CASE("the newest four files are offered, also when they are gone", "[actors][rpc][cpu]") {
   Weights weights;
   std::filesystem::remove(weights.folder / "weights");
   write_file_atomic(weights.folder / "next", "abc");
@@ -117,9 +117,17 @@ TEST_CASE("two versions are offered, also when their files are gone", "[actors][
   weights.publication.bytes = 3;
   weights.fetch();
   CHECK(read_file(weights.folder / "copy") == "abc");
+  // One that is kept counts as new: the one before it goes instead.
   weights.server->set_file({0, 0, 42, "digest-42"}, weights.folder / "next");
-  weights.publication.version.digest = "digest-40";
-  CHECK_THROWS_AS(weights.fetch(), MissingInput);
+  weights.server->set_file({0, 0, 43, "digest-43"}, weights.folder / "next");
+  weights.server->keep("digest-41");
+  weights.server->set_file({0, 0, 44, "digest-44"}, weights.folder / "next");
+  weights.server->set_file({0, 0, 45, "digest-45"}, weights.folder / "next");
+  CHECK(weights.fetch().bytes == 3);
+  for (const char* gone : {"digest-40", "digest-42"}) {
+    weights.publication.version.digest = gone;
+    CHECK_THROWS_AS(weights.fetch(), MissingInput);
+  }
   CHECK_THROWS_AS(weights.server->set_file({0, 0, 43, ""}, weights.folder / "next"),
                   InvalidArgument);
   CHECK_THROWS_AS(weights.server->set_file({0, 0, 43, "d"}, weights.folder / "none"), MissingInput);
