@@ -77,7 +77,7 @@ TEST_CASE("a worker generates with the published weights, mapped or streamed", "
   for (const char* via : {"file", "stream"}) {
     CAPTURE(via);
     Publisher publisher({.via = via, .folder = run.dir / via}, run.dir.path(), run.serve());
-    const Publication weights = publisher.publish(1, 0, 5, *run.policy).publication;
+    const Publication weights = publisher.publish(1, 0, 5, *run.policy, {}).publication;
     CHECK(weights.file.empty() == (std::string(via) == "stream"));
     auto models = run.models();
     CHECK(models.weight_step() == -1);
@@ -89,7 +89,7 @@ TEST_CASE("a worker generates with the published weights, mapped or streamed", "
     gone.address.clear();
     CHECK(sample(models.engine(run.lease(gone))) == wanted);
     // The next one replaces it in place.
-    const Publication next = publisher.publish(1, 0, 6, *run.policy).publication;
+    const Publication next = publisher.publish(1, 0, 6, *run.policy, {}).publication;
     CHECK(sample(models.engine(run.lease(next))) == wanted);
     CHECK(models.weight_step() == 6);
   }
@@ -99,10 +99,10 @@ TEST_CASE("weights with a flipped bit are refused, the tensor named, the old one
           "[actors][cpu]") {
   const Run run;
   Publisher publisher({.via = "file", .folder = run.dir / "w"}, run.dir.path(), run.serve());
-  const Publication first = publisher.publish(1, 0, 5, *run.policy).publication;
+  const Publication first = publisher.publish(1, 0, 5, *run.policy, {}).publication;
   auto models = run.models();
   const std::vector<int64_t> wanted = sample(models.engine(run.lease(first)));
-  const Publication second = publisher.publish(1, 0, 6, *run.policy).publication;
+  const Publication second = publisher.publish(1, 0, 6, *run.policy, {}).publication;
   {
     std::fstream file(second.file, std::ios::in | std::ios::out | std::ios::binary);
     file.seekg(-5, std::ios::end);

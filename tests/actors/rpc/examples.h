@@ -1,5 +1,7 @@
 #pragma once
 
+#include <utility>
+
 #include "actors/controller/services.h"
 
 namespace praetor::testing {
@@ -11,8 +13,14 @@ inline WeightVersion example_version() {
 }
 
 inline Publication example_publication() {
-  const Publication reference{{2, 1, 0, "beef"}, "/run/r.safetensors", "10.0.0.7:4000", 1234, {}};
-  return {example_version(), "/run/w.safetensors", "10.0.0.7:4000", 123456, {reference}};
+  Publication reference;
+  reference.version = {2, 1, 0, "beef"};
+  reference.file = "/run/r.safetensors";
+  reference.address = "10.0.0.7:4000";
+  reference.bytes = 1234;
+  Publication out{example_version(), "/run/w.safetensors", "10.0.0.7:4000", 123456, {}};
+  out.companions.push_back(std::move(reference));
+  return out;
 }
 
 inline SamplingParams example_params() {
