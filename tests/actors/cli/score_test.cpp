@@ -1,5 +1,6 @@
 #include "actors/cli/score.h"
 
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
@@ -67,7 +68,7 @@ TEST_CASE("a line of text becomes a line of scores", "[actors][cpu]") {
 
 TEST_CASE("constraints, tasks and preferences stand in the lines", "[actors][cpu]") {
   const testing::TempDir dir;
-  const std::string model = testing::golden("reward/llama").string();
+  const std::string model = std::filesystem::absolute(testing::golden("reward/llama")).string();
   const std::string rewards =
       "parts:\n"
       "  - {kind: preference, form: scalar, path: '" +

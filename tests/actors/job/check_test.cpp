@@ -134,7 +134,7 @@ TEST_CASE("every row names a task of the rewards, and only who compares has pref
                            ":2: unknown task \"code\"; one of chat, math is wanted");
   write_file_atomic(dir / "p.jsonl", "{\"prompt\": \"a\", \"task\": \"chat\"}\n");
   CHECK(check(file).empty());
-  const std::string model = testing::golden("reward/llama").string();
+  const std::string model = std::filesystem::absolute(testing::golden("reward/llama")).string();
   const std::string set = "rewards.parts=[{kind: preference, form: scalar, path: " + model + "}]";
   CHECK_THAT(check(file, {set}),
              Catch::EndsWith("rewards.parts[0].kind: ppo compares no responses, so that there is "

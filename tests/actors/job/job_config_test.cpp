@@ -158,4 +158,34 @@ TEST_CASE("load throws all errors of a job at once", "[actors][cpu]") {
             "job.yaml:7:12: stages[1].steps: epochs is given as well; keep one of the two");
 }
 
+TEST_CASE("the models of trees and tasks come from stages that make what they want",
+          "[actors][cpu]") {
+  const JobConfig job = job_of(
+      "name: j\n"
+      "stages:\n"
+      "  - kind: toy_language\n"
+      "  - {kind: sft, model: {create: {hidden_size: 8, num_layers: 1, num_heads: 2}},\n"
+      "     data: {train: 'stage:toy_language/sft.jsonl'}}\n"
+      "  - {kind: reward_model, data: {train: 'stage:toy_language/pairs.jsonl'}}\n"
+      "  - kind: ppo\n"
+      "    data: {train: 'stage:toy_language/prompts_train.jsonl'}\n"
+      "    rewards:\n"
+      "      parts:\n"
+      "        - kind: sum\n"
+      "          parts: [{kind: model, stage: sft}]\n"
+      "      tasks:\n"
+      "        chat:\n"
+      "          parts: [{kind: llm_judge, stage: reward_model, text: '{response}', positive: y,\n"
+      "                   negative: n}]\n"
+      "        other: {parts: [{name: fine, kind: llm_judge, stage: sft, text: '{response}',\n"
+      "                         positive: y, negative: n}]}\n");
+  CHECK(
+      errors_of(job) ==
+      "job.yaml:12:40: stages[3].rewards.parts[0].parts[0].stage: stage \"sft\" makes a policy, "
+      "but "
+      "a reward model is wanted\n"
+      "job.yaml:15:44: stages[3].rewards.tasks.chat.parts[0].stage: stage \"reward_model\" makes a "
+      "reward model, but a policy is wanted");
+}
+
 }  // namespace praetor

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <utility>
+
 #include "actors/controller/services.h"
 
 namespace praetor::testing {
