@@ -220,6 +220,46 @@ TEST_CASE("wrong keys are all reported at once", "[learners][cpu]") {
   }
 }
 
+TEST_CASE("the mean gradient over all samples is that of the objective", "[learners][cpu]") {
+  // A bandit of four actions, two samples: J = sum pi (r - beta log(pi / pi_ref)), enumerated.
+  const at::Tensor reward = vec({1, 0, -0.5, 2}), reference = vec({0.3, 0, -0.2, 0.1});
+  const auto both =
+      [&](const std::string& name, const std::string& yaml, double beta, const at::Tensor& logits) {
+        const auto method = algorithm_from(name, yaml);
+        const at::Tensor x = logits.clone().set_requires_grad(true);
+        const at::Tensor policy = at::log_softmax(x, 0), anchor = at::log_softmax(reference, 0);
+        at::Tensor loss = at::zeros({}, at::kDouble);
+        for (int64_t a = 0; a < 4; ++a) {
+          for (int64_t b = 0; b < 4; ++b) {
+            const at::Tensor pair = testing::ids({a, b});
+            Experience e = scored({reward[a].item<double>(), reward[b].item<double>()}, 2);
+            const at::Tensor logprob = policy.index_select(0, pair);
+            e.proximal_logprob = e.behavior_logprob = logprob.detach();
+            e.reference_logprob = anchor.index_select(0, pair);
+            const Batch batch = method->build_batch(e, {});
+            loss = loss + logprob.detach().sum().exp() *
+                              method->loss(testing::whole_batch(e, batch, logprob)).loss;
+          }
+        }
+        loss.backward();
+        const at::Tensor y = logits.clone().set_requires_grad(true);
+        const at::Tensor pi = at::log_softmax(y, 0);
+        (-(pi.exp() * (reward - beta * (pi - anchor))).sum()).backward();
+        return std::pair(x.grad(), y.grad());
+      };
+  const at::Tensor start = vec({0.1, -0.4, 0.7, 0});
+  const auto [rloo, wanted] = both("rloo", "{kl: {coefficient: 0.3}}", 0.3, start);
+  CHECK(at::allclose(rloo, wanted, 1e-10, 1e-12));
+  CHECK(wanted.abs().max().item<double>() > 0.05);
+  // It vanishes where the policy is pi_ref exp(r / beta).
+  const auto [at_best, zero] =
+      both("rloo", "{kl: {coefficient: 0.3}}", 0.3, reference + reward / 0.3);
+  CHECK(at_best.abs().max().item<double>() < 1e-12);
+  // A mean that holds the sample itself takes 1 / K off.
+  const auto [dr_grpo, plain] = both("dr_grpo", "{max_tokens: 1}", 0, start);
+  CHECK(at::allclose(dr_grpo, plain / 2, 1e-10, 1e-12));
+}
+
 TEST_CASE("every method raises the probability of the rewarded token", "[learners][cpu]") {
   const testing::OneThread one_thread;
   for (const std::string& name : with_raft()) {

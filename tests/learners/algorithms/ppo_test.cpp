@@ -165,6 +165,23 @@ TEST_CASE("scores are normalised by the moments of all steps so far", "[learners
   CHECK(next.reward[2].item<float>() == Approx(3 / std::sqrt(14.0 / 3)));
 }
 
+TEST_CASE("weights of the engine's mismatch reach PPO's advantages and not its critic",
+          "[learners][cpu]") {
+  PpoConfig config;
+  config.whiten_advantages = false;
+  Experience plain = filled(), drifted = filled();
+  plain.behavior_logprob = plain.proximal_logprob;
+  drifted.behavior_logprob = drifted.proximal_logprob - floats({0, 0.4, 5});
+  make_ppo(config)->build_batch(plain, {});
+  config.mismatch = {.correction = "token_tis", .cap = 2};
+  const Batch batch = make_ppo(config)->build_batch(drifted, {});
+  CHECK(at::allclose(drifted.advantage, plain.advantage * floats({1, std::exp(0.4), 2})));
+  CHECK(at::equal(drifted.returns, plain.returns));
+  CHECK(metric(StepReport{.metrics = batch.metrics}, "mismatch/weight_max") == 2);
+  config.mismatch = {.correction = "sequence_mask", .cap = 2, .floor = 0.5};
+  CHECK(at::equal(make_ppo(config)->build_batch(drifted, {}).mask, testing::mask_of({1, 1, 0})));
+}
+
 TEST_CASE("at the start the ratio is 1 and the divergence from the reference 0",
           "[learners][cpu]") {
   Learner learner = learner_of(once());
