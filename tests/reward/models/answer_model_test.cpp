@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/error.h"
@@ -57,6 +58,21 @@ TEST_CASE("an answer is read from the logits where it would begin", "[reward][cp
   const auto swapped = AnswerModel::load(folder.path(), answers("M", "B"))->ask(kQuestions);
   for (size_t i = 0; i < kQuestions.size(); ++i)
     CHECK(*swapped[i].probability + *results[i].probability == Approx(1.0).margin(1e-12));
+}
+
+TEST_CASE("a trained model answers as in transformers", "[reward][cpu]") {
+  PRAETOR_REQUIRE_SHARED(shared);
+  const auto model = AnswerModel::load(shared / "data" / "stories260K", answers("B", "M"));
+  // sigmoid(logits[-1, 368] - logits[-1, 392]) of transformers 5.23.0, torch 2.11.0, float32 on
+  // CPU.
+  const std::vector<std::pair<std::string, double>> cases = {{"Once upon a time", 0.0388399},
+                                                             {"Is the dog happy?\n", 0.4555929},
+                                                             {"Tom had a dog. Good?", 0.3160571}};
+  for (const auto& [question, probability] : cases) {
+    INFO(question);
+    const auto result = model->ask(std::vector<std::string>{question}).at(0);
+    CHECK(*result.probability == Approx(probability).margin(1e-5));
+  }
 }
 
 TEST_CASE("an answer has the same bits in any batch", "[reward][cpu]") {
