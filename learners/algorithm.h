@@ -65,7 +65,7 @@ struct SamplePlan {
   RowForm rows = RowForm::kPrompt;  ///< kPrompt: online; else the rows are the training data
   int64_t prompts_per_step = 64;    ///< prompts, examples or pairs of one update
   int64_t samples_per_prompt = 1;   ///< responses the current policy gives to each prompt
-  /// Where prompts of a task (the row's field `task`) get another number of them.
+  /// Where prompts of a task get another number of them.
   std::map<std::string, int64_t> samples_by_task;
   std::vector<VoicePlan> others;  ///< their samples are numbered on from the policy's
   /// Responses to a prompt, of all voices; at most.

@@ -76,13 +76,14 @@ bool OnlinePlan::wants_answers() const {
 std::vector<Prompt> read_prompts(const std::filesystem::path& file,
                                  const Tokenizer& tokenizer,
                                  const TextFormat& format,
+                                 const std::string& task_field,
                                  std::optional<int64_t> answer_end) {
   std::vector<Prompt> prompts;
   for (Row& row : read_rows(file, RowForm::kPrompt)) {
     prompts.push_back(
         {prompt_tokens(row, tokenizer, format), prompt_text(row, format), row.metadata});
     const auto fields = nlohmann::json::parse(row.metadata);
-    if (const auto task = fields.find("task"); task != fields.end() && task->is_string())
+    if (const auto task = fields.find(task_field); task != fields.end() && task->is_string())
       prompts.back().task = task->get<std::string>();
     if (!answer_end) continue;
     const auto answer = fields.find("baseline");

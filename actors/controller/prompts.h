@@ -19,7 +19,7 @@ struct Prompt {
   std::vector<int64_t> tokens;
   std::string text;             ///< as a reward worker sees it
   std::string metadata = "{}";  ///< the row's other fields
-  std::string task;             ///< its field `task`; empty without
+  std::string task;             ///< empty without
   Example answered;             ///< prompt and the row's own answer; empty where it is not wanted
   std::string answer;           ///< text of it
 };
@@ -60,11 +60,13 @@ OnlinePlan online_plan(const StageConfig& stage,
                        const std::filesystem::path& results);
 
 /// The rows of a prompt file.
+/// @param task_field  names the row's task
 /// @param answer_end  given: the rows' own answers (field `baseline`) are wanted, and end with it
 /// @throws MissingInput, DataError naming file and line
 std::vector<Prompt> read_prompts(const std::filesystem::path& file,
                                  const Tokenizer& tokenizer,
                                  const TextFormat& format,
+                                 const std::string& task_field,
                                  std::optional<int64_t> answer_end = std::nullopt);
 
 /// The ids that end a response: the model's, or the tokenizer's when its config.json names none.

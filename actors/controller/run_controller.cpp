@@ -363,11 +363,12 @@ Controller& RunController::desk(uint32_t stage) {
   const auto tokenizer = Tokenizer::load(config.tokenizer.in(results));
   std::optional<int64_t> answer_end;
   if (plan.wants_answers()) answer_end = plan.params.stop_tokens.back();
+  const std::string& task = config.rewards.task_field;
   auto prompts =
-      read_prompts(config.data.train.in(results), *tokenizer, config.data.format, answer_end);
+      read_prompts(config.data.train.in(results), *tokenizer, config.data.format, task, answer_end);
   std::vector<Prompt> held_out;
   if (config.data.eval.given())
-    held_out = read_prompts(config.data.eval.in(results), *tokenizer, config.data.format);
+    held_out = read_prompts(config.data.eval.in(results), *tokenizer, config.data.format, task);
   total_steps_ = config.total_steps(static_cast<int64_t>(prompts.size()), plan.prompts_per_step);
   const std::shared_ptr<const Algorithm> method = config.make_algorithm();
   const int32_t measured = plan.measured_voice();

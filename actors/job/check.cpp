@@ -195,7 +195,9 @@ class Checker {
   void check_online(const StageConfig& stage, const Algorithm& algorithm) {
     YamlReader in = stage.in;
     const SamplePlan plan = algorithm.sample_plan();
-    const int64_t sequences = plan.prompts_per_step * plan.samples_per_prompt;
+    int64_t trained = plan.samples_per_prompt;
+    for (const VoicePlan& other : plan.others) trained += other.trained ? other.samples : 0;
+    const int64_t sequences = plan.prompts_per_step * trained;
     const int64_t minibatches = algorithm.update_plan().minibatches;
     if (minibatches > sequences) {
       in.child(stage.kind)

@@ -128,9 +128,8 @@ std::vector<StagePlan> plan_job(const JobConfig& job) {
       plan.rows = count_rows(job, stage.data.train, samples.rows);
       plan.steps = stage.steps;
       if (plan.rows) plan.steps = stage.total_steps(*plan.rows, samples.prompts_per_step);
-      const int64_t per_row = samples.rows == RowForm::kPreference
-                                  ? 2
-                                  : std::max<int64_t>(1, samples.samples_per_prompt);
+      const int64_t per_row =
+          samples.rows == RowForm::kPreference ? 2 : std::max<int64_t>(1, samples.total_samples());
       plan.sequences_per_step = samples.prompts_per_step * per_row;
       if (algorithm->online()) {
         const int64_t prompt = stage.data.format.max_length;

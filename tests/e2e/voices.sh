@@ -2,11 +2,11 @@
 # what the colocated run gives, also when the learner is killed; stopped runs resume, and steps replay.
 source "$(dirname "$0")/lib.sh"
 
-online() {  # KIND STEPS SECTION: a stage of rollouts
+online() {  # KIND STEPS SECTION [TRAIN [EVAL]]: a stage of rollouts
   cat <<YAML
   - kind: $1
     model: {stage: sft}
-    data: {train: "${4:-stage:language/prompts_train.jsonl}", eval: "stage:language/prompts_eval.jsonl"}
+    data: {train: "${4:-stage:language/prompts_train.jsonl}", eval: "${5:-stage:language/prompts_eval.jsonl}"}
     steps: $2
     eval: {every: 4}
     sampling: {max_new_tokens: 12}
@@ -29,7 +29,8 @@ tiny_job 1 | sed '/kind: ppo/,$d' > "$work/job.yaml"
   online xpo 4 "alpha: 0.001"
   online inpo 5 "samples_per_prompt: 3, iteration_steps: 2, eta: 0.5, tau: 0.1"
   online cgpo 5 "baseline: dataset, tasks: {a: {optimizer: crpg, samples_per_prompt: 3}, b: {optimizer: crraft, samples_per_prompt: 2}}" \
-    "$work/answered.jsonl" | sed 's/    rewards: {parts/    rewards: {tasks: {a: {parts: []}, b: {parts: []}}, parts/'
+    "$work/answered.jsonl" "$work/answered.jsonl" |
+    sed 's/    rewards: {parts/    rewards: {tasks: {a: {parts: [{kind: length, name: few, max: 9, weight: 0.1}]}, b: {parts: [{kind: repetition, use: constraint, threshold: 0.5}]}}, parts/'
 } >> "$work/job.yaml"
 "$praetor" train "$work/job.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "the colocated run"; }
 calm=$work/runs/tiny
