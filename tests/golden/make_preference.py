@@ -4,7 +4,8 @@ preferences: NashMDTrainer, OnlineDPOTrainer, DPOTrainer and RewardTrainer.
 All run whole (`trainer.train()`: their own tokenising, forwards, losses, backward, clipping and AdamW), the policies on
 models/tied_mha, the reward model on models/classifier. Replaced are only, by recorded samples of full length and recorded
 scores: NashMDTrainer's `_generate_completions` and `_compute_rewards`, OnlineDPOTrainer's `_generate` (its reward is a
-function). The three steps take the same batch. Losses are what `training_step` returns: the logs round them.
+function). The three steps take the same batch. Losses are what `training_step` returns: the logs round them. In float64, and
+with coefficients under which no gradient of a first step is 0 to float32's rounding: Adam goes by its sign alone.
 """
 import copy
 import json
@@ -33,7 +34,7 @@ scores = torch.randn(N, 2).mul(1.5).round(decimals=2).tolist()
 # Pairs of a data set end, and their lengths differ: chosen, rejected.
 pairs = [[row[0] + [2], row[1][:T - k] + [2]] for k, row in enumerate(responses)]
 margins = [0.5, 0.0, 1.0, 0.25]
-policy = LlamaForCausalLM.from_pretrained(HERE / "models" / "tied_mha", dtype=torch.float32)
+policy = LlamaForCausalLM.from_pretrained(HERE / "models" / "tied_mha", dtype=torch.float64)
 # The reference is another model, so that log-ratios are not 0 at the first step.
 reference = copy.deepcopy(policy)
 with torch.no_grad():
@@ -41,7 +42,7 @@ with torch.no_grad():
 
 
 def classifier():
-    return LlamaForSequenceClassification.from_pretrained(HERE / "models" / "classifier", dtype=torch.float32)
+    return LlamaForSequenceClassification.from_pretrained(HERE / "models" / "classifier", dtype=torch.float64)
 
 
 def text(ids):
@@ -144,7 +145,7 @@ def check(trainer):
 sampling = dict(temperature=1.0, max_new_tokens=T)
 cases = [
     train("nash_md", nash_md, NashMDConfig, 1e-3, beta=0.1, mixture_coef=0.5, **sampling),
-    train("nash_md", nash_md, NashMDConfig, 1e-3, beta=1.0, mixture_coef=0.125, **sampling),
+    train("nash_md", nash_md, NashMDConfig, 1e-3, beta=0.5, mixture_coef=0.125, **sampling),
     train("online_dpo", online_dpo, OnlineDPOConfig, 1e-3, beta=0.1, **sampling),
     train("dpo", dpo, DPOConfig, 1e-3, beta=0.1),
     train("dpo", dpo, DPOConfig, 1e-3, beta=0.5),
