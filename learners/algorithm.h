@@ -13,6 +13,7 @@
 #include "core/config/yaml_reader.h"
 #include "core/data/dataset.h"
 #include "core/data/experience.h"
+#include "core/data/pair_question.h"
 #include "core/model/generator.h"
 #include "learners/algorithms/aggregate.h"
 #include "learners/optim/adamw.h"
@@ -63,8 +64,10 @@ struct VoicePlan {
 /// What a step consumes.
 struct SamplePlan {
   RowForm rows = RowForm::kPrompt;  ///< kPrompt: online; else the rows are the training data
-  int64_t prompts_per_step = 64;    ///< prompts, examples or pairs of one update
-  int64_t samples_per_prompt = 1;   ///< responses the current policy gives to each prompt
+  /// Of pairs: they are not read as chosen and rejected but asked about, in both orders.
+  std::optional<PairQuestion> question;
+  int64_t prompts_per_step = 64;   ///< prompts, examples or pairs of one update
+  int64_t samples_per_prompt = 1;  ///< responses the current policy gives to each prompt
   /// Where prompts of a task get another number of them.
   std::map<std::string, int64_t> samples_by_task;
   std::vector<VoicePlan> others;  ///< their samples are numbered on from the policy's
@@ -90,6 +93,7 @@ struct UpdatePlan {
   double target_kl =
       0;  ///< > 0: the loop ends before a step whose mean k3 to the proximal policy is above it
   bool entropy = false;  ///< the loss wants entropies
+  bool rival = false;    ///< of pairs with one target each: the loss wants the other's answer too
 };
 
 /// The samples of one prompt, scored.
@@ -120,13 +124,14 @@ struct Batch {
 /// Networks that the plan does not name, and constants that build_batch did not make, are
 /// undefined.
 struct MicroBatch {
-  int64_t sequences = 0;   ///< n
-  at::Tensor sequence_of;  ///< [r] int64, ascending, 0 .. n-1
-  at::Tensor mask;         ///< [r] bool
-  at::Tensor logprob;      ///< [r] policy in training; carries the gradient
-  at::Tensor entropy;      ///< [r] carries the gradient
-  at::Tensor value;        ///< [r] critic in training; carries the gradient
-  at::Tensor score;        ///< [n] reward model in training (pairs: chosen, rejected, chosen, ...)
+  int64_t sequences = 0;     ///< n
+  at::Tensor sequence_of;    ///< [r] int64, ascending, 0 .. n-1
+  at::Tensor mask;           ///< [r] bool
+  at::Tensor logprob;        ///< [r] policy in training; carries the gradient
+  at::Tensor entropy;        ///< [r] carries the gradient
+  at::Tensor rival_logprob;  ///< [r] of the pair's other target in place of this one; gradient
+  at::Tensor value;          ///< [r] critic in training; carries the gradient
+  at::Tensor score;  ///< [n] reward model in training (pairs: chosen, rejected, chosen, ...)
   at::Tensor behavior_logprob;  ///< [r] constant, as are all below
   at::Tensor proximal_logprob;
   at::Tensor reference_logprob;

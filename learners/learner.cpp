@@ -10,6 +10,7 @@
 
 #include "core/base/error.h"
 #include "learners/algorithms/bradley_terry.h"
+#include "learners/algorithms/preference_model.h"
 #include "learners/learner_impl.h"
 #include "learners/sharding/agreement.h"
 
@@ -131,6 +132,7 @@ Metrics Learner::evaluate(const std::vector<Example>& examples) const {
   const Impl& my = *impl_;
   const at::NoGradGuard no_grad;
   const SequenceBatch batch = SequenceBatch::from(examples);
+  if (my.algorithm->sample_plan().question) return my.evaluate_answers(batch);
   if (!my.plan.reward_model && my.unit() == 2) return my.evaluate_pairs(batch);
   if (!my.plan.reward_model) {
     const at::Tensor logprob =
@@ -180,6 +182,33 @@ Metrics Learner::Impl::evaluate_pairs(const SequenceBatch& batch) const {
     margin += gap;
   }
   return {{"accuracy", correct / pairs}, {"margin", margin / pairs}, {"pairs", pairs}};
+}
+
+/// How well the policy's answers name what was chosen.
+Metrics Learner::Impl::evaluate_answers(const SequenceBatch& batch) const {
+  const int64_t sequences = batch.sequences();
+  if (sequences % 2 != 0 || static_cast<int64_t>(batch.positions.size()) != sequences) {
+    throw InvalidArgument(sequences, " questions do not come in pairs with one answer each");
+  }
+  if (sequences == 0) return {{"pairs", 0}};
+  // The answer is the last token, so that another one there changes nothing before it.
+  SequenceBatch swapped = batch;
+  const auto answer = [&](int64_t i) {
+    const auto at = static_cast<size_t>(i);
+    return static_cast<size_t>(batch.offsets[at] + batch.positions[at]);
+  };
+  for (int64_t i = 0; i < sequences; i += 2)
+    std::swap(swapped.tokens[answer(i)], swapped.tokens[answer(i + 1)]);
+  const auto under = [&](const SequenceBatch& questions) {
+    return logprobs(*models.policy, questions, 1.0, in_order(questions)).to(at::kDouble);
+  };
+  const auto pairs = static_cast<double>(sequences) / 2;
+  const AnswerLoss out = answer_loss(under(batch), under(swapped), pairs);
+  return {{"loss", out.loss.item<double>()},
+          {"accuracy", out.correct / (2 * pairs)},
+          {"order_consistency", out.consistent / pairs},
+          {"probability", out.probability / pairs},
+          {"pairs", pairs}};
 }
 
 at::Tensor Learner::policy_logprobs(const Experience& experience) const {

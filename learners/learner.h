@@ -85,12 +85,14 @@ class Learner {
   /// optimizer step)
   StepReport update(Experience& experience);
   /// Offline (sft, reward_model): one optimizer step on all `examples`; pairs stand as chosen,
-  /// rejected, chosen, ...
+  /// rejected, chosen, ... (preference_model: as the question with the chosen one first, second,
+  /// ...)
   StepReport update(const std::vector<Example>& examples);
 
   /// Without training: "loss", "ppl", "tokens" of the policy on the examples' targets at
   /// temperature 1; for a reward model "loss", "accuracy", "margin", "pairs" of pairs;
-  /// for a policy of pairs "accuracy", "margin" (of log-ratios to the reference), "pairs".
+  /// for a policy of pairs "accuracy", "margin" (of log-ratios to the reference), "pairs"; where
+  /// pairs are asked about "loss", "accuracy", "order_consistency", "probability", "pairs".
   Metrics evaluate(const std::vector<Example>& examples) const;
   /// Log-probabilities of the response tokens at the sampling temperature, [R] float32. No
   /// gradient.

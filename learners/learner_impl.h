@@ -19,6 +19,7 @@ namespace praetor {
 struct Outputs {
   at::Tensor logprob;    ///< [r]
   at::Tensor entropy;    ///< [r] when asked for
+  at::Tensor rival;      ///< [r] log-probability of the pair's other target, when asked for
   at::Tensor value;      ///< [r]
   at::Tensor bootstrap;  ///< [n] value at the last token, when asked for
   at::Tensor score;      ///< [n]
@@ -37,6 +38,7 @@ struct Learner::Impl {
 
   struct Want {
     bool entropy = false;
+    bool rival = false;
     bool bootstrap = false;
   };
   /// One forward of every network in training over a slice with at least one row.
@@ -65,6 +67,7 @@ struct Learner::Impl {
   int64_t unit() const { return algorithm->sample_plan().rows == RowForm::kPreference ? 2 : 1; }
 
   Metrics evaluate_pairs(const SequenceBatch& batch) const;
+  Metrics evaluate_answers(const SequenceBatch& batch) const;
 
   /// Proximal and reference log-probabilities and values of `experience`; each rank computes its
   /// share of the sequences.

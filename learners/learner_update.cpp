@@ -53,6 +53,18 @@ at::Tensor select(const at::Tensor& whole, const at::Tensor& index, at::ScalarTy
   return whole.defined() ? whole.index_select(0, index).to(dtype) : at::Tensor();
 }
 
+/// Each target in the place of the other one of its pair.
+at::Tensor rival_targets(const PackedSlice& slice) {
+  const int64_t sequences = slice.packed.sequences();
+  if (slice.targets.numel() != sequences || sequences % 2 != 0) {
+    throw ShapeError(sequences,
+                     " sequences have ",
+                     slice.targets.numel(),
+                     " targets, but pairs of one are wanted");
+  }
+  return slice.targets.view({-1, 2}).flip(1).reshape({-1});
+}
+
 }  // namespace
 
 std::vector<int64_t> Learner::Impl::in_order(const SequenceBatch& batch) {
@@ -71,6 +83,11 @@ Outputs Learner::Impl::forward(const PackedSlice& slice, Want want) const {
         rows, models.policy->head(), slice.targets, temperature(), want.entropy);
     out.logprob = tokens.logprob;
     out.entropy = tokens.entropy;
+    if (want.rival) {
+      out.rival =
+          ops::token_logprobs(rows, models.policy->head(), rival_targets(slice), temperature())
+              .logprob;
+    }
     if (plan.critic == CriticKind::kShared) {
       out.value = (*models.value_head)(rows);
       if (want.bootstrap) out.bootstrap = (*models.value_head)(hidden.index_select(0, slice.last));
@@ -222,6 +239,7 @@ MicroBatch Learner::Impl::micro_batch(const Step& step,
   out.mask = step.mask.index_select(0, slice.index);
   out.logprob = outputs.logprob;
   out.entropy = outputs.entropy;
+  out.rival_logprob = outputs.rival;
   out.value = outputs.value;
   out.score = outputs.score;
   if (const Experience* e = step.experience) {
@@ -250,7 +268,8 @@ Learner::Impl::Share Learner::Impl::run_micro_batches(const Step& step,
     const bool counts =
         plan.reward_model || step.mask.index_select(0, slice.index).any().item<bool>();
     if (!counts) continue;  // no gradient would come of it
-    const Outputs outputs = forward(slice, {.entropy = algorithm->update_plan().entropy});
+    const UpdatePlan passes = algorithm->update_plan();
+    const Outputs outputs = forward(slice, {.entropy = passes.entropy, .rival = passes.rival});
     MicroBatch batch = micro_batch(step, sequences, slice, outputs, totals);
     if (plan.reward_model && step.examples) {
       batch.margin = at::zeros({batch.sequences / 2}, outputs.score.options().requires_grad(false));

@@ -325,6 +325,7 @@ std::optional<int64_t> count_rows(const JobConfig& job, const Source& source, Ro
   if (!stage || stage->trains()) return std::nullopt;
   if (source.file == "sft.jsonl") return stage->toy.sft_rows;
   if (source.file == "pairs.jsonl") return stage->toy.pair_rows;
+  if (source.file == "pairs_eval.jsonl") return stage->toy.eval_rows;
   if (source.file == "prompts_train.jsonl") return stage->toy.prompt_rows;
   if (source.file == "prompts_eval.jsonl") return stage->toy.eval_rows;
   return std::nullopt;

@@ -17,6 +17,7 @@ constexpr int64_t kLongest = 1024;  // default of data.max_length where the mode
 const std::vector<std::pair<std::string, RowForm>> kToyFiles = {
     {"sft.jsonl", RowForm::kCompletion},
     {"pairs.jsonl", RowForm::kPreference},
+    {"pairs_eval.jsonl", RowForm::kPreference},
     {"prompts_train.jsonl", RowForm::kPrompt},
     {"prompts_eval.jsonl", RowForm::kPrompt}};
 
@@ -107,6 +108,8 @@ const char* to_string(StageResult result) {
       return "a policy";
     case StageResult::kRewardModel:
       return "a reward model";
+    case StageResult::kPreferenceModel:
+      return "a preference model";
   }
   throw InternalError("stage result ", static_cast<int>(result));
 }
@@ -150,8 +153,11 @@ void StageConfig::read(std::span<const StageConfig> earlier,
     read_toy_language();
   } else {
     const auto algorithm = make_algorithm();
-    result = algorithm->models().reward_model ? StageResult::kRewardModel : StageResult::kPolicy;
-    rows = algorithm->sample_plan().rows;
+    const SamplePlan samples = algorithm->sample_plan();
+    rows = samples.rows;
+    result = algorithm->models().reward_model ? StageResult::kRewardModel
+             : samples.question               ? StageResult::kPreferenceModel
+                                              : StageResult::kPolicy;
     read_model(earlier, names);
     read_tokenizer(earlier, names);
     if (online()) read_online(earlier, names);
@@ -206,8 +212,10 @@ void StageConfig::read_model(std::span<const StageConfig> earlier,
   if (model.create) {
     shape = model.create;
   } else if (model.source.from_stage()) {
-    const auto* from =
-        resolve_stage(section, "stage", model.source.stage, earlier, names, {StageResult::kPolicy});
+    // A preference model is where the next one may start, and no policy.
+    std::vector<StageResult> wanted = {StageResult::kPolicy};
+    if (result == StageResult::kPreferenceModel) wanted.push_back(result);
+    const auto* from = resolve_stage(section, "stage", model.source.stage, earlier, names, wanted);
     if (from) shape = from->shape;
   } else if (!model.source.path.empty()) {
     try {
@@ -232,7 +240,10 @@ void StageConfig::read_tokenizer(std::span<const StageConfig> earlier,
                     tokenizer.stage,
                     earlier,
                     names,
-                    {StageResult::kLanguage, StageResult::kPolicy, StageResult::kRewardModel});
+                    {StageResult::kLanguage,
+                     StageResult::kPolicy,
+                     StageResult::kRewardModel,
+                     StageResult::kPreferenceModel});
     }
     section->reject_unknown_keys();
     return;
@@ -314,12 +325,10 @@ void StageConfig::read_online(std::span<const StageConfig> earlier,
     const auto folder = part.config->folder();
     if (!folder || folder->stage.empty()) continue;
     YamlReader at = *part.config->place;
-    resolve_stage(at,
-                  "stage",
-                  folder->stage,
-                  earlier,
-                  names,
-                  {folder->scalar ? StageResult::kRewardModel : StageResult::kPolicy});
+    const std::vector<StageResult> wanted =
+        folder->scalar ? std::vector{StageResult::kRewardModel}
+                       : std::vector{StageResult::kPolicy, StageResult::kPreferenceModel};
+    resolve_stage(at, "stage", folder->stage, earlier, names, wanted);
   }
 }
 

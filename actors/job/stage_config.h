@@ -25,12 +25,13 @@ const std::vector<std::string>& stage_kind_names();
 
 /// What a stage leaves in RUN_DIR/stages/NAME for later ones.
 enum class StageResult {
-  kLanguage,     ///< a tokenizer and data files (toy_language)
-  kPolicy,       ///< a causal language model with its tokenizer
-  kRewardModel,  ///< a scalar model with its tokenizer
+  kLanguage,         ///< a tokenizer and data files (toy_language)
+  kPolicy,           ///< a causal language model with its tokenizer
+  kRewardModel,      ///< a scalar model with its tokenizer
+  kPreferenceModel,  ///< a causal language model that answers which of two responses is better
 };
-const char* to_string(
-    StageResult result);  ///< "a tokenizer and data", "a policy", "a reward model"
+const char* to_string(StageResult result);  ///< "a tokenizer and data", "a policy", "a reward
+                                            ///< model", "a preference model"
 
 /// One stage of a job. Sources that the file leaves out are filled in from the earlier stages.
 struct StageConfig {

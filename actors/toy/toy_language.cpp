@@ -219,18 +219,21 @@ void write_toy_language(const std::filesystem::path& folder,
   }
   write_rows(folder / "sft.jsonl", rows);
 
-  rows.clear();
-  Writer pairs = writer(2);
-  while (static_cast<int64_t>(rows.size()) < size.pair_rows) {
-    const std::string prompt = pairs.prompt();
-    Story chosen = pairs.story();
-    Story rejected = pairs.story();
-    if (chosen.kind == rejected.kind) continue;
-    const bool flipped = pairs.stream().uniform() < 0.05;
-    if ((chosen.kind < rejected.kind) != flipped) std::swap(chosen, rejected);
-    rows.push_back({{"prompt", prompt}, {"chosen", chosen.text}, {"rejected", rejected.text}});
-  }
-  write_rows(folder / "pairs.jsonl", rows);
+  const auto write_pairs = [&](const char* file, Writer pairs, int64_t count, double noise) {
+    rows.clear();
+    while (static_cast<int64_t>(rows.size()) < count) {
+      const std::string prompt = pairs.prompt();
+      Story chosen = pairs.story();
+      Story rejected = pairs.story();
+      if (chosen.kind == rejected.kind) continue;
+      const bool flipped = pairs.stream().uniform() < noise;
+      if ((chosen.kind < rejected.kind) != flipped) std::swap(chosen, rejected);
+      rows.push_back({{"prompt", prompt}, {"chosen", chosen.text}, {"rejected", rejected.text}});
+    }
+    write_rows(folder / file, rows);
+  };
+  write_pairs("pairs.jsonl", writer(2), size.pair_rows, 0.05);
+  write_pairs("pairs_eval.jsonl", writer(4), size.eval_rows, 0);
 
   // Every prompt once: those of the evaluation are never trained on.
   Writer prompts = writer(3);

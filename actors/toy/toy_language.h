@@ -21,8 +21,8 @@ struct ToyLanguageSize {
 /// Writes into `folder`, for one `seed` always the same bytes: tokenizer.json and
 /// tokenizer_config.json (byte-level BPE with the words as merges; end of text "<|end|>"),
 /// sft.jsonl {"prompt","completion"}, pairs.jsonl
-/// {"prompt","chosen","rejected"}, prompts_train.jsonl and prompts_eval.jsonl {"prompt"}. @throws
-/// IoError
+/// {"prompt","chosen","rejected"}, pairs_eval.jsonl (the same, `eval_rows` others, none flipped),
+/// prompts_train.jsonl and prompts_eval.jsonl {"prompt"}. @throws IoError
 void write_toy_language(const std::filesystem::path& folder,
                         uint64_t seed,
                         const ToyLanguageSize& size);

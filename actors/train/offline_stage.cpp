@@ -24,10 +24,11 @@ constexpr size_t kMomentSamples = 512;
 
 OfflineStage::OfflineStage(RunContext& context, const StageConfig& stage)
     : StageRunner(context, stage) {
-  trains_policy_ = stage.result == StageResult::kPolicy;
+  trains_policy_ = stage.result != StageResult::kRewardModel;
   auto algorithm = stage.make_algorithm();
   per_step_ = algorithm->sample_plan().prompts_per_step;
   form_ = algorithm->sample_plan().rows;
+  question_ = algorithm->sample_plan().question;
   LearnerModels models;
   if (trains_policy_) {
     models.policy = load_policy();
@@ -64,11 +65,14 @@ std::vector<OfflineStage::RowExamples> OfflineStage::read_examples(const Source&
   const auto file = resolve(source);
   const TextFormat& format = stage_.data.format;
   const auto rows = read_rows(file, form_);
+  const auto examples_of_row = [&](const Row& row) -> RowExamples {
+    if (form_ == RowForm::kCompletion) return {completion_example(row, *tokenizer_, format, eos)};
+    if (question_) return pair_question_examples(row, *question_, answers(), *tokenizer_, format);
+    return preference_examples(row, *tokenizer_, format, eos);
+  };
   std::vector<RowExamples> out;
   for (const Row& row : rows) {
-    RowExamples examples = form_ == RowForm::kCompletion
-                               ? RowExamples{completion_example(row, *tokenizer_, format, eos)}
-                               : preference_examples(row, *tokenizer_, format, eos);
+    RowExamples examples = examples_of_row(row);
     const bool fits = std::all_of(examples.begin(), examples.end(), [&](const Example& example) {
       return static_cast<int64_t>(example.tokens.size()) <= format.max_length;
     });
@@ -88,6 +92,14 @@ std::vector<OfflineStage::RowExamples> OfflineStage::read_examples(const Source&
   }
   if (out.empty()) throw DataError(file.string(), ": no row is left to train on");
   return out;
+}
+
+std::array<int64_t, 2> OfflineStage::answers() const {
+  try {
+    return answer_tokens(question_->answers, *tokenizer_);
+  } catch (const DataError& failure) {
+    throw DataError(resolve(stage_.tokenizer).string(), ": ", failure.what());
+  }
 }
 
 std::vector<SampleId> OfflineStage::rows_of_step(int64_t step) const {
@@ -142,7 +154,7 @@ StageRunner::StepResult OfflineStage::train_step(int64_t step) {
       static_cast<double>(ids.back().ordinal + 1) / static_cast<double>(order_->rows()));
   result.metrics.emplace_back("data/consumed", static_cast<double>(ids.back().ordinal + 1));
   for (const auto& [name, value] : report.metrics) {
-    if (name == headline_.curve || name == "rm/loss" || name == "dpo/loss")
+    if (name == headline_.curve || name == "rm/loss" || name == "pm/loss" || name == "dpo/loss")
       result.line += str(result.line.empty() ? "" : "  ", name, " ", value);
   }
   return result;

@@ -9,6 +9,7 @@
   X(ppo)                      \
   X(sft)                      \
   X(reward_model)             \
+  X(preference_model)         \
   X(dpo)                      \
   X(nash_md)                  \
   X(nash_ema)                 \

@@ -4,11 +4,12 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/tensor.h>
 
+#include <array>
 #include <cmath>
 #include <utility>
 
 #include "core/base/error.h"
-#include "core/base/text.h"
+#include "core/data/pair_question.h"
 #include "core/model/ops.h"
 #include "reward/models/packed_batches.h"
 
@@ -65,49 +66,19 @@ std::unique_ptr<AnswerModel> AnswerModel::load(const fs::path& folder,
   Transformer model = Transformer::load(folder);
   model.set_requires_grad(false);
   std::unique_ptr<AnswerModel> out(new AnswerModel(std::move(model), std::move(tokenizer), config));
-  std::vector<int64_t> rows;
+  std::array<int64_t, 2> rows{};
   try {
-    rows = {out->answer_token(config.positive), out->answer_token(config.negative)};
-  } catch (const InvalidArgument& failure) {
+    rows = answer_tokens({config.positive, config.negative}, *out->tokenizer_);
+  } catch (const DataError& failure) {
     throw DataError(folder.string(), ": ", failure.what());
   }
-  if (rows[0] == rows[1])
-    throw DataError(folder.string(), ": the two answers are the same token, ", rows[0]);
-  out->answers_ = out->model_.head().index_select(0, at::tensor(rows, at::dtype(at::kLong)));
+  out->answers_ =
+      out->model_.head().index_select(0, at::tensor(at::IntArrayRef(rows), at::dtype(at::kLong)));
   return out;
 }
 
-int64_t AnswerModel::answer_token(const std::string& word) const {
-  // As a response is encoded in training: behind a prompt, by itself.
-  Row row;
-  row.prompt = "a";
-  row.completion = word;
-  TextFormat plain;
-  plain.append_eos = false;
-  const Example example = completion_example(row, *tokenizer_, plain, 0);
-  std::vector<int64_t> tokens;
-  for (size_t i = 0; i < example.tokens.size(); ++i) {
-    if (example.target[i] != 0) tokens.push_back(example.tokens[i]);
-  }
-  if (tokens.size() != 1) {
-    std::vector<std::string> pieces;
-    for (const int64_t token : tokens)
-      pieces.push_back(str("\"", tokenizer_->id_to_token(token).value_or("?"), "\""));
-    throw InvalidArgument("the answer \"",
-                          printable(word),
-                          "\" is ",
-                          tokens.size(),
-                          " tokens (",
-                          join(pieces, ", "),
-                          "); one that is a single token is wanted");
-  }
-  return tokens.front();
-}
-
 std::vector<int64_t> AnswerModel::tokens(const std::string& question) const {
-  Row row;
-  row.prompt = question;
-  return prompt_tokens(row, *tokenizer_, format_);
+  return question_tokens(question, *tokenizer_, format_);
 }
 
 double answer_probability(double positive, double negative) {

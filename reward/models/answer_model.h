@@ -59,7 +59,6 @@ class AnswerModel {
   AnswerModel(Transformer model,
               std::unique_ptr<Tokenizer> tokenizer,
               const AnswerModelConfig& config);
-  int64_t answer_token(const std::string& word) const;
 
   Transformer model_;
   std::unique_ptr<Tokenizer> tokenizer_;

@@ -4,10 +4,10 @@
 #include <optional>
 #include <string>
 
+#include "core/data/text_template.h"
 #include "reward/judges/fields.h"
 #include "reward/models/answer_model.h"
 #include "reward/models/batch_part.h"
-#include "reward/models/text_template.h"
 
 namespace praetor {
 

@@ -28,8 +28,8 @@ class Distinct {
 
 class GenerativePreference final : public PreferencePart {
  public:
-  GenerativePreference(std::unique_ptr<AnswerModel> model, TextTemplate text)
-      : model_(std::move(model)), text_(std::move(text)) {}
+  GenerativePreference(std::unique_ptr<AnswerModel> model, PairQuestion question)
+      : model_(std::move(model)), question_(std::move(question)) {}
 
  private:
   std::vector<AnswerModel::Result> compare(const std::vector<Pair>& pairs) const override {
@@ -37,7 +37,7 @@ class GenerativePreference final : public PreferencePart {
     std::vector<std::pair<size_t, size_t>> places;
     for (const Pair& pair : pairs) {
       const auto ask = [&](const std::string& a, const std::string& b) {
-        return questions.place(text_.fill({{"prompt", pair.sample->prompt}, {"a", a}, {"b", b}}));
+        return questions.place(question_.fill(pair.sample->prompt, a, b));
       };
       const size_t forward = ask(pair.sample->response, *pair.rival);
       places.emplace_back(forward, ask(*pair.rival, pair.sample->response));
@@ -55,7 +55,7 @@ class GenerativePreference final : public PreferencePart {
   }
 
   std::unique_ptr<AnswerModel> model_;
-  TextTemplate text_;
+  PairQuestion question_;
 };
 
 class ScalarPreference final : public PreferencePart {
@@ -101,16 +101,9 @@ PreferenceConfig PreferenceConfig::from_yaml(YamlReader& in) {
   if (form == "scalar") config.scalar = RewardModelConfig::from_yaml(in);
   if (form != "generative") return config;
   config.generative = AnswerModelConfig::from_yaml(in);
-  config.text = TextTemplate::from_yaml(in, "text", {"prompt", "a", "b"});
-  if (in.has("text") && !(config.text.holds("a") && config.text.holds("b")))
-    in.error_at("text", "holds one of the two replies only; {a} and {b} are wanted");
-  const auto answers = in.get("answers", std::vector<std::string>{"A", "B"});
-  if (answers.size() != 2 || answers[0] == answers[1]) {
-    in.error_at("answers", "two different words are wanted: for {a}, then for {b}");
-    return config;
-  }
-  config.generative->positive = answers[0];
-  config.generative->negative = answers[1];
+  config.question = PairQuestion::from_yaml(in);
+  config.generative->positive = config.question.answers[0];
+  config.generative->negative = config.question.answers[1];
   return config;
 }
 
@@ -124,7 +117,7 @@ std::unique_ptr<PreferencePart> PreferencePart::load(const std::filesystem::path
   if (config.scalar)
     return std::make_unique<ScalarPreference>(RewardModel::load(folder, *config.scalar));
   return std::make_unique<GenerativePreference>(AnswerModel::load(folder, *config.generative),
-                                                config.text);
+                                                config.question);
 }
 
 std::vector<BatchResult> PreferencePart::score(std::span<const BatchItem> items) const {

@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "core/data/pair_question.h"
 #include "reward/models/answer_model.h"
 #include "reward/models/batch_part.h"
 #include "reward/models/reward_model.h"
-#include "reward/models/text_template.h"
 
 namespace praetor {
 
@@ -16,7 +16,7 @@ namespace praetor {
 struct PreferenceConfig {
   std::optional<RewardModelConfig> scalar;
   std::optional<AnswerModelConfig> generative;
-  TextTemplate text;  ///< generative: of {prompt}, {a}, {b}
+  PairQuestion question;  ///< generative
 
   /// Reads and checks the keys of a part of kind "preference". Unknown keys are the caller's to
   /// reject.

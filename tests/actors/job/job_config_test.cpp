@@ -96,6 +96,31 @@ TEST_CASE("a job of four stages links each to the results it starts from", "[act
   CHECK_FALSE(job.find("dpo"));
 }
 
+TEST_CASE("a preference model judges pairs and is no policy to start from", "[actors][cpu]") {
+  const std::string head = kJob.substr(0, kJob.find("  - kind: reward_model"));
+  const std::string judged =
+      "  - {kind: preference_model, steps: 5, data: {train: stage:language/pairs.jsonl}}\n"
+      "  - kind: nash_md\n"
+      "    data: {train: stage:language/prompts_train.jsonl}\n"
+      "    sampling: {max_new_tokens: 16}\n"
+      "    rewards: {parts: [{kind: preference, form: generative, stage: preference_model}]}\n"
+      "    nash_md: {preference: pairwise}\n";
+  const JobConfig job = job_of(head + judged);
+  REQUIRE(errors_of(job) == "");
+  CHECK(job.stages[2].result == StageResult::kPreferenceModel);
+  CHECK(job.stages[3].model.source.stage == "sft");
+
+  const std::string start = "    model: {stage: preference_model}\n";
+  CHECK(errors_of(job_of(head + judged + start)) ==
+        "job.yaml:19:20: stages[3].model.stage: stage \"preference_model\" makes a preference "
+        "model, but a policy is wanted");
+  // The next round of a preference model may start from the last.
+  const std::string next =
+      "  - {kind: preference_model, name: second, steps: 5, model: {stage: preference_model},\n"
+      "     data: {train: stage:language/pairs.jsonl}}\n";
+  CHECK(errors_of(job_of(head + judged + next)) == "");
+}
+
 TEST_CASE("the keys of a single stage may stand at the top level", "[actors][cpu]") {
   const std::string text =
       "name: one\nkind: sft\nmodel: {create: {}}\ntokenizer: {path: tok}\ndata: {train: a.jsonl}\n"

@@ -1,5 +1,6 @@
 #include "actors/toy/toy_language.h"
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <sstream>
@@ -28,8 +29,11 @@ TEST_CASE("the toy language depends on its seed alone", "[actors][cpu]") {
   write_toy_language(dir / "a", 1, {});
   write_toy_language(dir / "b", 1, {});
   write_toy_language(dir / "c", 2, {});
-  for (const char* file :
-       {"sft.jsonl", "pairs.jsonl", "prompts_train.jsonl", "prompts_eval.jsonl"}) {
+  for (const char* file : {"sft.jsonl",
+                           "pairs.jsonl",
+                           "pairs_eval.jsonl",
+                           "prompts_train.jsonl",
+                           "prompts_eval.jsonl"}) {
     CHECK(read_file(dir / "a" / file) == read_file(dir / "b" / file));
     CHECK(read_file(dir / "a" / file) != read_file(dir / "c" / file));
   }
@@ -49,6 +53,10 @@ TEST_CASE("held-out toy prompts are never trained on and sizes are kept", "[acto
   const auto pairs = rows(dir / "pairs.jsonl");
   CHECK(pairs.size() == 40);
   for (const auto& pair : pairs) CHECK(pair.at("chosen") != pair.at("rejected"));
+  const auto pairs_eval = rows(dir / "pairs_eval.jsonl");
+  CHECK(pairs_eval.size() == 100);
+  for (const auto& pair : pairs_eval)
+    CHECK(std::find(pairs.begin(), pairs.end(), pair) == pairs.end());
   CHECK_THROWS_AS(write_toy_language(dir.path(), 5, {.prompt_rows = 400, .eval_rows = 100}),
                   InvalidArgument);
 }

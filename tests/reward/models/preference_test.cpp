@@ -84,6 +84,22 @@ TEST_CASE("a language model prefers by its answer, in both orders", "[reward][cp
         Approx(1.0).margin(1e-12));
 }
 
+TEST_CASE("a language model is asked what training shows it", "[reward][cpu]") {
+  const testing::LanguageModelFolder folder;
+  const PreferenceConfig config = config_of(kGenerative);
+  const auto model = AnswerModel::load(folder.path(), *config.generative);
+  const auto tokenizer = Tokenizer::load(folder.path());
+  Row row;
+  row.prompt = "Once";
+  row.chosen = kTexts[0];
+  row.rejected = kTexts[1];
+  const auto answers = answer_tokens(config.question.answers, *tokenizer);
+  const auto examples = pair_question_examples(row, config.question, answers, *tokenizer, {});
+  auto asked = model->tokens("Once One: " + kTexts[0] + " Two: " + kTexts[1] + " Better:");
+  asked.push_back(answers[0]);
+  CHECK(examples[0].tokens == asked);
+}
+
 TEST_CASE("a reward model prefers by the difference of two scores", "[reward][cpu]") {
   const auto folder = testing::golden("reward/llama");
   const Round round;

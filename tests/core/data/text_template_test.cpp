@@ -1,4 +1,4 @@
-#include "reward/models/text_template.h"
+#include "core/data/text_template.h"
 
 #include <string>
 
@@ -18,7 +18,7 @@ TextTemplate parsed(const std::string& text) {
 
 }  // namespace
 
-TEST_CASE("names in braces are filled in, and nothing else is", "[reward][cpu]") {
+TEST_CASE("names in braces are filled in, and nothing else is", "[core][cpu][data]") {
   CHECK(parsed("'{prompt}: {a}, {b}!'").fill({{"prompt", "P"}, {"a", "1"}, {"b", "2"}}) ==
         "P: 1, 2!");
   CHECK(parsed("'{a}{a}'").fill({{"a", "x"}}) == "xx");
@@ -29,11 +29,11 @@ TEST_CASE("names in braces are filled in, and nothing else is", "[reward][cpu]")
   CHECK_FALSE(parsed("'a'").holds("a"));
 }
 
-TEST_CASE("what is filled in cannot name anything", "[reward][cpu]") {
+TEST_CASE("what is filled in cannot name anything", "[core][cpu][data]") {
   CHECK(parsed("'{a}|{b}'").fill({{"a", "{b}"}, {"b", "{a} {"}}) == "{b}|{a} {");
 }
 
-TEST_CASE("an unknown name in braces is an error", "[reward][cpu]") {
+TEST_CASE("an unknown name in braces is an error", "[core][cpu][data]") {
   CHECK_THROWS_WITH(parsed("'{c}'"),
                     Catch::EndsWith("text: there is no {c}; known here: {prompt}, "
                                     "{a}, {b}"));

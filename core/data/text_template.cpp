@@ -1,4 +1,4 @@
-#include "reward/models/text_template.h"
+#include "core/data/text_template.h"
 
 #include <algorithm>
 
@@ -10,7 +10,16 @@ namespace praetor {
 TextTemplate TextTemplate::from_yaml(YamlReader& in,
                                      const std::string& key,
                                      const std::vector<std::string>& known) {
-  const std::string text = in.require_string(key);
+  TextTemplate out = parse(in.require_string(key));
+  for (const auto& [plain, name] : out.pieces_) {
+    if (name.empty() || std::ranges::find(known, name) != known.end()) continue;
+    in.error_at(
+        key, str("there is no {", printable(name), "}; known here: {", join(known, "}, {"), "}"));
+  }
+  return out;
+}
+
+TextTemplate TextTemplate::parse(const std::string& text) {
   TextTemplate out;
   std::string plain;
   for (size_t at = 0; at < text.size();) {
@@ -22,10 +31,6 @@ TextTemplate TextTemplate::from_yaml(YamlReader& in,
       continue;
     }
     std::string name = text.substr(at + 1, end - at - 1);
-    if (std::ranges::find(known, name) == known.end()) {
-      in.error_at(
-          key, str("there is no {", printable(name), "}; known here: {", join(known, "}, {"), "}"));
-    }
     out.pieces_.emplace_back(std::move(plain), std::move(name));
     plain.clear();
     at = end + 1;

@@ -19,6 +19,9 @@ class TextTemplate {
                                 const std::string& key,
                                 const std::vector<std::string>& known);
 
+  /// A text of our own, in which every name is known.
+  static TextTemplate parse(const std::string& text);
+
   bool holds(const std::string& name) const;
   /// @param values  one for each name that the template holds
   std::string fill(const std::map<std::string, std::string>& values) const;
