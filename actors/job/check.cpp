@@ -11,6 +11,7 @@
 #include "core/base/str.h"
 #include "core/base/text.h"
 #include "core/data/dataset.h"
+#include "core/data/pair_question.h"
 #include "core/tokenizer/tokenizer.h"
 
 namespace praetor {
@@ -30,6 +31,7 @@ class Checker {
     check_model(stage);
     check_lengths(stage);
     check_data(stage, *algorithm);
+    if (const auto question = algorithm->sample_plan().question) check_answers(stage, *question);
     if (stage.checkpoint.keep == "best" && !stage.data.eval.given()) {
       YamlReader in = stage.in;
       in.child("checkpoint").error_at("keep", "best is told by evaluations; data.eval is wanted");
@@ -116,6 +118,17 @@ class Checker {
     if (stage.shape && stage.shape->vocab_size > 0) {
       check_fit(section, "path", tokens, stage.tokenizer.path, stage.shape->vocab_size);
     }
+  }
+
+  /// The answers to a question are single tokens of the stage's tokenizer. That of an earlier stage
+  /// is not there yet.
+  void check_answers(const StageConfig& stage, const PairQuestion& question) {
+    const fs::path& folder = stage.tokenizer.path;
+    const auto known = vocabularies_.find(folder);
+    if (known == vocabularies_.end() || known->second == 0) return;  // said already
+    attempt(YamlReader(stage.in).child(stage.kind), "answers", [&] {
+      return answer_tokens(question.answers, *Tokenizer::load(folder));
+    });
   }
 
   static void check_lengths(const StageConfig& stage) {
