@@ -225,7 +225,10 @@ class Checker {
           .error_at("init",
                     "reward starts from the reward model, but no part of rewards is of kind model");
     }
-    for (const ListedPart& part : parts) check_reward_model(*part.config);
+    for (const ListedPart& part : parts) {
+      check_reward_model(*part.config);
+      check_question(*part.config);
+    }
     check_preferences(stage, algorithm, parts);
     check_tasks(stage, "train", stage.data.train);
     check_tasks(stage, "eval", stage.data.eval);
@@ -255,6 +258,34 @@ class Checker {
     if (tasks.empty()) rewards.error_at("parts", need);
     for (size_t i = 0; i < tasks.size(); ++i) {
       if (!covered.contains(i)) rewards.child("tasks").child(tasks[i].name).error_at("parts", need);
+    }
+  }
+
+  /// A preference model of the job is asked what it was taught.
+  void check_question(const PartConfig& part) const {
+    if (!part.preference || !part.preference->generative) return;
+    const StageConfig* maker = job_.find(part.preference->folder().stage);
+    if (!maker || maker->result != StageResult::kPreferenceModel) return;
+    const auto taught = maker->make_algorithm()->sample_plan().question;
+    const PairQuestion& asked = part.preference->question;
+    const auto text = [](const PairQuestion& q) { return q.fill("{prompt}", "{a}", "{b}"); };
+    YamlReader at = *part.place;
+    if (text(asked) != text(*taught)) {
+      at.error_at("text",
+                  str("is not what stage \"",
+                      maker->name,
+                      "\" was trained on: \"",
+                      printable(text(*taught)),
+                      "\""));
+    }
+    if (asked.answers != taught->answers) {
+      at.error_at("answers",
+                  str("stage \"",
+                      maker->name,
+                      "\" was trained to answer ",
+                      printable(taught->answers[0]),
+                      " or ",
+                      printable(taught->answers[1])));
     }
   }
 

@@ -129,6 +129,31 @@ TEST_CASE("answers that the tokenizer cuts are told before anything runs", "[act
   CHECK(check(file, {"preference_model.answers=[B, M]"}) == "");
 }
 
+TEST_CASE("a preference model of the job is asked what it was taught", "[actors][cpu]") {
+  const testing::TempDir dir;
+  write_file_atomic(
+      dir / "job.yaml",
+      "name: j\nstages:\n"
+      "  - {kind: toy_language, name: l}\n"
+      "  - {kind: sft, model: {create: {hidden_size: 32}}, data: {train: stage:l/sft.jsonl}}\n"
+      "  - {kind: preference_model, data: {train: stage:l/pairs.jsonl},\n"
+      "     preference_model: {text: '{prompt}|{a}|{b}', answers: [X, Y]}}\n"
+      "  - kind: nash_md\n"
+      "    data: {train: stage:l/prompts_train.jsonl}\n"
+      "    nash_md: {preference: pairwise}\n"
+      "    rewards: {parts: [{kind: preference, form: generative, stage: preference_model,\n"
+      "      text: '{prompt}|{a}|{b}', answers: [X, Y]}]}\n");
+  const fs::path file = dir / "job.yaml";
+  CHECK(check(file) == "");
+  const std::string key = "stages.nash_md.rewards.parts[0].";
+  CHECK_THAT(
+      check(file, {key + "text='{b}|{a}'"}),
+      Catch::EndsWith("parts[0].text: is not what stage \"preference_model\" was trained on: "
+                      "\"{prompt}|{a}|{b}\""));
+  CHECK_THAT(check(file, {key + "answers=[Y, X]"}),
+             Catch::EndsWith("stage \"preference_model\" was trained to answer X or Y"));
+}
+
 TEST_CASE("every row names a task of the rewards, and only who compares has preferences",
           "[actors][cpu]") {
   PRAETOR_REQUIRE_SHARED(shared);
