@@ -11,6 +11,7 @@
 #include "core/base/str.h"
 #include "core/base/text.h"
 #include "core/data/dataset.h"
+#include "core/data/pair_question.h"
 #include "core/tokenizer/tokenizer.h"
 
 namespace praetor {
@@ -30,6 +31,7 @@ class Checker {
     check_model(stage);
     check_lengths(stage);
     check_data(stage, *algorithm);
+    if (const auto question = algorithm->sample_plan().question) check_answers(stage, *question);
     if (stage.checkpoint.keep == "best" && !stage.data.eval.given()) {
       YamlReader in = stage.in;
       in.child("checkpoint").error_at("keep", "best is told by evaluations; data.eval is wanted");
@@ -116,6 +118,17 @@ class Checker {
     if (stage.shape && stage.shape->vocab_size > 0) {
       check_fit(section, "path", tokens, stage.tokenizer.path, stage.shape->vocab_size);
     }
+  }
+
+  /// The answers to a question are single tokens of the stage's tokenizer. That of an earlier stage
+  /// is not there yet.
+  void check_answers(const StageConfig& stage, const PairQuestion& question) {
+    const fs::path& folder = stage.tokenizer.path;
+    const auto known = vocabularies_.find(folder);
+    if (known == vocabularies_.end() || known->second == 0) return;  // said already
+    attempt(YamlReader(stage.in).child(stage.kind), "answers", [&] {
+      return answer_tokens(question.answers, *Tokenizer::load(folder));
+    });
   }
 
   static void check_lengths(const StageConfig& stage) {
@@ -214,7 +227,10 @@ class Checker {
           .error_at("init",
                     "reward starts from the reward model, but no part of rewards is of kind model");
     }
-    for (const ListedPart& part : parts) check_reward_model(*part.config);
+    for (const ListedPart& part : parts) {
+      check_reward_model(*part.config);
+      check_question(*part.config);
+    }
     check_preferences(stage, algorithm, parts);
     check_tasks(stage, "train", stage.data.train);
     check_tasks(stage, "eval", stage.data.eval);
@@ -244,6 +260,34 @@ class Checker {
     if (tasks.empty()) rewards.error_at("parts", need);
     for (size_t i = 0; i < tasks.size(); ++i) {
       if (!covered.contains(i)) rewards.child("tasks").child(tasks[i].name).error_at("parts", need);
+    }
+  }
+
+  /// A preference model of the job is asked what it was taught.
+  void check_question(const PartConfig& part) const {
+    if (!part.preference || !part.preference->generative) return;
+    const StageConfig* maker = job_.find(part.preference->folder().stage);
+    if (!maker || maker->result != StageResult::kPreferenceModel) return;
+    const auto taught = maker->make_algorithm()->sample_plan().question;
+    const PairQuestion& asked = part.preference->question;
+    const auto text = [](const PairQuestion& q) { return q.fill("{prompt}", "{a}", "{b}"); };
+    YamlReader at = *part.place;
+    if (text(asked) != text(*taught)) {
+      at.error_at("text",
+                  str("is not what stage \"",
+                      maker->name,
+                      "\" was trained on: \"",
+                      printable(text(*taught)),
+                      "\""));
+    }
+    if (asked.answers != taught->answers) {
+      at.error_at("answers",
+                  str("stage \"",
+                      maker->name,
+                      "\" was trained to answer ",
+                      printable(taught->answers[0]),
+                      " or ",
+                      printable(taught->answers[1])));
     }
   }
 

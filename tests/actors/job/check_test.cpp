@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "core/base/fs.h"
 #include "core/base/text.h"
+#include "tests/reward/language_model.h"
 #include "tests/support/catch.h"
 #include "tests/support/shared_data.h"
 
@@ -110,6 +111,47 @@ TEST_CASE("the checks of several stages and the reading are reported together", 
             ":4:49: stages[0].data.train: no such file: " + in + "/a.jsonl\n" + at +
             ":5:40: stages[1].data.train: no such file: " + in + "/b.jsonl\n" + at +
             ":5:49: stages[1].data: unknown key \"shufle\", did you mean \"shuffle\"?");
+}
+
+TEST_CASE("answers that the tokenizer cuts are told before anything runs", "[actors][cpu]") {
+  const testing::TempDir dir;
+  const testing::LanguageModelFolder folder;
+  write_file_atomic(dir / "pairs.jsonl",
+                    "{\"prompt\": \"p\", \"chosen\": \"a\", \"rejected\": \"b\"}\n");
+  write_file_atomic(dir / "job.yaml",
+                    "name: j\nkind: preference_model\nmodel: {path: \"" + folder.path().string() +
+                        "\"}\ndata: {train: pairs.jsonl}\n"
+                        "preference_model: {batch_size: 1, answers: [A, B]}\n");
+  const fs::path file = dir / "job.yaml";
+  CHECK_THAT(check(file),
+             Catch::StartsWith(file.string() + ":5:44: preference_model.answers: the answer \"A\" "
+                                               "is 2 tokens ("));
+  CHECK(check(file, {"preference_model.answers=[B, M]"}) == "");
+}
+
+TEST_CASE("a preference model of the job is asked what it was taught", "[actors][cpu]") {
+  const testing::TempDir dir;
+  write_file_atomic(
+      dir / "job.yaml",
+      "name: j\nstages:\n"
+      "  - {kind: toy_language, name: l}\n"
+      "  - {kind: sft, model: {create: {hidden_size: 32}}, data: {train: stage:l/sft.jsonl}}\n"
+      "  - {kind: preference_model, data: {train: stage:l/pairs.jsonl},\n"
+      "     preference_model: {text: '{prompt}|{a}|{b}', answers: [X, Y]}}\n"
+      "  - kind: nash_md\n"
+      "    data: {train: stage:l/prompts_train.jsonl}\n"
+      "    nash_md: {preference: pairwise}\n"
+      "    rewards: {parts: [{kind: preference, form: generative, stage: preference_model,\n"
+      "      text: '{prompt}|{a}|{b}', answers: [X, Y]}]}\n");
+  const fs::path file = dir / "job.yaml";
+  CHECK(check(file) == "");
+  const std::string key = "stages.nash_md.rewards.parts[0].";
+  CHECK_THAT(
+      check(file, {key + "text='{b}|{a}'"}),
+      Catch::EndsWith("parts[0].text: is not what stage \"preference_model\" was trained on: "
+                      "\"{prompt}|{a}|{b}\""));
+  CHECK_THAT(check(file, {key + "answers=[Y, X]"}),
+             Catch::EndsWith("stage \"preference_model\" was trained to answer X or Y"));
 }
 
 TEST_CASE("every row names a task of the rewards, and only who compares has preferences",
