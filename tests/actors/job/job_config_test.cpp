@@ -210,7 +210,7 @@ TEST_CASE("the models of trees and tasks come from stages that make what they wa
       "but "
       "a reward model is wanted\n"
       "job.yaml:15:44: stages[3].rewards.tasks.chat.parts[0].stage: stage \"reward_model\" makes a "
-      "reward model, but a policy is wanted");
+      "reward model, but a policy or a preference model is wanted");
 }
 
 }  // namespace praetor
