@@ -149,22 +149,23 @@ def reward(model, threads, folder):
     return {**out, "model": model.name}
 
 
+def cases(model, threads, folder):
+    return {"generate": lambda: generate(model, threads, folder, 16, 64, 128),
+            "generate1": lambda: generate(model, threads, folder, 1, 64, 128),
+            "ppo1": lambda: ppo(model, threads, folder, 1), "ppo4": lambda: ppo(model, threads, folder, 4),
+            "grpo": lambda: grpo(model, threads, folder), "nash_md": lambda: nash_md(model, threads, folder),
+            "dpo": lambda: pairs("dpo", model, threads, folder, {"beta": 0.1}), "reward": lambda: reward(model, threads, folder)}
+
+
 def main():
     if len(sys.argv) != 4:
         sys.exit(__doc__)
     case, name, threads = sys.argv[1:]
-    model = models() / name
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        cases = {"generate": lambda: generate(model, threads, folder, 16, 64, 128),
-                 "generate1": lambda: generate(model, threads, folder, 1, 64, 128),
-                 "ppo1": lambda: ppo(model, threads, folder, 1), "ppo4": lambda: ppo(model, threads, folder, 4),
-                 "grpo": lambda: grpo(model, threads, folder), "nash_md": lambda: nash_md(model, threads, folder),
-                 "dpo": lambda: pairs("dpo", model, threads, folder, {"beta": 0.1}),
-                 "reward": lambda: reward(model, threads, folder)}
-        if case not in cases:
-            sys.exit(f"praetor_case.py: no case {case}; there are {', '.join(cases)}")
-        print(json.dumps(cases[case]()), flush=True)
+        known = cases(models() / name, threads, Path(scratch))
+        if case not in known:
+            sys.exit(f"praetor_case.py: no case {case}; there are {', '.join(known)}")
+        print(json.dumps(known[case]()), flush=True)
 
 
 if __name__ == "__main__":
