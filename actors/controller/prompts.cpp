@@ -27,7 +27,11 @@ int32_t OnlinePlan::policy_samples(const Prompt& prompt) const {
 }
 
 int32_t OnlinePlan::total_samples(const Prompt& prompt) const {
-  int64_t out = policy_samples(prompt);
+  return most_samples() - samples_per_prompt + policy_samples(prompt);
+}
+
+int32_t OnlinePlan::most_samples() const {
+  int64_t out = samples_per_prompt;
   for (const VoicePlan& other : others) out += other.samples;
   return static_cast<int32_t>(out);
 }

@@ -39,6 +39,8 @@ struct OnlinePlan {
   /// Of the policy, to one prompt.
   int32_t policy_samples(const Prompt& prompt) const;
   int32_t total_samples(const Prompt& prompt) const;
+  /// Of all voices to any prompt, >= 1.
+  int32_t most_samples() const;
   /// 0: the policy; i: others[i - 1].
   int32_t voice_of(const Prompt& prompt, int32_t sample) const;
   bool pairwise() const { return scores == ScorePlan::kPairs || scores == ScorePlan::kRivals; }

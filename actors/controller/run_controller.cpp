@@ -138,7 +138,7 @@ int64_t RunController::fair_share(const LeaseRequest& request) const {
       members_.serving(request.kind) - work.holders(request.kind) + (holds ? 1 : 0);
   if (idle <= 1) return request.max_items;
   const int64_t unit = request.kind == LeaseKind::kGenerate && desk_->purpose() == Purpose::kPolicy
-                           ? desk_->plan().samples_per_prompt
+                           ? desk_->plan().most_samples()
                            : 1;
   const int64_t share = (work.waiting(request.kind) + idle - 1) / idle;
   return std::min(request.max_items, (share + unit - 1) / unit * unit);

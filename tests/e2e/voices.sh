@@ -52,7 +52,7 @@ separate_job "$work/k" 1 1 | sed 's/^placement: separate/placement: separate\npu
 "$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" & pid=$!
 while [ ! -d "$work/k/tiny" ]; do sleep 0.05; done
 target=$(pid_of "$work/k/tiny" learner-0)
-before=$(grep -n '"stage":"inpo"' "$calm/metrics.jsonl" | sed -n 4p | cut -d: -f1)
+before=$(grep -nE '"stage": ?"inpo"' "$calm/metrics.jsonl" | sed -n 4p | cut -d: -f1)
 await_rows "$pid" "$work/k/tiny" "$before"
 kill -KILL "$target" 2> /dev/null || fail "the learner had ended"
 finish "$pid" "$work/k" "streamed, the learner killed"
