@@ -81,7 +81,7 @@ std::vector<Prompt> read_prompts(const std::filesystem::path& file,
                                  const Tokenizer& tokenizer,
                                  const TextFormat& format,
                                  const std::string& task_field,
-                                 std::optional<int64_t> answer_end) {
+                                 std::optional<WantedAnswers> answers) {
   std::vector<Prompt> prompts;
   for (Row& row : read_rows(file, RowForm::kPrompt)) {
     prompts.push_back(
@@ -89,7 +89,7 @@ std::vector<Prompt> read_prompts(const std::filesystem::path& file,
     const auto fields = nlohmann::json::parse(row.metadata);
     if (const auto task = fields.find(task_field); task != fields.end() && task->is_string())
       prompts.back().task = task->get<std::string>();
-    if (!answer_end) continue;
+    if (!answers) continue;
     const auto answer = fields.find("baseline");
     if (answer == fields.end() || !answer->is_string() || !row.messages.empty()) {
       throw DataError(
@@ -100,7 +100,19 @@ std::vector<Prompt> read_prompts(const std::filesystem::path& file,
           "(the stage compares responses with it)");
     }
     row.completion = prompts.back().answer = answer->get<std::string>();
-    prompts.back().answered = completion_example(row, tokenizer, format, *answer_end);
+    prompts.back().answered = completion_example(row, tokenizer, format, answers->end);
+    const auto length =
+        static_cast<int64_t>(prompts.back().answered.tokens.size() - prompts.back().tokens.size());
+    if (length > answers->longest) {
+      throw DataError(file.string(),
+                      ":",
+                      row.line,
+                      ": \"baseline\" has ",
+                      length,
+                      " tokens, its end included; a response has at most ",
+                      answers->longest,
+                      " (sampling.max_new_tokens)");
+    }
   }
   return prompts;
 }

@@ -61,15 +61,20 @@ OnlinePlan online_plan(const StageConfig& stage,
                        uint64_t job_seed,
                        const std::filesystem::path& results);
 
+/// The rows' own answers (field `baseline`).
+struct WantedAnswers {
+  int64_t end = 0;      ///< token that ends them
+  int64_t longest = 0;  ///< tokens, the end included
+};
+
 /// The rows of a prompt file.
 /// @param task_field  names the row's task
-/// @param answer_end  given: the rows' own answers (field `baseline`) are wanted, and end with it
 /// @throws MissingInput, DataError naming file and line
 std::vector<Prompt> read_prompts(const std::filesystem::path& file,
                                  const Tokenizer& tokenizer,
                                  const TextFormat& format,
                                  const std::string& task_field,
-                                 std::optional<int64_t> answer_end = std::nullopt);
+                                 std::optional<WantedAnswers> answers = std::nullopt);
 
 /// The ids that end a response: the model's, or the tokenizer's when its config.json names none.
 std::vector<int64_t> end_tokens(const StageConfig& stage,

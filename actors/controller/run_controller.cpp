@@ -361,11 +361,12 @@ Controller& RunController::desk(uint32_t stage) {
   stage_ = static_cast<int32_t>(stage);
   auto plan = online_plan(config, job_.seed, results);
   const auto tokenizer = Tokenizer::load(config.tokenizer.in(results));
-  std::optional<int64_t> answer_end;
-  if (plan.wants_answers()) answer_end = plan.params.stop_tokens.back();
+  std::optional<WantedAnswers> answers;
+  if (plan.wants_answers())
+    answers = {.end = plan.params.stop_tokens.back(), .longest = plan.params.max_new_tokens};
   const std::string& task = config.rewards.task_field;
   auto prompts =
-      read_prompts(config.data.train.in(results), *tokenizer, config.data.format, task, answer_end);
+      read_prompts(config.data.train.in(results), *tokenizer, config.data.format, task, answers);
   std::vector<Prompt> held_out;
   if (config.data.eval.given())
     held_out = read_prompts(config.data.eval.in(results), *tokenizer, config.data.format, task);
