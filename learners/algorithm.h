@@ -112,7 +112,8 @@ struct BatchContext {
 
 /// What build_batch adds to the experience.
 struct Batch {
-  at::Tensor mask;  ///< [R] bool, response tokens that enter the loss
+  /// [R] bool, response tokens that enter the loss; undefined: all of the units' sequences.
+  at::Tensor mask;
   Metrics metrics;
   /// Sequences that the loss must see side by side, in the order given (a chosen one before its
   /// rejected one). Absent: every trained sequence by itself.

@@ -35,6 +35,15 @@ at::Tensor spread(const at::Tensor& values,
   return out;
 }
 
+/// Response tokens of the units' sequences, [R] bool.
+at::Tensor tokens_of(const Units& units, const Experience& experience) {
+  at::Tensor used = at::zeros({experience.sequences()}, at::kBool);
+  for (const auto& unit : units) {
+    for (const int64_t sequence : unit) used.mutable_data_ptr<bool>()[sequence] = true;
+  }
+  return used.index_select(0, experience.sequence_of);
+}
+
 /// Parts end to end; without any, nothing of the dtype of `like`.
 at::Tensor joined(const std::vector<at::Tensor>& parts, const at::Tensor& like) {
   return parts.empty() ? at::empty({0}, like.options().requires_grad(false)) : at::cat(parts);
@@ -223,7 +232,6 @@ Denominators Learner::Impl::denominators(const Step& step) const {
     for (const int64_t i : unit) take(i);
     out.pairs += unit.size() == 2 ? 1 : 0;
   }
-  out.units = static_cast<double>(step.units.size());
   return out;
 }
 
@@ -407,6 +415,7 @@ StepReport Learner::update(Experience& experience) {
   const Batch built = my.algorithm->build_batch(experience, context);
   const UpdatePlan passes = my.algorithm->update_plan();
   const Units units = built.units ? *built.units : units_of(my.trained(experience));
+  const at::Tensor mask = built.mask.defined() ? built.mask : tokens_of(units, experience);
   Metrics metrics = built.metrics;
   const at::Tensor own = my.own_tokens(experience);
   if (own.numel() > 0) {
@@ -436,7 +445,7 @@ StepReport Learner::update(Experience& experience) {
       for (const int64_t unit : order) taken.push_back(units[static_cast<size_t>(unit)]);
       const Impl::Step step{.batch = batch,
                             .experience = &experience,
-                            .mask = built.mask,
+                            .mask = mask,
                             .constants = built.constants,
                             .units = taken,
                             .micro_batches = my.cut(batch, taken)};

@@ -4,10 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
+#include <utility>
 
 #include "core/base/error.h"
 #include "learners/advantage/whiten.h"
+#include "learners/preference/prompt_groups.h"
 
 namespace praetor {
 namespace {
@@ -38,14 +39,12 @@ at::Tensor as_doubles(const at::Tensor& score) {
 }  // namespace
 
 Groups groups_of(const Experience& experience) {
+  size_t voices = 1;
+  for (const int32_t voice : experience.voice)
+    voices = std::max(voices, static_cast<size_t>(voice) + 1);
   Groups out;
-  std::map<int64_t, size_t> place;  // of each prompt
-  for (int64_t i = 0; i < experience.sequences(); ++i) {
-    const auto k = static_cast<size_t>(i);
-    if (!experience.voice.empty() && experience.voice[k] != 0) continue;
-    const auto [at, fresh] = place.try_emplace(experience.prompt_ordinal.at(k), out.size());
-    if (fresh) out.emplace_back();
-    out[at->second].push_back(i);
+  for (PromptGroup& prompt : prompt_groups(experience, voices)) {
+    if (!prompt.voices[0].empty()) out.push_back(std::move(prompt.voices[0]));
   }
   return out;
 }

@@ -14,7 +14,6 @@ struct Denominators {
   double tokens = 0;     ///< true mask entries
   double sequences = 0;  ///< sequences with at least one true mask entry
   double pairs = 0;      ///< units of two sequences, such as preference pairs
-  double units = 0;      ///< of any size
 };
 
 enum class Aggregation { kTokenMean, kSeqMeanTokenMean, kSeqMeanTokenSum, kSeqMeanTokenSumNorm };

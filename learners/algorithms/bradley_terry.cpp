@@ -7,6 +7,11 @@
 
 namespace praetor {
 
+at::Tensor sigmoid_pair_loss(const at::Tensor& x, double label_smoothing) {
+  const at::Tensor right = at::softplus(-x) * (1 - label_smoothing);
+  return label_smoothing > 0 ? right + at::softplus(x) * label_smoothing : right;
+}
+
 PairLoss bradley_terry(const at::Tensor& chosen,
                        const at::Tensor& rejected,
                        const at::Tensor& margin,
@@ -19,8 +24,7 @@ PairLoss bradley_terry(const at::Tensor& chosen,
 
   const at::Tensor d = chosen - rejected;
   const at::Tensor z = margin.defined() ? d - margin : d;
-  at::Tensor per_pair = at::softplus(-z) * (1 - options.label_noise);
-  if (options.label_noise > 0) per_pair = per_pair + at::softplus(z) * options.label_noise;
+  at::Tensor per_pair = sigmoid_pair_loss(z, options.label_noise);
   if (options.centring > 0) per_pair = per_pair + options.centring * (chosen + rejected).square();
 
   const at::Tensor gap = d.detach();

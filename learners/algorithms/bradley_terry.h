@@ -4,6 +4,9 @@
 
 namespace praetor {
 
+/// -(1 - e) log sigma(x) - e log sigma(-x), entry by entry. @param label_smoothing  e, in [0, 0.5)
+at::Tensor sigmoid_pair_loss(const at::Tensor& x, double label_smoothing = 0);
+
 struct BradleyTerryOptions {
   double label_noise = 0;  ///< epsilon: chance that a label is wrong, [0, 0.5)
   double centring = 0;     ///< c: pull of r_w + r_l to 0 (arXiv:2312.09244)

@@ -11,6 +11,7 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "learners/algorithms/bradley_terry.h"
 #include "learners/preference/prompt_groups.h"
 
 namespace praetor {
@@ -70,7 +71,7 @@ at::Tensor codpo_loss(const at::Tensor& gap,
                       const at::Tensor& chosen_logprob,
                       const at::Tensor& likelihood,
                       const at::Tensor& beta) {
-  return at::softplus(-beta * gap) - likelihood * chosen_logprob;
+  return sigmoid_pair_loss(beta * gap) - likelihood * chosen_logprob;
 }
 
 namespace {
@@ -118,9 +119,8 @@ const Answer* best(const std::vector<const Answer*>& of, bool highest) {
 /// Fills units and constants of a batch, task by task.
 class Builder {
  public:
-  Builder(Experience& e, Batch& out) : e_(e), out_(out) {
+  Builder(const Experience& e, Batch& out) : out_(out) {
     out_.units.emplace();
-    out_.mask = at::zeros_like(e.sequence_of, at::kBool);
     out_.constants = at::zeros({e.sequences(), kColumns}, at::kDouble);
   }
 
@@ -193,7 +193,6 @@ class Builder {
 
  private:
   void use(const Answer& answer, Form form, double weight) {
-    out_.mask.logical_or_(e_.sequence_of.eq(answer.sequence));
     out_.constants[answer.sequence][kForm] = static_cast<int>(form);
     out_.constants[answer.sequence][kWeight] = weight;
   }
@@ -207,7 +206,6 @@ class Builder {
                           of == 0 ? 0 : static_cast<double>(count) / static_cast<double>(of));
   }
 
-  Experience& e_;
   Batch& out_;
   Metrics metrics_;
 };

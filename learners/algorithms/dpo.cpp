@@ -4,6 +4,7 @@
 #include <ATen/ATen.h>
 
 #include "core/base/error.h"
+#include "learners/algorithms/bradley_terry.h"
 
 namespace praetor {
 
@@ -22,9 +23,7 @@ DpoLoss dpo_loss(const at::Tensor& log_ratio, double pairs, const DpoConfig& con
   if (!(pairs > 0)) throw InvalidArgument("dpo: pairs is ", pairs, ", but must be above 0");
   const at::Tensor rewards = log_ratio.view({-1, 2}) * config.beta;
   const at::Tensor h = rewards.select(1, 0) - rewards.select(1, 1);
-  at::Tensor per_pair = at::softplus(-h) * (1 - config.label_smoothing);
-  if (config.label_smoothing > 0) per_pair = per_pair + at::softplus(h) * config.label_smoothing;
-  return {per_pair.sum() / pairs,
+  return {sigmoid_pair_loss(h, config.label_smoothing).sum() / pairs,
           rewards.select(1, 0).detach().to(at::kDouble),
           rewards.select(1, 1).detach().to(at::kDouble)};
 }
@@ -51,8 +50,7 @@ class Dpo final : public Algorithm {
 
   LossResult loss(const MicroBatch& b) const override {
     const at::Tensor per_token = b.logprob - b.reference_logprob;
-    const at::Tensor log_ratio = at::zeros({b.sequences}, per_token.options().requires_grad(false))
-                                     .index_add(0, b.sequence_of, per_token);
+    const at::Tensor log_ratio = segment_sum(per_token, b.sequence_of, b.sequences);
     const DpoLoss pair = dpo_loss(log_ratio, b.denominators.pairs, config_);
     const at::Tensor gap = pair.chosen - pair.rejected;
     const auto count = static_cast<double>(gap.numel());

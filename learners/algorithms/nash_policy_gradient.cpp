@@ -128,14 +128,10 @@ class NashPolicyGradient final : public Algorithm {
                                     config_.kl_coefficient,
                                     config_.kl_form)
                       .to(at::kFloat);
-    out.mask = at::zeros_like(e.sequence_of, at::kBool);
-    double kl = 0;
     const at::Tensor ratio = (e.proximal_logprob - e.reference_logprob).to(at::kDouble);
-    for (const auto& unit : units) {
-      const at::Tensor own = e.sequence_of.eq(unit[0]);
-      out.mask.logical_or_(own);
-      kl += ratio.masked_select(own).sum().item<double>();
-    }
+    const at::Tensor ratios = segment_sum(ratio, e.sequence_of, e.sequences());
+    double kl = 0;
+    for (const auto& unit : units) kl += ratios.const_data_ptr<double>()[unit[0]];
     out.metrics = {{"nash/prob_mean", mean_of(wins)},
                    {"objective/kl", kl / static_cast<double>(units.size())},
                    {"nash/opponent_length", mean_of(lengths)},

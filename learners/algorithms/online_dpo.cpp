@@ -2,15 +2,15 @@
 // arXiv:2402.04792).
 #include <ATen/ATen.h>
 
+#include "learners/algorithms/bradley_terry.h"
 #include "learners/algorithms/pair_losses.h"
 
 namespace praetor {
 
 PairLosses online_dpo_loss(const PairLogprobs& pairs, double beta, double label_smoothing) {
   const at::Tensor h = pairs.gap() * beta;
-  at::Tensor loss = at::softplus(-h) * (1 - label_smoothing);
-  if (label_smoothing > 0) loss = loss + at::softplus(h) * label_smoothing;
-  return {loss, {{"margin", h}, {"accuracy", h.gt(0).to(h.scalar_type()) + h.eq(0) * 0.5}}};
+  return {sigmoid_pair_loss(h, label_smoothing),
+          {{"margin", h}, {"accuracy", h.gt(0).to(h.scalar_type()) + h.eq(0) * 0.5}}};
 }
 
 std::unique_ptr<Algorithm> make_online_dpo(const AlgorithmContext& context) {

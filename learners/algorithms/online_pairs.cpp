@@ -59,9 +59,9 @@ class OnlinePairsAlgorithm final : public Algorithm {
     const Preferences preference(e, method_.config.preference, method_.config.missing_eos_penalty);
     Batch out;
     out.units.emplace();
-    out.mask = at::zeros_like(e.sequence_of, at::kBool);
     out.constants = at::zeros({e.sequences(), 2}, at::kDouble);
     const at::Tensor ratio = (e.proximal_logprob - e.reference_logprob).to(at::kDouble);
+    const at::Tensor ratios = segment_sum(ratio, e.sequence_of, e.sequences());
     double win_gap = 0, kl = 0, policy_responses = 0;
     int64_t skipped = 0;
     for (const PromptGroup& group : prompt_groups(e, method_.others.size() + 1)) {
@@ -72,7 +72,7 @@ class OnlinePairsAlgorithm final : public Algorithm {
       }
       for (const int64_t i : trained) {
         if (is_other(e, i)) continue;
-        kl += ratio.masked_select(e.sequence_of.eq(i)).sum().item<double>();
+        kl += ratios.const_data_ptr<double>()[i];
         policy_responses += 1;
       }
       const auto pair = choose(e, preference, trained);
@@ -81,7 +81,6 @@ class OnlinePairsAlgorithm final : public Algorithm {
         continue;
       }
       for (const auto& [sequence, win] : {pair->first, pair->second}) {
-        out.mask.logical_or_(e.sequence_of.eq(sequence));
         out.constants[sequence][0] = win;
         out.constants[sequence][1] = is_other(e, sequence) ? 1 : 0;
       }

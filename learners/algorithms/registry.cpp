@@ -56,8 +56,8 @@ std::unique_ptr<Algorithm> make_algorithm(const std::string& name,
       near ? "did you mean \"" + *near + "\"?" : "there are " + join(algorithm_names(), ", "));
 }
 
-Batch Algorithm::build_batch(Experience& experience, const BatchContext& /*context*/) {
-  return {at::ones_like(experience.sequence_of, at::kBool), {}};
+Batch Algorithm::build_batch(Experience& /*experience*/, const BatchContext& /*context*/) {
+  return {};
 }
 
 }  // namespace praetor
