@@ -131,7 +131,7 @@ Learner& Learner::operator=(Learner&&) noexcept = default;
 Metrics Learner::evaluate(const std::vector<Example>& examples) const {
   const Impl& my = *impl_;
   const at::NoGradGuard no_grad;
-  const SequenceBatch batch = SequenceBatch::from(examples);
+  const SequenceBatch batch = SequenceBatch::from(examples, my.unit());
   if (my.algorithm->sample_plan().question) return my.evaluate_answers(batch);
   if (!my.plan.reward_model && my.unit() == 2) return my.evaluate_pairs(batch);
   if (!my.plan.reward_model) {

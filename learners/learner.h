@@ -24,8 +24,11 @@ struct LearnerConfig {
       8192;  ///< tokens of one forward, prompt included; a longer sequence goes alone
   double temperature = 1.0;      ///< > 0, the sampling temperature; 0 < t as ratios need it
   int64_t max_new_tokens = 128;  ///< of a response, as it is sampled
-  uint64_t seed = 0;             ///< the job's
-  uint32_t stage = 0;            ///< index of the stage in the job
+  /// The engine computes log-probabilities bit for bit as the learner does (float32 on CPU): those
+  /// it gave under the present weights are the proximal ones, and need no forward.
+  bool exact_rollouts = false;
+  uint64_t seed = 0;   ///< the job's
+  uint32_t stage = 0;  ///< index of the stage in the job
   /// Keys optimizer and micro_batch_tokens; the rest is the job's to set.
   static LearnerConfig from_yaml(YamlReader in);
 };

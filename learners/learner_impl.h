@@ -37,6 +37,7 @@ struct Learner::Impl {
   int64_t updates = 0;  ///< done
 
   struct Want {
+    bool policy = true;
     bool entropy = false;
     bool rival = false;
     bool bootstrap = false;
@@ -61,8 +62,14 @@ struct Learner::Impl {
   static std::vector<int64_t> in_order(const SequenceBatch& batch);
   /// Sequences whose log-probabilities the algorithm wants.
   std::vector<int64_t> trained(const Experience& experience) const;
-  /// Response tokens of the policy's own samples, [.] into [R].
-  static at::Tensor own_tokens(const Experience& experience);
+  /// True when the engine's log-probabilities of a sequence are those that the policy would give.
+  bool knows_proximal(const Experience& experience, int64_t sequence) const;
+  /// mismatch/logprob_*: how far the engine's log-probabilities of the policy's own samples are
+  /// from those of the first forward in training.
+  static std::vector<Statistic> mismatch(const Experience& experience,
+                                         const MicroBatch& batch,
+                                         const PackedSlice& slice,
+                                         const std::vector<int64_t>& sequences);
   /// Rows of a file that stay together: 2 for pairs.
   int64_t unit() const { return algorithm->sample_plan().rows == RowForm::kPreference ? 2 : 1; }
 
@@ -83,6 +90,7 @@ struct Learner::Impl {
     Units units;                                     ///< what it takes, in order
     RankCut micro_batches;
     at::Tensor reference_logprob;  ///< [R]; offline, where the algorithm has a reference
+    bool first = false;            ///< of the update
   };
   /// What the micro-batches of one rank gave, in order.
   struct Share {

@@ -52,6 +52,7 @@ void Learner::Impl::require_equal_start() const {
     start["stage"] = config.stage;
     start["micro_batch_tokens"] = config.micro_batch_tokens;
     start["temperature"] = config.temperature;
+    start["exact_rollouts"] = config.exact_rollouts;
     start["learning_rate"] = config.optimizer.learning_rate;
     for (const NamedTensor& t : networks()) {
       const at::Tensor values = t.tensor.detach().contiguous();

@@ -1,6 +1,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -23,7 +24,6 @@ constexpr double kRatioTolerance = 1e-3;
 at::Tensor spread(const at::Tensor& values,
                   const std::vector<int64_t>& offsets,
                   const std::vector<int64_t>& chosen) {
-  if (chosen.size() + 1 == offsets.size()) return values;
   at::Tensor out = at::zeros({offsets.back()}, values.options());
   int64_t at = 0;
   for (const int64_t i : chosen) {
@@ -64,7 +64,7 @@ at::Tensor select(const at::Tensor& whole, const at::Tensor& index, at::ScalarTy
 
 /// Each target in the place of the other one of its pair.
 at::Tensor rival_targets(const PackedSlice& slice) {
-  const int64_t sequences = slice.packed.sequences();
+  const int64_t sequences = slice.sequences();
   if (slice.targets.numel() != sequences || sequences % 2 != 0) {
     throw ShapeError(sequences,
                      " sequences have ",
@@ -84,7 +84,7 @@ std::vector<int64_t> Learner::Impl::in_order(const SequenceBatch& batch) {
 
 Outputs Learner::Impl::forward(const PackedSlice& slice, Want want) const {
   Outputs out;
-  if (plan.policy) {
+  if (plan.policy && want.policy) {
     const at::Tensor hidden = models.policy->hidden(slice.packed);
     // Only the rows that predict a response token reach the head.
     const at::Tensor rows = hidden.index_select(0, slice.rows);
@@ -107,7 +107,10 @@ Outputs Learner::Impl::forward(const PackedSlice& slice, Want want) const {
     out.value = models.scalar->head(hidden.index_select(0, slice.rows));
     if (want.bootstrap) out.bootstrap = models.scalar->head(hidden.index_select(0, slice.last));
   }
-  if (plan.reward_model) out.score = models.scalar->score(slice.packed);
+  if (plan.reward_model) {
+    const at::Tensor hidden = models.scalar->backbone.hidden(slice.packed);
+    out.score = models.scalar->head(hidden.index_select(0, slice.last));
+  }
   return out;
 }
 
@@ -133,14 +136,28 @@ std::vector<int64_t> Learner::Impl::trained(const Experience& experience) const 
   return out;
 }
 
-at::Tensor Learner::Impl::own_tokens(const Experience& experience) {
-  if (experience.voice.empty()) return at::arange(experience.sequence_of.numel());
-  std::vector<int64_t> own(experience.voice.begin(), experience.voice.end());
-  return at::tensor(own, at::kLong)
-      .eq(0)
-      .index_select(0, experience.sequence_of)
-      .nonzero()
-      .view(-1);
+bool Learner::Impl::knows_proximal(const Experience& experience, int64_t sequence) const {
+  const auto i = static_cast<size_t>(sequence);
+  return config.exact_rollouts && (experience.voice.empty() || experience.voice[i] == 0) &&
+         experience.weight_version[i] == updates;
+}
+
+std::vector<Statistic> Learner::Impl::mismatch(const Experience& experience,
+                                               const MicroBatch& batch,
+                                               const PackedSlice& slice,
+                                               const std::vector<int64_t>& sequences) {
+  at::Tensor own = at::ones({slice.sequences()}, at::kBool);
+  for (size_t k = 0; k < sequences.size() && !experience.voice.empty(); ++k)
+    own.mutable_data_ptr<bool>()[k] = experience.voice[static_cast<size_t>(sequences[k])] == 0;
+  const at::Tensor counted = own.index_select(0, slice.sequence_of).logical_and(batch.mask);
+  const at::Tensor gap = (batch.logprob.detach() - batch.behavior_logprob)
+                             .masked_select(counted)
+                             .abs()
+                             .to(at::kDouble);
+  const auto tokens = static_cast<double>(gap.numel());
+  if (tokens == 0) return {};
+  return {{"mismatch/logprob_mean", gap.sum().item<double>(), tokens},
+          {"mismatch/logprob_max", gap.max().item<double>(), 1, Statistic::Kind::kMax}};
 }
 
 at::Tensor Learner::Impl::logprobs(const Transformer& model,
@@ -167,7 +184,7 @@ at::Tensor Learner::Impl::scores(const SequenceBatch& batch) const {
   const auto own = [&]() -> std::vector<at::Tensor> {
     std::vector<at::Tensor> parts;
     for (const auto& sequences : own_cut(batch, in_order(batch)))
-      parts.push_back(models.scalar->score(pack_slice(batch, sequences).packed));
+      parts.push_back(forward(pack_slice(batch, sequences), {.policy = false}).score);
     return {joined(parts, models.scalar->head.weight)};
   };
   return gather_tensors_agreed(*ranks, own)[0];
@@ -177,17 +194,24 @@ BatchContext Learner::Impl::prepare(Experience& experience, const SequenceBatch&
   const at::NoGradGuard no_grad;
   const bool critic = plan.critic != CriticKind::kNone;
   const at::Tensor& like = models.policy->head();
-  const std::vector<int64_t> wanted = trained(experience);
+  const auto known = [&](int64_t i) { return knows_proximal(experience, i); };
+  std::vector<int64_t> wanted = trained(experience);
+  std::ranges::stable_partition(wanted, known);
   const auto own = [&] {
     std::vector<at::Tensor> logprob, value, bootstrap;
     for (const auto& sequences : own_cut(batch, wanted)) {
       const PackedSlice slice = pack_slice(batch, sequences);
       if (slice.rows.numel() == 0) {
-        bootstrap.push_back(at::zeros({slice.packed.sequences()}, like.options()));
+        bootstrap.push_back(at::zeros({slice.sequences()}, like.options()));
         continue;
       }
-      const Outputs outputs = forward(slice, {.bootstrap = critic});
-      logprob.push_back(outputs.logprob);
+      // A policy whose value head is wanted runs in any case.
+      const bool policy =
+          plan.critic == CriticKind::kShared || !std::ranges::all_of(sequences, known);
+      const Outputs outputs = forward(slice, {.policy = policy, .bootstrap = critic});
+      logprob.push_back(policy
+                            ? outputs.logprob
+                            : select(experience.behavior_logprob, slice.index, like.scalar_type()));
       if (critic) {
         value.push_back(outputs.value);
         bootstrap.push_back(outputs.bootstrap);
@@ -242,7 +266,7 @@ MicroBatch Learner::Impl::micro_batch(const Step& step,
                                       const Denominators& totals) const {
   const at::ScalarType dtype = (plan.policy ? outputs.logprob : outputs.score).scalar_type();
   MicroBatch out;
-  out.sequences = slice.packed.sequences();
+  out.sequences = slice.sequences();
   out.sequence_of = slice.sequence_of;
   out.mask = step.mask.index_select(0, slice.index);
   out.logprob = outputs.logprob;
@@ -287,6 +311,10 @@ Learner::Impl::Share Learner::Impl::run_micro_batches(const Step& step,
       }
     }
     const LossResult result = algorithm->loss(batch);
+    if (step.first && step.experience) {
+      for (Statistic& one : mismatch(*step.experience, batch, slice, sequences))
+        share.statistics.push_back(std::move(one));
+    }
     const double loss = result.loss.item<double>();
     if (!std::isfinite(loss)) {
       throw DataError(algorithm->name(),
@@ -416,17 +444,6 @@ StepReport Learner::update(Experience& experience) {
   const UpdatePlan passes = my.algorithm->update_plan();
   const Units units = built.units ? *built.units : units_of(my.trained(experience));
   const at::Tensor mask = built.mask.defined() ? built.mask : tokens_of(units, experience);
-  Metrics metrics = built.metrics;
-  const at::Tensor own = my.own_tokens(experience);
-  if (own.numel() > 0) {
-    const at::Tensor gap = (experience.proximal_logprob - experience.behavior_logprob)
-                               .index_select(0, own)
-                               .abs()
-                               .to(at::kDouble);
-    metrics.emplace_back("mismatch/logprob_mean", gap.mean().item<double>());
-    metrics.emplace_back("mismatch/logprob_max", gap.max().item<double>());
-  }
-
   Statistics statistics;
   Impl::Digests digests;
   nlohmann::json manifest = nlohmann::json::array();
@@ -443,12 +460,14 @@ StepReport Learner::update(Experience& experience) {
              stream.permutation(static_cast<int64_t>(units.size())), passes.minibatches)) {
       Units taken;
       for (const int64_t unit : order) taken.push_back(units[static_cast<size_t>(unit)]);
+      taken = by_family(batch, taken);  // the step is the same, but what they share is taken once
       const Impl::Step step{.batch = batch,
                             .experience = &experience,
                             .mask = mask,
                             .constants = built.constants,
                             .units = taken,
-                            .micro_batches = my.cut(batch, taken)};
+                            .micro_batches = my.cut(batch, taken),
+                            .first = optimizer_steps == 0};
       Statistics now;
       if (!my.accumulate(step, now, digests)) continue;
       if (optimizer_steps == 0 && now.value("policy/ratio_error").value_or(0) > kRatioTolerance) {
@@ -474,7 +493,7 @@ StepReport Learner::update(Experience& experience) {
   }
   my.algorithm->after_step();
   my.move_anchor();
-  StepReport out = my.report(statistics, digests, std::move(metrics));
+  StepReport out = my.report(statistics, digests, built.metrics);
   out.optimizer_steps = optimizer_steps;
   out.manifest =
       nlohmann::json{{"update", my.updates}, {"epochs", manifest}, {"stopped_early", stopped}}
@@ -488,7 +507,7 @@ StepReport Learner::update(const std::vector<Example>& examples) {
   if (my.algorithm->online()) {
     throw InvalidArgument(my.algorithm->name(), " learns from rollouts, not from rows of a file");
   }
-  const SequenceBatch batch = SequenceBatch::from(examples);
+  const SequenceBatch batch = SequenceBatch::from(examples, my.unit());
   const std::vector<int64_t> all = Impl::in_order(batch);
   const Units units = units_of(all, my.unit());
   const Impl::Step step{

@@ -3,6 +3,10 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <map>
+#include <set>
+#include <span>
+#include <utility>
 
 #include "core/base/error.h"
 
@@ -65,6 +69,14 @@ SequenceBatch SequenceBatch::from(const Experience& experience) {
   require_length("sequence_of", experience.sequence_of, responses);
   require_length("behavior_logprob", experience.behavior_logprob, responses);
   require_length("score", experience.score, count);
+  std::map<std::vector<int64_t>, int64_t> families;  // by prompt
+  for (int64_t i = 0; i < count; ++i) {
+    const auto begin = out.tokens.begin() + out.offsets[size_t(i)];
+    const int64_t prompt = experience.prompt_lengths[size_t(i)];
+    const auto next = static_cast<int64_t>(families.size());
+    out.family.push_back(families.try_emplace({begin, begin + prompt}, next).first->second);
+    out.shared.push_back(prompt);
+  }
   const at::Tensor sequence_of = experience.sequence_of.to(at::kCPU).contiguous();
   for (int64_t i = 0; i < count; ++i) {
     for (int64_t k = out.target_offsets[size_t(i)]; k < out.target_offsets[size_t(i) + 1]; ++k) {
@@ -81,9 +93,20 @@ SequenceBatch SequenceBatch::from(const Experience& experience) {
   return out;
 }
 
-SequenceBatch SequenceBatch::from(const std::vector<Example>& examples) {
+SequenceBatch SequenceBatch::from(const std::vector<Example>& examples, int64_t unit) {
   SequenceBatch out;
-  for (const Example& example : examples) {
+  out.shared.resize(examples.size(), 0);
+  for (size_t i = 0; i < examples.size(); ++i) {
+    const Example& example = examples[i];
+    out.family.push_back(static_cast<int64_t>(i) / unit);
+    const size_t first = i / static_cast<size_t>(unit) * static_cast<size_t>(unit);
+    const auto common = std::ranges::mismatch(examples[first].tokens, example.tokens).in2;
+    // What all of the unit so far have in common.
+    const int64_t before =
+        i == first ? static_cast<int64_t>(example.tokens.size()) : out.shared[first];
+    std::fill(out.shared.begin() + static_cast<int64_t>(first),
+              out.shared.begin() + static_cast<int64_t>(i) + 1,
+              std::min<int64_t>(before, common - example.tokens.begin()));
     if (example.tokens.empty() || example.target.size() != example.tokens.size() ||
         example.target[0] != 0) {
       throw DataError("row ",
@@ -106,30 +129,29 @@ SequenceBatch SequenceBatch::from(const std::vector<Example>& examples) {
 }
 
 PackedSlice pack_slice(const SequenceBatch& batch, const std::vector<int64_t>& sequences) {
-  std::vector<int64_t> tokens, rows, targets, sequence_of, index, last;
-  PackedSlice out;
-  out.packed.offsets = {0};
-  for (size_t local = 0; local < sequences.size(); ++local) {
-    const auto i = static_cast<size_t>(sequences[local]);
-    const auto base = static_cast<int64_t>(tokens.size());
-    const int64_t* sequence = batch.tokens.data() + batch.offsets[i];
-    tokens.insert(tokens.end(), sequence, sequence + batch.length(sequences[local]));
+  std::vector<std::span<const int64_t>> parts;
+  for (const int64_t i : sequences)
+    parts.push_back(
+        std::span(batch.tokens).subspan(size_t(batch.offsets[size_t(i)]), size_t(batch.length(i))));
+  SharedPack packed = pack_shared(parts);
+  std::vector<int64_t> rows, targets, sequence_of, index;
+  for (int64_t local = 0; local < packed.sequences(); ++local) {
+    const auto i = static_cast<size_t>(sequences[static_cast<size_t>(local)]);
     for (int64_t k = batch.target_offsets[i]; k < batch.target_offsets[i + 1]; ++k) {
       const int64_t position = batch.positions[static_cast<size_t>(k)];
-      rows.push_back(base + position - 1);
-      targets.push_back(sequence[position]);
-      sequence_of.push_back(static_cast<int64_t>(local));
+      rows.push_back(packed.row(local, position - 1));
+      targets.push_back(parts[static_cast<size_t>(local)][static_cast<size_t>(position)]);
+      sequence_of.push_back(local);
       index.push_back(k);
     }
-    last.push_back(static_cast<int64_t>(tokens.size()) - 1);
-    out.packed.offsets.push_back(static_cast<int64_t>(tokens.size()));
   }
-  out.packed.tokens = to_tensor(tokens);
+  PackedSlice out;
+  out.last = packed.last();
+  out.packed = std::move(packed.packed);
   out.rows = to_tensor(rows);
   out.targets = to_tensor(targets);
   out.sequence_of = to_tensor(sequence_of);
   out.index = to_tensor(index);
-  out.last = to_tensor(last);
   return out;
 }
 
@@ -141,6 +163,20 @@ Units units_of(const std::vector<int64_t>& order, int64_t size) {
   return out;
 }
 
+Units by_family(const SequenceBatch& batch, const Units& units) {
+  std::map<int64_t, int64_t> met;  // family to its place
+  std::vector<std::pair<int64_t, const std::vector<int64_t>*>> placed;
+  for (const auto& unit : units) {
+    const int64_t family = batch.family[static_cast<size_t>(unit.front())];
+    const auto next = static_cast<int64_t>(met.size());
+    placed.emplace_back(met.try_emplace(family, next).first->second, &unit);
+  }
+  std::ranges::stable_sort(placed, {}, [](const auto& one) { return one.first; });
+  Units out;
+  for (const auto& [place, unit] : placed) out.push_back(*unit);
+  return out;
+}
+
 std::vector<std::vector<int64_t>> plan_micro_batches(const SequenceBatch& batch,
                                                      const Units& units,
                                                      int64_t token_budget) {
@@ -149,14 +185,23 @@ std::vector<std::vector<int64_t>> plan_micro_batches(const SequenceBatch& batch,
         "micro-batch budget is ", token_budget, " tokens, but must be at least 1");
   std::vector<std::vector<int64_t>> out;
   int64_t used = 0;
+  std::set<int64_t> families;  // of the run
+  const auto take = [&](const std::vector<int64_t>& unit) {
+    int64_t tokens = 0;
+    for (const int64_t i : unit) {
+      const bool first = families.insert(batch.family[size_t(i)]).second;
+      tokens += batch.length(i) - (first ? 0 : batch.shared[size_t(i)]);
+    }
+    return tokens;
+  };
   for (const auto& unit : units) {
-    const int64_t length = unit_length(batch, unit);
-    if (out.empty() || used + length > token_budget) {
+    used += take(unit);
+    if (out.empty() || used > token_budget) {
       out.emplace_back();
-      used = 0;
+      families.clear();
+      used = take(unit);
     }
     out.back().insert(out.back().end(), unit.begin(), unit.end());
-    used += length;
   }
   return out;
 }

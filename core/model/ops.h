@@ -40,13 +40,15 @@ at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& si
 /// Rows of `table` [V,H] at `ids` [M] int64.
 at::Tensor embedding(const at::Tensor& table, const at::Tensor& ids);
 
-/// Causal attention within each sequence of a packed batch; scale 1/sqrt(head_dim).
-/// q [T, heads, head_dim]; k, v [T, kv_heads, head_dim]; heads a multiple of kv_heads; result [T,
-/// heads, head_dim].
+/// Causal attention within each sequence of a packed batch (offsets and prefix are those of
+/// PackedTokens); scale 1/sqrt(head_dim). q [T, heads, head_dim]; k, v [T, kv_heads, head_dim];
+/// heads a multiple of kv_heads; result [T, heads, head_dim]. A row has the same bits whether the
+/// keys before it are its own sequence's or a prefix's.
 at::Tensor causal_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
-                            const std::vector<int64_t>& offsets);
+                            const std::vector<int64_t>& offsets,
+                            const std::vector<int64_t>& prefix = {});
 
 /// Writes k, v [M, kv_heads, head_dim] of the step's rows to their slots, then attends; no
 /// autograd. Bitwise equal to causal_attention on the same tokens. float32 on CPU.

@@ -21,13 +21,15 @@ using torch::autograd::tensor_list;
 at::Tensor forward_attention(const at::Tensor& q,
                              const at::Tensor& k,
                              const at::Tensor& v,
-                             const std::vector<int64_t>& offsets) {
-  return uses_kernels(q) ? kernels::causal_attention(q, k, v, offsets)
-                         : reference::causal_attention(q, k, v, offsets);
+                             const std::vector<int64_t>& offsets,
+                             const std::vector<int64_t>& prefix) {
+  return uses_kernels(q) ? kernels::causal_attention(q, k, v, offsets, prefix)
+                         : reference::causal_attention(q, k, v, offsets, prefix);
 }
 
 // Gradients of one sequence for `kv` neighbouring KV heads, probabilities recomputed. q, out, grad
-// [T, kv*group, d]; k, v [T, kv, d]; results in the same shapes.
+// [T, kv*group, d] are the last T of the S positions of k, v [S, kv, d]; results in the same
+// shapes.
 void sequence_backward(const at::Tensor& q,
                        const at::Tensor& k,
                        const at::Tensor& v,
@@ -36,7 +38,8 @@ void sequence_backward(const at::Tensor& q,
                        at::Tensor to_q,
                        at::Tensor to_k,
                        at::Tensor to_v) {
-  const int64_t t = q.size(0), d = q.size(2), kv = k.size(1), group = q.size(1) / kv;
+  const int64_t t = q.size(0), s = k.size(0), d = q.size(2), kv = k.size(1);
+  const int64_t group = q.size(1) / kv;
   const double scale = 1.0 / std::sqrt(static_cast<double>(d));
   const at::ScalarType dtype = q.scalar_type();
   const at::ScalarType wide = dtype == at::kDouble ? at::kDouble : at::kFloat;
@@ -50,10 +53,10 @@ void sequence_backward(const at::Tensor& q,
   };
   const at::Tensor qs = by_kv(q), grads = by_kv(grad), outs = by_kv(out);
   const at::Tensor ks = heads_first(k), vs = heads_first(v);
-  const at::Tensor future = at::ones({t, t}, q.options().dtype(at::kBool)).triu(1);
-  at::Tensor p = at::bmm(qs, ks.transpose(1, 2)).mul_(scale).view({kv, group, t, t});
+  const at::Tensor future = at::ones({t, s}, q.options().dtype(at::kBool)).triu(s - t + 1);
+  at::Tensor p = at::bmm(qs, ks.transpose(1, 2)).mul_(scale).view({kv, group, t, s});
   p = p.masked_fill_(future, -std::numeric_limits<double>::infinity()).softmax(-1);
-  p = p.view({kv, group * t, t});
+  p = p.view({kv, group * t, s});
   to_v.copy_(at::bmm(p.transpose(1, 2), grads).transpose(0, 1));
   at::Tensor ds = at::bmm(grads, vs.transpose(1, 2));
   ds.sub_((grads * outs).sum(-1, true)).mul_(p).mul_(scale);
@@ -66,55 +69,79 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
                             const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
-                            const std::vector<int64_t>& offsets) {
-    at::Tensor out = forward_attention(q, k, v, offsets);
+                            const std::vector<int64_t>& offsets,
+                            const std::vector<int64_t>& prefix) {
+    at::Tensor out = forward_attention(q, k, v, offsets, prefix);
     context->save_for_backward({q, k, v, out});
     context->saved_data["offsets"] = offsets;
+    context->saved_data["prefix"] = prefix;
     return out;
   }
   static tensor_list backward(AutogradContext* context, tensor_list grads) {
     const auto saved = context->get_saved_variables();
     const auto offsets = context->saved_data["offsets"].toIntVector();
+    const auto prefix = context->saved_data["prefix"].toIntVector();
     const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2], &out = saved[3];
     at::Tensor to_q = at::empty_like(q, at::MemoryFormat::Contiguous);
     at::Tensor to_k = at::empty_like(k, at::MemoryFormat::Contiguous);
     at::Tensor to_v = at::empty_like(v, at::MemoryFormat::Contiguous);
     const int64_t heads = k.size(1), group = q.size(1) / heads;
+    const auto sequences = static_cast<int64_t>(offsets.size()) - 1;
+    const auto of = [&](const at::Tensor& x, int64_t i) {
+      return x.slice(0, offsets[static_cast<size_t>(i)], offsets[static_cast<size_t>(i) + 1]);
+    };
+    const auto length = [&](int64_t i) {
+      return i < 0 ? 0 : offsets[static_cast<size_t>(i) + 1] - offsets[static_cast<size_t>(i)];
+    };
+    const auto before = [&](int64_t i) { return prefix.empty() ? -1 : prefix[size_t(i)]; };
+    // What a sequence adds to its prefix is kept until all are done, and then added in order.
+    std::vector<at::Tensor> prefix_k(static_cast<size_t>(sequences)), prefix_v(prefix_k);
     const auto one = [&](int64_t i) {
       const at::NoGradGuard no_grad;
-      const int64_t begin = offsets[static_cast<size_t>(i)];
-      const int64_t t = offsets[static_cast<size_t>(i) + 1] - begin;
+      const int64_t t = length(i), past = length(before(i));
       if (t == 0) return;
+      const auto seen = [&](const at::Tensor& x) {
+        return past == 0 ? of(x, i) : at::cat({of(x, before(i)), of(x, i)});
+      };
+      const at::Tensor keys = seen(k), values = seen(v);
+      at::Tensor to_keys = past == 0 ? of(to_k, i) : at::empty_like(keys);
+      at::Tensor to_values = past == 0 ? of(to_v, i) : at::empty_like(values);
       // As many heads at a time as keep the probabilities near 64 MiB.
-      const int64_t most = (int64_t{1} << 24) / (group * t * t);
+      const int64_t most = (int64_t{1} << 24) / (group * t * (past + t));
       const int64_t step = std::clamp<int64_t>(most, 1, heads);
       for (int64_t h = 0; h < heads; h += step) {
         const int64_t n = std::min(step, heads - h);
         const auto cut_q = [&](const at::Tensor& x) {
-          return x.narrow(0, begin, t).narrow(1, h * group, n * group);
+          return of(x, i).narrow(1, h * group, n * group);
         };
-        const auto cut_k = [&](const at::Tensor& x) {
-          return x.narrow(0, begin, t).narrow(1, h, n);
-        };
+        const auto cut_k = [&](const at::Tensor& x) { return x.narrow(1, h, n); };
         sequence_backward(cut_q(q),
-                          cut_k(k),
-                          cut_k(v),
+                          cut_k(keys),
+                          cut_k(values),
                           cut_q(out),
                           cut_q(grads[0]),
                           cut_q(to_q),
-                          cut_k(to_k),
-                          cut_k(to_v));
+                          cut_k(to_keys),
+                          cut_k(to_values));
       }
+      if (past == 0) return;
+      of(to_k, i).copy_(to_keys.narrow(0, past, t));
+      of(to_v, i).copy_(to_values.narrow(0, past, t));
+      prefix_k[static_cast<size_t>(i)] = to_keys.narrow(0, 0, past);
+      prefix_v[static_cast<size_t>(i)] = to_values.narrow(0, 0, past);
     };
     // Sequences side by side: each writes its own rows, so the thread count is not in the bits.
-    const auto sequences = static_cast<int64_t>(offsets.size()) - 1;
     int64_t work = 0;
-    for (int64_t i = 0; i < sequences; ++i) {
-      const int64_t t = offsets[static_cast<size_t>(i) + 1] - offsets[static_cast<size_t>(i)];
-      work += 5 * t * t * q.size(1) * q.size(2);
-    }
+    for (int64_t i = 0; i < sequences; ++i)
+      work += 5 * length(i) * (length(before(i)) + length(i)) * q.size(1) * q.size(2);
     kernels::run_tasks(kernels::threads_for(work), sequences, one);
-    return {to_q, to_k, to_v, {}};
+    const at::NoGradGuard no_grad;
+    for (int64_t i = 0; i < sequences; ++i) {
+      if (!prefix_k[static_cast<size_t>(i)].defined()) continue;
+      of(to_k, before(i)).add_(prefix_k[static_cast<size_t>(i)]);
+      of(to_v, before(i)).add_(prefix_v[static_cast<size_t>(i)]);
+    }
+    return {to_q, to_k, to_v, {}, {}};
   }
 };
 
@@ -123,11 +150,13 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
 at::Tensor causal_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
-                            const std::vector<int64_t>& offsets) {
-  check_causal_attention(q, k, v, offsets);
+                            const std::vector<int64_t>& offsets,
+                            const std::vector<int64_t>& prefix) {
+  check_causal_attention(q, k, v, offsets, prefix);
   const bool grad =
       at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad());
-  return grad ? CausalAttention::apply(q, k, v, offsets) : forward_attention(q, k, v, offsets);
+  return grad ? CausalAttention::apply(q, k, v, offsets, prefix)
+              : forward_attention(q, k, v, offsets, prefix);
 }
 
 at::Tensor cached_attention(const at::Tensor& q,

@@ -110,10 +110,26 @@ void check_embedding(const at::Tensor& table, const at::Tensor& ids) {
 void check_causal_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
-                            const std::vector<int64_t>& offsets) {
+                            const std::vector<int64_t>& offsets,
+                            const std::vector<int64_t>& prefix) {
   check_qkv("causal_attention", q, k, v);
   bool ok = !offsets.empty() && offsets.front() == 0 && offsets.back() == q.size(0);
   for (size_t i = 0; ok && i + 1 < offsets.size(); ++i) ok = offsets[i] <= offsets[i + 1];
+  const auto after = [&](size_t i) {  // an earlier sequence that has no prefix
+    return prefix[i] < static_cast<int64_t>(i) && prefix[static_cast<size_t>(prefix[i])] < 0;
+  };
+  for (size_t i = 0; ok && i < prefix.size(); ++i) {
+    if (prefix.size() + 1 == offsets.size() && (prefix[i] < 0 || after(i))) continue;
+    throw ShapeError("causal_attention: prefix [",
+                     prefix.size(),
+                     "] of ",
+                     offsets.size() - 1,
+                     " sequences; that of ",
+                     i,
+                     " is ",
+                     prefix[i],
+                     ", wanted an earlier one without a prefix, or -1");
+  }
   if (ok) return;
   std::ostringstream out;
   for (size_t i = 0; i < offsets.size() && i < 8; ++i) out << (i ? ", " : "") << offsets[i];

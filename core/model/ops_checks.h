@@ -25,7 +25,8 @@ void check_embedding(const at::Tensor& table, const at::Tensor& ids);
 void check_causal_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
-                            const std::vector<int64_t>& offsets);
+                            const std::vector<int64_t>& offsets,
+                            const std::vector<int64_t>& prefix);
 void check_cached_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,

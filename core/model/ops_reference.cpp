@@ -52,13 +52,19 @@ at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& si
 at::Tensor causal_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
-                            const std::vector<int64_t>& offsets) {
+                            const std::vector<int64_t>& offsets,
+                            const std::vector<int64_t>& prefix) {
   std::vector<at::Tensor> parts;
+  const auto of = [&](const at::Tensor& x, size_t i) {
+    return x.slice(0, offsets[i], offsets[i + 1]);
+  };
   for (size_t i = 0; i + 1 < offsets.size(); ++i) {
-    const int64_t begin = offsets[i], length = offsets[i + 1] - begin;
-    if (length == 0) continue;
-    parts.push_back(
-        attend(q.narrow(0, begin, length), k.narrow(0, begin, length), v.narrow(0, begin, length)));
+    if (offsets[i] == offsets[i + 1]) continue;
+    const auto seen = [&](const at::Tensor& x) {
+      if (prefix.empty() || prefix[i] < 0) return of(x, i);
+      return at::cat({of(x, static_cast<size_t>(prefix[i])), of(x, i)});
+    };
+    parts.push_back(attend(of(q, i), seen(k), seen(v)));
   }
   return parts.empty() ? at::zeros_like(q) : at::cat(parts, 0);
 }

@@ -20,7 +20,8 @@ at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& si
 at::Tensor causal_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
-                            const std::vector<int64_t>& offsets);
+                            const std::vector<int64_t>& offsets,
+                            const std::vector<int64_t>& prefix);
 at::Tensor cached_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,

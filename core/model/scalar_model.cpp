@@ -20,6 +20,7 @@ at::Tensor ScalarHead::operator()(const at::Tensor& hidden) const {
 }
 
 at::Tensor ScalarModel::score(const PackedTokens& batch) const {
+  PRAETOR_CHECK(batch.prefix.empty(), "score: sequences with prefixes have no score of their own");
   std::vector<int64_t> last;
   for (int64_t i = 0; i < batch.sequences(); ++i) {
     if (batch.offsets[i + 1] == batch.offsets[i])

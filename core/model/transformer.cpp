@@ -220,16 +220,30 @@ at::Tensor Transformer::hidden(const PackedTokens& batch) const {
   }
   // All lengths before the first write: a row that goes back would make an earlier one too long for
   // the buffer.
+  const auto& prefix = batch.prefix;
+  if (!prefix.empty() && prefix.size() + 1 != offsets.size()) {
+    throw ShapeError("model: a packed batch of ",
+                     batch.sequences(),
+                     " sequences has ",
+                     prefix.size(),
+                     " prefixes");
+  }
+  std::vector<int64_t> first(static_cast<size_t>(batch.sequences()), 0);  // position
   for (int64_t i = 0; i < batch.sequences(); ++i) {
     const int64_t length = offsets[i + 1] - offsets[i];
     if (length < 0) {
       throw ShapeError("model: offset ", i + 1, " of a packed batch is below the one before it");
     }
-    if (length > config_.max_positions) {
+    if (!prefix.empty() && prefix[i] >= 0) {
+      if (prefix[i] >= i)
+        throw ShapeError("model: sequence ", i, " of a packed batch has prefix ", prefix[i]);
+      first[i] = offsets[prefix[i] + 1] - offsets[prefix[i]];
+    }
+    if (first[i] + length > config_.max_positions) {
       throw DataError("sequence ",
                       i,
                       " has ",
-                      length,
+                      first[i] + length,
                       " tokens, the model takes at most ",
                       config_.max_positions);
     }
@@ -239,13 +253,13 @@ at::Tensor Transformer::hidden(const PackedTokens& batch) const {
   at::Tensor positions = at::empty({batch.total()}, at::dtype(at::kLong));
   int64_t* position = positions.mutable_data_ptr<int64_t>();
   for (int64_t i = 0; i < batch.sequences(); ++i) {
-    for (int64_t p = 0; p < offsets[i + 1] - offsets[i]; ++p) *position++ = p;
+    for (int64_t p = 0; p < offsets[i + 1] - offsets[i]; ++p) *position++ = first[i] + p;
   }
   return forward(tokens,
                  positions,
                  {},
                  [&](size_t, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-                   return ops::causal_attention(q, k, v, offsets);
+                   return ops::causal_attention(q, k, v, offsets, prefix);
                  });
 }
 

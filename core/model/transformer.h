@@ -45,8 +45,8 @@ class Transformer {
   /// InvalidArgument.
   bool has_head() const { return head_.defined(); }
 
-  /// Hidden states after the final norm, [T,H]; autograd when parameters require grad and grad mode
-  /// is on.
+  /// Hidden states after the final norm, [T,H], each with the bits that the whole sequence by
+  /// itself would give it; autograd when parameters require grad and grad mode is on.
   /// @throws DataError for a token outside the vocabulary or a sequence longer than max_positions,
   /// naming the bound.
   at::Tensor hidden(const PackedTokens& batch) const;

@@ -100,11 +100,8 @@ std::vector<AnswerModel::Result> AnswerModel::ask(std::span<const std::string> q
       sequences[i] = std::move(ids);
     }
   }
-  const auto forward = [&](const PackedTokens& batch, const std::vector<size_t>& places) {
-    std::vector<int64_t> last;
-    for (size_t i = 1; i < batch.offsets.size(); ++i) last.push_back(batch.offsets[i] - 1);
-    const at::Tensor hidden =
-        model_.hidden(batch).index_select(0, at::tensor(last, at::dtype(at::kLong)));
+  const auto forward = [&](const SharedPack& batch, const std::vector<size_t>& places) {
+    const at::Tensor hidden = model_.hidden(batch.packed).index_select(0, batch.last());
     const at::Tensor logits = ops::linear(hidden, answers_).to(at::kCPU, at::kDouble).contiguous();
     for (size_t i = 0; i < places.size(); ++i) {
       const double* z = logits.const_data_ptr<double>() + 2 * i;

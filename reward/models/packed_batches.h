@@ -2,24 +2,25 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "core/model/packed.h"
 
 namespace praetor {
 
-/// Packs `sequences` in their order, without padding, into batches of at most `batch_tokens` tokens
-/// (a longer sequence alone) and calls `forward(batch, places)` for each; places[i] is the index of
-/// the batch's i-th sequence. Empty sequences are left out.
+/// Packs `sequences` in their order, what neighbours begin with once, into batches of at most
+/// `batch_tokens` tokens (a longer sequence alone) and calls `forward(batch, places)` for each;
+/// places[i] is the index of the batch's i-th sequence. Empty sequences are left out.
 inline void for_each_packed_batch(
     const std::vector<std::vector<int64_t>>& sequences,
     int64_t batch_tokens,
-    const std::function<void(const PackedTokens&, const std::vector<size_t>&)>& forward) {
-  std::vector<std::vector<int64_t>> batch;
+    const std::function<void(const SharedPack&, const std::vector<size_t>&)>& forward) {
+  std::vector<std::span<const int64_t>> batch;
   std::vector<size_t> places;
   int64_t total = 0;
   const auto flush = [&] {
-    if (!batch.empty()) forward(pack(batch), places);
+    if (!batch.empty()) forward(pack_shared(batch), places);
     batch.clear();
     places.clear();
     total = 0;
@@ -28,7 +29,7 @@ inline void for_each_packed_batch(
     const auto length = static_cast<int64_t>(sequences[i].size());
     if (length == 0) continue;
     if (total + length > batch_tokens) flush();
-    batch.push_back(sequences[i]);
+    batch.emplace_back(sequences[i]);
     places.push_back(i);
     total += length;
   }

@@ -119,8 +119,11 @@ std::vector<RewardModel::Result> RewardModel::score(std::span<const Sample> samp
       sequences[i] = std::move(ids);
     }
   }
-  const auto forward = [&](const PackedTokens& batch, const std::vector<size_t>& places) {
-    const at::Tensor scores = model_.score(batch).to(at::kCPU, at::kDouble).contiguous();
+  const auto forward = [&](const SharedPack& batch, const std::vector<size_t>& places) {
+    const at::Tensor scores =
+        model_.head(model_.backbone.hidden(batch.packed).index_select(0, batch.last()))
+            .to(at::kCPU, at::kDouble)
+            .contiguous();
     for (size_t i = 0; i < places.size(); ++i) {
       const double raw = scores.const_data_ptr<double>()[i];
       Result& result = results[places[i]];

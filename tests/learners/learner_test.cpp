@@ -267,6 +267,44 @@ class Drifted final : public Algorithm {
 
 }  // namespace
 
+TEST_CASE("exact log-probabilities of the engine make an update the same bits with a forward less",
+          "[learners][cpu]") {
+  const auto after_two = [](bool exact, bool shared) {
+    LearnerConfig config = quick(20);
+    config.exact_rollouts = exact;
+    PpoConfig ppo = busy_ppo();
+    if (shared) ppo.critic.shared = true;
+    Learner learner = ppo_learner(ppo, config);
+    std::string digests;
+    for (int64_t step = 0; step < 2; ++step) {
+      Experience e = make_experience(mixed_rolls(), learner.policy());
+      e.weight_version.assign(e.weight_version.size(), step);
+      const StepReport report = learner.update(e);
+      CHECK(metric(report, "mismatch/logprob_max") == 0);
+      digests += report.loss_digest + report.gradient_digest;
+    }
+    return digests + learner.policy().digest();
+  };
+  CHECK(after_two(true, false) == after_two(false, false));
+  CHECK(after_two(true, true) == after_two(false, true));
+
+  // What older weights sampled is computed anew; what the present ones are said to have sampled is
+  // believed, and held against the first forward.
+  for (const int64_t version : {-1, 0}) {
+    LearnerConfig config = quick();
+    config.exact_rollouts = true;
+    Learner learner = ppo_learner(busy_ppo(), config);
+    Experience e = make_experience(mixed_rolls(), learner.policy());
+    e.weight_version.assign(e.weight_version.size(), version);
+    e.behavior_logprob = e.behavior_logprob - 0.5;
+    if (version == 0) {
+      CHECK_THROWS_WITH(learner.update(e), Catch::Contains("ratio"));
+    } else {
+      CHECK(metric(learner.update(e), "mismatch/logprob_max") == Approx(0.5).epsilon(1e-3));
+    }
+  }
+}
+
 TEST_CASE("a ratio away from 1 before the first step is an error of ours", "[learners][cpu]") {
   LearnerModels models;
   models.policy = tiny_policy();

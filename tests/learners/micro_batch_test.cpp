@@ -57,6 +57,59 @@ TEST_CASE("a slice names the row before each response token", "[learners][cpu]")
   CHECK(at::equal(slice.last, ids({3, 7})));
 }
 
+TEST_CASE("what the samples of a prompt share is packed and counted once", "[learners][cpu]") {
+  // 3 4 | 1 2, 3 | 5, 3 4 | (nothing), 3 4 | 2
+  const auto policy = testing::tiny_policy();
+  const SequenceBatch batch = SequenceBatch::from(
+      testing::make_experience({testing::Roll{.prompt = {3, 4}, .response = {1, 2}},
+                                testing::Roll{.prompt = {3}, .response = {5}},
+                                testing::Roll{.prompt = {3, 4}, .response = {}},
+                                testing::Roll{.prompt = {3, 4}, .response = {2}}},
+                               *policy));
+  const std::vector<int64_t> order{1, 0, 2, 3};
+  const PackedSlice slice = pack_slice(batch, order);
+  CHECK(at::equal(slice.packed.tokens, ids({3, 5, 3, 4, 1, 2, 2})));
+  CHECK(slice.packed.offsets == std::vector<int64_t>{0, 2, 4, 6, 6, 7});
+  CHECK(slice.packed.prefix == std::vector<int64_t>{-1, -1, 1, 1, 1});
+  CHECK(at::equal(slice.rows, ids({0, 3, 4, 3})));
+  CHECK(at::equal(slice.targets, ids({5, 1, 2, 2})));
+  CHECK(at::equal(slice.last, ids({1, 5, 3, 6})));
+  CHECK(pack_slice(batch, {3}).packed.prefix.empty());
+
+  CHECK(by_family(batch, units_of({3, 1, 0, 2})) == Units{{3}, {0}, {2}, {1}});
+  CHECK(plan_micro_batches(batch, units_of({0, 2, 3}), 5) == Cut{{0, 2, 3}});
+  CHECK(plan_micro_batches(batch, units_of({0, 1, 3}), 5) == Cut{{0}, {1, 3}});
+
+  const at::Tensor together = policy->hidden(slice.packed).index_select(0, slice.last);
+  for (int64_t i = 0; i < 4; ++i) {
+    const PackedSlice alone = pack_slice(batch, {order[static_cast<size_t>(i)]});
+    CHECK(at::equal(policy->hidden(alone.packed).index_select(0, alone.last)[0], together[i]));
+  }
+}
+
+TEST_CASE("a pair shares what both begin with", "[learners][cpu]") {
+  const auto example = [](std::vector<int64_t> tokens, std::vector<uint8_t> target) {
+    Example out;
+    out.tokens = {tokens.begin(), tokens.end()};
+    out.target = {target.begin(), target.end()};
+    return out;
+  };
+  // The answers begin alike, and one of them ends there.
+  const SequenceBatch batch = SequenceBatch::from({example({1, 2, 3, 4}, {0, 0, 1, 1}),
+                                                   example({1, 2, 3}, {0, 0, 1}),
+                                                   example({1, 5}, {0, 1}),
+                                                   example({1, 6}, {0, 1})},
+                                                  2);
+  CHECK(batch.family == std::vector<int64_t>{0, 0, 1, 1});
+  CHECK(batch.shared == std::vector<int64_t>{3, 3, 1, 1});
+  const PackedSlice slice = pack_slice(batch, {0, 1, 2, 3});
+  CHECK(slice.packed.prefix == std::vector<int64_t>{-1, 0, 0, -1, -1});
+  CHECK(at::equal(slice.packed.tokens, ids({1, 2, 3, 4, 1, 5, 1, 6})));
+  CHECK(at::equal(slice.rows, ids({1, 2, 1, 4, 6})));
+  CHECK(at::equal(slice.targets, ids({3, 4, 3, 5, 6})));
+  CHECK(at::equal(slice.last, ids({3, 2, 5, 7})));
+}
+
 TEST_CASE("targets of an example may have gaps", "[learners][cpu]") {
   Example example;
   example.tokens = {1, 2, 3, 4, 5};

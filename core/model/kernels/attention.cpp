@@ -160,7 +160,8 @@ void attend_all(const Shape& shape, const float* q, const std::vector<Queries>& 
 at::Tensor causal_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
-                            const std::vector<int64_t>& offsets) {
+                            const std::vector<int64_t>& offsets,
+                            const std::vector<int64_t>& prefix) {
   const Shape shape{q.size(1), k.size(1), q.size(2)};
   const at::Tensor qc = q.contiguous(), kc = k.contiguous(), vc = v.contiguous();
   at::Tensor out = at::empty(q.sizes(), q.options().requires_grad(false));
@@ -171,6 +172,8 @@ at::Tensor causal_attention(const at::Tensor& q,
     values[i] = vc.const_data_ptr<float>() + i * row;
   }
   std::vector<Queries> all;
+  std::vector<std::vector<const float*>> pointers;  // of sequences with a prefix
+  pointers.reserve(2 * prefix.size());
   for (size_t i = 0; i + 1 < offsets.size(); ++i) {
     const int64_t begin = offsets[i], length = offsets[i + 1] - begin;
     if (length == 0) continue;
@@ -178,8 +181,20 @@ at::Tensor causal_attention(const at::Tensor& q,
                     std::vector<int64_t>(length),
                     keys.data() + begin,
                     values.data() + begin};
+    int64_t before = 0;
+    if (!prefix.empty() && prefix[i] >= 0) {
+      const int64_t first = offsets[prefix[i]];
+      before = offsets[prefix[i] + 1] - first;
+      const auto joined = [&](const std::vector<const float*>& of) {
+        std::vector<const float*> list(of.begin() + first, of.begin() + first + before);
+        list.insert(list.end(), of.begin() + begin, of.begin() + begin + length);
+        return pointers.emplace_back(std::move(list)).data();
+      };
+      queries.keys = joined(keys);
+      queries.values = joined(values);
+    }
     std::iota(queries.row.begin(), queries.row.end(), begin);
-    std::iota(queries.position.begin(), queries.position.end(), 0);
+    std::iota(queries.position.begin(), queries.position.end(), before);
     all.push_back(std::move(queries));
   }
   attend_all(shape, qc.const_data_ptr<float>(), all, out.mutable_data_ptr<float>());

@@ -16,7 +16,8 @@ namespace praetor::ops::kernels {
 at::Tensor causal_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
-                            const std::vector<int64_t>& offsets);
+                            const std::vector<int64_t>& offsets,
+                            const std::vector<int64_t>& prefix);
 
 at::Tensor cached_attention(const at::Tensor& q,
                             const at::Tensor& k,

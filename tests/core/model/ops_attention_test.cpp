@@ -78,7 +78,7 @@ TEST_CASE("attention agrees with LibTorch for every shape of heads", "[core][cpu
       const Inputs in = random(150, heads, kv_heads, d);
       const std::vector<int64_t> offsets{0, 1, 1, 18, 150};
       CHECK(at::allclose(ops::causal_attention(in.q, in.k, in.v, offsets),
-                         ops::reference::causal_attention(in.q, in.k, in.v, offsets),
+                         ops::reference::causal_attention(in.q, in.k, in.v, offsets, {}),
                          1e-5,
                          1e-5));
     }
@@ -118,6 +118,32 @@ TEST_CASE("attention has the same bits on every instruction set and thread count
   }
   at::set_num_threads(threads_before);
   ops::kernels::use_isa(isa_before);
+}
+
+TEST_CASE("a shared prefix gives the rows after it the bits of whole sequences",
+          "[core][cpu][ops]") {
+  at::manual_seed(8);
+  // A prefix of 70 rows, then 33, 0 and 1 rows that go on after it, and one by itself.
+  const Inputs in = random(114, 4, 2, 16);
+  const std::vector<int64_t> offsets{0, 70, 103, 103, 104, 114}, prefix{-1, 0, 0, 0, -1};
+  const at::Tensor packed = ops::causal_attention(in.q, in.k, in.v, offsets, prefix);
+  for (size_t i = 0; i + 1 < offsets.size(); ++i) {
+    const auto whole = [&](const at::Tensor& x) {
+      const at::Tensor own = x.slice(0, offsets[i], offsets[i + 1]);
+      return prefix[i] < 0 ? own : at::cat({x.slice(0, 0, 70), own});
+    };
+    const at::Tensor v = whole(in.v);
+    const at::Tensor alone = ops::causal_attention(whole(in.q), whole(in.k), v, {0, v.size(0)});
+    const int64_t length = offsets[i + 1] - offsets[i];
+    CHECK(at::equal(packed.slice(0, offsets[i], offsets[i + 1]),
+                    alone.slice(0, v.size(0) - length, v.size(0))));
+  }
+  CHECK(at::allclose(
+      packed, ops::reference::causal_attention(in.q, in.k, in.v, offsets, prefix), 1e-5, 1e-5));
+  for (const std::vector<int64_t>& wrong : std::vector<std::vector<int64_t>>{
+           {-1, 0, 0, 0}, {-1, 1, 0, 0, -1}, {-1, 0, 1, 0, -1}, {-1, 0, 4, 0, -1}}) {
+    CHECK_THROWS_AS(ops::causal_attention(in.q, in.k, in.v, offsets, wrong), ShapeError);
+  }
 }
 
 TEST_CASE("a sequence does not see its neighbours in the batch", "[core][cpu][ops]") {

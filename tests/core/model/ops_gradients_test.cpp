@@ -118,6 +118,10 @@ TEST_CASE("the gradients of causal attention are those of finite differences", "
     return ops::causal_attention(x[0], x[1], x[2], {0, 4, 4, 5, 8});
   };
   check_gradients(op, {random({8, 4, 6}), random({8, 2, 6}), random({8, 2, 6})});
+  const Op shared = [](const auto& x) {
+    return ops::causal_attention(x[0], x[1], x[2], {0, 3, 5, 5, 8, 9}, {-1, 0, 0, 0, -1});
+  };
+  check_gradients(shared, {random({9, 4, 6}), random({9, 2, 6}), random({9, 2, 6})});
 }
 
 TEST_CASE("the gradient of log_softmax is that of finite differences", "[core][cpu][ops]") {
