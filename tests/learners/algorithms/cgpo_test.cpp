@@ -192,19 +192,6 @@ TEST_CASE("a step without a satisfied response changes nothing with CRPG", "[lea
   CHECK(learner.algorithm().state_json() == R"({"violated_steps":1})");
 }
 
-TEST_CASE("empty responses and a single one to each prompt are no trouble", "[learners][cpu]") {
-  for (const char* optimizer : {"crpg", "codpo", "crraft"}) {
-    CAPTURE(optimizer);
-    Learner learner = learner_of(one_task(optimizer));
-    Experience e = make_experience({answer(0, 0, {}, 2, true),
-                                    baseline(0, 1, 1),
-                                    answer(1, 0, {3, 4}, 1, true),
-                                    baseline(1, 1, 1)},
-                                   learner.policy());
-    CHECK_NOTHROW(learner.update(e));
-  }
-}
-
 TEST_CASE("the CGPO gradient does not depend on the micro-batch cut", "[learners][cpu]") {
   const auto weights_after = [](int64_t budget) {
     CgpoConfig config;

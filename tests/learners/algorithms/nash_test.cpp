@@ -2,9 +2,11 @@
 #include <ATen/core/grad_mode.h>
 
 #include <cmath>
+#include <functional>
 
 #include "core/base/error.h"
 #include "learners/algorithms/nash_policy_gradient.h"
+#include "learners/algorithms/ppo.h"
 #include "learners/learner.h"
 #include "tests/learners/support/finite_difference.h"
 #include "tests/learners/support/tabular_nash.h"
@@ -24,6 +26,8 @@ using testing::vec;
 namespace {
 
 const PreferenceMatrix kCycle = {{.5, .8, .2}, {.2, .5, .8}, {.8, .2, .5}};
+/// A cycle in which the first beats the second by more than the third beats the first.
+const PreferenceMatrix kUnevenCycle = {{.5, .9, .3}, {.1, .5, .8}, {.7, .2, .5}};
 const Distribution kReference = {.2, .5, .3};
 
 /// A model of three tokens whose next token after a prompt [0] has some distribution.
@@ -49,19 +53,28 @@ Distribution next_token(const Transformer& model) {
   return {p[0].item<double>(), p[1].item<double>(), p[2].item<double>()};
 }
 
-/// About `count` responses in the proportions of `pi`, each told how it fares against `opponent`.
-std::vector<Roll> played(const Distribution& pi, const Distribution& opponent, int count) {
-  const Distribution wins = testing::preference_over(kCycle, opponent);
+/// About `count` responses in the proportions of `pi`.
+std::vector<Roll> drawn(const Distribution& pi, int count) {
   std::vector<Roll> rolls;
   double due = 0;
   for (size_t y = 0; y < pi.size(); ++y) {
     due += pi[y] * count;
-    while (static_cast<double>(rolls.size()) + 0.5 < due) {
-      Roll roll{{0}, {static_cast<int64_t>(y)}, 0, true, 0, static_cast<int32_t>(rolls.size())};
-      roll.preferences = {{count, wins[y]}};
-      rolls.push_back(roll);
-    }
+    while (static_cast<double>(rolls.size()) + 0.5 < due)
+      rolls.push_back(
+          {{0}, {static_cast<int64_t>(y)}, 0, true, 0, static_cast<int32_t>(rolls.size())});
   }
+  return rolls;
+}
+
+/// The same, each told how it fares against `opponent`.
+std::vector<Roll> played(const PreferenceMatrix& game,
+                         const Distribution& pi,
+                         const Distribution& opponent,
+                         int count) {
+  const Distribution wins = testing::preference_over(game, opponent);
+  std::vector<Roll> rolls = drawn(pi, count);
+  for (Roll& roll : rolls)
+    roll.preferences = {{count, wins[static_cast<size_t>(roll.response[0])]}};
   rolls.push_back({{0}, {0}, 0, true, 0, count, 1});
   return rolls;
 }
@@ -70,29 +83,52 @@ struct Played {
   Distribution policy, reference;
 };
 
-/// Trains a real model on the cyclic game with exact preferences against the mixture.
-Played play(double mixture, double tau) {
+/// Trains a real model of three tokens on what `rolls` makes of its distribution and its first.
+Played train(std::unique_ptr<Algorithm> algorithm,
+             int steps,
+             const std::function<std::vector<Roll>(const Played&)>& rolls) {
   const testing::OneThread one;
-  constexpr int kSteps = 400;
   LearnerConfig settings;
   settings.optimizer.learning_rate = 0.01;
   settings.optimizer.weight_decay = 0;
-  settings.optimizer.schedule.total_steps = kSteps;
+  settings.optimizer.schedule.total_steps = steps;
   settings.optimizer.schedule.shape = "cosine";
   LearnerModels models;
   models.policy = three_tokens(3);
   const Distribution reference = next_token(*models.policy);
-  Learner learner(settings,
-                  make_nash({.kl_coefficient = tau, .preference = PreferenceSource::kPairwise},
-                            {.name = "nash_md"}),
-                  std::move(models));
-  for (int step = 0; step < kSteps; ++step) {
-    const Distribution pi = next_token(learner.policy());
-    Experience e = make_experience(
-        played(pi, testing::geometric_mixture(pi, reference, mixture), 300), learner.policy());
+  Learner learner(settings, std::move(algorithm), std::move(models));
+  for (int step = 0; step < steps; ++step) {
+    Experience e =
+        make_experience(rolls({next_token(learner.policy()), reference}), learner.policy());
     learner.update(e);
   }
   return {next_token(learner.policy()), reference};
+}
+
+/// By Nash-MD, with exact preferences against the mixture.
+Played play(const PreferenceMatrix& game, double mixture, double tau) {
+  return train(
+      make_nash({.kl_coefficient = tau, .preference = PreferenceSource::kPairwise},
+                {.name = "nash_md"}),
+      250,
+      [&](const Played& now) {
+        return played(
+            game, now.policy, testing::geometric_mixture(now.policy, now.reference, mixture), 100);
+      });
+}
+
+/// By PPO, with a score of each response and the same weight of the KL.
+Played maximise(const std::vector<double>& score, double beta) {
+  PpoConfig ppo;
+  ppo.epochs = 1;
+  ppo.whiten_advantages = false;  // which would not let them vanish
+  ppo.kl.coefficient = beta;
+  ppo.critic.optimizer.learning_rate = 0.01;
+  return train(make_ppo(ppo), 100, [&](const Played& now) {
+    std::vector<Roll> rolls = drawn(now.policy, 100);
+    for (Roll& roll : rolls) roll.score = score[static_cast<size_t>(roll.response[0])];
+    return rolls;
+  });
 }
 
 }  // namespace
@@ -172,19 +208,53 @@ TEST_CASE("reward_to_go and sequence agree in expectation, token does not", "[le
   CHECK((whole - gradient("token")).abs().max().item<double>() > 1e-3);
 }
 
-TEST_CASE("on a cyclic game self-play finds the equilibrium", "[learners][cpu]") {
-  const double tau = 0.4;
-  const Played end = play(0, tau);
-  const Distribution nash = testing::regularised_nash(kCycle, end.reference, tau);
-  CHECK(testing::total_variation(end.policy, nash) < 0.02);
-  // A Bradley-Terry reward sees no difference between three that beat each other in turn: what
-  // maximises it under the same KL is the reference.
-  CHECK(testing::total_variation(end.reference, nash) > 0.05);
+TEST_CASE("Bradley-Terry scores win as often as the game says, and no more", "[learners][cpu]") {
+  // Each of a cycle of equal wins beats and is beaten alike: nothing is better than anything.
+  for (const double score : testing::bradley_terry_scores(kCycle))
+    CHECK(score == Approx(0).margin(1e-9));
+  // At the largest likelihood every response's expected wins are its wins.
+  const std::vector<double> score = testing::bradley_terry_scores(kUnevenCycle);
+  for (size_t y = 0; y < 3; ++y) {
+    double wins = 0, expected = 0;
+    for (size_t z = 0; z < 3; ++z) {
+      wins += z == y ? 0 : kUnevenCycle[y][z];
+      expected += z == y ? 0 : 1 / (1 + std::exp(score[z] - score[y]));
+    }
+    CHECK(expected == Approx(wins).epsilon(1e-9));
+  }
+  CHECK(score[0] == Approx(0.270310).epsilon(1e-5));
+}
+
+TEST_CASE("on a cyclic game self-play finds the equilibrium, PPO on fitted scores does not",
+          "[learners][cpu]") {
+  const double tau = 0.2;
+  const Played game = play(kUnevenCycle, 0, tau);
+  const Distribution nash = testing::regularised_nash(kUnevenCycle, game.reference, tau);
+  const auto gain = [&](const Distribution& pi) {
+    return testing::exploitability(kUnevenCycle, pi, game.reference, tau);
+  };
+  CHECK(testing::total_variation(game.policy, nash) < 0.02);
+  CHECK(gain(nash) < 1e-6);
+
+  // PPO does what the scores ask for, pi ~ mu exp(s / tau), and that is somewhere else: the
+  // response of the highest score is met everywhere, and the one that beats it is not.
+  const std::vector<double> score = testing::bradley_terry_scores(kUnevenCycle);
+  const Played ppo = maximise(score, tau);
+  Distribution wanted;
+  double sum = 0;
+  for (size_t y = 0; y < 3; ++y)
+    sum += wanted.emplace_back(ppo.reference[y] * std::exp(score[y] / tau));
+  for (double& p : wanted) p /= sum;
+  CHECK(testing::total_variation(ppo.policy, wanted) < 0.02);
+  CHECK(testing::total_variation(ppo.policy, nash) > 0.3);
+  CAPTURE(gain(ppo.policy), gain(game.policy));
+  CHECK(gain(ppo.policy) > 0.1);
+  CHECK(gain(ppo.policy) > 100 * gain(game.policy));
 }
 
 TEST_CASE("against the mixture it is the mixture that comes to an equilibrium", "[learners][cpu]") {
   const double tau = 0.3, share = 0.25;
-  const Played end = play(share, tau);
+  const Played end = play(kCycle, share, tau);
   const Distribution nash = testing::regularised_nash(kCycle, end.reference, tau / (1 - share));
   const Distribution mixed = testing::geometric_mixture(end.policy, end.reference, share);
   CHECK(testing::total_variation(mixed, nash) < 0.02);
@@ -221,31 +291,6 @@ TEST_CASE("Nash-MD reports what it measured and leaves lost games out", "[learne
 
   Experience lost = make_experience({rolls[3]}, learner.policy());
   CHECK_THROWS_AS(learner.update(lost), DataError);
-}
-
-TEST_CASE("the Nash-MD gradient does not depend on the micro-batch cut", "[learners][cpu]") {
-  const auto weights_after = [](int64_t budget) {
-    LearnerConfig settings;
-    settings.optimizer.learning_rate = 1e-2;
-    settings.micro_batch_tokens = budget;
-    LearnerModels models;
-    models.policy = testing::tiny_policy();
-    Learner learner(
-        settings, make_nash({.kl_coefficient = 0.1}, {.name = "nash_md"}), std::move(models));
-    std::vector<Roll> rolls;
-    for (int64_t prompt = 0; prompt < 4; ++prompt) {
-      rolls.push_back(
-          {{1, prompt}, {2, prompt, 3}, 0.3 * static_cast<double>(prompt), true, prompt, 0, 0});
-      rolls.push_back({{1, prompt}, {7}, 0.5, true, prompt, 1, 1});
-    }
-    for (int step = 0; step < 3; ++step) {
-      Experience e = make_experience(rolls, learner.policy());
-      learner.update(e);
-    }
-    return testing::flat_state(learner, true);
-  };
-  const at::Tensor whole = weights_after(8192), cut = weights_after(1);
-  CHECK(((whole - cut).norm() / whole.norm()).item<double>() < 1e-5);
 }
 
 TEST_CASE("keys of the Nash methods out of range are named", "[learners][cpu]") {

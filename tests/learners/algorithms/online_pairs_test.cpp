@@ -191,29 +191,6 @@ TEST_CASE("the anchor follows the policy and comes back from a state", "[learner
   CHECK(testing::flat_state(learner).equal(testing::flat_state(other)));
 }
 
-TEST_CASE("the gradient of pairs does not depend on the micro-batch cut", "[learners][cpu]") {
-  for (const char* name : {"online_dpo", "online_ipo", "xpo"}) {
-    const auto weights_after = [&](int64_t budget) {
-      Learner learner = learner_of(algorithm(name, ""), budget);
-      std::vector<Roll> rolls;
-      for (int64_t prompt = 0; prompt < 4; ++prompt) {
-        rolls.push_back(
-            {{1, prompt}, {2, prompt, 3}, 0.3 * static_cast<double>(prompt), true, prompt, 0});
-        rolls.push_back(
-            {{1, prompt}, {7}, 0.5, true, prompt, 1, name == std::string("xpo") ? 1 : 0});
-      }
-      for (int step = 0; step < 3; ++step) {
-        Experience e = make_experience(rolls, learner.policy());
-        learner.update(e);
-      }
-      return testing::flat_state(learner, true);
-    };
-    CAPTURE(name);
-    const at::Tensor whole = weights_after(8192), cut = weights_after(1);
-    CHECK(((whole - cut).norm() / whole.norm()).item<double>() < 1e-5);
-  }
-}
-
 TEST_CASE("keys of the methods of pairs out of range are named", "[learners][cpu]") {
   const std::vector<std::pair<std::string, std::string>> wrong = {
       {"online_dpo", "beta: 0\n"},

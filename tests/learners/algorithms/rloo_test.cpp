@@ -43,11 +43,4 @@ TEST_CASE("with token ratios RLOO sums over the tokens", "[learners][cpu]") {
         Approx(1));
 }
 
-TEST_CASE("a factor of the scores is a factor of RLOO's advantages", "[learners][cpu]") {
-  Experience a = scored({1, 2, 3, 6}, 2), b = scored({3, 6, 9, 18}, 2);
-  make_rloo(RlooConfig())->build_batch(a, {});
-  make_rloo(RlooConfig())->build_batch(b, {});
-  CHECK(at::allclose(a.advantage * 3, b.advantage));
-}
-
 }  // namespace praetor

@@ -116,16 +116,4 @@ double loss_gradient_error(Algorithm& algorithm) {
       at_point);
 }
 
-at::Tensor weights_after(const std::string& name,
-                         const std::string& yaml,
-                         int steps,
-                         int64_t micro_batch_tokens) {
-  Learner learner = group_learner(algorithm_from(name, yaml), 1e-2, micro_batch_tokens);
-  for (int step = 0; step < steps; ++step) {
-    Experience e = make_groups(group_rolls(), 4, learner.policy(), learner.algorithm());
-    learner.update(e);
-  }
-  return flat_state(learner, true);
-}
-
 }  // namespace praetor::testing

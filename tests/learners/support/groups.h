@@ -39,10 +39,4 @@ MicroBatch whole_batch(const Experience& experience, const Batch& batch, const a
 /// Largest error of the loss's gradient against differences, of a batch with ratios away from 1.
 double loss_gradient_error(Algorithm& algorithm);
 
-/// Weights after `steps` updates on group_rolls().
-at::Tensor weights_after(const std::string& name,
-                         const std::string& yaml,
-                         int steps,
-                         int64_t micro_batch_tokens);
-
 }  // namespace praetor::testing

@@ -51,6 +51,43 @@ Distribution regularised_nash(const PreferenceMatrix& game, const Distribution& 
   return pi;
 }
 
+double exploitability(const PreferenceMatrix& game,
+                      const Distribution& pi,
+                      const Distribution& mu,
+                      double tau) {
+  // The best answer is mu exp(P(y > pi) / tau), normalised; what it gains is tau log of its sum.
+  const Distribution wins = preference_over(game, pi);
+  double sum = 0, divergence = 0;
+  for (size_t y = 0; y < pi.size(); ++y) {
+    sum += mu[y] * std::exp(wins[y] / tau);
+    divergence += pi[y] * std::log(pi[y] / mu[y]);
+  }
+  return tau * std::log(sum) + tau * divergence - 0.5;
+}
+
+std::vector<double> bradley_terry_scores(const PreferenceMatrix& game) {
+  const size_t n = game.size();
+  std::vector<double> strength(n, 1.0);
+  for (int step = 0; step < 1000; ++step) {
+    std::vector<double> next(n);
+    double log_sum = 0;
+    for (size_t y = 0; y < n; ++y) {
+      double wins = 0, weight = 0;
+      for (size_t z = 0; z < n; ++z) {
+        if (z == y) continue;
+        wins += game[y][z];
+        weight += 1 / (strength[y] + strength[z]);
+      }
+      next[y] = wins / weight;
+      log_sum += std::log(next[y]);
+    }
+    for (double& s : next) s /= std::exp(log_sum / static_cast<double>(n));
+    strength = std::move(next);
+  }
+  for (double& s : strength) s = std::log(s);
+  return strength;
+}
+
 double total_variation(const Distribution& a, const Distribution& b) {
   double sum = 0;
   for (size_t y = 0; y < a.size(); ++y) sum += std::abs(a[y] - b[y]);
