@@ -85,7 +85,7 @@ std::vector<Prompt> read_prompts(const std::filesystem::path& file,
   std::vector<Prompt> prompts;
   for (Row& row : read_rows(file, RowForm::kPrompt)) {
     prompts.push_back(
-        {prompt_tokens(row, tokenizer, format), prompt_text(row, format), row.metadata});
+        {prompt_tokens(row, tokenizer, format), prompt_text(row, tokenizer, format), row.metadata});
     const auto fields = nlohmann::json::parse(row.metadata);
     if (const auto task = fields.find(task_field); task != fields.end() && task->is_string())
       prompts.back().task = task->get<std::string>();

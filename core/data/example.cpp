@@ -100,26 +100,17 @@ Example conversation_example(const Row& row,
                              const Tokenizer& tokenizer,
                              const TextFormat& format,
                              int64_t eos) {
-  const ChatTemplate& chat = find_chat_template(format.chat_template);
-  size_t last = row.messages.size();
-  for (size_t i = 0; i < row.messages.size(); ++i) {
-    if (row.messages[i].role == "assistant") last = i;
-  }
-  if (last == row.messages.size())
+  std::span<const Message> messages = row.messages;
+  while (!messages.empty() && messages.back().role != "assistant")
+    messages = messages.first(messages.size() - 1);
+  if (messages.empty())
     throw DataError("line ", row.line, ": no message of the assistant to train on");
   ExampleBuilder builder(tokenizer, format, eos);
   // Text between answers is encoded in one go, as generation sees it.
-  std::string pending = chat.begin;
-  for (size_t i = 0; i <= last; ++i) {
-    const Message& message = row.messages[i];
-    pending += open_turn(chat, message.role);
-    if (message.role == "assistant") {
-      builder.context(pending);
-      builder.answer(turn_content(chat, message.content), chat.close, i == last);
-      pending = chat.after_close;
-    } else {
-      pending += turn_content(chat, message.content) + chat.close + chat.after_close;
-    }
+  const std::vector<ChatTurn> turns = chat_turns(tokenizer, format.chat_template, messages);
+  for (size_t i = 0; i < turns.size(); ++i) {
+    builder.context(turns[i].before);
+    builder.answer(turns[i].answer, turns[i].close, i + 1 == turns.size());
   }
   return builder.take(row);
 }
@@ -132,8 +123,10 @@ Example answer_example(const Row& row,
   ExampleBuilder builder(tokenizer, format, eos);
   builder.context(prompt_tokens(row, tokenizer, format));
   if (uses_template(row, format)) {
-    const ChatTemplate& chat = find_chat_template(format.chat_template);
-    builder.answer(turn_content(chat, answer), chat.close, true);
+    std::vector<Message> messages = prompt_messages(row);
+    messages.push_back({"assistant", answer});
+    const ChatTurn turn = chat_turns(tokenizer, format.chat_template, messages).back();
+    builder.answer(turn.answer, turn.close, true);
   } else {
     builder.answer(answer, "", true);
   }
@@ -142,15 +135,15 @@ Example answer_example(const Row& row,
 
 }  // namespace
 
-std::string prompt_text(const Row& row, const TextFormat& format) {
+std::string prompt_text(const Row& row, const Tokenizer& tokenizer, const TextFormat& format) {
   if (!uses_template(row, format)) return row.prompt;
-  return render_chat(format.chat_template, prompt_messages(row), true);
+  return render_chat(tokenizer, format.chat_template, prompt_messages(row), true);
 }
 
 std::vector<int64_t> prompt_tokens(const Row& row,
                                    const Tokenizer& tokenizer,
                                    const TextFormat& format) {
-  return first_tokens(prompt_text(row, format), tokenizer);
+  return first_tokens(prompt_text(row, tokenizer, format), tokenizer);
 }
 
 Example completion_example(const Row& row,

@@ -30,7 +30,7 @@ struct TextFormat {
 
 /// Text of a row's prompt as the model sees it (template applied, generation prompt added for
 /// messages).
-std::string prompt_text(const Row& row, const TextFormat& format);
+std::string prompt_text(const Row& row, const Tokenizer& tokenizer, const TextFormat& format);
 /// Its tokens. A plain prompt is encoded with special tokens added (BOS where the tokenizer adds
 /// one).
 std::vector<int64_t> prompt_tokens(const Row& row,

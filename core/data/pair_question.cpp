@@ -86,7 +86,7 @@ std::vector<Example> pair_question_examples(const Row& row,
   // The question is what is wrapped into a turn, not the prompt within it.
   TextFormat inner = format;
   inner.wrap_prompt = false;
-  const std::string prompt = prompt_text(row, inner);
+  const std::string prompt = prompt_text(row, tokenizer, inner);
   std::vector<Example> out;
   for (const bool chosen_first : {true, false}) {
     const std::string& a = chosen_first ? row.chosen : row.rejected;

@@ -1,7 +1,11 @@
 #pragma once
 
+#include <span>
 #include <string>
 #include <string_view>
+#include <vector>
+
+#include "core/tokenizer/tokenizer.h"
 
 namespace praetor {
 
@@ -18,12 +22,20 @@ struct ChatTemplate {
   bool trims = false;       ///< white space around the content is left out
 };
 
-/// @throws InvalidArgument naming the known ones
-const ChatTemplate& find_chat_template(std::string_view name);
+/// An answer of the assistant in a conversation.
+struct ChatTurn {
+  std::string before;  ///< what the model is given, since the answer before
+  std::string answer;
+  std::string close;  ///< what ends the answer; the model writes it too
+};
 
-/// "<|im_start|>user\n" and the like. @throws InvalidArgument when the template lacks the role
-std::string open_turn(const ChatTemplate& chat, const std::string& role);
-/// The content as the template shows it.
-std::string turn_content(const ChatTemplate& chat, const std::string& content);
+/// The answers of a conversation that ends with one. With a model's own template they are what
+/// {% generation %} marks, or else what is added to the text up to each of them with the
+/// assistant's turn opened.
+/// @throws as render_chat; DataError when the model's template shows a conversation otherwise once
+/// it goes on, so that its answers cannot be told from the rest
+std::vector<ChatTurn> chat_turns(const Tokenizer& tokenizer,
+                                 const std::string& template_name,
+                                 std::span<const Message> messages);
 
 }  // namespace praetor

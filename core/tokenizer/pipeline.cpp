@@ -44,8 +44,11 @@ class PipelineTokenizer::StepDecoding final : public Tokenizer::Decoding {
   std::vector<std::string> pieces_;
 };
 
-PipelineTokenizer::PipelineTokenizer(TokenizerParts parts, const SpecialTokens& special)
+PipelineTokenizer::PipelineTokenizer(TokenizerParts parts,
+                                     const SpecialTokens& special,
+                                     std::shared_ptr<const ModelChat> chat)
     : parts_(std::move(parts)) {
+  chat_ = std::move(chat);
   add_tokens(special);
   bos_ = find_role(special, "bos_token", special.bos);
   eos_ = find_role(special, "eos_token", special.eos);

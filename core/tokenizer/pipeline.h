@@ -45,7 +45,9 @@ class PipelineTokenizer final : public Tokenizer {
  public:
   /// Roles and further added tokens come from `special`. @throws DataError when a role names a
   /// token that is not there
-  PipelineTokenizer(TokenizerParts parts, const SpecialTokens& special);
+  PipelineTokenizer(TokenizerParts parts,
+                    const SpecialTokens& special,
+                    std::shared_ptr<const ModelChat> chat);
 
   std::vector<int64_t> encode(std::string_view text, bool add_special) const override;
   std::string decode(std::span<const int64_t> tokens, bool skip_special) const override;

@@ -1,6 +1,7 @@
 #include "core/tokenizer/tokenizer.h"
 
 #include "core/base/error.h"
+#include "core/tokenizer/model_chat.h"
 #include "core/tokenizer/pipeline.h"
 
 namespace praetor {
@@ -39,7 +40,8 @@ std::unique_ptr<Tokenizer> Tokenizer::load(const std::filesystem::path& folder) 
   const SpecialTokens special = read_special_tokens(folder);
   TokenizerParts parts = json ? load_tokenizer_json(folder / "tokenizer.json")
                               : load_sentencepiece(folder / "tokenizer.model", special);
-  return std::make_unique<PipelineTokenizer>(std::move(parts), special);
+  return std::make_unique<PipelineTokenizer>(
+      std::move(parts), special, ModelChat::load(folder, special));
 }
 
 }  // namespace praetor

@@ -11,6 +11,8 @@
 
 namespace praetor {
 
+class ModelChat;
+
 /// Text to token ids and back, equal to Hugging Face's for the folder it was loaded from.
 /// Immutable; any thread.
 class Tokenizer {
@@ -48,12 +50,16 @@ class Tokenizer {
   /// returns all text at the end.
   virtual std::unique_ptr<Decoding> start_decode(bool skip_special) const;
 
+  /// The chat template of the folder; null when it has none.
+  const ModelChat* chat() const { return chat_.get(); }
+
   std::optional<int64_t> bos() const { return bos_; }
   std::optional<int64_t> eos() const { return eos_; }
   std::optional<int64_t> pad() const { return pad_; }
 
  protected:
   std::optional<int64_t> bos_, eos_, pad_;
+  std::shared_ptr<const ModelChat> chat_;
 };
 
 /// Decodes a growing response piece by piece; what it returns, joined, equals decode of the whole,
@@ -78,17 +84,19 @@ struct Message {
   std::string content;
 };
 
-/// Renders a conversation to text by a named template: plain, chatml, llama3.
+/// Renders a conversation to text by a named template: plain, chatml, llama3, or model.
 /// `add_generation_prompt` opens the assistant's turn. Roles are system, user and assistant.
 ///   plain   contents joined by newlines, no markers; the generation prompt is a newline
 ///   chatml  <|im_start|>role\ncontent<|im_end|>\n
 ///   llama3  <|begin_of_text|>, then <|start_header_id|>role<|end_header_id|>\n\ncontent<|eot_id|>,
 ///   content trimmed
+///   model   the template that the tokenizer's folder carries
 /// llama3's text begins with BOS already: encode it with add_special = false, or BOS stands twice
 /// (prompt_tokens of core/data/example.h sees to it).
 /// @throws InvalidArgument naming the template and the known ones, or the role that the template
-/// lacks.
-std::string render_chat(const std::string& template_name,
+/// lacks, or the model that carries none; DataError of a model's own template.
+std::string render_chat(const Tokenizer& tokenizer,
+                        const std::string& template_name,
                         std::span<const Message> messages,
                         bool add_generation_prompt);
 /// The known names, for messages and validation.

@@ -104,6 +104,10 @@ char32_t lower(char32_t code) {
   return static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(code)));
 }
 
+char32_t upper(char32_t code) {
+  return static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(code)));
+}
+
 size_t find_broken(std::string_view bytes) {
   size_t at = 0;
   while (at < bytes.size()) {

@@ -23,6 +23,7 @@ bool is_upper(char32_t code);        ///< category Lu
 bool is_lower(char32_t code);        ///< category Ll
 bool is_title(char32_t code);        ///< category Lt
 char32_t lower(char32_t code);       ///< simple lower case; the code itself when it has none
+char32_t upper(char32_t code);       ///< simple upper case, likewise
 
 /// Byte at which well-formed UTF-8 ends, or npos when all of it is.
 size_t find_broken(std::string_view bytes);

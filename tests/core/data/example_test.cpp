@@ -47,7 +47,7 @@ TEST_CASE("prompt and completion are encoded apart and joined", "[core][cpu][dat
   TextFormat open;
   open.append_eos = false;
   CHECK(completion_example(row, *tokenizer, open, 260).tokens == Ids{256, 257, 'o'});
-  CHECK(prompt_text(row, {}) == "he");
+  CHECK(prompt_text(row, *tokenizer, {}) == "he");
   CHECK(prompt_tokens(row, *tokenizer, {}) == Ids{256});
 }
 
@@ -98,9 +98,10 @@ TEST_CASE("a plain prompt can be wrapped as a turn of a template", "[core][cpu][
   row.completion = "A";
   TextFormat format;
   format.chat_template = "chatml";
-  CHECK(prompt_text(row, format) == "Q");
+  CHECK(prompt_text(row, *tokenizer, format) == "Q");
   format.wrap_prompt = true;
-  CHECK(prompt_text(row, format) == "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n");
+  CHECK(prompt_text(row, *tokenizer, format) ==
+        "<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n");
   const Example own = completion_example(row, *tokenizer, format, 261);
   CHECK(trained(own, *tokenizer) ==
         "A<|im_end|>");  // the template's marker is the stop token: once
@@ -117,14 +118,16 @@ TEST_CASE("every turn of the assistant is a target, the rest is context", "[core
   format.chat_template = "chatml";
   const Example example = completion_example(row, *tokenizer, format, 261);
   CHECK(trained(example, *tokenizer) == "a1<|im_end|>a2<|im_end|>");
-  const std::string whole = render_chat("chatml", row.messages, false);
+  const std::string whole = render_chat(*tokenizer, "chatml", row.messages, false);
   CHECK(tokenizer->decode(example.tokens, false) + "\n" ==
         whole);  // what follows the last turn is not generated
-  CHECK(prompt_text(row, format) ==
-        render_chat(
-            "chatml", std::vector<Message>(row.messages.begin(), row.messages.end() - 1), true));
-  CHECK(prompt_text(conversation({{"user", "u"}}), format) ==
-        render_chat("chatml", std::vector<Message>{{"user", "u"}}, true));
+  CHECK(prompt_text(row, *tokenizer, format) ==
+        render_chat(*tokenizer,
+                    "chatml",
+                    std::vector<Message>(row.messages.begin(), row.messages.end() - 1),
+                    true));
+  CHECK(prompt_text(conversation({{"user", "u"}}), *tokenizer, format) ==
+        render_chat(*tokenizer, "chatml", std::vector<Message>{{"user", "u"}}, true));
 
   format.chat_template = "plain";
   const Example plain = completion_example(row, *tokenizer, format, 262);
