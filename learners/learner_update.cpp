@@ -157,7 +157,7 @@ at::Tensor Learner::Impl::logprobs(const Transformer& model,
       parts.push_back(
           ops::token_logprobs(rows, model.head(), slice.targets, at_temperature).logprob);
     }
-    return {joined(parts, model.head())};
+    return {joined(parts, model.head().weight)};
   };
   return spread(gather_tensors_agreed(*ranks, own)[0], batch.target_offsets, sequences);
 }
@@ -176,7 +176,7 @@ at::Tensor Learner::Impl::scores(const SequenceBatch& batch) const {
 BatchContext Learner::Impl::prepare(Experience& experience, const SequenceBatch& batch) const {
   const at::NoGradGuard no_grad;
   const bool critic = plan.critic != CriticKind::kNone;
-  const at::Tensor& like = models.policy->head();
+  const at::Tensor& like = models.policy->head().weight;
   const std::vector<int64_t> wanted = trained(experience);
   const auto own = [&] {
     std::vector<at::Tensor> logprob, value, bootstrap;

@@ -21,9 +21,17 @@ using torch::autograd::tensor_list;
 at::Tensor forward_attention(const at::Tensor& q,
                              const at::Tensor& k,
                              const at::Tensor& v,
-                             const std::vector<int64_t>& offsets) {
-  return uses_kernels(q) ? kernels::causal_attention(q, k, v, offsets)
-                         : reference::causal_attention(q, k, v, offsets);
+                             const std::vector<int64_t>& offsets,
+                             const AttentionOptions& options) {
+  return uses_kernels(q) ? kernels::causal_attention(q, k, v, offsets, options)
+                         : reference::causal_attention(q, k, v, offsets, options);
+}
+
+// The keys that a query does not see: later ones and, with a window, those before it. [t,t]
+at::Tensor unseen(int64_t t, int64_t window, const at::Tensor& like) {
+  const at::Tensor ones = at::ones({t, t}, like.options().dtype(at::kBool));
+  const at::Tensor future = ones.triu(1);
+  return window > 0 && window < t ? future.logical_or_(ones.tril(-window)) : future;
 }
 
 // Gradients of one sequence for `kv` neighbouring KV heads, probabilities recomputed. q, out, grad
@@ -33,11 +41,13 @@ void sequence_backward(const at::Tensor& q,
                        const at::Tensor& v,
                        const at::Tensor& out,
                        const at::Tensor& grad,
+                       const AttentionOptions& options,
                        at::Tensor to_q,
                        at::Tensor to_k,
                        at::Tensor to_v) {
   const int64_t t = q.size(0), d = q.size(2), kv = k.size(1), group = q.size(1) / kv;
-  const double scale = 1.0 / std::sqrt(static_cast<double>(d));
+  const double scale = options.scale > 0 ? options.scale : 1.0 / std::sqrt(static_cast<double>(d));
+  const double cap = options.softcap;
   const at::ScalarType dtype = q.scalar_type();
   const at::ScalarType wide = dtype == at::kDouble ? at::kDouble : at::kFloat;
   // Query heads of one KV head side by side: [kv, group * T, d].
@@ -50,13 +60,21 @@ void sequence_backward(const at::Tensor& q,
   };
   const at::Tensor qs = by_kv(q), grads = by_kv(grad), outs = by_kv(out);
   const at::Tensor ks = heads_first(k), vs = heads_first(v);
-  const at::Tensor future = at::ones({t, t}, q.options().dtype(at::kBool)).triu(1);
-  at::Tensor p = at::bmm(qs, ks.transpose(1, 2)).mul_(scale).view({kv, group, t, t});
-  p = p.masked_fill_(future, -std::numeric_limits<double>::infinity()).softmax(-1);
+  at::Tensor p = at::bmm(qs, ks.transpose(1, 2)).mul_(scale);
+  at::Tensor slope;  // of the capped score by the score, 1 - tanh^2
+  if (cap > 0) {
+    p.div_(cap).tanh_();
+    slope = p.square().neg_().add_(1);
+    p.mul_(cap);
+  }
+  p = p.view({kv, group, t, t});
+  p = p.masked_fill_(unseen(t, options.window, q), -std::numeric_limits<double>::infinity())
+          .softmax(-1);
   p = p.view({kv, group * t, t});
   to_v.copy_(at::bmm(p.transpose(1, 2), grads).transpose(0, 1));
   at::Tensor ds = at::bmm(grads, vs.transpose(1, 2));
   ds.sub_((grads * outs).sum(-1, true)).mul_(p).mul_(scale);
+  if (cap > 0) ds.mul_(slope);
   to_q.copy_(from_kv(at::bmm(ds, ks)));
   to_k.copy_(at::bmm(ds.transpose(1, 2), qs).transpose(0, 1));
 }
@@ -66,15 +84,24 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
                             const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
-                            const std::vector<int64_t>& offsets) {
-    at::Tensor out = forward_attention(q, k, v, offsets);
+                            const std::vector<int64_t>& offsets,
+                            double scale,
+                            double softcap,
+                            int64_t window) {
+    at::Tensor out = forward_attention(q, k, v, offsets, {scale, softcap, window});
     context->save_for_backward({q, k, v, out});
     context->saved_data["offsets"] = offsets;
+    context->saved_data["scale"] = scale;
+    context->saved_data["softcap"] = softcap;
+    context->saved_data["window"] = window;
     return out;
   }
   static tensor_list backward(AutogradContext* context, tensor_list grads) {
     const auto saved = context->get_saved_variables();
     const auto offsets = context->saved_data["offsets"].toIntVector();
+    const AttentionOptions options{context->saved_data["scale"].toDouble(),
+                                   context->saved_data["softcap"].toDouble(),
+                                   context->saved_data["window"].toInt()};
     const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2], &out = saved[3];
     at::Tensor to_q = at::empty_like(q, at::MemoryFormat::Contiguous);
     at::Tensor to_k = at::empty_like(k, at::MemoryFormat::Contiguous);
@@ -101,6 +128,7 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
                           cut_k(v),
                           cut_q(out),
                           cut_q(grads[0]),
+                          options,
                           cut_q(to_q),
                           cut_k(to_k),
                           cut_k(to_v));
@@ -114,7 +142,7 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
       work += 5 * t * t * q.size(1) * q.size(2);
     }
     kernels::run_tasks(kernels::threads_for(work), sequences, one);
-    return {to_q, to_k, to_v, {}};
+    return {to_q, to_k, to_v, {}, {}, {}, {}};
   }
 };
 
@@ -123,11 +151,13 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
 at::Tensor causal_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
-                            const std::vector<int64_t>& offsets) {
-  check_causal_attention(q, k, v, offsets);
+                            const std::vector<int64_t>& offsets,
+                            const AttentionOptions& options) {
+  check_causal_attention(q, k, v, offsets, options);
   const bool grad =
       at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad());
-  return grad ? CausalAttention::apply(q, k, v, offsets) : forward_attention(q, k, v, offsets);
+  if (!grad) return forward_attention(q, k, v, offsets, options);
+  return CausalAttention::apply(q, k, v, offsets, options.scale, options.softcap, options.window);
 }
 
 at::Tensor cached_attention(const at::Tensor& q,
@@ -135,11 +165,12 @@ at::Tensor cached_attention(const at::Tensor& q,
                             const at::Tensor& v,
                             KvLayer& layer,
                             int64_t block_size,
-                            const CachedRows& rows) {
-  check_cached_attention(q, k, v, layer, block_size, rows);
+                            const CachedRows& rows,
+                            const AttentionOptions& options) {
+  check_cached_attention(q, k, v, layer, block_size, rows, options);
   at::NoGradGuard no_grad;
-  return uses_kernels(q) ? kernels::cached_attention(q, k, v, layer, block_size, rows)
-                         : reference::cached_attention(q, k, v, layer, block_size, rows);
+  return uses_kernels(q) ? kernels::cached_attention(q, k, v, layer, block_size, rows, options)
+                         : reference::cached_attention(q, k, v, layer, block_size, rows, options);
 }
 
 }  // namespace praetor::ops

@@ -40,7 +40,9 @@ struct CachedRows {
       positions;  ///< [M] position in its sequence; the row attends to positions 0..position
   std::vector<int32_t> sequence;  ///< [M] index into `tables`
   std::vector<const std::vector<int32_t>*>
-      tables;  ///< block ids of each sequence, in order; borrowed
+      tables;                         ///< block ids of each sequence, in order; borrowed
+  std::vector<int64_t> lengths = {};  ///< tokens of each sequence, those of later steps among them;
+                                      ///< empty: up to its last row of this step
 };
 
 }  // namespace praetor

@@ -72,8 +72,9 @@ std::unique_ptr<AnswerModel> AnswerModel::load(const fs::path& folder,
   } catch (const DataError& failure) {
     throw DataError(folder.string(), ": ", failure.what());
   }
-  out->answers_ =
-      out->model_.head().index_select(0, at::tensor(at::IntArrayRef(rows), at::dtype(at::kLong)));
+  const ops::LanguageHead& head = out->model_.head();
+  const at::Tensor index = at::tensor(at::IntArrayRef(rows), at::dtype(at::kLong));
+  out->answers_ = {head.weight.index_select(0, index), head.softcap};
   return out;
 }
 
@@ -105,7 +106,7 @@ std::vector<AnswerModel::Result> AnswerModel::ask(std::span<const std::string> q
     for (size_t i = 1; i < batch.offsets.size(); ++i) last.push_back(batch.offsets[i] - 1);
     const at::Tensor hidden =
         model_.hidden(batch).index_select(0, at::tensor(last, at::dtype(at::kLong)));
-    const at::Tensor logits = ops::linear(hidden, answers_).to(at::kCPU, at::kDouble).contiguous();
+    const at::Tensor logits = ops::logits(hidden, answers_).to(at::kCPU, at::kDouble).contiguous();
     for (size_t i = 0; i < places.size(); ++i) {
       const double* z = logits.const_data_ptr<double>() + 2 * i;
       Result& result = results[places[i]];
