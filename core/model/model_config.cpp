@@ -40,6 +40,7 @@ std::vector<Neutral> neutral_values(const Family& family) {
       {"num_local_experts", 0},
       {"parallel_attn", false},
       {"residual_multiplier", 1.0},
+      {"rope_interleaved", false},
       {"scale_attn_by_inverse_layer_idx", false},
       {"scale_attn_weights", true},
       {"use_bidirectional_attention", false},
