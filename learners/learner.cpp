@@ -55,7 +55,7 @@ void complete_models(const ModelPlan& plan,
     require_vocabulary("anchor", *models.anchor, policy);
   }
   const int64_t width = policy.config().hidden_size;
-  const at::ScalarType dtype = policy.head().scalar_type();
+  const at::ScalarType dtype = policy.dtype();
   if (plan.critic == CriticKind::kSeparate) {
     if (!models.scalar && plan.critic_init != "policy") {
       throw InvalidArgument(name,

@@ -53,6 +53,7 @@ struct Learner::Impl {
                       const std::vector<int64_t>& sequences) const;
   /// Reward model's scores of all sequences, [N], without gradient; each rank computes its share.
   at::Tensor scores(const SequenceBatch& batch) const;
+  PackedSlice pack(const SequenceBatch& batch, const std::vector<int64_t>& sequences) const;
   /// `units` cut over the ranks, then each part by the token budget: [rank][micro-batch][sequence].
   using RankCut = std::vector<std::vector<std::vector<int64_t>>>;
   RankCut cut(const SequenceBatch& batch, const Units& units) const;

@@ -114,6 +114,13 @@ Outputs Learner::Impl::forward(const PackedSlice& slice, Want want) const {
   return out;
 }
 
+PackedSlice Learner::Impl::pack(const SequenceBatch& batch,
+                                const std::vector<int64_t>& sequences) const {
+  const int64_t policy = models.policy ? models.policy->config().switch_length() : 0;
+  const int64_t scalar = models.scalar ? models.scalar->backbone.config().switch_length() : 0;
+  return pack_slice(batch, sequences, policy > 0 ? policy : scalar);
+}
+
 Learner::Impl::RankCut Learner::Impl::cut(const SequenceBatch& batch, const Units& units) const {
   RankCut out;
   for (const Units& part : plan_ranks(batch, units, ranks->world_size()))
@@ -168,13 +175,13 @@ at::Tensor Learner::Impl::logprobs(const Transformer& model,
   const auto own = [&]() -> std::vector<at::Tensor> {
     std::vector<at::Tensor> parts;
     for (const auto& part : own_cut(batch, sequences)) {
-      const PackedSlice slice = pack_slice(batch, part);
+      const PackedSlice slice = pack(batch, part);
       if (slice.rows.numel() == 0) continue;
       const at::Tensor rows = model.hidden(slice.packed).index_select(0, slice.rows);
       parts.push_back(
           ops::token_logprobs(rows, model.head(), slice.targets, at_temperature).logprob);
     }
-    return {joined(parts, model.head())};
+    return {joined(parts, model.head().weight)};
   };
   return spread(gather_tensors_agreed(*ranks, own)[0], batch.target_offsets, sequences);
 }
@@ -184,7 +191,7 @@ at::Tensor Learner::Impl::scores(const SequenceBatch& batch) const {
   const auto own = [&]() -> std::vector<at::Tensor> {
     std::vector<at::Tensor> parts;
     for (const auto& sequences : own_cut(batch, in_order(batch)))
-      parts.push_back(forward(pack_slice(batch, sequences), {.policy = false}).score);
+      parts.push_back(forward(pack(batch, sequences), {.policy = false}).score);
     return {joined(parts, models.scalar->head.weight)};
   };
   return gather_tensors_agreed(*ranks, own)[0];
@@ -193,14 +200,14 @@ at::Tensor Learner::Impl::scores(const SequenceBatch& batch) const {
 BatchContext Learner::Impl::prepare(Experience& experience, const SequenceBatch& batch) const {
   const at::NoGradGuard no_grad;
   const bool critic = plan.critic != CriticKind::kNone;
-  const at::Tensor& like = models.policy->head();
+  const at::Tensor& like = models.policy->head().weight;
   const auto known = [&](int64_t i) { return knows_proximal(experience, i); };
   std::vector<int64_t> wanted = trained(experience);
   std::ranges::stable_partition(wanted, known);
   const auto own = [&] {
     std::vector<at::Tensor> logprob, value, bootstrap;
     for (const auto& sequences : own_cut(batch, wanted)) {
-      const PackedSlice slice = pack_slice(batch, sequences);
+      const PackedSlice slice = pack(batch, sequences);
       if (slice.rows.numel() == 0) {
         bootstrap.push_back(at::zeros({slice.sequences()}, like.options()));
         continue;
@@ -296,7 +303,7 @@ Learner::Impl::Share Learner::Impl::run_micro_batches(const Step& step,
                                                       const Denominators& totals) {
   Share share;
   for (const auto& sequences : step.micro_batches[static_cast<size_t>(ranks->rank())]) {
-    const PackedSlice slice = pack_slice(step.batch, sequences);
+    const PackedSlice slice = pack(step.batch, sequences);
     const bool counts =
         plan.reward_model || step.mask.index_select(0, slice.index).any().item<bool>();
     if (!counts) continue;  // no gradient would come of it

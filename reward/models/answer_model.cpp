@@ -72,8 +72,9 @@ std::unique_ptr<AnswerModel> AnswerModel::load(const fs::path& folder,
   } catch (const DataError& failure) {
     throw DataError(folder.string(), ": ", failure.what());
   }
-  out->answers_ =
-      out->model_.head().index_select(0, at::tensor(at::IntArrayRef(rows), at::dtype(at::kLong)));
+  const ops::LanguageHead& head = out->model_.head();
+  const at::Tensor index = at::tensor(at::IntArrayRef(rows), at::dtype(at::kLong));
+  out->answers_ = {head.weight.index_select(0, index), head.softcap};
   return out;
 }
 
@@ -102,7 +103,7 @@ std::vector<AnswerModel::Result> AnswerModel::ask(std::span<const std::string> q
   }
   const auto forward = [&](const SharedPack& batch, const std::vector<size_t>& places) {
     const at::Tensor hidden = model_.hidden(batch.packed).index_select(0, batch.last());
-    const at::Tensor logits = ops::linear(hidden, answers_).to(at::kCPU, at::kDouble).contiguous();
+    const at::Tensor logits = ops::logits(hidden, answers_).to(at::kCPU, at::kDouble).contiguous();
     for (size_t i = 0; i < places.size(); ++i) {
       const double* z = logits.const_data_ptr<double>() + 2 * i;
       Result& result = results[places[i]];
@@ -113,7 +114,7 @@ std::vector<AnswerModel::Result> AnswerModel::ask(std::span<const std::string> q
       }
     }
   };
-  for_each_packed_batch(sequences, batch_tokens_, forward);
+  for_each_packed_batch(sequences, batch_tokens_, model_.config().switch_length(), forward);
   return results;
 }
 

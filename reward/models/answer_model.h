@@ -64,7 +64,7 @@ class AnswerModel {
   std::unique_ptr<Tokenizer> tokenizer_;
   TextFormat format_;
   int64_t batch_tokens_;
-  at::Tensor answers_;  ///< [2,H] rows of the language head
+  ops::LanguageHead answers_;  ///< its rows of the two answers
 };
 
 }  // namespace praetor

@@ -134,7 +134,8 @@ std::vector<RewardModel::Result> RewardModel::score(std::span<const Sample> samp
       }
     }
   };
-  for_each_packed_batch(sequences, batch_tokens_, forward);
+  for_each_packed_batch(
+      sequences, batch_tokens_, model_.backbone.config().switch_length(), forward);
   return results;
 }
 
