@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/sigmoid.h"
 #include "core/data/pair_question.h"
 #include "core/model/ops.h"
 #include "reward/models/packed_batches.h"
@@ -81,10 +82,6 @@ std::vector<int64_t> AnswerModel::tokens(const std::string& question) const {
   return question_tokens(question, *tokenizer_, format_);
 }
 
-double answer_probability(double positive, double negative) {
-  return 1.0 / (1.0 + std::exp(negative - positive));
-}
-
 std::vector<AnswerModel::Result> AnswerModel::ask(std::span<const std::string> questions) const {
   const at::NoGradGuard no_grad;
   std::vector<Result> results(questions.size());
@@ -110,7 +107,8 @@ std::vector<AnswerModel::Result> AnswerModel::ask(std::span<const std::string> q
       const double* z = logits.const_data_ptr<double>() + 2 * i;
       Result& result = results[places[i]];
       if (std::isfinite(z[0]) && std::isfinite(z[1])) {
-        result.probability = answer_probability(z[0], z[1]);
+        // Among the two: e^{z_0} / (e^{z_0} + e^{z_1}).
+        result.probability = sigmoid(z[0] - z[1]);
       } else {
         result.error = str("the answers' logits are ", z[0], " and ", z[1]);
       }
