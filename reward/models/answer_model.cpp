@@ -12,6 +12,7 @@
 #include "core/base/sigmoid.h"
 #include "core/data/pair_question.h"
 #include "core/model/ops.h"
+#include "reward/models/fit.h"
 #include "reward/models/packed_batches.h"
 
 namespace praetor {
@@ -48,22 +49,7 @@ std::unique_ptr<AnswerModel> AnswerModel::load(const fs::path& folder,
     throw DataError(folder.string(),
                     ": not a language model: config.json has a sequence-classification head");
   }
-  auto tokenizer = Tokenizer::load(folder);
-  if (tokenizer->vocab_size() > described.vocab_size) {
-    throw DataError(folder.string(),
-                    ": the tokenizer has ",
-                    tokenizer->vocab_size(),
-                    " tokens, the model's embedding ",
-                    described.vocab_size);
-  }
-  if (config.max_length > described.max_positions) {
-    throw DataError(folder.string(),
-                    ": max_length ",
-                    config.max_length,
-                    " is more than the model's ",
-                    described.max_positions,
-                    " positions");
-  }
+  auto tokenizer = fitting_tokenizer(folder, described, config.max_length);
   Transformer model = Transformer::load(folder);
   model.set_requires_grad(false);
   std::unique_ptr<AnswerModel> out(new AnswerModel(std::move(model), std::move(tokenizer), config));
@@ -88,14 +74,8 @@ std::vector<AnswerModel::Result> AnswerModel::ask(std::span<const std::string> q
   std::vector<std::vector<int64_t>> sequences(questions.size());
   for (size_t i = 0; i < questions.size(); ++i) {
     std::vector<int64_t> ids = tokens(questions[i]);
-    const auto length = static_cast<int64_t>(ids.size());
-    if (length == 0) {
-      results[i].error = "the question is empty";
-    } else if (length > format_.max_length) {
-      results[i].error = str(length, " tokens, more than max_length ", format_.max_length);
-    } else {
-      sequences[i] = std::move(ids);
-    }
+    results[i].error = length_error(ids.size(), format_.max_length, "the question is empty");
+    if (results[i].error.empty()) sequences[i] = std::move(ids);
   }
   const auto forward = [&](const PackedTokens& batch, const std::vector<size_t>& places) {
     std::vector<int64_t> last;
