@@ -74,7 +74,10 @@ struct Learner::Impl {
   /// Rows of a file that stay together: 2 for pairs.
   int64_t unit() const { return algorithm->sample_plan().rows == RowForm::kPreference ? 2 : 1; }
 
-  Metrics evaluate_pairs(const SequenceBatch& batch) const;
+  /// Log-probabilities of all targets under the reference, [R], held or carried by the examples;
+  /// undefined where the algorithm has none.
+  at::Tensor reference_of(const std::vector<Example>& examples, const SequenceBatch& batch) const;
+  Metrics evaluate_pairs(const SequenceBatch& batch, const at::Tensor& reference_logprob) const;
   Metrics evaluate_answers(const SequenceBatch& batch) const;
 
   /// Proximal and reference log-probabilities and values of `experience`; each rank computes its

@@ -186,6 +186,28 @@ at::Tensor Learner::Impl::logprobs(const Transformer& model,
   return spread(gather_tensors_agreed(*ranks, own)[0], batch.target_offsets, sequences);
 }
 
+at::Tensor Learner::Impl::reference_of(const std::vector<Example>& examples,
+                                       const SequenceBatch& batch) const {
+  if (plan.reference) return logprobs(*models.reference, batch, 1.0, in_order(batch));
+  if (!plan.reference_in_rows) return {};
+  std::vector<float> all;
+  for (size_t i = 0; i < examples.size(); ++i) {
+    const std::vector<float>& known = examples[i].reference_logprob;
+    const int64_t targets = batch.targets(static_cast<int64_t>(i));
+    if (static_cast<int64_t>(known.size()) != targets) {
+      throw DataError("row ",
+                      examples[i].row,
+                      ": ",
+                      known.size(),
+                      " log-probabilities of the reference for ",
+                      targets,
+                      " target tokens; one a token is wanted");
+    }
+    all.insert(all.end(), known.begin(), known.end());
+  }
+  return at::tensor(all, at::kFloat);
+}
+
 at::Tensor Learner::Impl::scores(const SequenceBatch& batch) const {
   const at::NoGradGuard no_grad;
   const auto own = [&]() -> std::vector<at::Tensor> {
@@ -517,14 +539,12 @@ StepReport Learner::update(const std::vector<Example>& examples) {
   const SequenceBatch batch = SequenceBatch::from(examples, my.unit());
   const std::vector<int64_t> all = Impl::in_order(batch);
   const Units units = units_of(all, my.unit());
-  const Impl::Step step{
-      .batch = batch,
-      .examples = &examples,
-      .mask = at::ones({static_cast<int64_t>(batch.positions.size())}, at::kBool),
-      .units = units,
-      .micro_batches = my.cut(batch, units),
-      .reference_logprob =
-          my.plan.reference ? my.logprobs(*my.models.reference, batch, 1.0, all) : at::Tensor()};
+  const Impl::Step step{.batch = batch,
+                        .examples = &examples,
+                        .mask = at::ones({static_cast<int64_t>(batch.positions.size())}, at::kBool),
+                        .units = units,
+                        .micro_batches = my.cut(batch, units),
+                        .reference_logprob = my.reference_of(examples, batch)};
   Statistics statistics;
   Impl::Digests digests;
   int64_t optimizer_steps = 0;
