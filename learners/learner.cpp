@@ -218,7 +218,7 @@ at::Tensor Learner::policy_logprobs(const Experience& experience) const {
 }
 
 at::Tensor Learner::policy_logprobs(const std::vector<Example>& examples) const {
-  const SequenceBatch batch = SequenceBatch::from(examples);
+  const SequenceBatch batch = SequenceBatch::from(examples, impl_->unit());
   return impl_->logprobs(policy(), batch, 1.0, Impl::in_order(batch));
 }
 
