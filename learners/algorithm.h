@@ -41,8 +41,11 @@ struct AnchorPlan {
 
 /// Networks an algorithm needs; the learner holds them all.
 struct ModelPlan {
-  bool policy = true;                     ///< trained
-  bool reference = false;                 ///< a frozen copy, never refreshed
+  bool policy = true;      ///< trained
+  bool reference = false;  ///< a frozen copy, never refreshed
+  /// Offline: the examples carry the reference's log-probabilities (reference_rows.h); none is
+  /// held.
+  bool reference_in_rows = false;
   std::optional<AnchorPlan> anchor;       ///< starts as a copy of the policy
   CriticKind critic = CriticKind::kNone;  ///< kShared: a value head on the policy's hidden states
   std::string critic_init =

@@ -55,7 +55,7 @@ void complete_models(const ModelPlan& plan,
     require_vocabulary("anchor", *models.anchor, policy);
   }
   const int64_t width = policy.config().hidden_size;
-  const at::ScalarType dtype = policy.head().scalar_type();
+  const at::ScalarType dtype = policy.dtype();
   if (plan.critic == CriticKind::kSeparate) {
     if (!models.scalar && plan.critic_init != "policy") {
       throw InvalidArgument(name,
@@ -133,7 +133,8 @@ Metrics Learner::evaluate(const std::vector<Example>& examples) const {
   const at::NoGradGuard no_grad;
   const SequenceBatch batch = SequenceBatch::from(examples, my.unit());
   if (my.algorithm->sample_plan().question) return my.evaluate_answers(batch);
-  if (!my.plan.reward_model && my.unit() == 2) return my.evaluate_pairs(batch);
+  if (!my.plan.reward_model && my.unit() == 2)
+    return my.evaluate_pairs(batch, my.reference_of(examples, batch));
   if (!my.plan.reward_model) {
     const at::Tensor logprob =
         my.logprobs(*my.models.policy, batch, 1.0, Impl::in_order(batch)).to(at::kDouble);
@@ -163,12 +164,12 @@ Metrics Learner::evaluate(const std::vector<Example>& examples) const {
 }
 
 /// How well the policy, measured against the reference, tells chosen from rejected.
-Metrics Learner::Impl::evaluate_pairs(const SequenceBatch& batch) const {
+Metrics Learner::Impl::evaluate_pairs(const SequenceBatch& batch,
+                                      const at::Tensor& reference_logprob) const {
   const auto pairs = static_cast<double>(batch.sequences()) / 2;
   if (pairs == 0) return {{"pairs", 0}};
-  const at::Tensor ratio =
-      (logprobs(*models.policy, batch, 1.0, in_order(batch)).to(at::kDouble) -
-       logprobs(*models.reference, batch, 1.0, in_order(batch)).to(at::kDouble));
+  const at::Tensor ratio = (logprobs(*models.policy, batch, 1.0, in_order(batch)).to(at::kDouble) -
+                            reference_logprob.to(at::kDouble));
   double correct = 0, margin = 0;
   const auto sum = [&](int64_t sequence) {
     const auto i = static_cast<size_t>(sequence);
@@ -214,6 +215,11 @@ Metrics Learner::Impl::evaluate_answers(const SequenceBatch& batch) const {
 at::Tensor Learner::policy_logprobs(const Experience& experience) const {
   const SequenceBatch batch = SequenceBatch::from(experience);
   return impl_->logprobs(policy(), batch, impl_->temperature(), Impl::in_order(batch));
+}
+
+at::Tensor Learner::policy_logprobs(const std::vector<Example>& examples) const {
+  const SequenceBatch batch = SequenceBatch::from(examples, impl_->unit());
+  return impl_->logprobs(policy(), batch, 1.0, Impl::in_order(batch));
 }
 
 at::Tensor Learner::reference_logprobs(const Experience& experience) const {

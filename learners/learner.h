@@ -90,6 +90,7 @@ class Learner {
   /// Offline (sft, reward_model): one optimizer step on all `examples`; pairs stand as chosen,
   /// rejected, chosen, ... (preference_model: as the question with the chosen one first, second,
   /// ...)
+  /// @throws DataError naming the row when the plan has `reference_in_rows` and an example lacks it
   StepReport update(const std::vector<Example>& examples);
 
   /// Without training: "loss", "ppl", "tokens" of the policy on the examples' targets at
@@ -102,6 +103,9 @@ class Learner {
   at::Tensor policy_logprobs(const Experience& experience) const;
   /// @throws InvalidArgument when the algorithm has no reference
   at::Tensor reference_logprobs(const Experience& experience) const;
+  /// Of the examples' targets under the policy at temperature 1, [R] float32: before the first
+  /// update what a reference says that is the policy as it began. No gradient.
+  at::Tensor policy_logprobs(const std::vector<Example>& examples) const;
 
   /// This rank's share of everything that a bitwise resume needs: "policy/<name>",
   /// "critic/<name>", "reward_model/<name>", "anchor/<name>", "value_head/score.weight" (rank 0

@@ -53,6 +53,7 @@ struct Learner::Impl {
                       const std::vector<int64_t>& sequences) const;
   /// Reward model's scores of all sequences, [N], without gradient; each rank computes its share.
   at::Tensor scores(const SequenceBatch& batch) const;
+  PackedSlice pack(const SequenceBatch& batch, const std::vector<int64_t>& sequences) const;
   /// `units` cut over the ranks, then each part by the token budget: [rank][micro-batch][sequence].
   using RankCut = std::vector<std::vector<std::vector<int64_t>>>;
   RankCut cut(const SequenceBatch& batch, const Units& units) const;
@@ -73,7 +74,10 @@ struct Learner::Impl {
   /// Rows of a file that stay together: 2 for pairs.
   int64_t unit() const { return algorithm->sample_plan().rows == RowForm::kPreference ? 2 : 1; }
 
-  Metrics evaluate_pairs(const SequenceBatch& batch) const;
+  /// Log-probabilities of all targets under the reference, [R], held or carried by the examples;
+  /// undefined where the algorithm has none.
+  at::Tensor reference_of(const std::vector<Example>& examples, const SequenceBatch& batch) const;
+  Metrics evaluate_pairs(const SequenceBatch& batch, const at::Tensor& reference_logprob) const;
   Metrics evaluate_answers(const SequenceBatch& batch) const;
 
   /// Proximal and reference log-probabilities and values of `experience`; each rank computes its

@@ -114,6 +114,13 @@ Outputs Learner::Impl::forward(const PackedSlice& slice, Want want) const {
   return out;
 }
 
+PackedSlice Learner::Impl::pack(const SequenceBatch& batch,
+                                const std::vector<int64_t>& sequences) const {
+  const int64_t policy = models.policy ? models.policy->config().switch_length() : 0;
+  const int64_t scalar = models.scalar ? models.scalar->backbone.config().switch_length() : 0;
+  return pack_slice(batch, sequences, policy > 0 ? policy : scalar);
+}
+
 Learner::Impl::RankCut Learner::Impl::cut(const SequenceBatch& batch, const Units& units) const {
   RankCut out;
   for (const Units& part : plan_ranks(batch, units, ranks->world_size()))
@@ -168,15 +175,37 @@ at::Tensor Learner::Impl::logprobs(const Transformer& model,
   const auto own = [&]() -> std::vector<at::Tensor> {
     std::vector<at::Tensor> parts;
     for (const auto& part : own_cut(batch, sequences)) {
-      const PackedSlice slice = pack_slice(batch, part);
+      const PackedSlice slice = pack(batch, part);
       if (slice.rows.numel() == 0) continue;
       const at::Tensor rows = model.hidden(slice.packed).index_select(0, slice.rows);
       parts.push_back(
           ops::token_logprobs(rows, model.head(), slice.targets, at_temperature).logprob);
     }
-    return {joined(parts, model.head())};
+    return {joined(parts, model.head().weight)};
   };
   return spread(gather_tensors_agreed(*ranks, own)[0], batch.target_offsets, sequences);
+}
+
+at::Tensor Learner::Impl::reference_of(const std::vector<Example>& examples,
+                                       const SequenceBatch& batch) const {
+  if (plan.reference) return logprobs(*models.reference, batch, 1.0, in_order(batch));
+  if (!plan.reference_in_rows) return {};
+  std::vector<float> all;
+  for (size_t i = 0; i < examples.size(); ++i) {
+    const std::vector<float>& known = examples[i].reference_logprob;
+    const int64_t targets = batch.targets(static_cast<int64_t>(i));
+    if (static_cast<int64_t>(known.size()) != targets) {
+      throw DataError("row ",
+                      examples[i].row,
+                      ": ",
+                      known.size(),
+                      " log-probabilities of the reference for ",
+                      targets,
+                      " target tokens; one a token is wanted");
+    }
+    all.insert(all.end(), known.begin(), known.end());
+  }
+  return at::tensor(all, at::kFloat);
 }
 
 at::Tensor Learner::Impl::scores(const SequenceBatch& batch) const {
@@ -184,7 +213,7 @@ at::Tensor Learner::Impl::scores(const SequenceBatch& batch) const {
   const auto own = [&]() -> std::vector<at::Tensor> {
     std::vector<at::Tensor> parts;
     for (const auto& sequences : own_cut(batch, in_order(batch)))
-      parts.push_back(forward(pack_slice(batch, sequences), {.policy = false}).score);
+      parts.push_back(forward(pack(batch, sequences), {.policy = false}).score);
     return {joined(parts, models.scalar->head.weight)};
   };
   return gather_tensors_agreed(*ranks, own)[0];
@@ -193,14 +222,14 @@ at::Tensor Learner::Impl::scores(const SequenceBatch& batch) const {
 BatchContext Learner::Impl::prepare(Experience& experience, const SequenceBatch& batch) const {
   const at::NoGradGuard no_grad;
   const bool critic = plan.critic != CriticKind::kNone;
-  const at::Tensor& like = models.policy->head();
+  const at::Tensor& like = models.policy->head().weight;
   const auto known = [&](int64_t i) { return knows_proximal(experience, i); };
   std::vector<int64_t> wanted = trained(experience);
   std::ranges::stable_partition(wanted, known);
   const auto own = [&] {
     std::vector<at::Tensor> logprob, value, bootstrap;
     for (const auto& sequences : own_cut(batch, wanted)) {
-      const PackedSlice slice = pack_slice(batch, sequences);
+      const PackedSlice slice = pack(batch, sequences);
       if (slice.rows.numel() == 0) {
         bootstrap.push_back(at::zeros({slice.sequences()}, like.options()));
         continue;
@@ -296,7 +325,7 @@ Learner::Impl::Share Learner::Impl::run_micro_batches(const Step& step,
                                                       const Denominators& totals) {
   Share share;
   for (const auto& sequences : step.micro_batches[static_cast<size_t>(ranks->rank())]) {
-    const PackedSlice slice = pack_slice(step.batch, sequences);
+    const PackedSlice slice = pack(step.batch, sequences);
     const bool counts =
         plan.reward_model || step.mask.index_select(0, slice.index).any().item<bool>();
     if (!counts) continue;  // no gradient would come of it
@@ -510,14 +539,12 @@ StepReport Learner::update(const std::vector<Example>& examples) {
   const SequenceBatch batch = SequenceBatch::from(examples, my.unit());
   const std::vector<int64_t> all = Impl::in_order(batch);
   const Units units = units_of(all, my.unit());
-  const Impl::Step step{
-      .batch = batch,
-      .examples = &examples,
-      .mask = at::ones({static_cast<int64_t>(batch.positions.size())}, at::kBool),
-      .units = units,
-      .micro_batches = my.cut(batch, units),
-      .reference_logprob =
-          my.plan.reference ? my.logprobs(*my.models.reference, batch, 1.0, all) : at::Tensor()};
+  const Impl::Step step{.batch = batch,
+                        .examples = &examples,
+                        .mask = at::ones({static_cast<int64_t>(batch.positions.size())}, at::kBool),
+                        .units = units,
+                        .micro_batches = my.cut(batch, units),
+                        .reference_logprob = my.reference_of(examples, batch)};
   Statistics statistics;
   Impl::Digests digests;
   int64_t optimizer_steps = 0;

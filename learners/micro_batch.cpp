@@ -128,12 +128,14 @@ SequenceBatch SequenceBatch::from(const std::vector<Example>& examples, int64_t 
   return out;
 }
 
-PackedSlice pack_slice(const SequenceBatch& batch, const std::vector<int64_t>& sequences) {
+PackedSlice pack_slice(const SequenceBatch& batch,
+                       const std::vector<int64_t>& sequences,
+                       int64_t switch_length) {
   std::vector<std::span<const int64_t>> parts;
   for (const int64_t i : sequences)
     parts.push_back(
         std::span(batch.tokens).subspan(size_t(batch.offsets[size_t(i)]), size_t(batch.length(i))));
-  SharedPack packed = pack_shared(parts);
+  SharedPack packed = pack_shared(parts, switch_length);
   std::vector<int64_t> rows, targets, sequence_of, index;
   for (int64_t local = 0; local < packed.sequences(); ++local) {
     const auto i = static_cast<size_t>(sequences[static_cast<size_t>(local)]);

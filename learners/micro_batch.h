@@ -49,7 +49,10 @@ struct PackedSlice {
   int64_t sequences() const { return last.numel(); }  ///< n
 };
 
-PackedSlice pack_slice(const SequenceBatch& batch, const std::vector<int64_t>& sequences);
+/// @param switch_length  see pack_shared
+PackedSlice pack_slice(const SequenceBatch& batch,
+                       const std::vector<int64_t>& sequences,
+                       int64_t switch_length = 0);
 
 /// Sequences that stay together in one forward, such as the two of a pair.
 using Units = std::vector<std::vector<int64_t>>;

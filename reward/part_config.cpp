@@ -105,7 +105,11 @@ class PartReader {
       part.tree = TreeRule{.kind = tree->second};
       read_tree(in, part);
     } else if (std::ranges::find(judges, part.kind) != judges.end()) {
-      part.judge = make_judge(part.kind, in);
+      if (part.kind == "external" && in.has("address")) {
+        part.service = ExternalServiceConfig::from_yaml(in);
+      } else {
+        part.judge = make_judge(part.kind, in);
+      }
       const auto timeout = in.get_optional_integer("timeout_ms", closed(1, 600'000));
       if (timeout && *timeout > 0) part.timeout = std::chrono::milliseconds(*timeout);
       part.retries = in.get_optional_integer("retries", closed(0, 10));

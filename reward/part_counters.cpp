@@ -27,7 +27,7 @@ std::vector<PartCounters> empty_counters(const RewardConfig& config) {
   for (const ListedPart& part : list_parts(config)) {
     out.push_back({.name = part.config->name,
                    .gives_verdict = part.config->gives_verdict(),
-                   .is_judge = part.config->judge != nullptr,
+                   .is_judge = part.config->judge || part.config->service,
                    .monitor = part.use == PartUse::kMonitor});
   }
   return out;

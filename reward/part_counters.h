@@ -15,7 +15,7 @@ namespace praetor {
 struct PartCounters {
   std::string name;
   bool gives_verdict = true;
-  bool is_judge = true;  ///< a rule: has a time limit, retries and a cache
+  bool is_judge = true;  ///< a rule or a service: has a time limit, retries and a cache
   bool monitor = false;  ///< neither score nor constraints depend on it
   int64_t scored = 0;    ///< samples with a score, not applicable ones included
   int64_t errors = 0;    ///< samples it could not score, for any reason but time

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/config/yaml_reader.h"
+#include "reward/external_service.h"
 #include "reward/judge.h"
 #include "reward/models/llm_judge.h"
 #include "reward/models/preference.h"
@@ -53,16 +54,18 @@ struct PartConfig {
   std::string kind;     ///< one of part_kinds()
   double weight = 1.0;  ///< any sign; 0 only measures, and stands where a part enters no sum
   PartUse use = PartUse::kReward;
-  /// Exactly one of the five, where the section has no errors.
+  /// Exactly one of the six, where the section has no errors.
   std::shared_ptr<const Judge> judge;
+  std::optional<ExternalServiceConfig> service;
   std::optional<RewardModelConfig> model;
   std::optional<LlmJudgeConfig> llm_judge;
   std::optional<PreferenceConfig> preference;
   std::optional<TreeRule> tree;
   std::vector<PartConfig> children;  ///< of a tree; the last one of a gate is its value
 
-  std::optional<std::chrono::milliseconds> timeout;  ///< of a judge; absent: the section's
-  std::optional<int64_t> retries;                    ///< of a judge; absent: the section's
+  std::optional<std::chrono::milliseconds> timeout;  ///< of a judge or service; absent:
+                                                     ///< the section's
+  std::optional<int64_t> retries;                    ///< likewise
   std::optional<OnError> on_error;                   ///< absent: the section's; in a tree: it fails
   double error_value = 0.0;                          ///< of kValue
   std::optional<YamlReader> place;                   ///< for what is found wrong later
@@ -81,14 +84,15 @@ struct TaskConfig {
 
 /// The section `rewards` of a job: score = sum over parts of weight * score.
 struct RewardConfig {
-  std::chrono::milliseconds timeout{2000};  ///< of one judge on one sample; models have none
-  int64_t retries = 1;                      ///< attempts of a judge after one that failed
-  OnError on_error = OnError::kDrop;        ///< kDrop, kFail or kValue
-  double error_value = 0.0;                 ///< given exactly when on_error is kValue
-  int64_t cache_entries = 65536;            ///< verdicts that are kept; 0: none
-  std::vector<PartConfig> parts;            ///< for every sample
-  std::string task_field = "task";          ///< of a row, names its task
-  std::vector<TaskConfig> tasks;            ///< in the file's order; empty: there are none
+  std::chrono::milliseconds timeout{2000};  ///< of one judge on one sample, or one call of a
+                                            ///< service; models have none
+  int64_t retries = 1;                ///< attempts of a judge or service after one that failed
+  OnError on_error = OnError::kDrop;  ///< kDrop, kFail or kValue
+  double error_value = 0.0;           ///< given exactly when on_error is kValue
+  int64_t cache_entries = 65536;      ///< verdicts that are kept; 0: none
+  std::vector<PartConfig> parts;      ///< for every sample
+  std::string task_field = "task";    ///< of a row, names its task
+  std::vector<TaskConfig> tasks;      ///< in the file's order; empty: there are none
 
   static RewardConfig from_yaml(YamlReader in);
 

@@ -1,7 +1,6 @@
 #include "reward/scorer.h"
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <exception>
 #include <thread>
@@ -9,6 +8,7 @@
 
 #include "core/base/error.h"
 #include "core/base/text.h"
+#include "reward/parallel.h"
 #include "reward/tree.h"
 
 namespace praetor {
@@ -26,19 +26,6 @@ std::string unreadable(const Sample& sample) {
   if (!is_utf8(sample.response)) return "the response is not valid UTF-8";
   if (!is_utf8(sample.prompt)) return "the prompt is not valid UTF-8";
   return "";
-}
-
-/// Calls work(i) for i in 0..count-1 on up to `threads` threads, this one included. `work` does not
-/// throw.
-void for_each_index(size_t count, int threads, const std::function<void(size_t)>& work) {
-  std::atomic<size_t> next{0};
-  const auto run = [&] {
-    for (size_t i = next++; i < count; i = next++) work(i);
-  };
-  std::vector<std::jthread> helpers;
-  const size_t wanted = std::min(count, static_cast<size_t>(threads));
-  for (size_t i = 1; i < wanted; ++i) helpers.emplace_back(run);
-  run();
 }
 
 /// A Bradley-Terry model as a part of a mixture.
@@ -68,6 +55,13 @@ std::unique_ptr<BatchPart> load_part(const PartConfig& part, const StageResults&
   return std::make_unique<RewardModelPart>(RewardModel::load(path, *part.model));
 }
 
+std::unique_ptr<ExternalService> connect_part(const PartConfig& part,
+                                              const ConnectScorer& connect) {
+  if (!part.service) return nullptr;
+  PRAETOR_CHECK(connect, "part ", part.name, " has an address, and this scorer no way to call it");
+  return std::make_unique<ExternalService>(*part.service, connect(part.service->address));
+}
+
 }  // namespace
 
 Scorer::Scorer(const RewardConfig& config, Options options)
@@ -87,11 +81,14 @@ std::unique_ptr<Scorer> Scorer::make(const RewardConfig& config,
   PRAETOR_CHECK(!scorer->parts_.empty(), "a reward has at least one part");
   for (const ListedPart& part : scorer->parts_) {
     const PartConfig& one = *part.config;
-    PRAETOR_CHECK((one.judge != nullptr) + one.tree.has_value() + one.folder().has_value() == 1,
+    PRAETOR_CHECK((one.judge != nullptr) + one.service.has_value() + one.tree.has_value() +
+                          one.folder().has_value() ==
+                      1,
                   "part ",
                   one.name,
-                  " is one of judge, tree and model");
+                  " is one of judge, service, tree and model");
     scorer->models_.push_back(load_part(one, stage_result));
+    scorer->services_.push_back(connect_part(one, scorer->options_.connect));
   }
   return scorer;
 }
@@ -118,6 +115,7 @@ std::vector<Score> Scorer::score(std::span<const Sample> samples,
       outcomes[i].parts.push_back({.name = part.config->name, .weight = part.config->weight});
   }
   run_judges(samples, outcomes);
+  run_services(samples, outcomes);
   run_models(samples, rivals, outcomes);
   std::vector<Score> scores;
   scores.reserve(samples.size());
@@ -171,6 +169,26 @@ void Scorer::run_judge(size_t part, const Sample& sample, PartScore& out) {
     out.not_applicable = verdict->not_applicable;
   }
   out.latency_ms = milliseconds_since(begin);
+}
+
+void Scorer::run_services(std::span<const Sample> samples, std::vector<Outcome>& outcomes) {
+  for (size_t p = 0; p < services_.size(); ++p) {
+    if (!services_[p]) continue;
+    std::vector<ExternalService::Item> items;
+    for (size_t i = 0; i < samples.size(); ++i) {
+      if (!applies(p, outcomes[i])) continue;
+      PartScore& out = outcomes[i].parts[p];
+      out.error = unreadable(samples[i]);
+      if (out.error.empty()) items.push_back({&samples[i], &out});
+    }
+    const PartConfig& config = *parts_[p].config;
+    services_[p]->score(items,
+                        {.timeout = config.timeout.value_or(config_.timeout),
+                         .retries = config.retries.value_or(config_.retries),
+                         .threads = threads_},
+                        p,
+                        cache_);
+  }
 }
 
 void Scorer::run_models(std::span<const Sample> samples,

@@ -16,13 +16,14 @@
 namespace praetor {
 
 /// Scores responses with the parts of a configuration. Owned by one thread, which calls `score`;
-/// judges run on a few threads of the scorer's, models on the caller's.
+/// judges and calls of services run on a few threads of the scorer's, models on the caller's.
 class Scorer {
  public:
   struct Options {
-    int threads = 0;  ///< for judges; 0: the machine's cores, at most 4
+    int threads = 0;  ///< for judges and calls of services; 0: the machine's cores, at most 4
     /// How messages call the i-th sample of a call; empty: "sample i".
     std::function<std::string(size_t sample)> name_of;
+    ConnectScorer connect;  ///< for parts with an address; needed where there are any
   };
   /// Loads the models. @throws MissingInput, DataError; messages name the folder
   static std::unique_ptr<Scorer> make(const RewardConfig& config,
@@ -59,6 +60,7 @@ class Scorer {
   std::string name_of(size_t sample) const;
   void run_judges(std::span<const Sample> samples, std::vector<Outcome>& outcomes);
   void run_judge(size_t part, const Sample& sample, PartScore& out);
+  void run_services(std::span<const Sample> samples, std::vector<Outcome>& outcomes);
   void run_models(std::span<const Sample> samples,
                   std::span<const std::vector<Rival>> rivals,
                   std::vector<Outcome>& outcomes) const;
@@ -69,7 +71,8 @@ class Scorer {
   const Options options_;
   const std::vector<ListedPart> parts_;
   int threads_ = 1;
-  std::vector<std::unique_ptr<BatchPart>> models_;  ///< as parts_; empty for judges and trees
+  std::vector<std::unique_ptr<BatchPart>> models_;          ///< as parts_; empty for others
+  std::vector<std::unique_ptr<ExternalService>> services_;  ///< likewise
   VerdictCache cache_;
   std::vector<PartCounters> counters_;
 };

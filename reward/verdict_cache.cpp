@@ -5,7 +5,7 @@
 
 namespace praetor {
 
-std::string VerdictCache::key(size_t part, const Sample& sample) {
+std::string VerdictCache::key(size_t part, const Sample& sample, std::string_view version) {
   // Lengths first, so that no two samples are the same bytes.
   Sha256 digest;
   digest.update(str(part,
@@ -17,8 +17,10 @@ std::string VerdictCache::key(size_t part, const Sample& sample) {
                     sample.prompt.size(),
                     " ",
                     sample.response.size(),
+                    " ",
+                    sample.metadata.size(),
                     " "));
-  digest.update(sample.prompt).update(sample.response).update(sample.metadata);
+  digest.update(sample.prompt).update(sample.response).update(sample.metadata).update(version);
   return digest.hex();
 }
 

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 
 #include "core/data/sample.h"
@@ -21,8 +22,9 @@ class VerdictCache {
   explicit VerdictCache(int64_t entries) : entries_(entries) {}
 
   bool on() const { return entries_ > 0; }
-  /// Names part and sample: SHA-256 over the part's place and every field of the sample.
-  static std::string key(size_t part, const Sample& sample);
+  /// Names part and sample: SHA-256 over the part's place, every field of the sample, and the
+  /// version of a judge that may change while we run.
+  static std::string key(size_t part, const Sample& sample, std::string_view version = {});
   std::optional<Verdict> find(const std::string& key) const;
   void keep(const std::string& key, const Verdict& verdict);
 

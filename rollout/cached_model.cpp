@@ -5,7 +5,7 @@ namespace {
 
 int64_t bytes_of_block(const Transformer& model, int64_t block_size) {
   const ModelConfig& c = model.config();
-  const auto element_size = static_cast<int64_t>(model.head().element_size());
+  const auto element_size = static_cast<int64_t>(model.head().weight.element_size());
   return c.num_layers * 2 * block_size * c.num_kv_heads * c.head_dim * element_size;
 }
 
@@ -40,12 +40,14 @@ void CachedModel::clear_rows() {
   rows_.positions.clear();
   rows_.sequence.clear();
   rows_.tables.clear();
+  rows_.lengths.clear();
   want_.clear();
 }
 
 int64_t CachedModel::add_rows(const Sequence& s, int64_t count) {
   const auto table = static_cast<int32_t>(rows_.tables.size());
   rows_.tables.push_back(&s.table);
+  rows_.lengths.push_back(s.length());
   for (int64_t i = 0; i < count; ++i) {
     rows_.tokens.push_back(s.tokens[static_cast<size_t>(s.computed + i)]);
     rows_.positions.push_back(static_cast<int32_t>(s.computed + i));

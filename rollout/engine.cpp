@@ -149,9 +149,12 @@ class GenerationRun {
       const SampledToken own = drawn_[draw++];
       // Forks share the parent's blocks, so they are made before it can end.
       for (; s->forks > 0; --s->forks) add_fork(*s, std::move(forks_[fork++]), drawn_[draw++]);
-      if (!cancelled_ && advance(*s, own)) {
+      if (cancelled_) return;
+      if (advance(*s, own)) {
         const std::unique_ptr<Sequence> ended = scheduler_.finish(s);
         deliver(*ended);
+      } else if (outgrew_cache(*s)) {
+        scheduler_.add(scheduler_.finish(s));
       }
       if (cancelled_) return;
     }
@@ -162,9 +165,23 @@ class GenerationRun {
     if (cancelled_) return;
     if (advance(*fork, first)) {
       deliver(*fork);
+    } else if (outgrew_cache(*fork)) {
+      fork->computed = 0;
+      scheduler_.add(std::move(fork));
     } else {
       scheduler_.fork(parent, std::move(fork));
     }
+  }
+
+  // True when the last token made the sequence longer than its model's switch length: the keys in
+  // the cache are of the shorter sequence's rotation, and all are computed again.
+  bool outgrew_cache(const Sequence& s) const {
+    const ModelSet needed = models_of(request_of(s.request).voice);
+    for (size_t m = 0; m < engine_.models_.size(); ++m) {
+      const int64_t most = needed[m] ? engine_.models_[m].config().switch_length() : 0;
+      if (most > 0 && s.length() == most + 1) return true;
+    }
+    return false;
   }
 
   bool advance(Sequence& s, const SampledToken& sampled) {

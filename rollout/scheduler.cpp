@@ -183,6 +183,13 @@ void Scheduler::fork(const Sequence& parent, std::unique_ptr<Sequence> child) {
   waiting_.emplace(order, std::move(child));
 }
 
+void Scheduler::add(std::unique_ptr<Sequence> sequence) {
+  PRAETOR_CHECK(sequence->table.empty() && sequence->computed == 0 && sequence->pending() >= 1,
+                "a sequence that is added holds nothing yet");
+  const Order order = order_of(*sequence);
+  waiting_.emplace(order, std::move(sequence));
+}
+
 std::unique_ptr<Sequence> Scheduler::finish(Sequence* sequence) {
   const auto place = std::find_if(
       running_.begin(), running_.end(), [&](const auto& s) { return s.get() == sequence; });

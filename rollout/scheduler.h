@@ -75,6 +75,8 @@ class Scheduler {
   /// Adds a sequence that shares all of `parent`'s blocks; blocks written by one are copied first.
   /// `child` has the parent's computed tokens and at least one more.
   void fork(const Sequence& parent, std::unique_ptr<Sequence> child);
+  /// Adds a sequence without blocks, to be computed from its first token on.
+  void add(std::unique_ptr<Sequence> sequence);
   /// Takes a running sequence out; its blocks are free at once.
   std::unique_ptr<Sequence> finish(Sequence* sequence);
 

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "actors/cli/commands.h"
+#include "actors/rpc/scorer_client.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/base/text.h"
@@ -163,7 +164,8 @@ void score_file(const fs::path& reward, const fs::path& input, std::ostream& out
                       "\": scoring by itself has no stages; give the model's path");
   };
   const auto line_of = [&](size_t sample) { return str(name, ":", rows[begin + sample].line); };
-  const auto scorer = Scorer::make(config, no_stage, {.name_of = line_of});
+  const auto scorer =
+      Scorer::make(config, no_stage, {.name_of = line_of, .connect = ScorerClient::connect});
   for (; begin < rows.size(); begin += kChunk) {
     const size_t end = std::min(begin + kChunk, rows.size());
     std::vector<Sample> samples;

@@ -446,8 +446,16 @@ const ClosedBatch* Controller::close_step() {
   batch.dropped = dropped_;
   if (std::ranges::none_of(batch.samples, measured))
     throw DataError("step ", step_, ": no sample is left: ", dropped_.begin()->first);
-  for (const auto& [why, ids] : dropped_)
-    log::warn(str("step ", step_, ": ", ids.size(), " samples dropped: ", why));
+  for (const auto& [why, ids] : dropped_) {
+    if (!told_.insert(why).second) continue;
+    log::warn(str("step ",
+                  step_,
+                  ": ",
+                  ids.size(),
+                  " samples dropped: ",
+                  why,
+                  "; said once a stage, the metric data/dropped counts them all"));
+  }
   batch.parts = plan_.parts;
   for (const auto& [id, pending] : samples_) {
     if (pending.score) count_parts(pending.score->score.parts, batch.parts);

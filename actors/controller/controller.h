@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -142,6 +143,7 @@ class Controller {
   int64_t unfinished_ = 0;                  ///< of them, neither scored nor dropped
   std::vector<int64_t> accepted_, judged_;  ///< ordinals
   std::map<std::string, std::vector<SampleId>> dropped_;
+  std::set<std::string> told_;  ///< reasons of drops that were logged already
   std::optional<ClosedBatch> closed_;
   WorkQueue work_;
   int64_t leases_reissued_ = 0;

@@ -100,7 +100,8 @@ void RunController::report_death(const std::string& name,
                                  const std::string& why) {
   const std::lock_guard recording(recording_);
   const std::lock_guard lock(mutex_);
-  ++restarts_;
+  // The ranks of a learner are one process to its supervisor, and a call may be repeated.
+  deaths_.emplace(name.starts_with("learner-") ? "learner" : name, incarnation);
   if (members_.lose(name, incarnation, why)) lose_leases(name, true);
 }
 
@@ -431,7 +432,7 @@ std::optional<StepBatch> RunController::wait_batch(uint32_t stage,
         StepBatch out = batch->slice(slice, at.rows());
         out.circumstances.emplace_back(
             "fault/leases_reissued", static_cast<double>(reissued_before_ + at.leases_reissued()));
-        out.circumstances.emplace_back("fault/restarts", static_cast<double>(restarts_));
+        out.circumstances.emplace_back("fault/restarts", static_cast<double>(deaths_.size()));
         return out;
       }
       if (at.work().waiting(LeaseKind::kGenerate) != waiting) notify();
@@ -502,7 +503,7 @@ RunStatus RunController::status() {
   if (stage_ >= 0) out.stage_name = job_.stages[static_cast<size_t>(stage_)].name;
   out.step = step_;
   out.total_steps = total_steps_;
-  out.restarts = restarts_;
+  out.restarts = static_cast<int64_t>(deaths_.size());
   out.set_aside = set_aside_before_;
   out.leases_reissued = reissued_before_;
   if (desk_) {

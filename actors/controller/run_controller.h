@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -116,7 +117,8 @@ class RunController final : public WorkerService, public LearnerService, public 
   Members members_;
   /// The last lease of each worker and kind, for a repeated request.
   std::map<std::pair<std::string, LeaseKind>, std::pair<int64_t, Lease>> answers_;
-  int64_t restarts_ = 0, reissued_before_ = 0;
+  std::set<std::pair<std::string, int64_t>> deaths_;  ///< process and incarnation
+  int64_t reissued_before_ = 0;
   std::vector<std::string> set_aside_before_;
   bool over_ = false;
   int64_t events_ = 0;  ///< counts the wakings

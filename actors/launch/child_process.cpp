@@ -1,10 +1,8 @@
 #include "actors/launch/child_process.h"
 
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -18,6 +16,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/exec_child.h"
 #include "core/base/lasting_thread.h"
 #include "core/base/log.h"
 #include "core/base/text.h"
@@ -88,58 +87,6 @@ std::vector<char*> pointers(std::vector<std::string>& texts) {
   return out;
 }
 
-/// All that the child needs, made before the fork: afterwards nothing may be allocated or locked.
-struct Plan {
-  const char* program = nullptr;
-  char* const* argv = nullptr;
-  char* const* environment = nullptr;
-  pid_t parent = 0;
-  int input = -1;
-  int output = -1;  // -1: stderr
-  int failure = -1;
-};
-
-/// The child's life until the program takes over: async-signal-safe calls alone.
-[[noreturn]] void become(const Plan& plan) {
-  const auto fail = [&plan] {
-    const int code = errno;
-    [[maybe_unused]] const ssize_t put = ::write(plan.failure, &code, sizeof(code));
-    ::_exit(127);
-  };
-  ::setpgid(0, 0);
-  if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) fail();
-  if (::getppid() != plan.parent) ::_exit(127);  // it died before the call above
-  struct sigaction action {};
-  action.sa_handler = SIG_DFL;
-  for (int number = 1; number < NSIG; ++number) ::sigaction(number, &action, nullptr);
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  if (::dup2(plan.input, STDIN_FILENO) < 0) fail();
-  const int output = plan.output < 0 ? STDERR_FILENO : plan.output;
-  ::dup2(output, STDOUT_FILENO);  // fails when our own stderr is closed: then so be it
-  if (plan.output >= 0 && ::dup2(output, STDERR_FILENO) < 0) fail();
-  if (::syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC) != 0) {
-    rlimit limit{};
-    ::getrlimit(RLIMIT_NOFILE, &limit);
-    const int end = static_cast<int>(std::min<rlim_t>(limit.rlim_cur, 65536));
-    for (int fd = STDERR_FILENO + 1; fd < end; ++fd) ::fcntl(fd, F_SETFD, FD_CLOEXEC);
-  }
-  ::execve(plan.program, plan.argv, plan.environment);
-  fail();
-  ::_exit(127);
-}
-
-/// errno of the exec; 0 when the program runs.
-int read_failure(int fd) {
-  int code = 0;
-  ssize_t got = 0;
-  do {
-    got = ::read(fd, &code, sizeof(code));
-  } while (got < 0 && errno == EINTR);
-  return got == sizeof(code) ? code : 0;
-}
-
 std::string shown(const std::vector<std::string>& argv) {
   std::string out;
   for (const std::string& word : argv) {
@@ -180,25 +127,25 @@ void ChildProcess::start() {
   const Descriptor from_child(ends[0]);
   Descriptor to_us(ends[1]);
 
-  Plan plan;
+  ChildPlan plan;
   plan.program = program.c_str();
   plan.argv = argv_pointers.data();
   plan.environment = environment_pointers.data();
   plan.parent = ::getpid();
   plan.input = input.get();
-  plan.output = output.get();
+  plan.output = plan.errors = output.get();
   plan.failure = to_us.get();
   int code = 0;
   started_ = steady_clock::now();
   on_lasting_thread([&] {
     pid_ = ::fork();
     code = errno;
-    if (pid_ == 0) become(plan);
+    if (pid_ == 0) exec_child(plan);
   });
   if (pid_ < 0)
     throw TemporaryError("cannot start ", shown(command_.argv), ": ", std::strerror(code));
   to_us.close();
-  code = read_failure(from_child.get());
+  code = read_exec_failure(from_child.get());
   if (code != 0) {
     while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
     }

@@ -2,6 +2,7 @@
 
 #include <system_error>
 
+#include "actors/rpc/scorer_client.h"
 #include "actors/rpc/weight_stream.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
@@ -76,9 +77,10 @@ Engine& WorkerModels::engine(const Lease& lease) {
 
 Scorer& WorkerModels::scorer(const Lease& lease) {
   if (scorer_stage_ != lease.stage) {
-    scorer_ = Scorer::make(stage_of(lease).rewards, [this](const std::string& name) {
-      return options_.run_dir / "stages" / name;
-    });
+    scorer_ =
+        Scorer::make(stage_of(lease).rewards,
+                     [this](const std::string& name) { return options_.run_dir / "stages" / name; },
+                     {.connect = ScorerClient::connect});
     scorer_stage_ = lease.stage;
   }
   return *scorer_;

@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "actors/rpc/scorer_client.h"
 #include "actors/train/interrupt.h"
 
 namespace praetor {
@@ -22,7 +23,9 @@ LocalRoles::LocalRoles(WorkerService& controller,
                        const std::filesystem::path& results)
     : controller_(controller),
       engine_(policy, tokenizer, stage.engine, companion),
-      scorer_(Scorer::make(stage.rewards, [&](const std::string& name) { return results / name; })),
+      scorer_(Scorer::make(stage.rewards,
+                           [&](const std::string& name) { return results / name; },
+                           {.connect = ScorerClient::connect})),
       rollout_(controller, [this](const Lease&) -> Generator& { return engine_; }, {.name = kName}),
       reward_(
           controller, [this](const Lease&) -> Scorer& { return *scorer_; }, kName) {}

@@ -11,6 +11,7 @@
 #include "core/base/log.h"
 #include "core/data/dataset.h"
 #include "core/model/packed.h"
+#include "learners/preference/reference_rows.h"
 #include "reward/models/reward_model.h"
 
 namespace praetor {
@@ -58,6 +59,18 @@ OfflineStage::OfflineStage(RunContext& context, const StageConfig& stage)
   set_total_steps(stage.total_steps(rows, per_step_));
   learner_ = std::make_unique<Learner>(
       learner_config(), std::move(algorithm), std::move(models), &context.ranks);
+  if (learner_->algorithm().models().reference_in_rows) add_reference();
+}
+
+void OfflineStage::add_reference() {
+  std::vector<Example*> all;
+  for (auto* rows : {&train_, &eval_}) {
+    for (RowExamples& row : *rows) {
+      for (Example& example : row) all.push_back(&example);
+    }
+  }
+  const auto file = context_.run_dir / "reference" / (stage_.name + ".safetensors");
+  add_reference_logprobs(*learner_, context_.ranks, file, all);
 }
 
 std::vector<OfflineStage::RowExamples> OfflineStage::read_examples(const Source& source,

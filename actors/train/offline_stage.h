@@ -31,6 +31,8 @@ class OfflineStage final : public StageRunner {
   std::vector<RowExamples> read_examples(const Source& source, int64_t eos) const;
   /// Tokens of the question's answers. @throws DataError naming the tokenizer's folder
   std::array<int64_t, 2> answers() const;
+  /// Gives all rows the reference's log-probabilities; RUN_DIR/reference keeps them.
+  void add_reference();
   std::vector<SampleId> rows_of_step(int64_t step) const;
   std::vector<Example> examples_of(const std::vector<SampleId>& ids);
 

@@ -8,6 +8,7 @@ namespace praetor {
 
 /// The folder of one run: job.yaml (as given), resolved.yaml, ledger.db, rollouts/, metrics.jsonl,
 /// tensorboard/, samples/, logs/, stages/NAME (results as Hugging Face folders),
+/// reference/NAME.safetensors (of dpo with reference: precomputed),
 /// checkpoints/STAGE/step-000100, latest. Locked against a second process for the life of the
 /// object.
 class RunDirectory {

@@ -16,6 +16,8 @@ struct Example {
       target;  ///< same length; 1 where this token is predicted and its loss counts (never at 0)
   int64_t row = 0;      ///< index of its row in the data set
   double margin = 0.0;  ///< Bradley-Terry margin of its pair
+  /// Log-probability of each target under the reference, nats, in order; empty: not known.
+  std::vector<float> reference_logprob;
 };
 
 /// How text becomes tokens; one place for training, rollout and scoring.

@@ -12,16 +12,20 @@ namespace praetor {
 struct RopeConfig {
   double theta = 10000.0;
   std::string scaling =
-      "default";  ///< default, linear, dynamic, llama3, yarn; others are refused by name
+      "default";  ///< default, linear, dynamic, llama3, yarn, longrope; others are refused by name
   double factor = 1.0;
   double low_freq_factor = 1.0;        ///< llama3
   double high_freq_factor = 4.0;       ///< llama3
-  int64_t original_max_positions = 0;  ///< llama3, yarn, dynamic; 0: max_positions
+  int64_t original_max_positions = 0;  ///< llama3, yarn, dynamic, longrope; 0: max_positions
   double beta_fast = 32.0;             ///< yarn
   double beta_slow = 1.0;              ///< yarn
   double attention_factor =
-      1.0;  ///< multiplies cos and sin (yarn; resolved from factor and mscale on loading)
-  bool truncate = true;  ///< yarn: round the ramp's ends to whole dimensions
+      1.0;  ///< multiplies cos and sin (yarn, longrope; resolved from factor and mscale on loading)
+  bool truncate = true;              ///< yarn: round the ramp's ends to whole dimensions
+  std::vector<double> short_factor;  ///< longrope: divides the frequencies of sequences up to
+                                     ///< original_max_positions tokens
+  std::vector<double> long_factor;   ///< longrope: of longer ones
+  double partial = 1.0;              ///< share of a head's dimensions that is rotated, the first
 };
 
 /// One description for every family; config.json of a Hugging Face folder in and out.
@@ -37,6 +41,12 @@ struct ModelConfig {
   int64_t max_positions = 0;  ///< longest sequence, tokens
   double norm_eps = 1e-5;
   RopeConfig rope;
+  std::optional<RopeConfig> local_rope;  ///< of layers with a window, where it differs
+  int64_t sliding_window = 0;         ///< keys that a layer with a window sees; 0: no layer has one
+  std::vector<bool> windowed_layers;  ///< one a layer; empty: none has a window
+  double query_scalar = 0;            ///< scores are divided by its square root; 0: head_dim
+  double attention_softcap = 0;       ///< scores x become c tanh(x / c) of this c; 0: they do not
+  double logit_softcap = 0;           ///< the same of logits
   bool tie_embeddings = false;
   bool attention_bias = false;  ///< q, k, v (and o where the family says so)
   bool output_bias = false;     ///< o_proj
@@ -55,6 +65,11 @@ struct ModelConfig {
   /// As config.json that transformers loads (4.x and 5.x). `with_head`: "causal_lm" or
   /// "sequence_classification".
   std::string to_json(const std::string& head = "causal_lm") const;
+  /// Keys that layer `i` sees, its own position's among them; 0: all.
+  int64_t window_of(int64_t i) const;
+  /// A sequence of more tokens than this is rotated by other factors from its first token on, so
+  /// that keys computed before are of no use to it (longrope); 0: there is no such length.
+  int64_t switch_length() const;
   /// Number of parameters of the backbone and the language head.
   int64_t parameter_count() const;
 };

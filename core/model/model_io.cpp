@@ -1,6 +1,7 @@
 #include <ATen/ops/equal.h>
 
 #include <algorithm>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
@@ -10,6 +11,7 @@
 #include "core/base/text.h"
 #include "core/model/families.h"
 #include "core/model/safetensors.h"
+#include "core/model/stored_layout.h"
 #include "core/model/transformer.h"
 #include "core/model/transformer_builder.h"
 
@@ -19,7 +21,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr const char* kEmbedding = "model.embed_tokens.weight";
 constexpr const char* kHead = "lm_head.weight";
 constexpr const char* kScore = "score.weight";
 
@@ -43,42 +44,44 @@ bool is_weight(at::ScalarType dtype) {
          dtype == at::kDouble;
 }
 
-/// Buffers that old writers saved among the weights.
+/// Buffers that old writers saved among the weights: frequencies of the rotation, GPT-2's causal
+/// masks.
 bool is_buffer(const std::string& name) {
-  return name.ends_with(".rotary_emb.inv_freq");
+  return name.ends_with(".rotary_emb.inv_freq") || name.ends_with(".attn.bias") ||
+         name.ends_with(".attn.masked_bias");
 }
 
 /// The weights of one folder, checked as a whole before the first one is copied.
 class WeightReader {
  public:
   WeightReader(const fs::path& folder, const ModelConfig& config)
-      : folder_(folder), config_(config), files_(folder) {}
+      : folder_(folder), config_(config), family_(family_of(config)), files_(folder) {}
 
-  /// Wants a tensor of the file under `spec.name`, stored under `stored_as` when that is not empty.
-  void want(const ParameterSpec& spec, const std::string& stored_as = "") {
-    const std::string& stored = stored_as.empty() ? spec.name : stored_as;
-    wanted_.push_back({spec, stored});
-    expected_.insert(stored);
-    if (!files_.contains(stored)) {
-      missing_.push_back(spec.name);
+  /// Wants a tensor of the file under `stored.name`, or under `instead` when that is not empty.
+  void want(const StoredTensor& stored, const std::string& instead = "") {
+    const std::string name = written(instead.empty() ? stored.name : instead);
+    wanted_.push_back({stored, name});
+    expected_.insert(name);
+    if (!files_.contains(name)) {
+      missing_.push_back(stored.name);
       return;
     }
-    const SafetensorsFile& file = files_.file(stored);
-    const std::string where = stored + " (" + file.path().filename().string() + ") is ";
-    if (file.shape(stored) != spec.shape) {
-      wrong_.push_back(where + shape_text(file.shape(stored)) + ", config.json wants " +
-                       shape_text(spec.shape));
-    } else if (!is_weight(file.dtype(stored))) {
-      wrong_.push_back(where + safetensors_dtype(file.dtype(stored)) +
+    const SafetensorsFile& file = files_.file(name);
+    const std::string where = name + " (" + file.path().filename().string() + ") is ";
+    if (file.shape(name) != stored.shape()) {
+      wrong_.push_back(where + shape_text(file.shape(name)) + ", config.json wants " +
+                       shape_text(stored.shape()));
+    } else if (!is_weight(file.dtype(name))) {
+      wrong_.push_back(where + safetensors_dtype(file.dtype(name)) +
                        ", a floating-point dtype is wanted");
     }
   }
-  void allow(const std::string& name) { expected_.insert(name); }
-  bool has(const std::string& name) const { return files_.contains(name); }
-  at::Tensor view(const std::string& name) const { return files_.tensor(name); }
+  void allow(const std::string& name) { expected_.insert(written(name)); }
+  bool has(const std::string& name) const { return files_.contains(written(name)); }
+  at::Tensor view(const std::string& name) const { return files_.tensor(written(name)); }
 
-  /// @throws DataError listing everything that does not fit.
-  std::vector<NamedTensor> read(at::ScalarType dtype) const {
+  /// By the model's names. @throws DataError listing everything that does not fit.
+  std::map<std::string, at::Tensor> read(at::ScalarType dtype) const {
     std::vector<std::string> unexpected;
     for (const std::string& name : files_.names()) {
       if (!expected_.count(name) && !is_buffer(name)) unexpected.push_back(printable(name));
@@ -91,10 +94,10 @@ class WeightReader {
       throw DataError(
           folder_.string(), ": the weights do not fit config.json; ", join(problems, "; "));
     }
-    std::vector<NamedTensor> out;
-    for (const auto& [spec, stored] : wanted_) {
-      out.push_back(
-          {spec.name, files_.tensor(stored).to(dtype, /*non_blocking=*/false, /*copy=*/true)});
+    std::map<std::string, at::Tensor> out;
+    for (const auto& [stored, name] : wanted_) {
+      for (NamedTensor& part : split_stored(stored, files_.tensor(name), dtype))
+        out.emplace(std::move(part.name), std::move(part.tensor));
     }
     return out;
   }
@@ -103,10 +106,19 @@ class WeightReader {
   const ModelConfig& config() const { return config_; }
 
  private:
+  /// The name as this folder writes it: with the family's prefix or without.
+  std::string written(const std::string& name) const {
+    const std::string_view prefix = family_.optional_prefix;
+    if (prefix.empty() || files_.contains(name) || !name.starts_with(prefix)) return name;
+    std::string bare = name.substr(prefix.size());
+    return files_.contains(bare) ? bare : name;
+  }
+
   fs::path folder_;
   ModelConfig config_;
+  const Family& family_;
   SafetensorsFolder files_;
-  std::vector<std::pair<ParameterSpec, std::string>> wanted_;
+  std::vector<std::pair<StoredTensor, std::string>> wanted_;
   std::set<std::string> expected_;
   std::vector<std::string> missing_;
   std::vector<std::string> wrong_;
@@ -116,19 +128,31 @@ class WeightReader {
 /// may be stored with the embedding, with the head, or with both, which must then be equal.
 void want_backbone(WeightReader& reader, bool with_head) {
   const ModelConfig& config = reader.config();
-  for (const ParameterSpec& spec : parameter_layout(config, with_head)) {
-    const bool under_head = config.tie_embeddings && spec.name == kEmbedding &&
-                            !reader.has(kEmbedding) && reader.has(kHead);
-    reader.want(spec, under_head ? kHead : "");
+  const std::vector<StoredTensor> layout = stored_layout(config, with_head);
+  const std::string embedding = layout.front().name;
+  const bool both = reader.has(kHead) && reader.has(embedding);
+  for (const StoredTensor& stored : layout) {
+    const bool under_head =
+        config.tie_embeddings && stored.name == embedding && !both && reader.has(kHead);
+    reader.want(stored, under_head ? kHead : "");
   }
-  if (config.tie_embeddings && reader.has(kHead) && reader.has(kEmbedding)) {
-    reader.allow(kHead);
-    if (!at::equal(reader.view(kHead), reader.view(kEmbedding))) {
-      throw DataError(reader.folder().string(),
-                      ": config.json says tie_word_embeddings, but lm_head.weight is not "
-                      "model.embed_tokens.weight");
-    }
+  if (!config.tie_embeddings || !both) return;
+  reader.allow(kHead);
+  if (!at::equal(reader.view(kHead), reader.view(embedding))) {
+    throw DataError(reader.folder().string(),
+                    ": config.json says tie_word_embeddings, but lm_head.weight is not ",
+                    embedding);
   }
+}
+
+/// The backbone's tensors in the model's order.
+std::vector<NamedTensor> in_order(const ModelConfig& config,
+                                  bool with_head,
+                                  const std::map<std::string, at::Tensor>& tensors) {
+  std::vector<NamedTensor> out;
+  for (const ParameterSpec& spec : parameter_layout(config, with_head))
+    out.push_back({spec.name, tensors.at(spec.name)});
+  return out;
 }
 
 std::string generation_json(const ModelConfig& config) {
@@ -223,7 +247,8 @@ Transformer Transformer::load(const fs::path& folder, at::ScalarType dtype) {
   }
   WeightReader reader(folder, config);
   want_backbone(reader, true);
-  return TransformerBuilder::assemble(std::move(config), reader.read(dtype));
+  std::vector<NamedTensor> tensors = in_order(config, true, reader.read(dtype));
+  return TransformerBuilder::assemble(std::move(config), std::move(tensors));
 }
 
 ScalarModel ScalarModel::load(const fs::path& folder, RandomStream stream, at::ScalarType dtype) {
@@ -238,27 +263,28 @@ ScalarModel ScalarModel::load(const fs::path& folder, RandomStream stream, at::S
   WeightReader reader(folder, config);
   want_backbone(reader, false);
   if (classifies) {
-    reader.want({kScore, {1, config.hidden_size}, ParameterSpec::Init::kNormal});
+    const ParameterSpec score{kScore, {1, config.hidden_size}, ParameterSpec::Init::kNormal};
+    reader.want({kScore, {score}});
   } else {
     reader.allow(kHead);
   }
-  std::vector<NamedTensor> tensors = reader.read(dtype);
+  const std::map<std::string, at::Tensor> read = reader.read(dtype);
   ScalarHead head;
   if (classifies) {
-    head.weight = tensors.back().tensor;
-    tensors.pop_back();
+    head.weight = read.at(kScore);
   } else {
     head = ScalarHead::make(config.hidden_size, stream, dtype);
   }
+  std::vector<NamedTensor> tensors = in_order(config, false, read);
   return {TransformerBuilder::assemble(std::move(config), std::move(tensors)), std::move(head)};
 }
 
 void save_hf(const Transformer& model, const fs::path& folder, int64_t max_shard_bytes) {
-  const at::ScalarType dtype = model.head().scalar_type();
+  const at::ScalarType dtype = model.head().weight.scalar_type();
   save_folder(folder,
               with_dtype(model.config().to_json("causal_lm"), dtype),
               generation_json(model.config()),
-              model.parameters(),
+              to_stored(model.config(), model.parameters()),
               max_shard_bytes);
 }
 
@@ -269,7 +295,7 @@ void save_hf(const ScalarModel& model, const fs::path& folder, int64_t max_shard
       folder,
       with_dtype(config.to_json("sequence_classification"), model.head.weight.scalar_type()),
       generation_json(config),
-      model.parameters(),
+      to_stored(config, model.parameters()),
       max_shard_bytes);
 }
 

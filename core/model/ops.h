@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "core/model/packed.h"
@@ -28,11 +29,27 @@ namespace praetor::ops {
 /// weight.unsafeGetTensorImpl()->bump_version().
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias = {});
 
-/// x / sqrt(mean(x^2) + eps) * weight, per row of x [M,H].
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+/// x / sqrt(mean(x^2) + eps) * (offset + weight), per row of x [M,H].
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, double offset = 0);
+
+/// (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * weight + bias, per row of x [M,H].
+at::Tensor layer_norm(const at::Tensor& x,
+                      const at::Tensor& weight,
+                      const at::Tensor& bias,
+                      double eps);
 
 /// silu(gate) * up, elementwise, [M,I].
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
+
+/// gelu(x), elementwise, [M,I], by its tanh form (arXiv:1606.08415):
+///
+///   gelu(x) = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))
+at::Tensor gelu(const at::Tensor& x);
+/// gelu(gate) * up.
+at::Tensor geglu(const at::Tensor& gate, const at::Tensor& up);
+
+/// cap tanh(x / cap), elementwise, [M,N]: keeps x within (-cap, cap).
+at::Tensor softcap(const at::Tensor& x, double cap);
 
 /// Rotates x [M, heads, head_dim] in half-split form by cos and sin [M, head_dim/2].
 at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
@@ -40,14 +57,22 @@ at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& si
 /// Rows of `table` [V,H] at `ids` [M] int64.
 at::Tensor embedding(const at::Tensor& table, const at::Tensor& ids);
 
+/// What attention does beside softmax(q k / sqrt(head_dim)) v over all earlier positions.
+struct AttentionOptions {
+  double scale = 0;    ///< of the scores; 0: 1 / sqrt(head_dim)
+  double softcap = 0;  ///< scaled scores s become c tanh(s / c) of this c; 0: they do not
+  int64_t window = 0;  ///< position p sees p - window + 1 .. p alone; 0: 0 .. p
+};
+
 /// Causal attention within each sequence of a packed batch (offsets and prefix are those of
-/// PackedTokens); scale 1/sqrt(head_dim). q [T, heads, head_dim]; k, v [T, kv_heads, head_dim];
-/// heads a multiple of kv_heads; result [T, heads, head_dim]. A row has the same bits whether the
-/// keys before it are its own sequence's or a prefix's.
+/// PackedTokens). q [T, heads, head_dim]; k, v [T, kv_heads, head_dim]; heads a multiple of
+/// kv_heads; result [T, heads, head_dim]. A row has the same bits whether the keys before it are
+/// its own sequence's or a prefix's.
 at::Tensor causal_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
                             const std::vector<int64_t>& offsets,
+                            const AttentionOptions& options = {},
                             const std::vector<int64_t>& prefix = {});
 
 /// Writes k, v [M, kv_heads, head_dim] of the step's rows to their slots, then attends; no
@@ -57,7 +82,19 @@ at::Tensor cached_attention(const at::Tensor& q,
                             const at::Tensor& v,
                             KvLayer& layer,
                             int64_t block_size,
-                            const CachedRows& rows);
+                            const CachedRows& rows,
+                            const AttentionOptions& options = {});
+
+/// A language head: logits = softcap(hidden weight^T).
+struct LanguageHead {
+  at::Tensor weight;   ///< [V,H]
+  double softcap = 0;  ///< 0: none
+  LanguageHead() = default;
+  LanguageHead(at::Tensor matrix, double cap = 0) : weight(std::move(matrix)), softcap(cap) {}
+};
+
+/// [M,V] from hidden states [M,H].
+at::Tensor logits(const at::Tensor& hidden, const LanguageHead& head);
 
 struct TokenLogprobs {
   at::Tensor logprob;  ///< [R] float32 (float64 for float64 input), nats, of `targets` at the given
@@ -66,10 +103,10 @@ struct TokenLogprobs {
 };
 
 /// Log-probabilities of targets [R] int64 from hidden states [R,H] (after the final norm) and the
-/// head [V,H]: logits / temperature, log-softmax in float32. Computed in chunks of rows, forward
+/// head: logits / temperature, log-softmax in float32. Computed in chunks of rows, forward
 /// and backward, so that [R,V] is never held.
 TokenLogprobs token_logprobs(const at::Tensor& hidden,
-                             const at::Tensor& head,
+                             const LanguageHead& head,
                              const at::Tensor& targets,
                              double temperature = 1.0,
                              bool with_entropy = false);

@@ -22,9 +22,18 @@ at::Tensor forward_attention(const at::Tensor& q,
                              const at::Tensor& k,
                              const at::Tensor& v,
                              const std::vector<int64_t>& offsets,
+                             const AttentionOptions& options,
                              const std::vector<int64_t>& prefix) {
-  return uses_kernels(q) ? kernels::causal_attention(q, k, v, offsets, prefix)
-                         : reference::causal_attention(q, k, v, offsets, prefix);
+  return uses_kernels(q) ? kernels::causal_attention(q, k, v, offsets, options, prefix)
+                         : reference::causal_attention(q, k, v, offsets, options, prefix);
+}
+
+// The keys that a query does not see: later ones and, with a window, those before it. [t,s], the
+// queries at the last t of s positions.
+at::Tensor unseen(int64_t t, int64_t s, int64_t window, const at::Tensor& like) {
+  const at::Tensor ones = at::ones({t, s}, like.options().dtype(at::kBool));
+  const at::Tensor future = ones.triu(s - t + 1);
+  return window > 0 && window < s ? future.logical_or_(ones.tril(s - t - window)) : future;
 }
 
 // Gradients of one sequence for `kv` neighbouring KV heads, probabilities recomputed. q, out, grad
@@ -35,12 +44,14 @@ void sequence_backward(const at::Tensor& q,
                        const at::Tensor& v,
                        const at::Tensor& out,
                        const at::Tensor& grad,
+                       const AttentionOptions& options,
                        at::Tensor to_q,
                        at::Tensor to_k,
                        at::Tensor to_v) {
   const int64_t t = q.size(0), s = k.size(0), d = q.size(2), kv = k.size(1);
   const int64_t group = q.size(1) / kv;
-  const double scale = 1.0 / std::sqrt(static_cast<double>(d));
+  const double scale = options.scale > 0 ? options.scale : 1.0 / std::sqrt(static_cast<double>(d));
+  const double cap = options.softcap;
   const at::ScalarType dtype = q.scalar_type();
   const at::ScalarType wide = dtype == at::kDouble ? at::kDouble : at::kFloat;
   // Query heads of one KV head side by side: [kv, group * T, d].
@@ -53,13 +64,21 @@ void sequence_backward(const at::Tensor& q,
   };
   const at::Tensor qs = by_kv(q), grads = by_kv(grad), outs = by_kv(out);
   const at::Tensor ks = heads_first(k), vs = heads_first(v);
-  const at::Tensor future = at::ones({t, s}, q.options().dtype(at::kBool)).triu(s - t + 1);
-  at::Tensor p = at::bmm(qs, ks.transpose(1, 2)).mul_(scale).view({kv, group, t, s});
-  p = p.masked_fill_(future, -std::numeric_limits<double>::infinity()).softmax(-1);
+  at::Tensor p = at::bmm(qs, ks.transpose(1, 2)).mul_(scale);
+  at::Tensor slope;  // of the capped score by the score, 1 - tanh^2
+  if (cap > 0) {
+    p.div_(cap).tanh_();
+    slope = p.square().neg_().add_(1);
+    p.mul_(cap);
+  }
+  p = p.view({kv, group, t, s});
+  p = p.masked_fill_(unseen(t, s, options.window, q), -std::numeric_limits<double>::infinity())
+          .softmax(-1);
   p = p.view({kv, group * t, s});
   to_v.copy_(at::bmm(p.transpose(1, 2), grads).transpose(0, 1));
   at::Tensor ds = at::bmm(grads, vs.transpose(1, 2));
   ds.sub_((grads * outs).sum(-1, true)).mul_(p).mul_(scale);
+  if (cap > 0) ds.mul_(slope);
   to_q.copy_(from_kv(at::bmm(ds, ks)));
   to_k.copy_(at::bmm(ds.transpose(1, 2), qs).transpose(0, 1));
 }
@@ -70,10 +89,16 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
                             const at::Tensor& k,
                             const at::Tensor& v,
                             const std::vector<int64_t>& offsets,
+                            double scale,
+                            double softcap,
+                            int64_t window,
                             const std::vector<int64_t>& prefix) {
-    at::Tensor out = forward_attention(q, k, v, offsets, prefix);
+    at::Tensor out = forward_attention(q, k, v, offsets, {scale, softcap, window}, prefix);
     context->save_for_backward({q, k, v, out});
     context->saved_data["offsets"] = offsets;
+    context->saved_data["scale"] = scale;
+    context->saved_data["softcap"] = softcap;
+    context->saved_data["window"] = window;
     context->saved_data["prefix"] = prefix;
     return out;
   }
@@ -81,6 +106,9 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
     const auto saved = context->get_saved_variables();
     const auto offsets = context->saved_data["offsets"].toIntVector();
     const auto prefix = context->saved_data["prefix"].toIntVector();
+    const AttentionOptions options{context->saved_data["scale"].toDouble(),
+                                   context->saved_data["softcap"].toDouble(),
+                                   context->saved_data["window"].toInt()};
     const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2], &out = saved[3];
     at::Tensor to_q = at::empty_like(q, at::MemoryFormat::Contiguous);
     at::Tensor to_k = at::empty_like(k, at::MemoryFormat::Contiguous);
@@ -120,6 +148,7 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
                           cut_k(values),
                           cut_q(out),
                           cut_q(grads[0]),
+                          options,
                           cut_q(to_q),
                           cut_k(to_keys),
                           cut_k(to_values));
@@ -141,7 +170,7 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
       of(to_k, before(i)).add_(prefix_k[static_cast<size_t>(i)]);
       of(to_v, before(i)).add_(prefix_v[static_cast<size_t>(i)]);
     }
-    return {to_q, to_k, to_v, {}, {}};
+    return {to_q, to_k, to_v, {}, {}, {}, {}, {}};
   }
 };
 
@@ -151,12 +180,14 @@ at::Tensor causal_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
                             const std::vector<int64_t>& offsets,
+                            const AttentionOptions& options,
                             const std::vector<int64_t>& prefix) {
-  check_causal_attention(q, k, v, offsets, prefix);
+  check_causal_attention(q, k, v, offsets, options, prefix);
   const bool grad =
       at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad());
-  return grad ? CausalAttention::apply(q, k, v, offsets, prefix)
-              : forward_attention(q, k, v, offsets, prefix);
+  if (!grad) return forward_attention(q, k, v, offsets, options, prefix);
+  return CausalAttention::apply(
+      q, k, v, offsets, options.scale, options.softcap, options.window, prefix);
 }
 
 at::Tensor cached_attention(const at::Tensor& q,
@@ -164,11 +195,12 @@ at::Tensor cached_attention(const at::Tensor& q,
                             const at::Tensor& v,
                             KvLayer& layer,
                             int64_t block_size,
-                            const CachedRows& rows) {
-  check_cached_attention(q, k, v, layer, block_size, rows);
+                            const CachedRows& rows,
+                            const AttentionOptions& options) {
+  check_cached_attention(q, k, v, layer, block_size, rows, options);
   at::NoGradGuard no_grad;
-  return uses_kernels(q) ? kernels::cached_attention(q, k, v, layer, block_size, rows)
-                         : reference::cached_attention(q, k, v, layer, block_size, rows);
+  return uses_kernels(q) ? kernels::cached_attention(q, k, v, layer, block_size, rows, options)
+                         : reference::cached_attention(q, k, v, layer, block_size, rows, options);
 }
 
 }  // namespace praetor::ops

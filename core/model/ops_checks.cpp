@@ -47,6 +47,18 @@ void check_qkv(const char* op, const at::Tensor& q, const at::Tensor& k, const a
        {{"q", &q}, {"k", &k}, {"v", &v}});
 }
 
+void check_options(const char* op, const AttentionOptions& options) {
+  if (options.scale >= 0 && options.softcap >= 0 && options.window >= 0) return;
+  throw InvalidArgument(op,
+                        ": scale is ",
+                        options.scale,
+                        ", softcap ",
+                        options.softcap,
+                        ", window ",
+                        options.window,
+                        "; wanted 0 or more of each");
+}
+
 }  // namespace
 
 std::string describe(const at::Tensor& x) {
@@ -73,10 +85,33 @@ void check_rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   if (!(eps >= 0)) throw InvalidArgument("rms_norm: eps is ", eps, "; wanted 0 or more");
 }
 
-void check_swiglu(const at::Tensor& gate, const at::Tensor& up) {
+void check_layer_norm(const at::Tensor& x,
+                      const at::Tensor& weight,
+                      const at::Tensor& bias,
+                      double eps) {
+  const bool ok = defined(x, 2) && defined(weight, 1) && defined(bias, 1) && floating(x) &&
+                  alike(x, weight) && alike(x, bias) && x.size(1) == weight.size(0) &&
+                  bias.size(0) == weight.size(0) && x.size(1) > 0;
+  want(ok,
+       "layer_norm",
+       "x [M,H], weight and bias [H] of one type",
+       {{"x", &x}, {"weight", &weight}, {"bias", &bias}});
+  if (!(eps >= 0)) throw InvalidArgument("layer_norm: eps is ", eps, "; wanted 0 or more");
+}
+
+void check_gated(const char* op, const at::Tensor& gate, const at::Tensor& up) {
   const bool ok = defined(gate, 2) && up.defined() && floating(gate) && alike(gate, up) &&
                   gate.sizes() == up.sizes();
-  want(ok, "swiglu", "two [M,I] of one type", {{"gate", &gate}, {"up", &up}});
+  want(ok, op, "two [M,I] of one type", {{"gate", &gate}, {"up", &up}});
+}
+
+void check_gelu(const at::Tensor& x) {
+  want(defined(x, 2) && floating(x), "gelu", "[M,I]", {{"x", &x}});
+}
+
+void check_softcap(const at::Tensor& x, double cap) {
+  want(defined(x, 2) && floating(x), "softcap", "[M,N]", {{"x", &x}});
+  if (!(cap > 0)) throw InvalidArgument("softcap: cap is ", cap, "; wanted more than 0");
 }
 
 void check_rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
@@ -111,8 +146,10 @@ void check_causal_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
                             const std::vector<int64_t>& offsets,
+                            const AttentionOptions& options,
                             const std::vector<int64_t>& prefix) {
   check_qkv("causal_attention", q, k, v);
+  check_options("causal_attention", options);
   bool ok = !offsets.empty() && offsets.front() == 0 && offsets.back() == q.size(0);
   for (size_t i = 0; ok && i + 1 < offsets.size(); ++i) ok = offsets[i] <= offsets[i + 1];
   const auto after = [&](size_t i) {  // an earlier sequence that has no prefix
@@ -146,8 +183,10 @@ void check_cached_attention(const at::Tensor& q,
                             const at::Tensor& v,
                             const KvLayer& layer,
                             int64_t block_size,
-                            const CachedRows& rows) {
+                            const CachedRows& rows,
+                            const AttentionOptions& options) {
   check_qkv("cached_attention", q, k, v);
+  check_options("cached_attention", options);
   const at::Tensor& keys = layer.keys;
   const bool ok = defined(keys, 4) && defined(layer.values, 4) &&
                   keys.sizes() == layer.values.sizes() && alike(keys, q) &&
@@ -210,9 +249,10 @@ void check_cached_attention(const at::Tensor& q,
 }
 
 void check_token_logprobs(const at::Tensor& hidden,
-                          const at::Tensor& head,
+                          const LanguageHead& language_head,
                           const at::Tensor& targets,
                           double temperature) {
+  const at::Tensor& head = language_head.weight;
   const bool ok = defined(hidden, 2) && defined(head, 2) && floating(hidden) &&
                   alike(hidden, head) && hidden.size(1) == head.size(1);
   want(ok,
@@ -224,6 +264,10 @@ void check_token_logprobs(const at::Tensor& hidden,
        "token_logprobs",
        "one target for each hidden row",
        {{"hidden", &hidden}, {"targets", &targets}});
+  if (!(language_head.softcap >= 0)) {
+    throw InvalidArgument(
+        "token_logprobs: softcap is ", language_head.softcap, "; wanted 0 or more");
+  }
   if (!(temperature > 0)) {
     throw InvalidArgument("token_logprobs: temperature is ", temperature, "; wanted more than 0");
   }

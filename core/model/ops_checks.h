@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/model/ops.h"
 #include "core/model/packed.h"
 
 /// What every op asks of its arguments before either path runs. All throw ShapeError (sizes,
@@ -17,7 +18,14 @@ std::string describe(const at::Tensor& x);
 
 void check_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 void check_rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
-void check_swiglu(const at::Tensor& gate, const at::Tensor& up);
+void check_layer_norm(const at::Tensor& x,
+                      const at::Tensor& weight,
+                      const at::Tensor& bias,
+                      double eps);
+/// Two tensors of one shape, for swiglu and geglu.
+void check_gated(const char* op, const at::Tensor& gate, const at::Tensor& up);
+void check_gelu(const at::Tensor& x);
+void check_softcap(const at::Tensor& x, double cap);
 void check_rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
 /// `ids` [M] int64 within 0..rows-1 (values are looked at on CPU alone).
 void check_ids(const char* op, const char* name, const at::Tensor& ids, int64_t rows);
@@ -26,15 +34,17 @@ void check_causal_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
                             const std::vector<int64_t>& offsets,
+                            const AttentionOptions& options,
                             const std::vector<int64_t>& prefix);
 void check_cached_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
                             const KvLayer& layer,
                             int64_t block_size,
-                            const CachedRows& rows);
+                            const CachedRows& rows,
+                            const AttentionOptions& options);
 void check_token_logprobs(const at::Tensor& hidden,
-                          const at::Tensor& head,
+                          const LanguageHead& head,
                           const at::Tensor& targets,
                           double temperature);
 void check_log_softmax(const at::Tensor& logits);

@@ -31,21 +31,28 @@ at::ScalarType wide(const at::Tensor& x) {
   return x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
 }
 
-// Tempered logits of some rows, [n,V], in float32 (float64).
-at::Tensor tempered(const at::Tensor& hidden, const at::Tensor& head, double temperature) {
+// Logits of some rows, capped where the head says so, [n,V], in float32 (float64).
+at::Tensor capped(const at::Tensor& hidden, const LanguageHead& head) {
   if (!uses_kernels(hidden)) {
-    return reference::linear(hidden, head, {}).to(wide(hidden)).div_(temperature);
+    const at::Tensor logits = reference::linear(hidden, head.weight, {}).to(wide(hidden));
+    return head.softcap > 0 ? reference::softcap(logits, head.softcap) : logits;
   }
-  at::Tensor logits = kernels::linear(hidden, head, {});
+  const at::Tensor logits = kernels::linear(hidden, head.weight, {});
+  return head.softcap > 0 ? kernels::softcap(logits, head.softcap) : logits;
+}
+
+// The same divided by the temperature.
+at::Tensor tempered(const at::Tensor& hidden, const LanguageHead& head, double temperature) {
+  at::Tensor logits = capped(hidden, head);
   return temperature == 1.0 ? logits : logits.div_(temperature);
 }
 
 Stats compute(const at::Tensor& hidden,
-              const at::Tensor& head,
+              const LanguageHead& head,
               const at::Tensor& targets,
               double temperature,
               bool with_entropy) {
-  const int64_t rows = hidden.size(0), chunk = chunk_rows(head.size(0));
+  const int64_t rows = hidden.size(0), chunk = chunk_rows(head.weight.size(0));
   const auto options = hidden.options().dtype(wide(hidden)).requires_grad(false);
   Stats out{at::empty({rows}, options), {}, at::empty({rows}, options)};
   if (with_entropy) out.entropy = at::empty({rows}, options);
@@ -72,24 +79,28 @@ struct Logprobs : torch::autograd::Function<Logprobs> {
   static tensor_list forward(AutogradContext* context,
                              const at::Tensor& hidden,
                              const at::Tensor& head,
+                             double softcap,
                              const at::Tensor& targets,
                              double temperature,
                              bool with_entropy) {
-    Stats stats = compute(hidden, head, targets, temperature, with_entropy);
+    Stats stats = compute(hidden, {head, softcap}, targets, temperature, with_entropy);
     tensor_list saved{hidden, head, targets, stats.log_sum};
     if (with_entropy) saved.push_back(stats.entropy);
     context->save_for_backward(saved);
     context->saved_data["temperature"] = temperature;
+    context->saved_data["softcap"] = softcap;
     if (with_entropy) return {stats.logprob, stats.entropy};
     return {stats.logprob};
   }
 
-  // For z = logits / temperature, p = softmax(z), l = log p, H the entropy, a and b the gradients
-  // to l[target] and H: dz = a (onehot(target) - p) - b p (l + H).
+  // For z = softcap(logits) / temperature, p = softmax(z), l = log p, H the entropy, a and b the
+  // gradients to l[target] and H: dz = a (onehot(target) - p) - b p (l + H). A cap c turns the
+  // gradient to its result y into that times 1 - (y / c)^2.
   static tensor_list backward(AutogradContext* context, tensor_list grads) {
     const auto saved = context->get_saved_variables();
     const at::Tensor &hidden = saved[0], &head = saved[1], &targets = saved[2];
     const double temperature = context->saved_data["temperature"].toDouble();
+    const double softcap = context->saved_data["softcap"].toDouble();
     const bool entropy = grads.size() > 1 && grads[1].defined();
     const int64_t rows = hidden.size(0), chunk = chunk_rows(head.size(0));
     at::Tensor to_hidden, to_head;
@@ -102,7 +113,10 @@ struct Logprobs : torch::autograd::Function<Logprobs> {
       const int64_t n = std::min(chunk, rows - begin);
       const at::Tensor part = hidden.narrow(0, begin, n);
       const at::Tensor target = targets.narrow(0, begin, n).unsqueeze(1);
-      at::Tensor log_p = tempered(part, head, temperature);
+      at::Tensor log_p = capped(part, {head, softcap});
+      at::Tensor slope;
+      if (softcap > 0) slope = (log_p / softcap).square_().neg_().add_(1);
+      if (temperature != 1.0) log_p.div_(temperature);
       log_p.sub_(saved[3].narrow(0, begin, n).unsqueeze(1));
       at::Tensor dz = log_p.exp();
       const at::Tensor a = grads[0].defined() ? grads[0].narrow(0, begin, n).unsqueeze(1)
@@ -116,26 +130,28 @@ struct Logprobs : torch::autograd::Function<Logprobs> {
       }
       dz.scatter_add_(1, target, a.contiguous());
       dz.div_(temperature);
+      if (slope.defined()) dz.mul_(slope);
       if (to_hidden.defined()) {
         to_hidden.narrow(0, begin, n).copy_(at::mm(dz.to(head.scalar_type()), head));
       }
       if (to_head.defined()) to_head.addmm_(dz.t(), part.to(dz.scalar_type()));
     }
     if (to_head.defined()) to_head = to_head.to(head.scalar_type());
-    return {to_hidden, to_head, {}, {}, {}};
+    return {to_hidden, to_head, {}, {}, {}, {}};
   }
 };
 
 }  // namespace
 
 TokenLogprobs token_logprobs(const at::Tensor& hidden,
-                             const at::Tensor& head,
+                             const LanguageHead& head,
                              const at::Tensor& targets,
                              double temperature,
                              bool with_entropy) {
   check_token_logprobs(hidden, head, targets, temperature);
-  if (at::GradMode::is_enabled() && (hidden.requires_grad() || head.requires_grad())) {
-    const auto out = Logprobs::apply(hidden, head, targets, temperature, with_entropy);
+  if (at::GradMode::is_enabled() && (hidden.requires_grad() || head.weight.requires_grad())) {
+    const auto out =
+        Logprobs::apply(hidden, head.weight, head.softcap, targets, temperature, with_entropy);
     return {out[0], with_entropy ? out[1] : at::Tensor()};
   }
   Stats stats = compute(hidden, head, targets, temperature, with_entropy);

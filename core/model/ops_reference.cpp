@@ -13,15 +13,22 @@ at::ScalarType wide(const at::Tensor& x) {
 }
 
 // q [m, heads, d] at the last m of the t positions of k, v [t, kv_heads, d].
-at::Tensor attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+at::Tensor attend(const at::Tensor& q,
+                  const at::Tensor& k,
+                  const at::Tensor& v,
+                  const AttentionOptions& options) {
   const int64_t m = q.size(0), t = k.size(0), group = q.size(1) / k.size(1);
   const auto heads_first = [&](const at::Tensor& x) {
     return x.transpose(0, 1).to(wide(q)).repeat_interleave(group, 0);
   };
-  at::Tensor scores = at::matmul(q.transpose(0, 1).to(wide(q)), heads_first(k).transpose(1, 2)) /
-                      std::sqrt(static_cast<double>(q.size(2)));
-  const at::Tensor future = at::ones({m, t}, q.options().dtype(at::kBool)).triu(t - m + 1);
-  scores = scores.masked_fill(future, -std::numeric_limits<double>::infinity());
+  at::Tensor scores = at::matmul(q.transpose(0, 1).to(wide(q)), heads_first(k).transpose(1, 2));
+  scores = options.scale > 0 ? scores * options.scale
+                             : scores / std::sqrt(static_cast<double>(q.size(2)));
+  if (options.softcap > 0) scores = softcap(scores, options.softcap);
+  const at::Tensor ones = at::ones({m, t}, q.options().dtype(at::kBool));
+  at::Tensor hidden = ones.triu(t - m + 1);
+  if (options.window > 0) hidden = hidden.logical_or(ones.tril(t - m - options.window));
+  scores = scores.masked_fill(hidden, -std::numeric_limits<double>::infinity());
   return at::matmul(scores.softmax(-1), heads_first(v)).transpose(0, 1).to(q.scalar_type());
 }
 
@@ -32,14 +39,31 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
   return bias.defined() ? y + bias : y;
 }
 
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, double offset) {
   const at::Tensor wide_x = x.to(wide(x));
-  const at::Tensor scale = (wide_x.pow(2).mean(-1, true) + eps).rsqrt();
-  return (wide_x * scale).to(x.scalar_type()) * weight;
+  const at::Tensor normal = wide_x * (wide_x.pow(2).mean(-1, true) + eps).rsqrt();
+  if (offset == 0) return normal.to(x.scalar_type()) * weight;
+  // In bfloat16 1 + weight would lose the weight's digits.
+  return (normal * (weight.to(wide(x)) + offset)).to(x.scalar_type());
+}
+
+at::Tensor layer_norm(const at::Tensor& x,
+                      const at::Tensor& weight,
+                      const at::Tensor& bias,
+                      double eps) {
+  return at::layer_norm(x, {x.size(1)}, weight, bias, eps);
 }
 
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
   return at::silu(gate) * up;
+}
+
+at::Tensor gelu(const at::Tensor& x) {
+  return at::gelu(x, "tanh");
+}
+
+at::Tensor softcap(const at::Tensor& x, double cap) {
+  return (x / cap).tanh() * cap;
 }
 
 at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin) {
@@ -53,6 +77,7 @@ at::Tensor causal_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
                             const std::vector<int64_t>& offsets,
+                            const AttentionOptions& options,
                             const std::vector<int64_t>& prefix) {
   std::vector<at::Tensor> parts;
   const auto of = [&](const at::Tensor& x, size_t i) {
@@ -64,7 +89,7 @@ at::Tensor causal_attention(const at::Tensor& q,
       if (prefix.empty() || prefix[i] < 0) return of(x, i);
       return at::cat({of(x, static_cast<size_t>(prefix[i])), of(x, i)});
     };
-    parts.push_back(attend(of(q, i), seen(k), seen(v)));
+    parts.push_back(attend(of(q, i), seen(k), seen(v), options));
   }
   return parts.empty() ? at::zeros_like(q) : at::cat(parts, 0);
 }
@@ -74,7 +99,8 @@ at::Tensor cached_attention(const at::Tensor& q,
                             const at::Tensor& v,
                             KvLayer& layer,
                             int64_t block_size,
-                            const CachedRows& rows) {
+                            const CachedRows& rows,
+                            const AttentionOptions& options) {
   const auto slot = [&](int64_t sequence, int64_t position) {
     return (*rows.tables[sequence])[position / block_size] * block_size + position % block_size;
   };
@@ -89,19 +115,20 @@ at::Tensor cached_attention(const at::Tensor& q,
     std::vector<int64_t> slots;
     for (int64_t p = 0; p <= rows.positions[i]; ++p) slots.push_back(slot(rows.sequence[i], p));
     const at::Tensor index = at::tensor(slots, at::kLong).to(keys.device());
-    out[i].copy_(
-        attend(q.narrow(0, i, 1), keys.index_select(0, index), values.index_select(0, index))[0]);
+    out[i].copy_(attend(
+        q.narrow(0, i, 1), keys.index_select(0, index), values.index_select(0, index), options)[0]);
   }
   return out;
 }
 
 TokenLogprobs token_logprobs(const at::Tensor& hidden,
-                             const at::Tensor& head,
+                             const LanguageHead& head,
                              const at::Tensor& targets,
                              double temperature,
                              bool with_entropy) {
-  const at::Tensor logits = at::mm(hidden, head.t()).to(wide(hidden)) / temperature;
-  const at::Tensor all = reference::log_softmax(logits);
+  at::Tensor logits = at::mm(hidden, head.weight.t()).to(wide(hidden));
+  if (head.softcap > 0) logits = softcap(logits, head.softcap);
+  const at::Tensor all = reference::log_softmax(logits / temperature);
   TokenLogprobs out;
   out.logprob = all.gather(1, targets.unsqueeze(1)).squeeze(1);
   if (with_entropy) out.entropy = -(all.exp() * all).sum(-1);

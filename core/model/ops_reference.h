@@ -14,23 +14,31 @@
 namespace praetor::ops::reference {
 
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, double offset = 0);
+at::Tensor layer_norm(const at::Tensor& x,
+                      const at::Tensor& weight,
+                      const at::Tensor& bias,
+                      double eps);
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
+at::Tensor gelu(const at::Tensor& x);
+at::Tensor softcap(const at::Tensor& x, double cap);
 at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
 at::Tensor causal_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
                             const std::vector<int64_t>& offsets,
-                            const std::vector<int64_t>& prefix);
+                            const AttentionOptions& options = {},
+                            const std::vector<int64_t>& prefix = {});
 at::Tensor cached_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
                             KvLayer& layer,
                             int64_t block_size,
-                            const CachedRows& rows);
+                            const CachedRows& rows,
+                            const AttentionOptions& options = {});
 /// Holds [R,V].
 TokenLogprobs token_logprobs(const at::Tensor& hidden,
-                             const at::Tensor& head,
+                             const LanguageHead& head,
                              const at::Tensor& targets,
                              double temperature,
                              bool with_entropy);

@@ -18,12 +18,16 @@ struct Run {
 };
 
 /// The cut into runs that leaves out most tokens: a run of n that shares s leaves out (n - 1) s.
-std::vector<Run> best_runs(const std::vector<std::span<const int64_t>>& sequences) {
+std::vector<Run> best_runs(const std::vector<std::span<const int64_t>>& sequences,
+                           int64_t switch_length) {
   const size_t n = sequences.size();
   std::vector<int64_t> common;  // tokens that each begins with as the one after it does
   for (size_t i = 0; i + 1 < n; ++i) {
-    common.push_back(std::ranges::mismatch(sequences[i], sequences[i + 1]).in1 -
-                     sequences[i].begin());
+    const auto size = [&](size_t at) { return static_cast<int64_t>(sequences[at].size()); };
+    const bool apart = (size(i) > switch_length) != (size(i + 1) > switch_length);
+    common.push_back(apart ? 0
+                           : std::ranges::mismatch(sequences[i], sequences[i + 1]).in1 -
+                                 sequences[i].begin());
   }
   std::vector<int64_t> saved(n + 1, 0);  // by the best cut of the first i
   std::vector<Run> last(n + 1);          // and its last run
@@ -70,8 +74,9 @@ at::Tensor SharedPack::last() const {
   return out;
 }
 
-SharedPack pack_shared(const std::vector<std::span<const int64_t>>& sequences) {
-  const std::vector<Run> runs = best_runs(sequences);
+SharedPack pack_shared(const std::vector<std::span<const int64_t>>& sequences,
+                       int64_t switch_length) {
+  const std::vector<Run> runs = best_runs(sequences, switch_length);
   SharedPack out;
   std::vector<int64_t> tokens;
   out.packed.offsets.push_back(0);

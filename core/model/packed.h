@@ -45,7 +45,10 @@ struct SharedPack {
 
 /// Runs of neighbours share what all of them begin with (two tokens and more); the runs are those
 /// that save most.
-SharedPack pack_shared(const std::vector<std::span<const int64_t>>& sequences);
+/// @param switch_length  of the model (ModelConfig): sequences up to it share nothing with longer
+/// ones, whose rotations are others
+SharedPack pack_shared(const std::vector<std::span<const int64_t>>& sequences,
+                       int64_t switch_length = 0);
 
 /// Keys and values of one layer that a step of the engine reads and writes: blocks of `block_size`
 /// tokens, each [block_size, kv_heads, head_dim], float32 on CPU.
@@ -70,7 +73,9 @@ struct CachedRows {
       positions;  ///< [M] position in its sequence; the row attends to positions 0..position
   std::vector<int32_t> sequence;  ///< [M] index into `tables`
   std::vector<const std::vector<int32_t>*>
-      tables;  ///< block ids of each sequence, in order; borrowed
+      tables;                         ///< block ids of each sequence, in order; borrowed
+  std::vector<int64_t> lengths = {};  ///< tokens of each sequence, those of later steps among them;
+                                      ///< empty: up to its last row of this step
 };
 
 }  // namespace praetor

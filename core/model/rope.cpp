@@ -58,7 +58,7 @@ void scale_yarn(const RopeConfig& rope, double original, int64_t dim, std::vecto
 }
 
 template <typename Scalar>
-void fill(const std::vector<float>& inverse, double scale, at::Tensor& cos, at::Tensor& sin) {
+void fill(const std::vector<float>& inverse, double scale, at::Tensor cos, at::Tensor sin) {
   Scalar* c = cos.mutable_data_ptr<Scalar>();
   Scalar* s = sin.mutable_data_ptr<Scalar>();
   for (int64_t position = 0; position < cos.size(0); ++position) {
@@ -73,14 +73,19 @@ void fill(const std::vector<float>& inverse, double scale, at::Tensor& cos, at::
 
 }  // namespace
 
-std::vector<float> inverse_frequencies(const ModelConfig& config) {
-  const RopeConfig& rope = config.rope;
-  const int64_t dim = config.head_dim;
-  std::vector<float> inverse;
+int64_t rotated_dims(const ModelConfig& config, const RopeConfig& rope) {
+  return static_cast<int64_t>(static_cast<double>(config.head_dim) * rope.partial);
+}
+
+std::vector<float> inverse_frequencies(const ModelConfig& config,
+                                       const RopeConfig& rope,
+                                       bool long_factors) {
+  const int64_t dim = rotated_dims(config, rope);
+  std::vector<float> powers, inverse;
   for (int64_t i = 0; i < dim; i += 2) {
     const float exponent = static_cast<float>(i) / static_cast<float>(dim);
-    inverse.push_back(1.0f /
-                      static_cast<float>(std::pow(rope.theta, static_cast<double>(exponent))));
+    powers.push_back(static_cast<float>(std::pow(rope.theta, static_cast<double>(exponent))));
+    inverse.push_back(1.0f / powers.back());
   }
   const auto original = static_cast<double>(
       rope.original_max_positions > 0 ? rope.original_max_positions : config.max_positions);
@@ -90,26 +95,49 @@ std::vector<float> inverse_frequencies(const ModelConfig& config) {
     scale_llama3(rope, original, inverse);
   } else if (rope.scaling == "yarn") {
     scale_yarn(rope, original, dim, inverse);
+  } else if (rope.scaling == "longrope") {
+    const auto& factors = long_factors ? rope.long_factor : rope.short_factor;
+    if (factors.size() != inverse.size()) {
+      throw InvalidArgument("model: longrope has ",
+                            factors.size(),
+                            " factors, ",
+                            inverse.size(),
+                            " pairs of dimensions are rotated");
+    }
+    for (size_t i = 0; i < inverse.size(); ++i)
+      inverse[i] = 1.0f / (static_cast<float>(factors[i]) * powers[i]);
   } else if (rope.scaling != "default" && rope.scaling != "dynamic") {
     throw InvalidArgument("model: rope scaling \"",
                           rope.scaling,
-                          "\" is not one of default, linear, dynamic, llama3, yarn");
+                          "\" is not one of default, linear, dynamic, llama3, yarn, longrope");
   }
   return inverse;
 }
 
-RopeTables rope_tables(const ModelConfig& config, at::ScalarType dtype) {
-  const std::vector<float> inverse = inverse_frequencies(config);
+RopeTables rope_tables(const ModelConfig& config, const RopeConfig& rope, at::ScalarType dtype) {
+  const bool longrope = rope.scaling == "longrope";
   const at::ScalarType computed = dtype == at::kDouble ? at::kDouble : at::kFloat;
-  const std::vector<int64_t> shape = {config.max_positions, config.head_dim / 2};
-  RopeTables out{at::empty(shape, at::dtype(computed)), at::empty(shape, at::dtype(computed))};
-  const double scale = config.rope.scaling == "yarn" ? config.rope.attention_factor : 1.0;
-  if (computed == at::kDouble) {
-    fill<double>(inverse, scale, out.cos, out.sin);
-  } else {
-    fill<float>(inverse, scale, out.cos, out.sin);
-  }
-  return {out.cos.to(dtype), out.sin.to(dtype)};
+  RopeTables out;
+  if (longrope) out.short_rows = std::min(rope.original_max_positions, config.max_positions);
+  const std::vector<int64_t> shape = {out.short_rows + config.max_positions,
+                                      rotated_dims(config, rope) / 2};
+  out.cos = at::empty(shape, at::dtype(computed));
+  out.sin = at::empty(shape, at::dtype(computed));
+  const double scale = longrope || rope.scaling == "yarn" ? rope.attention_factor : 1.0;
+  const auto fill_rows = [&](bool long_factors, int64_t begin, int64_t rows) {
+    const std::vector<float> inverse = inverse_frequencies(config, rope, long_factors);
+    const auto part = [&](const at::Tensor& x) { return x.narrow(0, begin, rows); };
+    if (computed == at::kDouble) {
+      fill<double>(inverse, scale, part(out.cos), part(out.sin));
+    } else {
+      fill<float>(inverse, scale, part(out.cos), part(out.sin));
+    }
+  };
+  if (longrope) fill_rows(false, 0, out.short_rows);
+  fill_rows(longrope, out.short_rows, config.max_positions);
+  out.cos = out.cos.to(dtype);
+  out.sin = out.sin.to(dtype);
+  return out;
 }
 
 }  // namespace praetor

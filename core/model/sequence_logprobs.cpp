@@ -53,7 +53,7 @@ std::vector<std::vector<float>> sequence_logprobs(
   if (batch_tokens < 1)
     throw InvalidArgument("log-probabilities: batch_tokens ", batch_tokens, " is below 1");
   const c10::NoGradGuard no_grad;
-  const bool together = model.head().scalar_type() == at::kFloat;
+  const bool together = model.dtype() == at::kFloat;
   std::vector<std::vector<float>> out;
   size_t begin = 0;
   int64_t filled = 0;

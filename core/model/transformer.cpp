@@ -1,14 +1,19 @@
 #include "core/model/transformer.h"
 
 #include <ATen/ops/add.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/mul.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 #include <c10/util/StringUtil.h>
 
+#include <algorithm>
+#include <cmath>
+#include <limits>
 #include <map>
 #include <string_view>
 #include <utility>
@@ -21,11 +26,121 @@
 
 namespace praetor {
 
-/// The tensors of one decoder layer; biases undefined where the family has none.
-struct Transformer::Layer {
-  at::Tensor input_norm, post_norm;
-  at::Tensor q, k, v, o, q_bias, k_bias, v_bias, o_bias;
-  at::Tensor gate, up, down, gate_bias, up_bias, down_bias;
+namespace {
+
+struct Norm {
+  at::Tensor weight, bias;  ///< bias: of a LayerNorm
+};
+
+struct Linear {
+  at::Tensor weight, bias;  ///< bias undefined where the family has none
+  at::Tensor operator()(const at::Tensor& x) const { return ops::linear(x, weight, bias); }
+};
+
+/// One decoder layer; what its family does not have is undefined.
+struct Layer {
+  Norm attention_norm, attention_output_norm, mlp_norm, mlp_output_norm, q_norm, k_norm;
+  Linear q, k, v, o, gate, up, down;
+  ops::AttentionOptions attention;
+  size_t rope = 0;  ///< index into Blocks::ropes
+};
+
+/// Finds tensors by name.
+class Modules {
+ public:
+  explicit Modules(const std::vector<NamedTensor>& tensors) {
+    for (const NamedTensor& named : tensors) by_name_.emplace(named.name, named.tensor);
+  }
+  at::Tensor find(const std::string& name) const {
+    const auto found = by_name_.find(name);
+    return found == by_name_.end() ? at::Tensor() : found->second;
+  }
+  Norm norm(const std::string& name) const {
+    return {find(name + ".weight"), find(name + ".bias")};
+  }
+  Linear linear(const std::string& name) const {
+    return {find(name + ".weight"), find(name + ".bias")};
+  }
+
+ private:
+  std::map<std::string_view, at::Tensor> by_name_;
+};
+
+Layer layer_of(const Modules& modules, const ModelConfig& config, int64_t i) {
+  const Family& family = family_of(config);
+  const std::string prefix = "model.layers." + std::to_string(i) + ".";
+  Layer out;
+  out.attention_norm = modules.norm(prefix + "input_layernorm");
+  if (family.output_norms) {
+    out.attention_output_norm = modules.norm(prefix + "post_attention_layernorm");
+    out.mlp_norm = modules.norm(prefix + "pre_feedforward_layernorm");
+    out.mlp_output_norm = modules.norm(prefix + "post_feedforward_layernorm");
+  } else {
+    out.mlp_norm = modules.norm(prefix + "post_attention_layernorm");
+  }
+  out.q_norm = modules.norm(prefix + "self_attn.q_norm");
+  out.k_norm = modules.norm(prefix + "self_attn.k_norm");
+  out.q = modules.linear(prefix + "self_attn.q_proj");
+  out.k = modules.linear(prefix + "self_attn.k_proj");
+  out.v = modules.linear(prefix + "self_attn.v_proj");
+  out.o = modules.linear(prefix + "self_attn.o_proj");
+  out.gate = modules.linear(prefix + "mlp.gate_proj");
+  out.up = modules.linear(prefix + "mlp.up_proj");
+  out.down = modules.linear(prefix + "mlp.down_proj");
+  if (config.query_scalar > 0) out.attention.scale = 1.0 / std::sqrt(config.query_scalar);
+  out.attention.softcap = config.attention_softcap;
+  out.attention.window = config.window_of(i);
+  const bool windowed = !config.windowed_layers.empty() && config.windowed_layers[size_t(i)];
+  out.rope = windowed && config.local_rope ? 1 : 0;
+  return out;
+}
+
+}  // namespace
+
+/// What the forward pass needs beside the embedding and the head.
+struct Transformer::Blocks {
+  const Family* family;
+  std::vector<Layer> layers;
+  Norm final_norm;
+  at::Tensor positions;           ///< learned ones, [max_positions, H]
+  std::vector<RopeTables> ropes;  ///< of all layers, or of those without and those with a window
+  double embedding_scale = 1;
+  double eps = 0;
+
+  at::Tensor normed(const at::Tensor& x, const Norm& norm) const {
+    switch (family->norm) {
+      case NormKind::kLayer:
+        return ops::layer_norm(x, norm.weight, norm.bias, eps);
+      case NormKind::kRmsOnePlus:
+        return ops::rms_norm(x, norm.weight, eps, 1);
+      case NormKind::kRms:
+        break;
+    }
+    return ops::rms_norm(x, norm.weight, eps);
+  }
+
+  /// Each head of x [rows, heads, head_dim] by itself.
+  at::Tensor normed_heads(const at::Tensor& x, const Norm& norm) const {
+    return normed(x.reshape({x.size(0) * x.size(1), x.size(2)}), norm).view(x.sizes());
+  }
+
+  at::Tensor mlp(const at::Tensor& x, const Layer& layer) const {
+    switch (family->mlp) {
+      case MlpKind::kGelu:
+        return layer.down(ops::gelu(layer.up(x)));
+      case MlpKind::kGeglu:
+        return layer.down(ops::geglu(layer.gate(x), layer.up(x)));
+      case MlpKind::kSwiglu:
+        break;
+    }
+    return layer.down(ops::swiglu(layer.gate(x), layer.up(x)));
+  }
+};
+
+/// Where the rows of a forward pass stand in their sequences.
+struct Transformer::Places {
+  std::vector<int64_t> position;  ///< [M]
+  std::vector<int64_t> length;    ///< [M] tokens of the row's sequence
 };
 
 Transformer::Transformer() = default;
@@ -35,36 +150,25 @@ Transformer& Transformer::operator=(Transformer&&) noexcept = default;
 
 Transformer TransformerBuilder::assemble(ModelConfig config, std::vector<NamedTensor> parameters) {
   Transformer out;
-  std::map<std::string_view, at::Tensor> by_name;
-  for (const NamedTensor& named : parameters) by_name.emplace(named.name, named.tensor);
-  const auto find = [&](const std::string& name) {
-    const auto found = by_name.find(name);
-    return found == by_name.end() ? at::Tensor() : found->second;
-  };
-  for (int64_t i = 0; i < config.num_layers; ++i) {
-    const std::string prefix = "model.layers." + std::to_string(i) + ".";
-    Transformer::Layer layer;
-    const auto linear = [&](const std::string& name, at::Tensor& weight, at::Tensor& bias) {
-      weight = find(prefix + name + ".weight");
-      bias = find(prefix + name + ".bias");
-    };
-    layer.input_norm = find(prefix + "input_layernorm.weight");
-    layer.post_norm = find(prefix + "post_attention_layernorm.weight");
-    linear("self_attn.q_proj", layer.q, layer.q_bias);
-    linear("self_attn.k_proj", layer.k, layer.k_bias);
-    linear("self_attn.v_proj", layer.v, layer.v_bias);
-    linear("self_attn.o_proj", layer.o, layer.o_bias);
-    linear("mlp.gate_proj", layer.gate, layer.gate_bias);
-    linear("mlp.up_proj", layer.up, layer.up_bias);
-    linear("mlp.down_proj", layer.down, layer.down_bias);
-    out.layers_.push_back(std::move(layer));
+  const Modules modules(parameters);
+  auto blocks = std::make_unique<Transformer::Blocks>();
+  blocks->family = &family_of(config);
+  for (int64_t i = 0; i < config.num_layers; ++i)
+    blocks->layers.push_back(layer_of(modules, config, i));
+  blocks->final_norm = modules.norm("model.norm");
+  blocks->positions = modules.find("model.embed_positions.weight");
+  blocks->eps = config.norm_eps;
+  if (blocks->family->scaled_embedding)
+    blocks->embedding_scale = std::sqrt(static_cast<double>(config.hidden_size));
+  out.embedding_ = modules.find("model.embed_tokens.weight");
+  out.head_.weight = config.tie_embeddings ? out.embedding_ : modules.find("lm_head.weight");
+  out.head_.softcap = config.logit_softcap;
+  if (!blocks->family->learned_positions) {
+    blocks->ropes.push_back(rope_tables(config, config.rope, out.dtype()));
+    if (config.local_rope)
+      blocks->ropes.push_back(rope_tables(config, *config.local_rope, out.dtype()));
   }
-  out.embedding_ = find("model.embed_tokens.weight");
-  out.final_norm_ = find("model.norm.weight");
-  out.head_ = config.tie_embeddings ? out.embedding_ : find("lm_head.weight");
-  RopeTables tables = rope_tables(config, out.embedding_.scalar_type());
-  out.cos_ = std::move(tables.cos);
-  out.sin_ = std::move(tables.sin);
+  out.blocks_ = std::move(blocks);
   out.config_ = std::move(config);
   out.parameters_ = std::move(parameters);
   return out;
@@ -155,40 +259,82 @@ void Transformer::copy_from(const Transformer& other) {
     parameters_[i].tensor.copy_(other.parameters_[i].tensor);
 }
 
+namespace {
+
+/// Cosines and sines of the rows at hand.
+struct Rotation {
+  at::Tensor cos, sin;
+
+  /// The first dimensions of each head, as many as are rotated.
+  at::Tensor operator()(const at::Tensor& x) const {
+    if (!cos.defined()) return x;  // learned positions
+    const int64_t rotated = 2 * cos.size(1), all = x.size(2);
+    if (rotated == all) return ops::rope(x, cos, sin);
+    return at::cat(
+        {ops::rope(x.narrow(2, 0, rotated), cos, sin), x.narrow(2, rotated, all - rotated)}, 2);
+  }
+};
+
+Rotation rotation_of(const RopeTables& tables,
+                     const std::vector<int64_t>& position,
+                     const std::vector<int64_t>& length) {
+  std::vector<int64_t> rows(position.size());
+  for (size_t i = 0; i < rows.size(); ++i) rows[i] = tables.row(position[i], length[i]);
+  const at::Tensor index = at::tensor(rows, at::dtype(at::kLong));
+  return {tables.cos.index_select(0, index), tables.sin.index_select(0, index)};
+}
+
+}  // namespace
+
+at::Tensor Transformer::embed(const at::Tensor& tokens, const Places& places) const {
+  at::Tensor x = ops::embedding(embedding_, tokens);
+  if (blocks_->embedding_scale != 1) x = at::mul(x, blocks_->embedding_scale);
+  if (!blocks_->positions.defined()) return x;
+  const at::Tensor positions = at::tensor(places.position, at::dtype(at::kLong));
+  return at::add(x, ops::embedding(blocks_->positions, positions));
+}
+
 template <typename Attend>
 at::Tensor Transformer::forward(const at::Tensor& tokens,
-                                const at::Tensor& positions,
+                                const Places& places,
                                 const std::vector<int64_t>& want,
                                 Attend attend) const {
-  const at::Tensor cos = cos_.index_select(0, positions);
-  const at::Tensor sin = sin_.index_select(0, positions);
-  const double eps = config_.norm_eps;
+  const Blocks& blocks = *blocks_;
+  std::vector<Rotation> rotations(std::max<size_t>(1, blocks.ropes.size()));
+  for (size_t i = 0; i < blocks.ropes.size(); ++i)
+    rotations[i] = rotation_of(blocks.ropes[i], places.position, places.length);
   const int64_t rows = tokens.numel();
-  at::Tensor x = ops::embedding(embedding_, tokens);
-  for (size_t i = 0; i < layers_.size(); ++i) {
-    const Layer& layer = layers_[i];
+  at::Tensor x = embed(tokens, places);
+  for (size_t i = 0; i < blocks.layers.size(); ++i) {
+    const Layer& layer = blocks.layers[i];
+    const Rotation& rotate = rotations[layer.rope];
     const auto heads = [&](const at::Tensor& flat, int64_t count) {
       return flat.view({rows, count, config_.head_dim});
     };
-    at::Tensor h = ops::rms_norm(x, layer.input_norm, eps);
-    const at::Tensor q =
-        ops::rope(heads(ops::linear(h, layer.q, layer.q_bias), config_.num_heads), cos, sin);
-    const at::Tensor k =
-        ops::rope(heads(ops::linear(h, layer.k, layer.k_bias), config_.num_kv_heads), cos, sin);
-    const at::Tensor v = heads(ops::linear(h, layer.v, layer.v_bias), config_.num_kv_heads);
-    at::Tensor attended = attend(i, q, k, v).reshape({rows, config_.num_heads * config_.head_dim});
-    if (!want.empty() && i + 1 == layers_.size()) {
+    at::Tensor h = blocks.normed(x, layer.attention_norm);
+    at::Tensor q = heads(layer.q(h), config_.num_heads);
+    at::Tensor k = heads(layer.k(h), config_.num_kv_heads);
+    const at::Tensor v = heads(layer.v(h), config_.num_kv_heads);
+    if (layer.q_norm.weight.defined()) {
+      q = blocks.normed_heads(q, layer.q_norm);
+      k = blocks.normed_heads(k, layer.k_norm);
+    }
+    at::Tensor attended = attend(i, rotate(q), rotate(k), v, layer.attention)
+                              .reshape({rows, config_.num_heads * config_.head_dim});
+    if (!want.empty() && i + 1 == blocks.layers.size()) {
       const at::Tensor wanted = at::tensor(want, at::dtype(at::kLong));
       attended = attended.index_select(0, wanted);
       x = x.index_select(0, wanted);
     }
-    x = at::add(x, ops::linear(attended, layer.o, layer.o_bias));
-    h = ops::rms_norm(x, layer.post_norm, eps);
-    const at::Tensor gate = ops::linear(h, layer.gate, layer.gate_bias);
-    const at::Tensor up = ops::linear(h, layer.up, layer.up_bias);
-    x = at::add(x, ops::linear(ops::swiglu(gate, up), layer.down, layer.down_bias));
+    attended = layer.o(attended);
+    if (layer.attention_output_norm.weight.defined())
+      attended = blocks.normed(attended, layer.attention_output_norm);
+    x = at::add(x, attended);
+    h = blocks.mlp(blocks.normed(x, layer.mlp_norm), layer);
+    if (layer.mlp_output_norm.weight.defined()) h = blocks.normed(h, layer.mlp_output_norm);
+    x = at::add(x, h);
   }
-  return ops::rms_norm(x, final_norm_, eps);
+  return blocks.normed(x, blocks.final_norm);
 }
 
 namespace {
@@ -204,6 +350,46 @@ void check_tokens(const int64_t* tokens, int64_t count, int64_t vocab_size) {
                       vocab_size);
     }
   }
+}
+
+/// Tokens of each sequence up to its last row.
+std::vector<int64_t> lengths_of(const CachedRows& rows) {
+  std::vector<int64_t> out(rows.tables.size(), 0);
+  for (size_t i = 0; i < rows.positions.size(); ++i) {
+    int64_t& length = out.at(static_cast<size_t>(rows.sequence[i]));
+    length = std::max<int64_t>(length, rows.positions[i] + 1);
+  }
+  return out;
+}
+
+}  // namespace
+
+namespace {
+
+/// Tokens of each sequence with its prefix, and for a prefix those of the longest that goes on
+/// after it. @throws ShapeError where that one and a shorter one would turn it otherwise
+std::vector<int64_t> whole_lengths(const PackedTokens& batch,
+                                   const std::vector<int64_t>& first,
+                                   int64_t switch_length) {
+  std::vector<int64_t> out(first);
+  for (size_t i = 0; i < out.size(); ++i) out[i] += batch.offsets[i + 1] - batch.offsets[i];
+  std::vector<int64_t> shortest(out.size(), std::numeric_limits<int64_t>::max());
+  for (size_t i = 0; i < batch.prefix.size(); ++i) {
+    if (batch.prefix[i] < 0) continue;
+    const auto prefix = static_cast<size_t>(batch.prefix[i]);
+    out[prefix] = std::max(out[prefix], out[i]);
+    shortest[prefix] = std::min(shortest[prefix], out[i]);
+    if (shortest[prefix] <= switch_length && out[prefix] > switch_length) {
+      throw ShapeError("model: sequences of ",
+                       shortest[prefix],
+                       " and of ",
+                       out[prefix],
+                       " tokens share a prefix, but rotations change behind ",
+                       switch_length,
+                       " tokens");
+    }
+  }
+  return out;
 }
 
 }  // namespace
@@ -250,16 +436,22 @@ at::Tensor Transformer::hidden(const PackedTokens& batch) const {
   }
   const at::Tensor tokens = batch.tokens.contiguous();
   check_tokens(tokens.const_data_ptr<int64_t>(), tokens.numel(), config_.vocab_size);
-  at::Tensor positions = at::empty({batch.total()}, at::dtype(at::kLong));
-  int64_t* position = positions.mutable_data_ptr<int64_t>();
+  Places places;
+  const std::vector<int64_t> whole = whole_lengths(batch, first, config_.switch_length());
   for (int64_t i = 0; i < batch.sequences(); ++i) {
-    for (int64_t p = 0; p < offsets[i + 1] - offsets[i]; ++p) *position++ = first[i] + p;
+    const int64_t length = offsets[i + 1] - offsets[i];
+    for (int64_t p = 0; p < length; ++p) places.position.push_back(first[i] + p);
+    places.length.insert(places.length.end(), static_cast<size_t>(length), whole[i]);
   }
   return forward(tokens,
-                 positions,
+                 places,
                  {},
-                 [&](size_t, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
-                   return ops::causal_attention(q, k, v, offsets, prefix);
+                 [&](size_t,
+                     const at::Tensor& q,
+                     const at::Tensor& k,
+                     const at::Tensor& v,
+                     const ops::AttentionOptions& options) {
+                   return ops::causal_attention(q, k, v, offsets, options, prefix);
                  });
 }
 
@@ -272,13 +464,15 @@ at::Tensor Transformer::hidden_cached(const CachedRows& rows,
       "an engine step has one position and one sequence for each of its ",
       count,
       " tokens");
-  PRAETOR_CHECK(cache.layers.size() == layers_.size(),
+  PRAETOR_CHECK(cache.layers.size() == blocks_->layers.size(),
                 "the cache has ",
                 cache.layers.size(),
                 " layers, the model ",
-                layers_.size());
+                blocks_->layers.size());
   check_tokens(rows.tokens.data(), count, config_.vocab_size);
-  at::Tensor positions = at::empty({count}, at::dtype(at::kLong));
+  Places places;
+  std::vector<int64_t> lengths = rows.lengths;
+  if (lengths.empty()) lengths = lengths_of(rows);
   for (int64_t i = 0; i < count; ++i) {
     const int64_t position = rows.positions[i];
     if (position < 0 || position >= config_.max_positions) {
@@ -290,25 +484,30 @@ at::Tensor Transformer::hidden_cached(const CachedRows& rows,
                       config_.max_positions,
                       " positions");
     }
-    positions.mutable_data_ptr<int64_t>()[i] = position;
+    places.position.push_back(position);
+    places.length.push_back(lengths.at(static_cast<size_t>(rows.sequence[i])));
   }
   const c10::NoGradGuard no_grad;
   return forward(at::tensor(rows.tokens, at::dtype(at::kLong)),
-                 positions,
+                 places,
                  want,
-                 [&](size_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+                 [&](size_t layer,
+                     const at::Tensor& q,
+                     const at::Tensor& k,
+                     const at::Tensor& v,
+                     const ops::AttentionOptions& options) {
                    return ops::cached_attention(
-                       q, k, v, cache.layers[layer], cache.block_size, rows);
+                       q, k, v, cache.layers[layer], cache.block_size, rows, options);
                  });
 }
 
-const at::Tensor& Transformer::head() const {
+const ops::LanguageHead& Transformer::head() const {
   if (!has_head()) throw InvalidArgument("model: this backbone has no language head");
   return head_;
 }
 
 at::Tensor Transformer::logits(const at::Tensor& hidden) const {
-  return ops::linear(hidden, head());
+  return ops::logits(hidden, head());
 }
 
 KvCache Transformer::make_cache(int64_t blocks, int64_t block_size) const {
@@ -322,7 +521,7 @@ KvCache Transformer::make_cache(int64_t blocks, int64_t block_size) const {
   KvCache cache;
   cache.block_size = block_size;
   const std::vector<int64_t> shape = {blocks, block_size, config_.num_kv_heads, config_.head_dim};
-  for (size_t i = 0; i < layers_.size(); ++i) {
+  for (size_t i = 0; i < blocks_->layers.size(); ++i) {
     cache.layers.push_back({at::zeros(shape, embedding_.options().requires_grad(false)),
                             at::zeros(shape, embedding_.options().requires_grad(false))});
   }

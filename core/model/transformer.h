@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -43,7 +44,7 @@ class Transformer {
 
   /// False for the backbone of a sequence-classification folder: head() and logits() then throw
   /// InvalidArgument.
-  bool has_head() const { return head_.defined(); }
+  bool has_head() const { return head_.weight.defined(); }
 
   /// Hidden states after the final norm, [T,H], each with the bits that the whole sequence by
   /// itself would give it; autograd when parameters require grad and grad mode is on.
@@ -57,25 +58,29 @@ class Transformer {
                            const std::vector<int64_t>& want = {}) const;
   /// [M,V] from hidden states [M,H].
   at::Tensor logits(const at::Tensor& hidden) const;
-  /// Weight of the language head, [V,H] (the embedding when tied).
-  const at::Tensor& head() const;
+  /// The language head; its weight is the embedding when tied.
+  const ops::LanguageHead& head() const;
+  at::ScalarType dtype() const { return embedding_.scalar_type(); }
   /// An empty cache of `blocks` blocks.
   KvCache make_cache(int64_t blocks, int64_t block_size = 16) const;
 
  private:
-  struct Layer;
+  struct Blocks;
   friend struct TransformerBuilder;
   Transformer();
+  struct Places;
   template <typename Attend>
   at::Tensor forward(const at::Tensor& tokens,
-                     const at::Tensor& positions,
+                     const Places& places,
                      const std::vector<int64_t>& want,
                      Attend attend) const;
+  at::Tensor embed(const at::Tensor& tokens, const Places& places) const;
 
   ModelConfig config_;
   std::vector<NamedTensor> parameters_;
-  std::vector<Layer> layers_;
-  at::Tensor embedding_, final_norm_, head_, cos_, sin_;
+  std::unique_ptr<const Blocks> blocks_;
+  at::Tensor embedding_;
+  ops::LanguageHead head_;
 };
 
 /// Linear(H -> 1) on hidden states: value head, reward head.

@@ -11,6 +11,7 @@
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/sigmoid.h"
 #include "learners/algorithms/bradley_terry.h"
 #include "learners/preference/prompt_groups.h"
 
@@ -57,7 +58,7 @@ CgpoConfig CgpoConfig::from_yaml(YamlReader in) {
 }
 
 double calibrated_reward(double score, double baseline_score) {
-  return 1 / (1 + std::exp(baseline_score - score));
+  return sigmoid(score - baseline_score);
 }
 
 double crpg_reward(double calibrated, bool satisfied, double log_ratio, const CgpoTask& task) {

@@ -13,6 +13,7 @@ DpoConfig DpoConfig::from_yaml(YamlReader in) {
   c.batch_size = in.get("batch_size", c.batch_size, at_least(1));
   c.beta = in.get("beta", c.beta, greater_than(0));
   c.label_smoothing = in.get("label_smoothing", c.label_smoothing, Range{0, 0.5, false, true});
+  c.precomputed = in.get("reference", "computed", {"computed", "precomputed"}) == "precomputed";
   in.reject_unknown_keys();
   return c;
 }
@@ -37,7 +38,8 @@ class Dpo final : public Algorithm {
   std::string name() const override { return "dpo"; }
   ModelPlan models() const override {
     ModelPlan plan;
-    plan.reference = true;
+    plan.reference = !config_.precomputed;
+    plan.reference_in_rows = config_.precomputed;
     return plan;
   }
   SamplePlan sample_plan() const override {

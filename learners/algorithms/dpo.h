@@ -15,11 +15,13 @@ namespace praetor {
 ///
 ///   loss = -(1 - e) log sigma(beta h) - e log sigma(-beta h),  mean over the pairs of a step
 ///
-/// e > 0 is label smoothing ("conservative DPO"). The reference is the policy as the stage began.
+/// e > 0 is label smoothing ("conservative DPO"). The reference is the policy as the stage began: a
+/// copy that each step asks, or asked about all rows once, before the first step.
 struct DpoConfig {
   int64_t batch_size = 64;       ///< pairs of an update, >= 1
   double beta = 0.1;             ///< > 0; how strongly the reference holds
   double label_smoothing = 0.0;  ///< e in [0, 0.5): share of pairs that are labelled wrongly
+  bool precomputed = false;      ///< `reference`: the rows carry its log-probabilities
   static DpoConfig from_yaml(YamlReader in);
 };
 

@@ -1,8 +1,7 @@
 #include "learners/preference/preferences.h"
 
-#include <cmath>
-
 #include "core/base/error.h"
+#include "core/base/sigmoid.h"
 
 namespace praetor {
 
@@ -34,8 +33,7 @@ std::optional<double> Preferences::said(int64_t i, int64_t j) const {
 double Preferences::operator()(int64_t i, int64_t j) const {
   if (i == j) return 0.5;
   if (source_ == PreferenceSource::kScores) {
-    const double gap = scores_[static_cast<size_t>(i)] - scores_[static_cast<size_t>(j)];
-    return 1 / (1 + std::exp(-gap));
+    return sigmoid(scores_[static_cast<size_t>(i)] - scores_[static_cast<size_t>(j)]);
   }
   if (const auto there = said(i, j)) return *there;
   if (const auto back = said(j, i)) return 1 - *back;

@@ -137,7 +137,9 @@ std::shared_ptr<const Judge> make_external(YamlReader& in) {
       in.get("start_timeout_ms", int64_t{config.start_timeout.count()}, closed(1, 3'600'000)));
   config.threshold = in.get("threshold", config.threshold, closed(-1e9, 1e9));
   if (config.command.empty() || config.command[0].empty()) {
-    in.error_at("command", "a program and its arguments are wanted, as in [python3, scorer.py]");
+    in.error_at("command",
+                "a program and its arguments are wanted, as in [python3, scorer.py], or address: "
+                "HOST:PORT of a service");
     return nullptr;
   }
   return std::make_shared<ExternalJudge>(config);

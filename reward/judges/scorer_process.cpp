@@ -1,11 +1,8 @@
 #include "reward/judges/scorer_process.h"
 
 #include <fcntl.h>
-#include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +14,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/exec_child.h"
 #include "core/base/lasting_thread.h"
 #include "core/base/log.h"
 #include "core/base/text.h"
@@ -67,48 +65,6 @@ class Pipe {
   }
   int ends_[2] = {-1, -1};
 };
-
-/// All that the child needs, made before the fork: afterwards nothing may be allocated or locked.
-struct Plan {
-  char* const* argv = nullptr;
-  pid_t parent = 0;
-  int input = -1, output = -1, errors = -1;
-  int failure = -1;  ///< takes the errno of what failed
-};
-
-[[noreturn]] void become(const Plan& plan) {
-  const auto fail = [&plan] {
-    const int code = errno;
-    [[maybe_unused]] const ssize_t put = ::write(plan.failure, &code, sizeof(code));
-    ::_exit(127);
-  };
-  ::setpgid(0, 0);
-  if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) fail();
-  if (::getppid() != plan.parent) ::_exit(127);  // it died before the call above
-  struct sigaction action {};
-  action.sa_handler = SIG_DFL;
-  for (int number = 1; number < NSIG; ++number) ::sigaction(number, &action, nullptr);
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  if (::dup2(plan.input, STDIN_FILENO) < 0 || ::dup2(plan.output, STDOUT_FILENO) < 0 ||
-      ::dup2(plan.errors, STDERR_FILENO) < 0)
-    fail();
-  ::syscall(SYS_close_range, STDERR_FILENO + 1, ~0U, CLOSE_RANGE_CLOEXEC);
-  ::execvp(plan.argv[0], plan.argv);  // glibc's looks PATH through without allocating
-  fail();
-  ::_exit(127);
-}
-
-/// errno of the exec; 0 when the program runs.
-int read_failure(int fd) {
-  int code = 0;
-  ssize_t got = 0;
-  do {
-    got = ::read(fd, &code, sizeof(code));
-  } while (got < 0 && errno == EINTR);
-  return got == sizeof(code) ? code : 0;
-}
 
 /// Writes without SIGPIPE, which would end our whole process when the reader is gone.
 ssize_t write_quietly(int fd, std::string_view bytes) {
@@ -203,7 +159,8 @@ void ScorerProcess::start() {
   for (std::string& word : command_) argv.push_back(word.data());
   argv.push_back(nullptr);
   Pipe input, output, errors, failure;
-  Plan plan;
+  ChildPlan plan;
+  plan.program = argv[0];
   plan.argv = argv.data();
   plan.parent = ::getpid();
   plan.input = input.read_end();
@@ -215,11 +172,11 @@ void ScorerProcess::start() {
   on_lasting_thread([&] {
     pid_ = ::fork();
     code = errno;
-    if (pid_ == 0) become(plan);
+    if (pid_ == 0) exec_child(plan);
   });
   if (pid_ < 0) throw TemporaryError("cannot start ", shown(), ": ", std::strerror(code));
   failure.close_write_end();
-  code = read_failure(failure.read_end());
+  code = read_exec_failure(failure.read_end());
   if (code != 0) {
     collect(kGrace);
     const std::string message = str("cannot start ", shown(), ": ", std::strerror(code));

@@ -9,8 +9,10 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/sigmoid.h"
 #include "core/data/pair_question.h"
 #include "core/model/ops.h"
+#include "reward/models/fit.h"
 #include "reward/models/packed_batches.h"
 
 namespace praetor {
@@ -47,22 +49,7 @@ std::unique_ptr<AnswerModel> AnswerModel::load(const fs::path& folder,
     throw DataError(folder.string(),
                     ": not a language model: config.json has a sequence-classification head");
   }
-  auto tokenizer = Tokenizer::load(folder);
-  if (tokenizer->vocab_size() > described.vocab_size) {
-    throw DataError(folder.string(),
-                    ": the tokenizer has ",
-                    tokenizer->vocab_size(),
-                    " tokens, the model's embedding ",
-                    described.vocab_size);
-  }
-  if (config.max_length > described.max_positions) {
-    throw DataError(folder.string(),
-                    ": max_length ",
-                    config.max_length,
-                    " is more than the model's ",
-                    described.max_positions,
-                    " positions");
-  }
+  auto tokenizer = fitting_tokenizer(folder, described, config.max_length);
   Transformer model = Transformer::load(folder);
   model.set_requires_grad(false);
   std::unique_ptr<AnswerModel> out(new AnswerModel(std::move(model), std::move(tokenizer), config));
@@ -72,17 +59,14 @@ std::unique_ptr<AnswerModel> AnswerModel::load(const fs::path& folder,
   } catch (const DataError& failure) {
     throw DataError(folder.string(), ": ", failure.what());
   }
-  out->answers_ =
-      out->model_.head().index_select(0, at::tensor(at::IntArrayRef(rows), at::dtype(at::kLong)));
+  const ops::LanguageHead& head = out->model_.head();
+  const at::Tensor index = at::tensor(at::IntArrayRef(rows), at::dtype(at::kLong));
+  out->answers_ = {head.weight.index_select(0, index), head.softcap};
   return out;
 }
 
 std::vector<int64_t> AnswerModel::tokens(const std::string& question) const {
   return question_tokens(question, *tokenizer_, format_);
-}
-
-double answer_probability(double positive, double negative) {
-  return 1.0 / (1.0 + std::exp(negative - positive));
 }
 
 std::vector<AnswerModel::Result> AnswerModel::ask(std::span<const std::string> questions) const {
@@ -91,29 +75,24 @@ std::vector<AnswerModel::Result> AnswerModel::ask(std::span<const std::string> q
   std::vector<std::vector<int64_t>> sequences(questions.size());
   for (size_t i = 0; i < questions.size(); ++i) {
     std::vector<int64_t> ids = tokens(questions[i]);
-    const auto length = static_cast<int64_t>(ids.size());
-    if (length == 0) {
-      results[i].error = "the question is empty";
-    } else if (length > format_.max_length) {
-      results[i].error = str(length, " tokens, more than max_length ", format_.max_length);
-    } else {
-      sequences[i] = std::move(ids);
-    }
+    results[i].error = length_error(ids.size(), format_.max_length, "the question is empty");
+    if (results[i].error.empty()) sequences[i] = std::move(ids);
   }
   const auto forward = [&](const SharedPack& batch, const std::vector<size_t>& places) {
     const at::Tensor hidden = model_.hidden(batch.packed).index_select(0, batch.last());
-    const at::Tensor logits = ops::linear(hidden, answers_).to(at::kCPU, at::kDouble).contiguous();
+    const at::Tensor logits = ops::logits(hidden, answers_).to(at::kCPU, at::kDouble).contiguous();
     for (size_t i = 0; i < places.size(); ++i) {
       const double* z = logits.const_data_ptr<double>() + 2 * i;
       Result& result = results[places[i]];
       if (std::isfinite(z[0]) && std::isfinite(z[1])) {
-        result.probability = answer_probability(z[0], z[1]);
+        // Among the two: e^{z_0} / (e^{z_0} + e^{z_1}).
+        result.probability = sigmoid(z[0] - z[1]);
       } else {
         result.error = str("the answers' logits are ", z[0], " and ", z[1]);
       }
     }
   };
-  for_each_packed_batch(sequences, batch_tokens_, forward);
+  for_each_packed_batch(sequences, batch_tokens_, model_.config().switch_length(), forward);
   return results;
 }
 

@@ -28,10 +28,6 @@ struct AnswerModelConfig {
   static AnswerModelConfig from_yaml(YamlReader& in);
 };
 
-/// Probability of the positive one of two answers from their logits:
-///   e^{z_positive} / (e^{z_positive} + e^{z_negative}), 1/2 exactly where they are equal.
-double answer_probability(double positive, double negative);
-
 /// A causal language model that answers questions with one of two words. Nothing is sampled: the
 /// answer is the probability of the one word's token against the other's at the position where the
 /// answer would begin (Xu et al. 2024, arXiv:2409.20370; for pairs Dong et al. 2024,
@@ -64,7 +60,7 @@ class AnswerModel {
   std::unique_ptr<Tokenizer> tokenizer_;
   TextFormat format_;
   int64_t batch_tokens_;
-  at::Tensor answers_;  ///< [2,H] rows of the language head
+  ops::LanguageHead answers_;  ///< its rows of the two answers
 };
 
 }  // namespace praetor

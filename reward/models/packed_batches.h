@@ -12,15 +12,17 @@ namespace praetor {
 /// Packs `sequences` in their order, what neighbours begin with once, into batches of at most
 /// `batch_tokens` tokens (a longer sequence alone) and calls `forward(batch, places)` for each;
 /// places[i] is the index of the batch's i-th sequence. Empty sequences are left out.
+/// `switch_length`: of the model, see pack_shared.
 inline void for_each_packed_batch(
     const std::vector<std::vector<int64_t>>& sequences,
     int64_t batch_tokens,
+    int64_t switch_length,
     const std::function<void(const SharedPack&, const std::vector<size_t>&)>& forward) {
   std::vector<std::span<const int64_t>> batch;
   std::vector<size_t> places;
   int64_t total = 0;
   const auto flush = [&] {
-    if (!batch.empty()) forward(pack_shared(batch), places);
+    if (!batch.empty()) forward(pack_shared(batch, switch_length), places);
     batch.clear();
     places.clear();
     total = 0;

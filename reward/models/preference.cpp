@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/sigmoid.h"
 #include "core/base/text.h"
 
 namespace praetor {
@@ -80,7 +81,7 @@ class ScalarPreference final : public PreferencePart {
       const RewardModel::Result& b = rewards[other];
       AnswerModel::Result& result = out.emplace_back();
       result.error = a.error.empty() ? b.error : a.error;
-      if (result.error.empty()) result.probability = answer_probability(*a.score, *b.score);
+      if (result.error.empty()) result.probability = sigmoid(*a.score - *b.score);
     }
     return out;
   }

@@ -9,6 +9,7 @@
 #include "core/base/error.h"
 #include "core/base/fs.h"
 #include "core/model/model_config.h"
+#include "reward/models/fit.h"
 #include "reward/models/packed_batches.h"
 
 namespace praetor {
@@ -63,22 +64,7 @@ std::unique_ptr<RewardModel> RewardModel::load(const fs::path& folder,
         described.num_labels,
         " labels)");
   }
-  auto tokenizer = Tokenizer::load(folder);
-  if (tokenizer->vocab_size() > described.vocab_size) {
-    throw DataError(folder.string(),
-                    ": the tokenizer has ",
-                    tokenizer->vocab_size(),
-                    " tokens, the model's embedding ",
-                    described.vocab_size);
-  }
-  if (config.max_length > described.max_positions) {
-    throw DataError(folder.string(),
-                    ": max_length ",
-                    config.max_length,
-                    " is more than the model's ",
-                    described.max_positions,
-                    " positions");
-  }
+  auto tokenizer = fitting_tokenizer(folder, described, config.max_length);
   // The folder has its head, so that the stream draws nothing.
   ScalarModel model =
       ScalarModel::load(folder, RandomStream(SampleKey{.purpose = Purpose::kInitialise}));
@@ -110,14 +96,9 @@ std::vector<RewardModel::Result> RewardModel::score(std::span<const Sample> samp
   std::vector<std::vector<int64_t>> sequences(samples.size());
   for (size_t i = 0; i < samples.size(); ++i) {
     std::vector<int64_t> ids = tokens(samples[i]);
-    const auto length = static_cast<int64_t>(ids.size());
-    if (length == 0) {
-      results[i].error = "prompt and response are empty";
-    } else if (length > format_.max_length) {
-      results[i].error = str(length, " tokens, more than max_length ", format_.max_length);
-    } else {
-      sequences[i] = std::move(ids);
-    }
+    results[i].error =
+        length_error(ids.size(), format_.max_length, "prompt and response are empty");
+    if (results[i].error.empty()) sequences[i] = std::move(ids);
   }
   const auto forward = [&](const SharedPack& batch, const std::vector<size_t>& places) {
     const at::Tensor scores =
@@ -134,7 +115,8 @@ std::vector<RewardModel::Result> RewardModel::score(std::span<const Sample> samp
       }
     }
   };
-  for_each_packed_batch(sequences, batch_tokens_, forward);
+  for_each_packed_batch(
+      sequences, batch_tokens_, model_.backbone.config().switch_length(), forward);
   return results;
 }
 

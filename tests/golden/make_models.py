@@ -7,7 +7,11 @@ NAME.json: {"sequences": [[...]], "logprobs": [[n-1 values a sequence]], "last_l
 "scores" [N] for the classifier. NAME.gradients.safetensors: d(loss)/d(parameter) by autograd of the mean negative
 log-likelihood over all predicted tokens of the sequences.
 
-    make_models.py             all of the above
+families/NAME/ and families/NAME.json: one folder for each family, and for what a family can have beside; in the .json also
+"prompt" and "greedy", the prompt with 32 tokens that `generate` adds to it greedily (in windowed folders past the window, in
+longrope ones past the original length), and in families/NAME.norms.json the norm of each gradient.
+
+    make_models.py             all of the above; with names of families/ these alone
     make_models.py --exported  exported/NAME.json from exported/NAME, folders that Praetor's save_hf wrote
 """
 import json
@@ -19,7 +23,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 from transformers import LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
-from transformers import MistralConfig, MistralForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import Gemma2Config, Gemma2ForCausalLM, Gemma3ForCausalLM, Gemma3TextConfig, GPT2Config, GPT2LMHeadModel
+from transformers import MistralConfig, MistralForCausalLM, Phi3Config, Phi3ForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 here = pathlib.Path(__file__).parent
 torch.set_num_threads(1)
@@ -59,6 +65,36 @@ OLD_KEYS = {
     "rope_yarn_old_keys": ("rope_yarn", dict(rope_theta=1000.0, rope_scaling=dict(type="yarn", factor=4.0, original_max_position_embeddings=16)), ["rope_parameters"]),
 }
 
+FAMILY = dict(vocab_size=64, hidden_size=24, intermediate_size=36, num_hidden_layers=2, num_attention_heads=4,
+              num_key_value_heads=2, max_position_embeddings=96, bos_token_id=1, eos_token_id=None, pad_token_id=0)
+GEMMA = FAMILY | dict(head_dim=8, sliding_window=9, query_pre_attn_scalar=13)
+LONGROPE = dict(rope_type="longrope", rope_theta=300.0, short_factor=[1.0, 1.1, 1.2], long_factor=[1.3, 2.0, 3.5],
+                original_max_position_embeddings=24)
+PHI3 = FAMILY | dict(original_max_position_embeddings=24)
+FAMILIES = {
+    "llama3": (LlamaForCausalLM, LlamaConfig(**FAMILY, rope_parameters=LLAMA3 | dict(original_max_position_embeddings=24))),
+    "mistral_window": (MistralForCausalLM, MistralConfig(**FAMILY, sliding_window=7)),
+    "qwen2_tied": (Qwen2ForCausalLM, Qwen2Config(**FAMILY, tie_word_embeddings=True)),
+    "qwen2_window": (Qwen2ForCausalLM, Qwen2Config(**FAMILY, use_sliding_window=True, sliding_window=11, max_window_layers=1)),
+    "gpt2": (GPT2LMHeadModel, GPT2Config(vocab_size=64, n_embd=24, n_layer=2, n_head=4, n_positions=96, n_inner=None,
+                                         bos_token_id=1, eos_token_id=None, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)),
+    "gpt2_odd": (GPT2LMHeadModel, GPT2Config(vocab_size=64, n_embd=21, n_layer=1, n_head=3, n_positions=96, n_inner=19,
+                                             bos_token_id=1, eos_token_id=None, tie_word_embeddings=False)),
+    "qwen3": (Qwen3ForCausalLM, Qwen3Config(**FAMILY, head_dim=10, tie_word_embeddings=True)),
+    "qwen3_biases": (Qwen3ForCausalLM, Qwen3Config(**FAMILY, head_dim=10, attention_bias=True)),
+    "phi3": (Phi3ForCausalLM, Phi3Config(**PHI3, rope_parameters=dict(rope_type="default", rope_theta=300.0), sliding_window=13)),
+    "phi3_longrope": (Phi3ForCausalLM, Phi3Config(**PHI3, rope_parameters=dict(LONGROPE))),
+    "phi3_partial": (Phi3ForCausalLM, Phi3Config(**PHI3, rope_parameters=dict(
+        LONGROPE, short_factor=[1.0, 1.2], long_factor=[1.3, 3.5], partial_rotary_factor=0.75))),
+    "gemma2": (Gemma2ForCausalLM, Gemma2Config(**GEMMA, attn_logit_softcapping=3.0, final_logit_softcapping=1.0)),
+    "gemma2_uncapped": (Gemma2ForCausalLM, Gemma2Config(**GEMMA, attn_logit_softcapping=None, final_logit_softcapping=None,
+                                                        layer_types=["full_attention", "sliding_attention"])),
+    "gemma3": (Gemma3ForCausalLM, Gemma3TextConfig(**GEMMA | dict(num_hidden_layers=3), layer_types=[
+        "sliding_attention", "full_attention", "sliding_attention"], rope_parameters=dict(
+            full_attention=dict(rope_type="linear", factor=4.0, rope_theta=900.0),
+            sliding_attention=dict(rope_type="default", rope_theta=40.0)))),
+}
+
 
 def sequences(vocab_size):
     stream = torch.Generator().manual_seed(11)
@@ -88,13 +124,56 @@ def golden(folder):
     return out
 
 
-def gradients(folder, path):
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+def backward(folder):
+    """The model with the gradients of the mean negative log-likelihood over all predicted tokens."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
     # torch leaves out the gradient of the padding row, but a token that is in the text counts.
     model.get_input_embeddings().padding_idx = None
     parts = [logprobs(model, row)[0] for row in sequences(model.config.vocab_size)]
     (-torch.cat(parts).mean()).backward()
+    return model
+
+
+def gradients(folder, path):
+    model = backward(folder)
     save_file({name: p.grad.contiguous() for name, p in model.named_parameters()}, path, metadata={"format": "pt"})
+
+
+def greedy(folder):
+    """A prompt and what follows it; each next token is the best by enough that rounding cannot change it."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    for seed in range(100):
+        prompt = torch.randint(3, model.config.vocab_size, (1, 12), generator=torch.Generator().manual_seed(seed))
+        out = model.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=32, eos_token_id=None,
+                             pad_token_id=0, output_logits=True, return_dict_in_generate=True)
+        margins = [row[0].topk(2).values.diff().abs().item() for row in out.logits]
+        ids = out.sequences[0].tolist()
+        if min(margins) > 1e-3 and len(set(ids[28:])) > 3:
+            return dict(prompt=prompt[0].tolist(), greedy=ids)
+    raise SystemExit(f"{folder}: every continuation has a token that is nearly as good, or repeats itself")
+
+
+def families(names):
+    root = here / "families"
+    for seed, (name, (kind, config)) in enumerate(FAMILIES.items()):
+        if names and name not in names:
+            continue
+        torch.manual_seed(100 + seed)
+        model = kind(config)
+        with torch.no_grad():
+            for key, parameter in model.named_parameters():
+                norm = "norm" in key or "ln_" in key
+                # Not so wide that every next token is nearly sure: a cap and a window would not show. Gemma's embedding is
+                # its head too and is scaled up: a wide one would repeat each token.
+                wide = 0.25 if "gemma" not in name else 0.1 if "embed" in key else 0.5
+                parameter.normal_(0.0, 0.2 if norm or key.endswith("bias") else wide)
+                if norm and key.endswith("weight") and "gemma" not in name:
+                    parameter.add_(1.0)
+        shutil.rmtree(root / name, ignore_errors=True)
+        model.save_pretrained(root / name)
+        write(root / (name + ".json"), golden(root / name) | greedy(root / name))
+        norms = {key: p.grad.double().norm().item() for key, p in backward(root / name).named_parameters()}
+        write(root / (name + ".norms.json"), norms)
 
 
 def write(path, value):
@@ -105,6 +184,9 @@ def main():
     if "--exported" in sys.argv:
         for folder in sorted(p for p in (here / "exported").iterdir() if p.is_dir()):
             write(here / "exported" / (folder.name + ".json"), golden(folder))
+        return
+    families(sys.argv[1:])
+    if sys.argv[1:]:
         return
     root = here / "models"
     shutil.rmtree(root, ignore_errors=True)

@@ -93,10 +93,22 @@ TEST_CASE("every slip of a rewards section is named with its place", "[reward][c
        "loose)"},
       {"parts: [{kind: external}]",
        "r.yaml:1:9: parts[0].command: a program and its arguments are wanted, as in [python3, "
-       "scorer.py]"},
+       "scorer.py], or address: HOST:PORT of a service"},
       {"parts: [{kind: external, command: ['']}]",
        "r.yaml:1:35: parts[0].command: a program and its arguments are wanted, as in [python3, "
-       "scorer.py]"},
+       "scorer.py], or address: HOST:PORT of a service"},
+      {"parts: [{kind: external, address: '127.0.0.1:50051', command: [cat]}]",
+       "r.yaml:1:35: parts[0].address: command is given as well; keep one of the two"},
+      {"parts: [{kind: external, address: localhost}]",
+       "r.yaml:1:35: parts[0].address: \"localhost\" is not HOST:PORT of a scorer that listens, as "
+       "in localhost:50051"},
+      {"parts: [{kind: external, address: 'localhost:99999', batch: 0}]",
+       "r.yaml:1:35: parts[0].address: \"localhost:99999\" is not HOST:PORT of a scorer that "
+       "listens, as in localhost:50051\n"
+       "r.yaml:1:61: parts[0].batch: 0 is outside [1, 4096]"},
+      {"parts: [{kind: external, address: 'localhost:1', processes: 2}]",
+       "r.yaml:1:50: parts[0]: unknown key \"processes\"; known here: kind, name, use, weight, "
+       "address, batch, threshold, timeout_ms, retries"},
       {"parts: [{kind: external, command: [cat], processes: 0}]",
        "r.yaml:1:53: parts[0].processes: 0 is outside [1, 64]"},
       {"parts: [{kind: external, command: [cat], start_timeout_ms: 0}]",

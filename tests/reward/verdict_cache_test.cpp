@@ -19,7 +19,7 @@ TEST_CASE("the oldest verdict goes when the cache is full", "[reward][cpu]") {
   CHECK_FALSE(VerdictCache(0).on());
 }
 
-TEST_CASE("every field of a sample, and the part, make the key", "[reward][cpu]") {
+TEST_CASE("every field of a sample, the part and its version make the key", "[reward][cpu]") {
   const Sample sample{.prompt = "ab", .response = "c", .metadata = "{}", .response_tokens = 1};
   const std::vector<Sample> others = {
       // The same bytes, cut elsewhere.
@@ -29,7 +29,9 @@ TEST_CASE("every field of a sample, and the part, make the key", "[reward][cpu]"
       {.prompt = "ab", .response = "c", .metadata = "{}", .response_tokens = 1, .finished = false}};
   std::set<std::string> keys = {VerdictCache::key(0, sample), VerdictCache::key(1, sample)};
   for (const Sample& other : others) keys.insert(VerdictCache::key(0, other));
-  CHECK(keys.size() == 6);
+  keys.insert(VerdictCache::key(0, sample, "1.0"));
+  keys.insert(VerdictCache::key(0, sample, "1.1"));
+  CHECK(keys.size() == 8);
   CHECK(keys.contains(VerdictCache::key(0, sample)));
 }
 

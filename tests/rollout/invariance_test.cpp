@@ -1,3 +1,5 @@
+#include <ATen/ATen.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -71,15 +73,16 @@ void check_invariance(const Transformer& model,
 
 }  // namespace
 
-TEST_CASE("a response of a random model does not depend on its company", "[rollout][cpu]") {
-  const Transformer model = tiny_model();
-  const LetterTokenizer tokenizer(97);
+namespace {
+
+/// Prompts and responses of 1 to 40 tokens, with all kinds of sampling.
+std::vector<GenerationRequest> mixed_requests(uint64_t vocab_size) {
   RandomStream random({.job_seed = 15});
   std::vector<GenerationRequest> requests;
   for (uint64_t i = 0; i < 17; ++i) {
     GenerationRequest r{.key = {.job_seed = 2, .prompt_ordinal = i}};
     for (uint64_t n = 1 + random.below(40); n > 0; --n) {
-      r.prompt.push_back(static_cast<int64_t>(random.below(97)));
+      r.prompt.push_back(static_cast<int64_t>(random.below(vocab_size)));
     }
     r.params.max_new_tokens = 1 + static_cast<int64_t>(random.below(40));
     if (i % 3 == 1) r.params.temperature = 0.8;
@@ -89,7 +92,85 @@ TEST_CASE("a response of a random model does not depend on its company", "[rollo
     if (i % 7 == 5) r.params.stop_strings = {"q"};
     requests.push_back(r);
   }
-  check_invariance(model, tokenizer, requests, 24);
+  return requests;
+}
+
+}  // namespace
+
+TEST_CASE("a response of a random model does not depend on its company", "[rollout][cpu]") {
+  check_invariance(tiny_model(), LetterTokenizer(97), mixed_requests(97), 24);
+}
+
+TEST_CASE("a response of a model of any family does not depend on its company", "[rollout][cpu]") {
+  for (const std::string name : {"mistral_window", "gpt2", "phi3_longrope", "gemma2", "gemma3"}) {
+    INFO(name);
+    const Transformer model = Transformer::load(testing::golden("families/" + name));
+    check_invariance(model, LetterTokenizer(64), mixed_requests(64), 24);
+  }
+}
+
+TEST_CASE("the engine continues every family's prompt as transformers does", "[rollout][cpu]") {
+  for (const std::string name : {"llama3",
+                                 "mistral_window",
+                                 "qwen2_tied",
+                                 "qwen2_window",
+                                 "gpt2",
+                                 "qwen3",
+                                 "phi3",
+                                 "phi3_longrope",
+                                 "phi3_partial",
+                                 "gemma2",
+                                 "gemma3"}) {
+    INFO(name);
+    const Transformer model = Transformer::load(testing::golden("families/" + name));
+    const LetterTokenizer tokenizer(64);
+    std::ifstream file(testing::golden("families/" + name + ".json"));
+    const auto wanted = nlohmann::json::parse(file);
+    const auto prompt = wanted["prompt"].get<std::vector<int64_t>>();
+    auto ids = wanted["greedy"].get<std::vector<int64_t>>();
+    ids.erase(ids.begin(), ids.begin() + static_cast<int64_t>(prompt.size()));
+    GenerationRequest request{
+        .prompt = prompt,
+        .params = {.max_new_tokens = static_cast<int64_t>(ids.size()), .temperature = 0},
+        .samples = 3};
+    Engine engine(model, tokenizer, {.max_sequences = 2, .max_step_tokens = 20, .block_size = 5});
+    for (const Generation& made : generate_all(engine, {request})) CHECK(made.tokens == ids);
+  }
+}
+
+TEST_CASE("forks of a prompt that is as long as a sequence may be before a switch compute anew",
+          "[rollout][cpu]") {
+  // phi3_longrope switches above 24 tokens: the first response token makes 25.
+  const Transformer model = Transformer::load(testing::golden("families/phi3_longrope"));
+  const LetterTokenizer tokenizer(64);
+  REQUIRE(model.config().switch_length() == 24);
+  for (const int64_t length : {23, 24, 25}) {
+    GenerationRequest request{
+        .params = {.max_new_tokens = 6}, .key = {.job_seed = 3}, .samples = 4};
+    RandomStream random({.job_seed = 16});
+    for (int64_t i = 0; i < length; ++i)
+      request.prompt.push_back(static_cast<int64_t>(random.below(64)));
+    Engine together(model, tokenizer, {.block_size = 5});
+    const auto all = generate_all(together, {request});
+    for (int32_t sample = 0; sample < 4; ++sample) {
+      INFO("prompt of " << length << ", sample " << sample);
+      GenerationRequest one = request;
+      one.samples = 1;
+      one.key.sample_index = static_cast<decltype(one.key.sample_index)>(sample);
+      Engine engine(model, tokenizer, {.max_sequences = 1, .max_step_tokens = 100});
+      CHECK(same_response(generate_all(engine, {one})[0], all[static_cast<size_t>(sample)]));
+    }
+    // Each token's log-probability is that of the sequence up to it, computed at once.
+    for (const Generation& made : all) {
+      std::vector<int64_t> tokens = request.prompt;
+      for (size_t i = 0; i < made.tokens.size(); ++i) {
+        const at::Tensor logits = model.logits(model.hidden(pack({tokens})).slice(0, -1));
+        const at::Tensor all_tokens = ops::log_softmax(logits)[0];
+        CHECK(all_tokens[made.tokens[i]].item<float>() == made.model_logprobs[i]);
+        tokens.push_back(made.tokens[i]);
+      }
+    }
+  }
 }
 
 TEST_CASE("a story does not depend on its company", "[rollout][cpu]") {

@@ -35,6 +35,7 @@ struct Simulation {
   Scheduler::Limits limits;
   std::vector<std::pair<int64_t, int32_t>> prompts;  // length, samples
   std::vector<int64_t> responses;                    // tokens, by request
+  int64_t switch_length = 0;  // a sequence that grows past it is computed anew; 0: none is
   std::map<std::pair<int32_t, int64_t>, std::pair<int64_t, int64_t>> slots;
   std::set<std::pair<int64_t, int32_t>> ended;
   int64_t steps = 0;
@@ -97,6 +98,9 @@ struct Simulation {
           child->computed = s->computed;
           if (responses[static_cast<size_t>(s->request)] == 1) {
             ended.insert({child->request, child->sample});
+          } else if (child->length() == switch_length + 1) {
+            child->computed = 0;
+            scheduler.add(std::move(child));
           } else {
             scheduler.fork(*s, std::move(child));
           }
@@ -107,6 +111,10 @@ struct Simulation {
                                responses[static_cast<size_t>(s->request)]) {
           REQUIRE(ended.insert({s->request, s->sample}).second);
           scheduler.finish(s);
+        } else if (s->length() == switch_length + 1) {
+          auto again = scheduler.finish(s);
+          REQUIRE(again->computed == 0);
+          scheduler.add(std::move(again));
         }
       }
       REQUIRE(steps < 100000);
@@ -180,6 +188,22 @@ TEST_CASE("when blocks run short the youngest is computed again", "[rollout][cpu
   CHECK(run.rows > 3 * 19);
 }
 
+TEST_CASE("a sequence that is added again is computed from its first token", "[rollout][cpu]") {
+  Simulation run{
+      .limits = {.max_sequences = 4, .max_step_tokens = 32, .block_size = 4, .blocks = 64},
+      .prompts = {{10, 1}},
+      .responses = {6},
+      .switch_length = 12};
+  run.run();
+  // Rows 0 .. 11 before the switch, 0 .. 14 behind it.
+  CHECK(run.rows == 12 + 15);
+  Scheduler scheduler({.max_sequences = 1, .max_step_tokens = 8, .block_size = 4, .blocks = 7},
+                      list_of(run.prompts));
+  auto half_done = prompt_of(0, 5);
+  half_done->computed = 2;
+  CHECK_THROWS_AS(scheduler.add(std::move(half_done)), InternalError);
+}
+
 TEST_CASE("any work list comes to its end within its limits", "[rollout][cpu]") {
   int64_t preemptions = 0;
   for (uint64_t seed = 0; seed < 300; ++seed) {
@@ -198,6 +222,7 @@ TEST_CASE("any work list comes to its end within its limits", "[rollout][cpu]") 
     // From barely enough for one sequence to plenty.
     run.limits.blocks =
         blocks_for(longest, run.limits.block_size) + static_cast<int64_t>(random.below(12));
+    if (seed % 2 == 1) run.switch_length = 1 + static_cast<int64_t>(random.below(30));
     INFO("seed " << seed);
     run.run();
     preemptions += run.preemptions;

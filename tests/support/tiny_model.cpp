@@ -55,6 +55,7 @@ at::Tensor hidden_by_steps(const Transformer& model,
   for (int64_t begin = 0; begin < total; begin += chunk) {
     CachedRows rows;
     rows.tables = {&table};
+    rows.lengths = {total};
     for (int64_t i = begin; i < std::min(begin + chunk, total); ++i) {
       rows.tokens.push_back(tokens[i]);
       rows.positions.push_back(static_cast<int32_t>(i));
@@ -73,6 +74,7 @@ std::vector<int64_t> greedy(const Transformer& model, std::vector<int64_t> token
   for (size_t i = 0; i < table.size(); ++i) table[i] = static_cast<int32_t>(i);
   size_t seen = 0;
   while (static_cast<int64_t>(tokens.size()) < longest) {
+    if (static_cast<int64_t>(tokens.size()) == model.config().switch_length() + 1) seen = 0;
     CachedRows rows;
     rows.tables = {&table};
     for (; seen < tokens.size(); ++seen) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <numeric>
 #include <vector>
 
@@ -22,8 +23,24 @@ constexpr int64_t kScores = 1 << 18;  // floats of scores a task may hold
 
 struct Shape {
   int64_t heads, kv_heads, d;
+  float scale;     // of the scores
+  float softcap;   // 0: none
+  int64_t window;  // most keys that a row sees
   int64_t group() const { return heads / kv_heads; }
+  // The first key that a row at `position` sees.
+  int64_t first(int64_t position) const { return std::max<int64_t>(0, position - (window - 1)); }
 };
+
+Shape shape_of(const at::Tensor& q, const at::Tensor& k, const AttentionOptions& options) {
+  const double scale =
+      options.scale > 0 ? options.scale : 1.0 / std::sqrt(static_cast<double>(q.size(2)));
+  return {q.size(1),
+          k.size(1),
+          q.size(2),
+          static_cast<float>(scale),
+          static_cast<float>(options.softcap),
+          options.window > 0 ? options.window : std::numeric_limits<int64_t>::max()};
+}
 
 // Queries of one sequence, positions rising; key and value rows of its positions 0, 1, ...
 struct Queries {
@@ -36,7 +53,9 @@ struct Queries {
 struct Tile {
   const Queries* queries;
   int64_t begin, end;
-  int64_t length() const { return queries->position[end - 1] + 1; }  // keys that its last row sees
+  int64_t base;  // a multiple of kPanel: no row sees a key before it
+  int64_t length() const { return queries->position[end - 1] + 1; }  // keys up to its last row's
+  int64_t span() const { return length() - base; }
 };
 
 struct Scratch {
@@ -48,6 +67,17 @@ Scratch& scratch() {
   return scratch;
 }
 
+// Replaces a row's scores, of keys begin .. end counted from the tile's base, by their exponentials
+// and returns the sum. Lanes go by key, so that the bits do not depend on where the tile starts.
+float weights_of(
+    const Table& loops, const Shape& shape, float* scores, int64_t begin, int64_t end) {
+  constexpr int64_t kLanes = 16;
+  if (shape.softcap > 0) loops.softcap(scores + begin, shape.softcap, end - begin, scores + begin);
+  const int64_t from = begin / kLanes * kLanes;
+  std::fill(scores + from, scores + begin, -std::numeric_limits<float>::infinity());
+  return loops.softmax(scores + from, end - from);
+}
+
 // Attention of the tile's queries for the heads that share KV head `kv`. Row r is head r % group of
 // query r / group.
 void attend(const Table& loops,
@@ -57,10 +87,12 @@ void attend(const Table& loops,
             int64_t kv,
             float* out) {
   const Queries& queries = *tile.queries;
-  const int64_t group = shape.group(), d = shape.d, offset = kv * d;
+  const int64_t group = shape.group(), d = shape.d, offset = kv * d, base = tile.base;
   const int64_t rows = (tile.end - tile.begin) * group, longest = tile.length();
-  const int64_t lds = (longest + kPanel - 1) / kPanel * kPanel;
-  const auto length = [&](int64_t r) { return queries.position[tile.begin + r / group] + 1; };
+  const int64_t lds = (tile.span() + kPanel - 1) / kPanel * kPanel;
+  const auto position = [&](int64_t r) { return queries.position[tile.begin + r / group]; };
+  const auto length = [&](int64_t r) { return position(r) + 1; };
+  const auto first = [&](int64_t r) { return shape.first(position(r)); };
   const auto place = [&](int64_t r) {
     return (queries.row[tile.begin + r / group] * shape.heads + kv * group + r % group) * d;
   };
@@ -71,60 +103,66 @@ void attend(const Table& loops,
   float* scores = memory.scores.reserve(rows * lds);
   float* sums = memory.sums.reserve(rows * d);
 
-  const auto scale = static_cast<float>(1.0 / std::sqrt(static_cast<double>(d)));
   for (int64_t r = 0; r < rows; r += step) {
     const int64_t n = std::min(step, rows - r);
     for (int64_t i = 0; i < n; ++i) {
       const float* from = q + place(r + i);
-      for (int64_t j = 0; j < d; ++j) query[r * d + j * n + i] = from[j] * scale;
+      for (int64_t j = 0; j < d; ++j) query[r * d + j * n + i] = from[j] * shape.scale;
     }
   }
-  for (int64_t key = 0; key < longest; key += kPanel) {
+  for (int64_t key = base; key < longest; key += kPanel) {
     loops.transpose(queries.keys + key, offset, std::min(kPanel, longest - key), d, panel);
     for (int64_t r = 0; r < rows; r += step) {
       const int64_t n = std::min(step, rows - r);
-      if (length(r + n - 1) <= key) continue;  // all of these end before this panel
-      loops.product(n, d, query + r * d, panel, 0, 1, scores + r * lds + key, lds, false);
+      // All of these end before this panel, or begin behind it.
+      if (length(r + n - 1) <= key || first(r) >= key + kPanel) continue;
+      loops.product(n, d, query + r * d, panel, 0, 1, scores + r * lds + key - base, lds, false);
     }
   }
   std::vector<float> inverse(static_cast<size_t>(rows));
   for (int64_t r = 0; r < rows; ++r) {
-    inverse[r] = 1.0f / loops.softmax(scores + r * lds, length(r));
+    inverse[r] =
+        1.0f / weights_of(loops, shape, scores + r * lds, first(r) - base, length(r) - base);
   }
-  // A row's chain runs over its own keys alone: neighbours share the keys all of them see, each
-  // ends by itself.
-  for (int64_t key = 0; key < longest; key += kKeyBlock) {
+
+  // A row's chain runs over its own keys alone. Neighbours go together over the keys that all of
+  // them see, [shared_from, shared_to); what a row has before and behind those, it does by itself.
+  const auto last_of = [&](int64_t r) { return std::min(r + kWeighRows, rows) - 1; };
+  const auto shared_from = [&](int64_t r) { return first(last_of(r / kWeighRows * kWeighRows)); };
+  const auto shared_to = [&](int64_t r) { return length(r / kWeighRows * kWeighRows); };
+  const auto weigh = [&](int64_t r, int64_t n, int64_t begin, int64_t end, bool resume) {
+    loops.weigh(n,
+                end - begin,
+                scores + r * lds + begin - base,
+                lds,
+                queries.values + begin,
+                offset,
+                d,
+                sums + r * d,
+                d,
+                resume);
+  };
+  const auto begun_alone = [&](int64_t r) {  // some row of the group has keys before the shared
+    return first(r / kWeighRows * kWeighRows) < shared_from(r);
+  };
+  for (int64_t r = 0; r < rows; ++r) {
+    if (!begun_alone(r)) continue;
+    std::fill(sums + r * d, sums + (r + 1) * d, 0.0f);
+    const int64_t end = std::min(shared_from(r), length(r));
+    if (first(r) < end) weigh(r, 1, first(r), end, true);
+  }
+  for (int64_t key = base; key < longest; key += kKeyBlock) {
     for (int64_t r = 0; r < rows; r += kWeighRows) {
-      const int64_t n = std::min(kWeighRows, rows - r);
-      const int64_t shared = std::min(length(r), key + kKeyBlock);
-      if (shared <= key) continue;
-      loops.weigh(n,
-                  shared - key,
-                  scores + r * lds + key,
-                  lds,
-                  queries.values + key,
-                  offset,
-                  d,
-                  sums + r * d,
-                  d,
-                  key > 0);
+      const int64_t begin = std::max(key, shared_from(r));
+      const int64_t end = std::min(shared_to(r), key + kKeyBlock);
+      if (begin >= end) continue;
+      weigh(r, last_of(r) + 1 - r, begin, end, begin > shared_from(r) || begun_alone(r));
     }
   }
   for (int64_t r = 0; r < rows; ++r) {
-    const int64_t shared = length(r / kWeighRows * kWeighRows), rest = length(r) - shared;
-    float* sum = sums + r * d;
-    if (rest > 0) {
-      loops.weigh(1,
-                  rest,
-                  scores + r * lds + shared,
-                  lds,
-                  queries.values + shared,
-                  offset,
-                  d,
-                  sum,
-                  d,
-                  true);
-    }
+    const int64_t from = std::max(shared_from(r), shared_to(r));
+    if (from < length(r)) weigh(r, 1, from, length(r), true);
+    const float* sum = sums + r * d;
     float* to = out + place(r);
     for (int64_t j = 0; j < d; ++j) to[j] = sum[j] * inverse[r];
   }
@@ -137,16 +175,17 @@ void attend_all(const Shape& shape, const float* q, const std::vector<Queries>& 
   for (const Queries& queries : all) {
     const auto count = static_cast<int64_t>(queries.row.size());
     for (int64_t begin = 0; begin < count;) {
-      const int64_t keys = queries.position[std::min(begin + 64, count) - 1] + 1;
+      const int64_t base = shape.first(queries.position[begin]) / kPanel * kPanel;
+      const int64_t keys = queries.position[std::min(begin + 64, count) - 1] + 1 - base;
       const int64_t rows = std::min<int64_t>(60, kScores / (keys + kPanel));
       const int64_t end = std::min(count, begin + std::max<int64_t>(1, rows / shape.group()));
-      tiles.push_back({&queries, begin, end});
-      work += (end - begin) * tiles.back().length() * 3 * shape.heads * shape.d;
+      tiles.push_back({&queries, begin, end, base});
+      work += (end - begin) * tiles.back().span() * 3 * shape.heads * shape.d;
       begin = end;
     }
   }
   std::stable_sort(tiles.begin(), tiles.end(), [](const Tile& a, const Tile& b) {
-    return (a.end - a.begin) * a.length() > (b.end - b.begin) * b.length();
+    return (a.end - a.begin) * a.span() > (b.end - b.begin) * b.span();
   });
   const Table& loops = table();
   const auto tasks = static_cast<int64_t>(tiles.size()) * shape.kv_heads;
@@ -161,8 +200,9 @@ at::Tensor causal_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
                             const std::vector<int64_t>& offsets,
+                            const AttentionOptions& options,
                             const std::vector<int64_t>& prefix) {
-  const Shape shape{q.size(1), k.size(1), q.size(2)};
+  const Shape shape = shape_of(q, k, options);
   const at::Tensor qc = q.contiguous(), kc = k.contiguous(), vc = v.contiguous();
   at::Tensor out = at::empty(q.sizes(), q.options().requires_grad(false));
   const int64_t total = q.size(0), row = shape.kv_heads * shape.d;
@@ -206,8 +246,9 @@ at::Tensor cached_attention(const at::Tensor& q,
                             const at::Tensor& v,
                             KvLayer& layer,
                             int64_t block_size,
-                            const CachedRows& rows) {
-  const Shape shape{q.size(1), k.size(1), q.size(2)};
+                            const CachedRows& rows,
+                            const AttentionOptions& options) {
+  const Shape shape = shape_of(q, k, options);
   const at::Tensor qc = q.contiguous(), kc = k.contiguous(), vc = v.contiguous();
   at::Tensor out = at::empty(q.sizes(), q.options().requires_grad(false));
   const int64_t total = q.size(0), row = shape.kv_heads * shape.d;

@@ -5,18 +5,20 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/model/packed.h"
+#include "core/model/ops.h"
 
 /// Attention, float32 on CPU. Training, prefill and decode share one routine for a query row at
-/// position p: scores against keys 0..p (one fused multiply-add chain over head_dim each), their
-/// maximum, exponentials, their sum in 16 lanes by key index, then one chain over keys 0..p for
-/// each element of the result. No step looks at other rows.
+/// position p: scores against keys 0..p (one fused multiply-add chain over head_dim each; with a
+/// window the first key is p - window + 1), capped where the options say so, their maximum,
+/// exponentials, their sum in 16 lanes by key index, then one chain over the same keys for each
+/// element of the result. No step looks at other rows, nor at keys outside the window.
 namespace praetor::ops::kernels {
 
 at::Tensor causal_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
                             const std::vector<int64_t>& offsets,
+                            const AttentionOptions& options,
                             const std::vector<int64_t>& prefix);
 
 at::Tensor cached_attention(const at::Tensor& q,
@@ -24,6 +26,7 @@ at::Tensor cached_attention(const at::Tensor& q,
                             const at::Tensor& v,
                             KvLayer& layer,
                             int64_t block_size,
-                            const CachedRows& rows);
+                            const CachedRows& rows,
+                            const AttentionOptions& options);
 
 }  // namespace praetor::ops::kernels

@@ -86,6 +86,78 @@ void rms_norm(const float* x, const float* weight, float eps, int64_t n, float* 
   }
 }
 
+// The squared distance from `mean` of n floats, all lanes added.
+inline float squares_about(const float* x, float mean, int64_t n) {
+  const Vec centre = all(mean);
+  Vec squares = all(0.0f);
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    const Vec part = sub(load(x + i), centre);
+    squares = fma(part, part, squares);
+  }
+  if (i < n) {
+    const Vec part = sub(load_part(x + i, n - i, mean), centre);
+    squares = fma(part, part, squares);
+  }
+  return reduce_sum(squares);
+}
+
+void layer_norm(
+    const float* x, const float* weight, const float* bias, float eps, int64_t n, float* y) {
+  Vec total = all(0.0f);
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) total = add(total, load(x + i));
+  if (i < n) total = add(total, load_part(x + i, n - i, 0.0f));
+  const float mean = reduce_sum(total) / static_cast<float>(n);
+  const float variance = squares_about(x, mean, n) / static_cast<float>(n);
+  const Vec centre = all(mean), scale = all(1.0f / __builtin_sqrtf(variance + eps));
+  for (i = 0; i < n; i += 16) {
+    const int64_t part = n - i < 16 ? n - i : 16;
+    const Vec normal = mul(sub(load_part(x + i, part, 0.0f), centre), scale);
+    const Vec w = load_part(weight + i, part, 0.0f), b = load_part(bias + i, part, 0.0f);
+    store_part(y + i, part, add(mul(normal, w), b));
+  }
+}
+
+// tanh within 2 units in the last place. Cephes' tanhf: an odd polynomial of degree 11 below 0.625,
+// 1 - 2 / (e^2x + 1) above.
+inline Vec tanh16(Vec x) {
+  const Vec z = mul(x, x), size = vmax(x, sub(all(0.0f), x));
+  Vec p = all(-5.70498872745e-3f);
+  p = fma(p, z, all(2.06390887954e-2f));
+  p = fma(p, z, all(-5.37397155531e-2f));
+  p = fma(p, z, all(1.33314422036e-1f));
+  p = fma(p, z, all(-3.33332819422e-1f));
+  const Vec near = fma(mul(p, z), x, x);
+  const Vec one = all(1.0f), two = all(2.0f);
+  const Vec far = sub(one, div(two, add(exp16(mul(two, x)), one)));
+  // Each is 0 where the other is wanted. The first float above -0.625 makes the two bounds meet.
+  return add(zero_below(size, all(0.625f), far),
+             zero_below(sub(all(0.0f), size), all(-0.62499994f), near));
+}
+
+inline Vec gelu16(Vec x) {
+  const Vec cube = mul(mul(x, x), x);
+  const Vec inner = mul(all(0.7978845608f), fma(all(0.044715f), cube, x));
+  return mul(mul(all(0.5f), x), add(all(1.0f), tanh16(inner)));
+}
+
+void gelu(const float* x, const float* up, int64_t n, float* y) {
+  for (int64_t i = 0; i < n; i += 16) {
+    const int64_t part = n - i < 16 ? n - i : 16;
+    const Vec activated = gelu16(load_part(x + i, part, 0.0f));
+    store_part(y + i, part, up ? mul(activated, load_part(up + i, part, 0.0f)) : activated);
+  }
+}
+
+void softcap(const float* x, float cap, int64_t n, float* y) {
+  const Vec scale = all(cap);
+  for (int64_t i = 0; i < n; i += 16) {
+    const int64_t part = n - i < 16 ? n - i : 16;
+    store_part(y + i, part, mul(scale, tanh16(div(load_part(x + i, part, 0.0f), scale))));
+  }
+}
+
 inline Vec silu_times(Vec gate, Vec up) {
   const Vec one = all(1.0f);
   const Vec sigmoid = div(one, add(one, exp16(sub(all(0.0f), gate))));

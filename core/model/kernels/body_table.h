@@ -16,7 +16,10 @@ const Table kTable = {kName,
                       softmax,
                       log_sum,
                       rms_norm,
+                      layer_norm,
                       swiglu,
+                      gelu,
+                      softcap,
                       rope};
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "core/model/kernels/rows.h"
 
+#include <ATen/ops/add.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 
@@ -24,8 +25,9 @@ float log_of(float sum) {
 
 }  // namespace
 
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
-  const at::Tensor in = x.contiguous(), scale = weight.contiguous();
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, double offset) {
+  const at::Tensor in = x.contiguous();
+  const at::Tensor scale = offset == 0 ? weight.contiguous() : at::add(weight, offset).contiguous();
   at::Tensor out = like(x);
   const int64_t n = x.size(1);
   const float *from = in.const_data_ptr<float>(), *w = scale.const_data_ptr<float>();
@@ -35,6 +37,54 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
     for (int64_t r = begin; r < end; ++r) {
       loops.rms_norm(from + r * n, w, static_cast<float>(eps), n, to + r * n);
     }
+  });
+  return out;
+}
+
+at::Tensor layer_norm(const at::Tensor& x,
+                      const at::Tensor& weight,
+                      const at::Tensor& bias,
+                      double eps) {
+  const at::Tensor in = x.contiguous(), scale = weight.contiguous(), shift = bias.contiguous();
+  at::Tensor out = like(x);
+  const int64_t n = x.size(1);
+  const float *from = in.const_data_ptr<float>(), *w = scale.const_data_ptr<float>();
+  const float* b = shift.const_data_ptr<float>();
+  float* to = out.mutable_data_ptr<float>();
+  const Table& loops = table();
+  over_rows(x.size(0), 8 * n, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      loops.layer_norm(from + r * n, w, b, static_cast<float>(eps), n, to + r * n);
+    }
+  });
+  return out;
+}
+
+at::Tensor gelu(const at::Tensor& x, const at::Tensor& up) {
+  const at::Tensor in = x.contiguous(), u = up.defined() ? up.contiguous() : at::Tensor();
+  at::Tensor out = like(x);
+  const int64_t n = x.size(1);
+  const float* from = in.const_data_ptr<float>();
+  const float* times = u.defined() ? u.const_data_ptr<float>() : nullptr;
+  float* to = out.mutable_data_ptr<float>();
+  const Table& loops = table();
+  over_rows(x.size(0), 8 * kExpWork * n, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r)
+      loops.gelu(from + r * n, times ? times + r * n : nullptr, n, to + r * n);
+  });
+  return out;
+}
+
+at::Tensor softcap(const at::Tensor& x, double cap) {
+  const at::Tensor in = x.contiguous();
+  at::Tensor out = like(x);
+  const int64_t n = x.size(1);
+  const float* from = in.const_data_ptr<float>();
+  float* to = out.mutable_data_ptr<float>();
+  const Table& loops = table();
+  over_rows(x.size(0), 8 * kExpWork * n, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r)
+      loops.softcap(from + r * n, static_cast<float>(cap), n, to + r * n);
   });
   return out;
 }

@@ -6,8 +6,15 @@
 /// mod 16), then lanes i + 8, + 4, + 2, + 1 are added: the same on every instruction set.
 namespace praetor::ops::kernels {
 
-at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps);
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps, double offset = 0);
+at::Tensor layer_norm(const at::Tensor& x,
+                      const at::Tensor& weight,
+                      const at::Tensor& bias,
+                      double eps);
 at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up);
+/// gelu(x), times `up` where that is defined.
+at::Tensor gelu(const at::Tensor& x, const at::Tensor& up = {});
+at::Tensor softcap(const at::Tensor& x, double cap);
 at::Tensor rope(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin);
 at::Tensor log_softmax(const at::Tensor& logits);
 

@@ -62,13 +62,13 @@ class Check {
 };
 
 // A sequence at once, then token by token through a cache of small blocks in mixed order.
-void check_decoding(Check& check) {
+void check_decoding(Check& check, const std::string& what, const AttentionOptions& options) {
   const int64_t tokens = 70, heads = 4, kv_heads = 2, d = 24, block = 16;
   const at::Tensor q = check.random({tokens, heads, d}), k = check.random({tokens, kv_heads, d});
   const at::Tensor v = check.random({tokens, kv_heads, d});
   at::set_num_threads(1);
   kernels::use_isa(kernels::available_isas().front());
-  const at::Tensor whole = causal_attention(q, k, v, {0, tokens});
+  const at::Tensor whole = causal_attention(q, k, v, {0, tokens}, options);
   const std::vector<int32_t> blocks{3, 0, 4, 1, 2};
   for (const auto isa : kernels::available_isas()) {
     kernels::use_isa(isa);
@@ -76,8 +76,8 @@ void check_decoding(Check& check) {
     for (int64_t i = 0; i < tokens; ++i) {
       const CachedRows row{{0}, {static_cast<int32_t>(i)}, {0}, {&blocks}};
       const auto cut = [&](const at::Tensor& x) { return x.narrow(0, i, 1); };
-      check.same(str("decoding token ", i, " on ", kernels::table().name),
-                 cached_attention(cut(q), cut(k), cut(v), layer, block, row),
+      check.same(str("decoding token ", i, what, " on ", kernels::table().name),
+                 cached_attention(cut(q), cut(k), cut(v), layer, block, row, options),
                  cut(whole));
     }
   }
@@ -91,7 +91,12 @@ void check_all(Check& check) {
   check.rows("rms_norm", x, [&](const at::Tensor& rows) { return rms_norm(rows, norm, 1e-5); });
   check.rows("swiglu", x, [&](const at::Tensor& rows) { return swiglu(rows, rows); });
   check.rows("log_softmax", x, [&](const at::Tensor& rows) { return log_softmax(rows * 20); });
-  check_decoding(check);
+  check.rows(
+      "layer_norm", x, [&](const at::Tensor& rows) { return layer_norm(rows, norm, norm, 1e-5); });
+  check.rows("geglu", x, [&](const at::Tensor& rows) { return geglu(rows * 3, rows); });
+  check.rows("softcap", x, [&](const at::Tensor& rows) { return softcap(rows * 20, 5); });
+  check_decoding(check, "", {});
+  check_decoding(check, " in a window", {.softcap = 2, .window = 21});
 }
 
 }  // namespace

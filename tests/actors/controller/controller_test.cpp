@@ -6,6 +6,8 @@
 #include "actors/train/experience_builder.h"
 #include "actors/workers/rollout_worker.h"
 #include "core/base/error.h"
+#include "core/base/fs.h"
+#include "core/base/log.h"
 #include "tests/support/catch.h"
 #include "tests/support/shared_data.h"
 
@@ -226,6 +228,41 @@ TEST_CASE("a rejected group is replaced by the next prompt and recorded as dropp
   CHECK(ledger->balance(0).holds());
   controller.open_step(2, weights(1));
   CHECK(controller.lease("r0", LeaseKind::kGenerate, 1)->generate[0].id.ordinal == 3);
+}
+
+TEST_CASE("why samples are dropped is said once a stage", "[actors][cpu]") {
+  const testing::TempDir dir, logs;
+  log::add_file(logs / "log");
+  const auto ledger = Ledger::open(dir.path());
+  ledger->begin_stage(0, "dapo");
+  Controller controller(
+      *ledger, plan(), prompts(10), {}, [](const std::vector<ScoredSample>& group) {
+        const int64_t ordinal = group[0].rollout.id.ordinal;
+        if (ordinal == 5) return std::optional<std::string>("too hard by half");
+        return ordinal % 2 == 1 ? std::optional<std::string>("too easy by half") : std::nullopt;
+      });
+  for (int64_t step = 1; step <= 2; ++step) {
+    controller.open_step(step, weights(step - 1));
+    const ClosedBatch* batch = nullptr;
+    for (int round = 0; round < 9 && !batch; ++round) {
+      generate(controller);
+      score_all(controller);
+      batch = controller.close_step();
+    }
+    REQUIRE(batch);
+    commit(controller, step);
+  }
+  CHECK(ledger->balance(0).dropped.at("too easy by half") == 4);
+  const std::string text = read_file(logs / "log");
+  const auto count = [&](const std::string& words) {
+    int out = 0;
+    for (size_t at = 0; (at = text.find(words, at)) != std::string::npos; ++at) ++out;
+    return out;
+  };
+  const std::string rest = "; said once a stage, the metric data/dropped counts them all";
+  CHECK(count("step 1: 2 samples dropped: too easy by half" + rest) == 1);
+  CHECK(count("too easy by half") == 1);
+  CHECK(count("step 2: 2 samples dropped: too hard by half" + rest) == 1);
 }
 
 TEST_CASE(

@@ -155,6 +155,21 @@ TEST_CASE("a request waits for work, and not for a process that is gone", "[acto
   CHECK(run.controller->heartbeat({.name = "b", .incarnation = 2}) == Orders::kLeave);
 }
 
+TEST_CASE("a restart counts once, however many ranks it has and however often it is told",
+          "[actors][cpu]") {
+  const Run run;
+  run.join("a");
+  for (int64_t incarnation = 1; incarnation <= 2; ++incarnation) {
+    for (const char* rank : {"learner-0", "learner-1", "learner-2"})
+      run.controller->report_death(rank, incarnation, "killed by SIGKILL");
+    run.controller->report_death("learner-0", incarnation, "killed by SIGKILL");
+  }
+  CHECK(run.controller->status().restarts == 2);
+  run.controller->report_death("a", 1, "killed by SIGKILL");
+  run.controller->report_death("a", 1, "killed by SIGKILL");
+  CHECK(run.controller->status().restarts == 3);
+}
+
 TEST_CASE("many workers at once: every sample counts once", "[actors][cpu]") {
   const Run run(40);
   run.controller->open_step(1, 1, Run::weights(0));

@@ -38,6 +38,21 @@ TEST_CASE("the plan counts networks, bytes and steps from the shapes", "[actors]
   CHECK(text.find("policy                       260032") != std::string::npos);
 }
 
+TEST_CASE("a reference that is asked once takes no memory", "[actors][cpu]") {
+  for (const char* reference : {"computed", "precomputed"}) {
+    CAPTURE(reference);
+    const auto document = YamlDocument::parse(
+        str("name: toy\nstages:\n  - {kind: toy_language, name: language}\n"
+            "  - {kind: sft, model: {create: {}}, data: {train: stage:language/sft.jsonl}}\n"
+            "  - {kind: dpo, data: {train: stage:language/pairs.jsonl}, dpo: {reference: ",
+            reference,
+            "}}\n"));
+    const JobConfig job = JobConfig::read(document);
+    REQUIRE(document->errors() == std::vector<std::string>{});
+    CHECK(plan_job(job).at(2).networks.size() == (reference == std::string("computed") ? 2 : 1));
+  }
+}
+
 TEST_CASE("a stage over a toy language is sized before the language is written", "[actors][cpu]") {
   const auto document = YamlDocument::parse(
       "name: toy\nstages:\n  - {kind: toy_language, name: language}\n"

@@ -1,8 +1,11 @@
 #include "core/model/model_config.h"
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "core/base/error.h"
 #include "core/base/fs.h"
@@ -81,7 +84,15 @@ TEST_CASE("what to_json writes is read back unchanged", "[core][cpu]") {
                                  "rope_yarn_mscale",
                                  "biases",
                                  "qwen2",
-                                 "mistral"}) {
+                                 "mistral",
+                                 "../families/mistral_window",
+                                 "../families/qwen2_window",
+                                 "../families/gpt2_odd",
+                                 "../families/qwen3_biases",
+                                 "../families/phi3_longrope",
+                                 "../families/phi3_partial",
+                                 "../families/gemma2_uncapped",
+                                 "../families/gemma3"}) {
     INFO(name);
     const std::string text = ModelConfig::load(golden("models/" + name)).to_json();
     write_file_atomic(dir / "config.json", text);
@@ -119,8 +130,8 @@ TEST_CASE("an unusable config.json is refused with the key and what would be rig
   const TempDir dir;
   CHECK_THROWS_AS(ModelConfig::load(dir.path()), MissingInput);
   const std::pair<json, std::string> patches[] = {
-      {{{"architectures", {"GPT2LMHeadModel"}}},
-       "architectures: \"GPT2LMHeadModel\" is not supported; known are LlamaForCausalLM"},
+      {{{"architectures", {"GPTJForCausalLM"}}},
+       "architectures: \"GPTJForCausalLM\" is not supported; known are LlamaForCausalLM"},
       {{{"architectures", 3}}, "architectures: is not a list"},
       {{{"architectures", nullptr}, {"model_type", "mamba"}}, "model_type \"mamba\" is not known"},
       {{{"hidden_size", -32}}, "hidden_size: -32 is not a whole number from 1"},
@@ -147,17 +158,27 @@ TEST_CASE("an unusable config.json is refused with the key and what would be rig
        "rope_scaling.factor: -1 is not a number above 0"},
       {{{"rope_scaling", "linear"}}, "rope_scaling: \"linear\" is not an object"},
       {{{"rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 0.5}}}},
-       "partial_rotary_factor: only 1.0"},
-      {{{"architectures", {"MistralForCausalLM"}}, {"sliding_window", 32}},
-       "sliding_window: 32 is below max_position_embeddings 64"},
-      {{{"architectures", {"MistralForCausalLM"}}, {"max_position_embeddings", 8192}},
-       "sliding_window: 4096 is below"},
+       "partial_rotary_factor: 0.5 is not supported for llama; 1.0 is"},
+      {{{"architectures", {"MistralForCausalLM"}}, {"sliding_window", 0}},
+       "sliding_window: 0 is not a whole number from 1"},
+      {{{"architectures", {"MistralForCausalLM"}},
+        {"sliding_window", 8},
+        {"layer_types", {"full_attention"}}},
+       "layer_types: \"full_attention\" is not supported for mistral with a sliding_window"},
       {{{"architectures", {"Qwen2ForCausalLM"}},
         {"use_sliding_window", true},
-        {"sliding_window", 32}},
-       "sliding_window: 32 is below"},
+        {"layer_types", {"sliding_attention", "full_attention"}}},
+       "layer_types: names 2 layers, num_hidden_layers is 1"},
+      {{{"architectures", {"Qwen2ForCausalLM"}}, {"layer_types", {"sliding_attention"}}},
+       "sliding_window: is missing, and layers of sliding_attention need it"},
       {{{"layer_types", {"sliding_attention"}}},
-       "layer_types: \"sliding_attention\" is not supported"},
+       "layer_types: \"sliding_attention\" is not supported for llama; full_attention is"},
+      {{{"layer_types", {"chunked_attention"}}},
+       "layer_types: \"chunked_attention\" is not supported; full_attention and"},
+      {{{"attn_logit_softcapping", 50.0}},
+       "attn_logit_softcapping: 50.0 is not supported for llama; null is"},
+      {{{"num_local_experts", 8}}, "num_local_experts: 8 is not supported for llama; 0 is"},
+      {{{"logit_scale", 0.0625}}, "logit_scale: 0.0625 is not supported for llama; 1.0 is"},
   };
   for (const auto& [patch, message] : patches) {
     json config = good();
@@ -172,6 +193,87 @@ TEST_CASE("an unusable config.json is refused with the key and what would be rig
                     Catch::Contains("key \"vocab_size\" appears twice"));
 }
 
+TEST_CASE("what another family's config.json says and we do not compute is refused",
+          "[core][cpu]") {
+  const TempDir dir;
+  const std::tuple<std::string, json, std::string> patches[] = {
+      {"gpt2",
+       {{"activation_function", "gelu"}},
+       "activation_function: \"gelu\" is not supported; gelu_new is"},
+      {"gpt2",
+       {{"scale_attn_by_inverse_layer_idx", true}},
+       "scale_attn_by_inverse_layer_idx: true is not supported for gpt2; false is"},
+      {"gpt2", {{"n_head", 5}}, "n_head: 5 does not divide n_embd 24"},
+      {"gpt2", {{"n_embd", nullptr}}, "n_embd: is missing"},
+      {"gemma2",
+       {{"hidden_activation", "relu"}},
+       "hidden_activation: \"relu\" is not supported; gelu_pytorch_tanh is"},
+      {"gemma2", {{"sliding_window", nullptr}}, "sliding_window: is missing, and layers of"},
+      {"gemma3",
+       {{"attn_logit_softcapping", 50.0}},
+       "attn_logit_softcapping: 50.0 is not supported for gemma3_text; null is"},
+      {"gemma3",
+       {{"use_bidirectional_attention", true}},
+       "use_bidirectional_attention: true is not supported for gemma3_text; false is"},
+      {"gemma3",
+       {{"rope_parameters", {{"rope_type", "default"}}}},
+       "rope_parameters.full_attention: is missing"},
+      {"phi3_longrope",
+       {{"rope_scaling", {{"type", "longrope"}, {"short_factor", {1}}, {"long_factor", {1}}}}},
+       "rope_scaling.short_factor: is not a list of 3 numbers"},
+      {"phi3_longrope",
+       {{"rope_scaling",
+         {{"type", "longrope"}, {"short_factor", {1, 1, 1}}, {"long_factor", {1, 0, 1}}}}},
+       "rope_scaling.long_factor: 0 is not a number above 0"},
+      {"phi3_longrope",
+       {{"rope_scaling", {{"type", "mrope"}}}},
+       "rope_scaling.type: \"mrope\" is not one of default, linear, dynamic, llama3, yarn, "
+       "longrope"},
+      {"phi3_longrope",
+       {{"rope_parameters", {{"partial_rotary_factor", 0.6}}}},
+       "rope_parameters.partial_rotary_factor: 0.6 of head_dim 6 is not an even number"},
+  };
+  for (const auto& [name, patch, message] : patches) {
+    json config = json::parse(read_file(golden("families/" + name + "/config.json")));
+    config.update(patch);
+    CHECK_THAT(error_of(dir, config), Catch::Contains("config.json: ") && Catch::Contains(message));
+  }
+}
+
+TEST_CASE("each family says which layers have a window", "[core][cpu]") {
+  const auto windows = [](const std::string& name) {
+    const ModelConfig config = ModelConfig::load(golden("families/" + name));
+    std::vector<int64_t> out;
+    for (int64_t i = 0; i < config.num_layers; ++i) out.push_back(config.window_of(i));
+    return out;
+  };
+  using Windows = std::vector<int64_t>;
+  CHECK(windows("mistral_window") == Windows{7, 7});
+  CHECK(windows("qwen2_tied") == Windows{0, 0});
+  CHECK(windows("qwen2_window") == Windows{0, 11});
+  CHECK(windows("gemma2") == Windows{9, 0});
+  CHECK(windows("gemma2_uncapped") == Windows{0, 9});
+  CHECK(windows("gemma3") == Windows{9, 0, 9});
+  CHECK(windows("phi3") == Windows{13, 13});
+
+  // Older folders do not list the layers.
+  const TempDir dir;
+  json config = json::parse(read_file(golden("families/gemma3/config.json")));
+  config.erase("layer_types");
+  config["num_hidden_layers"] = 6;
+  CHECK(load(dir, config).windowed_layers ==
+        std::vector<bool>{true, true, true, true, true, false});
+  config["sliding_window_pattern"] = 3;
+  CHECK(load(dir, config).windowed_layers ==
+        std::vector<bool>{true, true, false, true, true, false});
+  config["rope_parameters"] = nullptr;
+  config["rope_scaling"] = {{"rope_type", "linear"}, {"factor", 8.0}};
+  CHECK(load(dir, config).rope.theta == 1e6);
+  CHECK(load(dir, config).rope.factor == 8);
+  CHECK(load(dir, config).local_rope->theta == 1e4);
+  CHECK(load(dir, config).local_rope->scaling == "default");
+}
+
 TEST_CASE("a model of impossible sizes is refused by field", "[core][cpu]") {
   const auto broken = [](int64_t ModelConfig::*field, int64_t value) {
     ModelConfig config = testing::tiny_config();
@@ -184,27 +286,47 @@ TEST_CASE("a model of impossible sizes is refused by field", "[core][cpu]") {
   CHECK_THROWS_WITH(broken(&ModelConfig::vocab_size, 0),
                     Catch::Contains("vocab_size 0 is outside [1,"));
   ModelConfig config = testing::tiny_config();
+  config.rope.scaling = "mrope";
+  CHECK_THROWS_AS(inverse_frequencies(config, config.rope), InvalidArgument);
   config.rope.scaling = "longrope";
-  CHECK_THROWS_AS(inverse_frequencies(config), InvalidArgument);
+  CHECK_THROWS_WITH(inverse_frequencies(config, config.rope),
+                    Catch::Contains("longrope has 0 factors, 3 pairs"));
+  config.windowed_layers = {true};
+  CHECK_THROWS_WITH(parameter_layout(config), Catch::Contains("windowed_layers names 1 layers"));
+  config.architecture = "mamba";
+  CHECK_THROWS_WITH(parameter_layout(config),
+                    Catch::Contains("\"mamba\" is not known; known are llama, mistral"));
 }
 
 TEST_CASE("rotary frequencies follow the formulas", "[core][cpu]") {
   // theta^(-2i/d) with d = 4: 1 and 1/100.
   ModelConfig config = testing::tiny_config();
   config.head_dim = 4;
-  CHECK(inverse_frequencies(config)[0] == 1.0f);
-  CHECK(inverse_frequencies(config)[1] == Approx(0.01));
+  CHECK(inverse_frequencies(config, config.rope)[0] == 1.0f);
+  CHECK(inverse_frequencies(config, config.rope)[1] == Approx(0.01));
   config.rope.scaling = "linear";
   config.rope.factor = 4;
-  CHECK(inverse_frequencies(config)[1] == Approx(0.0025));
+  CHECK(inverse_frequencies(config, config.rope)[1] == Approx(0.0025));
   // Llama 3.1 with context 64: wavelengths 2 pi (below 64/4 = 16: kept) and 200 pi (above 64/1:
   // divided).
   config.rope.scaling = "llama3";
   config.rope.original_max_positions = 64;
-  CHECK(inverse_frequencies(config)[0] == 1.0f);
-  CHECK(inverse_frequencies(config)[1] == Approx(0.0025));
+  CHECK(inverse_frequencies(config, config.rope)[0] == 1.0f);
+  CHECK(inverse_frequencies(config, config.rope)[1] == Approx(0.0025));
+  // LongRoPE divides each frequency by its factor: by the short ones up to 16 tokens.
+  config.rope = {.scaling = "longrope",
+                 .original_max_positions = 16,
+                 .short_factor = {1, 2},
+                 .long_factor = {4, 5}};
+  CHECK(inverse_frequencies(config, config.rope)[1] == Approx(0.005));
+  CHECK(inverse_frequencies(config, config.rope, true)[0] == Approx(0.25));
+  const RopeTables both = rope_tables(config, config.rope, at::kDouble);
+  CHECK(both.cos[both.row(3, 16)][1].item<double>() == Approx(std::cos(3 * 0.005)));
+  CHECK(both.cos[both.row(3, 17)][1].item<double>() == Approx(std::cos(3 * 0.002)));
+  CHECK(config.switch_length() == 16);
   config.rope = {};
-  const RopeTables tables = rope_tables(config, at::kDouble);
+  CHECK(config.switch_length() == 0);
+  const RopeTables tables = rope_tables(config, config.rope, at::kDouble);
   CHECK(tables.cos.size(0) == config.max_positions);
   CHECK(tables.cos[0][1].item<double>() == 1.0);
   CHECK(tables.sin[3][0].item<double>() == Approx(std::sin(3.0)));

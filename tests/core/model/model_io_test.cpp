@@ -116,7 +116,7 @@ TEST_CASE(
 TEST_CASE("transformers computes from our folders what we do", "[core][cpu]") {
   // exported/NAME was written by save_hf (the hidden case below), exported/NAME.json by
   // make_models.py --exported.
-  for (const std::string name : {"llama", "qwen2", "yarn"}) {
+  for (const std::string name : {"llama", "qwen2", "yarn", "gpt2", "phi3", "gemma3"}) {
     INFO(name);
     const Transformer model = Transformer::load(golden("exported/" + name));
     const json wanted = json::parse(read_file(golden("exported/" + name + ".json")));
@@ -159,6 +159,19 @@ TEST_CASE("write the folders of tests/golden/exported", "[.][golden]") {
     if (named.name.ends_with(".bias")) named.tensor.copy_(at::arange(named.tensor.numel()) * 0.02);
   }
   save_hf(biased, golden("exported/qwen2"));
+  for (const auto& [from, to] : {std::pair{"gpt2_odd", "gpt2"},
+                                 std::pair{"phi3_partial", "phi3"},
+                                 std::pair{"gemma3", "gemma3"}}) {
+    const ModelConfig family = ModelConfig::load(golden(std::string("families/") + from));
+    Transformer model(family, testing::stream(26));
+    for (const NamedTensor& named : model.parameters()) {
+      // 0.02, the usual deviation, would hide what the layers do.
+      if (named.tensor.dim() == 2) named.tensor.mul_(15);
+      if (named.name.ends_with(".bias"))
+        named.tensor.copy_(at::arange(named.tensor.numel()) * 0.02);
+    }
+    save_hf(model, golden(std::string("exported/") + to));
+  }
   const ScalarModel scalar{Transformer(config, testing::stream(24)),
                            ScalarHead::make(24, testing::stream(25))};
   save_hf(scalar, golden("exported/scalar"));

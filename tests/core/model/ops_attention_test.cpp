@@ -37,8 +37,8 @@ struct Cache {
   void grow(std::vector<int32_t>& table, int64_t tokens) {
     while (static_cast<int64_t>(table.size()) * block_size < tokens) table.push_back(--free);
   }
-  at::Tensor run(const Inputs& in, const CachedRows& rows) {
-    return ops::cached_attention(in.q, in.k, in.v, layer, block_size, rows);
+  at::Tensor run(const Inputs& in, const CachedRows& rows, const ops::AttentionOptions& how = {}) {
+    return ops::cached_attention(in.q, in.k, in.v, layer, block_size, rows, how);
   }
   KvLayer layer;
   int64_t block_size;
@@ -46,7 +46,10 @@ struct Cache {
 };
 
 /// Feeds one sequence in steps of the given sizes (repeated) and joins the results.
-at::Tensor in_steps(const Inputs& in, int64_t block_size, const std::vector<int64_t>& sizes) {
+at::Tensor in_steps(const Inputs& in,
+                    int64_t block_size,
+                    const std::vector<int64_t>& sizes,
+                    const ops::AttentionOptions& how = {}) {
   const int64_t tokens = in.q.size(0);
   Cache cache(in, tokens / block_size + 1, block_size);
   std::vector<int32_t> table;
@@ -61,7 +64,7 @@ at::Tensor in_steps(const Inputs& in, int64_t block_size, const std::vector<int6
       rows.positions.push_back(static_cast<int32_t>(begin + j));
       rows.sequence.push_back(0);
     }
-    parts.push_back(cache.run(in.cut(begin, n), rows));
+    parts.push_back(cache.run(in.cut(begin, n), rows, how));
     begin += n;
   }
   return at::cat(parts, 0);
@@ -126,7 +129,7 @@ TEST_CASE("a shared prefix gives the rows after it the bits of whole sequences",
   // A prefix of 70 rows, then 33, 0 and 1 rows that go on after it, and one by itself.
   const Inputs in = random(114, 4, 2, 16);
   const std::vector<int64_t> offsets{0, 70, 103, 103, 104, 114}, prefix{-1, 0, 0, 0, -1};
-  const at::Tensor packed = ops::causal_attention(in.q, in.k, in.v, offsets, prefix);
+  const at::Tensor packed = ops::causal_attention(in.q, in.k, in.v, offsets, {}, prefix);
   for (size_t i = 0; i + 1 < offsets.size(); ++i) {
     const auto whole = [&](const at::Tensor& x) {
       const at::Tensor own = x.slice(0, offsets[i], offsets[i + 1]);
@@ -139,10 +142,80 @@ TEST_CASE("a shared prefix gives the rows after it the bits of whole sequences",
                     alone.slice(0, v.size(0) - length, v.size(0))));
   }
   CHECK(at::allclose(
-      packed, ops::reference::causal_attention(in.q, in.k, in.v, offsets, prefix), 1e-5, 1e-5));
+      packed, ops::reference::causal_attention(in.q, in.k, in.v, offsets, {}, prefix), 1e-5, 1e-5));
   for (const std::vector<int64_t>& wrong : std::vector<std::vector<int64_t>>{
            {-1, 0, 0, 0}, {-1, 1, 0, 0, -1}, {-1, 0, 1, 0, -1}, {-1, 0, 4, 0, -1}}) {
-    CHECK_THROWS_AS(ops::causal_attention(in.q, in.k, in.v, offsets, wrong), ShapeError);
+    CHECK_THROWS_AS(ops::causal_attention(in.q, in.k, in.v, offsets, {}, wrong), ShapeError);
+  }
+}
+
+TEST_CASE("attention with a window, a cap and a scale agrees with LibTorch", "[core][cpu][ops]") {
+  at::manual_seed(8);
+  const std::vector<int64_t> offsets{0, 1, 1, 18, 250};
+  for (const auto& [heads, kv_heads] :
+       std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {8, 4}, {14, 2}}) {
+    const Inputs in = random(250, heads, kv_heads, 20);
+    for (const int64_t window : {0, 1, 2, 15, 16, 17, 31, 32, 33, 64, 100, 231, 232, 1000}) {
+      INFO("heads " << heads << " kv_heads " << kv_heads << " window " << window);
+      const ops::AttentionOptions how{.scale = 0.4, .softcap = 5, .window = window};
+      CHECK(at::allclose(ops::causal_attention(in.q, in.k, in.v, offsets, how),
+                         ops::reference::causal_attention(in.q, in.k, in.v, offsets, how),
+                         1e-5,
+                         1e-5));
+    }
+    // A window that holds everything moves no bit.
+    CHECK(at::equal(ops::causal_attention(in.q, in.k, in.v, offsets, {.window = 232}),
+                    ops::causal_attention(in.q, in.k, in.v, offsets)));
+  }
+  const Inputs in = random(6, 4, 2, 8);
+  CHECK_THROWS_AS(ops::causal_attention(in.q, in.k, in.v, {0, 6}, {.window = -1}), InvalidArgument);
+  CHECK_THROWS_AS(ops::causal_attention(in.q, in.k, in.v, {0, 6}, {.softcap = -1}),
+                  InvalidArgument);
+}
+
+TEST_CASE("decode equals prefill equals training in a window too, on every instruction set",
+          "[core][cpu][ops]") {
+  at::manual_seed(9);
+  const auto isa_before = ops::kernels::isa_in_use();
+  const int threads_before = at::get_num_threads();
+  const Inputs in = random(140, 6, 2, 24);
+  for (const int64_t window : {1, 5, 16, 33, 100}) {
+    const ops::AttentionOptions how{.softcap = window == 5 ? 0.0 : 3.0, .window = window};
+    ops::kernels::use_isa(ops::kernels::available_isas().front());
+    at::set_num_threads(1);
+    const at::Tensor want = ops::causal_attention(in.q, in.k, in.v, {0, 140}, how);
+    for (const auto isa : ops::kernels::available_isas()) {
+      ops::kernels::use_isa(isa);
+      for (const int threads : {1, 2}) {
+        at::set_num_threads(threads);
+        INFO("window " << window << " on " << ops::kernels::table().name << ", " << threads);
+        CHECK(at::equal(ops::causal_attention(in.q, in.k, in.v, {0, 140}, how), want));
+        for (const int64_t block_size : {1, 16}) {
+          CHECK(at::equal(in_steps(in, block_size, {1}, how), want));
+          CHECK(at::equal(in_steps(in, block_size, {37, 1, 64}, how), want));
+        }
+      }
+    }
+  }
+  ops::kernels::use_isa(isa_before);
+  at::set_num_threads(threads_before);
+}
+
+TEST_CASE("a token outside the window, NaN included, does not move a row", "[core][cpu][ops]") {
+  at::manual_seed(10);
+  const Inputs in = random(80, 4, 2, 16);
+  const ops::AttentionOptions how{.window = 12};
+  const at::Tensor before = ops::causal_attention(in.q, in.k, in.v, {0, 80}, how);
+  for (const int64_t token : {0, 30, 41}) {
+    Inputs other{in.q, in.k.clone(), in.v.clone()};
+    other.k[token].fill_(std::numeric_limits<float>::quiet_NaN());
+    other.v[token].fill_(std::numeric_limits<float>::quiet_NaN());
+    const at::Tensor after = ops::causal_attention(other.q, other.k, other.v, {0, 80}, how);
+    CHECK(at::equal(after.narrow(0, 0, token), before.narrow(0, 0, token)));
+    CHECK(at::equal(after.narrow(0, token + 12, 68 - token),
+                    before.narrow(0, token + 12, 68 - token)));
+    CHECK(after[token].isnan().all().item<bool>());
+    CHECK(after[token + 11].isnan().all().item<bool>());
   }
 }
 

@@ -90,6 +90,28 @@ TEST_CASE("the gradients of rms_norm are those of finite differences", "[core][c
   check_gradients(op, {random({4, 9}), random({9})});
 }
 
+TEST_CASE("the gradients of rms_norm of 1 + weight are those of finite differences",
+          "[core][cpu][ops]") {
+  at::manual_seed(12);
+  const Op op = [](const auto& x) { return ops::rms_norm(x[0], x[1], 1e-5, 1); };
+  check_gradients(op, {random({4, 9}), random({9})});
+}
+
+TEST_CASE("the gradients of layer_norm are those of finite differences", "[core][cpu][ops]") {
+  at::manual_seed(13);
+  const Op op = [](const auto& x) { return ops::layer_norm(x[0], x[1], x[2], 1e-5); };
+  check_gradients(op, {random({4, 9}), random({9}), random({9})});
+}
+
+TEST_CASE("the gradients of gelu, geglu and softcap are those of finite differences",
+          "[core][cpu][ops]") {
+  at::manual_seed(14);
+  check_gradients([](const auto& x) { return ops::gelu(x[0]); }, {random({4, 9})});
+  check_gradients([](const auto& x) { return ops::geglu(x[0], x[1]); },
+                  {random({4, 9}), random({4, 9})});
+  check_gradients([](const auto& x) { return ops::softcap(x[0], 1.5); }, {random({4, 9})});
+}
+
 TEST_CASE("the gradients of swiglu are those of finite differences", "[core][cpu][ops]") {
   at::manual_seed(3);
   const Op op = [](const auto& x) { return ops::swiglu(x[0], x[1]); };
@@ -119,9 +141,34 @@ TEST_CASE("the gradients of causal attention are those of finite differences", "
   };
   check_gradients(op, {random({8, 4, 6}), random({8, 2, 6}), random({8, 2, 6})});
   const Op shared = [](const auto& x) {
-    return ops::causal_attention(x[0], x[1], x[2], {0, 3, 5, 5, 8, 9}, {-1, 0, 0, 0, -1});
+    return ops::causal_attention(
+        x[0], x[1], x[2], {0, 3, 5, 5, 8, 9}, {.softcap = 2, .window = 4}, {-1, 0, 0, 0, -1});
   };
   check_gradients(shared, {random({9, 4, 6}), random({9, 2, 6}), random({9, 2, 6})});
+}
+
+TEST_CASE(
+    "the gradients of attention with a window, a cap and a scale are those of finite "
+    "differences",
+    "[core][cpu][ops]") {
+  at::manual_seed(15);
+  for (const ops::AttentionOptions& options :
+       {ops::AttentionOptions{.window = 3},
+        ops::AttentionOptions{.window = 1},
+        ops::AttentionOptions{.softcap = 1.5},
+        ops::AttentionOptions{.scale = 0.7, .softcap = 2, .window = 4}}) {
+    const Op op = [&](const auto& x) {
+      return ops::causal_attention(x[0], x[1], x[2], {0, 7, 7, 8, 12}, options);
+    };
+    const bool alone = options.window == 1;  // a row that sees itself alone: its score says nothing
+    if (!alone) {
+      check_gradients(op, {random({12, 4, 6}), random({12, 2, 6}), random({12, 2, 6})});
+      continue;
+    }
+    const auto out = gradients(op, {random({12, 4, 6}), random({12, 2, 6}), random({12, 2, 6})});
+    CHECK(out[0].abs().max().item<double>() < 1e-12);
+    CHECK(out[2].norm().item<double>() > 1);
+  }
 }
 
 TEST_CASE("the gradient of log_softmax is that of finite differences", "[core][cpu][ops]") {
@@ -145,6 +192,19 @@ TEST_CASE("the gradients of token_logprobs and its entropy are those of finite d
     };
     for (const Op& op : {logprob, entropy, both})
       check_gradients(op, {random({4, 6}), random({11, 6})});
+  }
+}
+
+TEST_CASE("the gradients of token_logprobs of a capped head are those of finite differences",
+          "[core][cpu][ops]") {
+  at::manual_seed(16);
+  for (const double temperature : {1.0, 0.7}) {
+    const Op op = [&](const auto& x) {
+      const auto out =
+          ops::token_logprobs(x[0], {x[1], 1.3}, ids({1, 10, 4, 4}), temperature, true);
+      return out.logprob + 0.5 * out.entropy;
+    };
+    check_gradients(op, {random({4, 6}), random({11, 6})});
   }
 }
 

@@ -29,6 +29,22 @@ TEST_CASE("token_logprobs has the bits of log_softmax over the whole logits", "[
   }
 }
 
+TEST_CASE("a capped head's log-probabilities have the bits of its capped logits",
+          "[core][cpu][ops]") {
+  at::manual_seed(7);
+  const ops::LanguageHead head(at::randn({517, 48}), 5);
+  const at::Tensor hidden = at::randn({300, 48}), targets = at::randint(0, 517, {300}, at::kLong);
+  const at::Tensor logits = ops::logits(hidden, head);
+  CHECK(logits.abs().max().item<float>() < 5);
+  CHECK(at::allclose(logits, (ops::linear(hidden, head.weight) / 5).tanh() * 5, 1e-5, 1e-5));
+  for (const double temperature : {1.0, 0.7}) {
+    const at::Tensor all = ops::log_softmax(logits / temperature);
+    CHECK(at::equal(ops::token_logprobs(hidden, head, targets, temperature).logprob,
+                    all.gather(1, targets.unsqueeze(1)).squeeze(1)));
+  }
+  CHECK_THROWS_AS(ops::token_logprobs(hidden, {head.weight, -1}, targets), InvalidArgument);
+}
+
 TEST_CASE("a token's log-probability does not depend on its neighbours", "[core][cpu][ops]") {
   at::manual_seed(2);
   const int threads_before = at::get_num_threads();

@@ -46,7 +46,16 @@ TEST_CASE("row kernels agree with LibTorch at every length", "[core][cpu][ops]")
     const at::Tensor x = at::randn({5, n}), y = at::randn({5, n}), w = at::randn({n});
     CHECK(
         at::allclose(ops::rms_norm(x, w, 1e-5), ops::reference::rms_norm(x, w, 1e-5), 1e-5, 1e-6));
+    CHECK(at::allclose(
+        ops::rms_norm(x, w, 1e-5, 1), ops::reference::rms_norm(x, w, 1e-5, 1), 1e-5, 1e-6));
+    CHECK(at::allclose(ops::layer_norm(x * 3 + 1, w, y[0], 1e-5),
+                       ops::reference::layer_norm(x * 3 + 1, w, y[0], 1e-5),
+                       1e-5,
+                       1e-5));
     CHECK(at::allclose(ops::swiglu(x * 5, y), ops::reference::swiglu(x * 5, y), 2e-6, 1e-7));
+    CHECK(at::allclose(ops::gelu(x * 5), ops::reference::gelu(x * 5), 2e-6, 1e-6));
+    CHECK(at::allclose(ops::geglu(x * 5, y), ops::reference::gelu(x * 5) * y, 2e-6, 2e-6));
+    CHECK(at::allclose(ops::softcap(x * 9, 4), ops::reference::softcap(x * 9, 4), 1e-6, 1e-7));
     CHECK(at::allclose(ops::log_softmax(x * 9), ops::reference::log_softmax(x * 9), 1e-5, 1e-6));
   }
   for (const int64_t d : {2, 8, 16, 34, 64, 128}) {
@@ -69,6 +78,16 @@ TEST_CASE("row kernels treat each row by itself", "[core][cpu][ops]") {
     check_invariance(rows, [&](const at::Tensor& pick) {
       return ops::swiglu(x.index_select(0, pick), y.index_select(0, pick));
     });
+    check_invariance(rows, [&](const at::Tensor& pick) {
+      return ops::layer_norm(x.index_select(0, pick), w, y[0], 1e-6);
+    });
+    check_invariance(rows, [&](const at::Tensor& pick) {
+      return ops::geglu(x.index_select(0, pick), y.index_select(0, pick));
+    });
+    check_invariance(rows,
+                     [&](const at::Tensor& pick) { return ops::gelu(x.index_select(0, pick)); });
+    check_invariance(
+        rows, [&](const at::Tensor& pick) { return ops::softcap(x.index_select(0, pick), 3); });
     check_invariance(
         rows, [&](const at::Tensor& pick) { return ops::log_softmax(x.index_select(0, pick)); });
   }
@@ -103,6 +122,42 @@ TEST_CASE("the exponential of swiglu keeps its precision to both ends", "[core][
   CHECK(ops::swiglu(at::tensor({-200.0f}).unsqueeze(0), at::ones({1, 1})).item<float>() == 0.0f);
   const float nan = std::numeric_limits<float>::quiet_NaN();
   CHECK(std::isnan(ops::swiglu(at::tensor({nan}).unsqueeze(0), at::ones({1, 1})).item<float>()));
+}
+
+TEST_CASE("softcap keeps its precision from the smallest to the largest", "[core][cpu][ops]") {
+  const float inf = std::numeric_limits<float>::infinity();
+  const at::Tensor x = at::tensor({-inf,
+                                   -1e30f,
+                                   -90.0f,
+                                   -0.625f,
+                                   -0.62499994f,
+                                   -1e-6f,
+                                   0.0f,
+                                   1e-30f,
+                                   0.3f,
+                                   0.62499994f,
+                                   0.625f,
+                                   0.7f,
+                                   3.0f,
+                                   9.0f,
+                                   1e30f,
+                                   inf});
+  const at::Tensor one = ops::softcap(x.unsqueeze(0), 1)[0];
+  const at::Tensor four = ops::softcap(x.unsqueeze(0), 4)[0];
+  for (int64_t i = 0; i < x.numel(); ++i) {
+    const double value = x[i].item<double>();
+    INFO("x " << value);
+    CHECK(one[i].item<double>() == Approx(std::tanh(value)).epsilon(2.5e-7).margin(1e-43));
+    CHECK(four[i].item<double>() == Approx(4 * std::tanh(value / 4)).epsilon(2.5e-7).margin(1e-43));
+  }
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  CHECK(std::isnan(ops::softcap(at::tensor({nan}).unsqueeze(0), 1).item<float>()));
+  CHECK(ops::gelu(at::tensor({-1e30f}).unsqueeze(0)).item<float>() == 0.0f);
+  CHECK(ops::gelu(at::tensor({1e30f}).unsqueeze(0)).item<float>() == 1e30f);
+  CHECK_THROWS_AS(ops::softcap(x.unsqueeze(0), 0), InvalidArgument);
+  CHECK_THROWS_AS(ops::gelu(x), ShapeError);
+  CHECK_THROWS_AS(ops::layer_norm(x.unsqueeze(0), x, x.narrow(0, 0, 3), 1e-5), ShapeError);
+  CHECK_THROWS_AS(ops::layer_norm(x.unsqueeze(0), x, x, -1), InvalidArgument);
 }
 
 TEST_CASE("log_softmax gives tokens at minus infinity no probability", "[core][cpu][ops]") {

@@ -40,6 +40,13 @@ TEST_CASE("sequences that share nothing are packed as they are", "[core][cpu]") 
   CHECK(shared({}).packed.total() == 0);
 }
 
+TEST_CASE("sequences that a model rotates otherwise share nothing", "[core][cpu]") {
+  const std::vector<std::vector<int64_t>> rows{{1, 2, 3}, {1, 2, 4}, {1, 2, 5, 6}, {1, 2, 5, 7}};
+  const SharedPack out = pack_shared({rows.begin(), rows.end()}, 3);
+  CHECK(out.packed.prefix == std::vector<int64_t>{-1, 0, 0, -1, 3, 3});
+  CHECK(values(out.packed.tokens) == std::vector<int64_t>{1, 2, 3, 4, 1, 2, 5, 6, 7});
+}
+
 TEST_CASE("every row of a shared pack is the token it stands for", "[core][cpu]") {
   for (uint64_t seed = 0; seed < 50; ++seed) {
     RandomStream stream({.job_seed = seed});

@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <numeric>
+#include <string>
 #include <vector>
 
+#include "core/base/error.h"
 #include "core/base/threads.h"
 #include "core/model/sequence_logprobs.h"
 #include "core/model/transformer.h"
 #include "tests/support/catch.h"
+#include "tests/support/shared_data.h"
 #include "tests/support/tiny_model.h"
 
 /// A sample does not depend on its neighbours: float32 on CPU, compared bit for bit.
@@ -40,12 +43,16 @@ Transformer model_of(
   return Transformer(config, testing::stream(31));
 }
 
-/// Odd sizes, and one with products longer than a cache line or a vector register divides.
+/// Odd sizes, one with products longer than a cache line or a vector register divides, and one of
+/// each family.
 std::vector<Transformer> models() {
   std::vector<Transformer> out;
   out.push_back(testing::tiny_model());
   out.push_back(model_of(50, 77, 5, 1, 10));
   out.push_back(model_of(64, 400, 8, 4, 8));
+  for (const std::string name :
+       {"mistral_window", "gpt2", "qwen3", "phi3_longrope", "gemma2", "gemma3"})
+    out.push_back(Transformer::load(testing::golden("families/" + name)));
   return out;
 }
 
@@ -84,6 +91,32 @@ TEST_CASE(
   set_threads(before);
 }
 
+TEST_CASE("sequences that share a prefix have the hidden states of sequences by themselves",
+          "[core][cpu]") {
+  Sequences sequences;
+  for (const int64_t length : {1, 0, 40, 7, 7, 20}) {
+    std::vector<int64_t> one = testing::random_tokens(19, 40, 7);
+    for (const int64_t token : testing::random_tokens(length, 40, 60 + sequences.size()))
+      one.push_back(token);
+    sequences.push_back(std::move(one));
+  }
+  for (const Transformer& model : models()) {
+    const SharedPack shared =
+        pack_shared({sequences.begin(), sequences.end()}, model.config().switch_length());
+    CHECK(shared.packed.total() < pack(sequences).total() - 3 * 19);
+    const at::Tensor hidden = model.hidden(shared.packed);
+    for (size_t i = 0; i < sequences.size(); ++i) {
+      const at::Tensor alone = model.hidden(pack({sequences[i]}));
+      for (int64_t p = 0; p < alone.size(0); ++p)
+        CHECK(at::equal(hidden[shared.row(static_cast<int64_t>(i), p)], alone[p]));
+    }
+  }
+  // Whoever shares across the length at which rotations change is told.
+  const Transformer phi3 = Transformer::load(testing::golden("families/phi3_longrope"));
+  CHECK_THROWS_AS(phi3.hidden(pack_shared({sequences.begin(), sequences.end()}).packed),
+                  ShapeError);
+}
+
 TEST_CASE("decoding through the cache equals the packed forward, whatever the chunks and blocks",
           "[core][cpu]") {
   const int before = threads();
@@ -109,38 +142,41 @@ TEST_CASE("decoding through the cache equals the packed forward, whatever the ch
 
 TEST_CASE("a step that mixes prefill and decode of several sequences equals each alone",
           "[core][cpu]") {
-  const Transformer model = testing::tiny_model();
   const Sequences sequences = sixteen_sequences();
   // Round by round sequence s advances by 1 + s % 5 tokens until it ends; all share the cache.
   const int64_t block_size = 8;
-  KvCache cache = model.make_cache(16 * 10, block_size);
-  std::vector<std::vector<int32_t>> tables(sequences.size());
-  for (size_t s = 0; s < tables.size(); ++s) {
-    for (int32_t b = 0; b < 10; ++b)
-      tables[s].push_back(b * 16 + static_cast<int32_t>(s));  // interleaved
-  }
-  std::vector<std::vector<at::Tensor>> parts(sequences.size());
-  std::vector<size_t> at_token(sequences.size(), 0);
-  for (bool busy = true; busy;) {
-    busy = false;
-    CachedRows rows;
-    for (const auto& table : tables) rows.tables.push_back(&table);
-    for (size_t s = 0; s < sequences.size(); ++s) {
-      for (size_t n = 0; n < 1 + s % 5 && at_token[s] < sequences[s].size(); ++n, ++at_token[s]) {
-        rows.tokens.push_back(sequences[s][at_token[s]]);
-        rows.positions.push_back(static_cast<int32_t>(at_token[s]));
-        rows.sequence.push_back(static_cast<int32_t>(s));
-      }
+  for (const Transformer& model : models()) {
+    KvCache cache = model.make_cache(16 * 10, block_size);
+    std::vector<std::vector<int32_t>> tables(sequences.size());
+    for (size_t s = 0; s < tables.size(); ++s) {
+      for (int32_t b = 0; b < 10; ++b)
+        tables[s].push_back(b * 16 + static_cast<int32_t>(s));  // interleaved
     }
-    if (rows.tokens.empty()) break;
-    busy = true;
-    const at::Tensor hidden = model.hidden_cached(rows, cache);
-    for (size_t i = 0; i < rows.tokens.size(); ++i)
-      parts[rows.sequence[i]].push_back(hidden[static_cast<int64_t>(i)]);
-  }
-  for (size_t s = 0; s < sequences.size(); ++s) {
-    INFO("sequence " << s);
-    CHECK(at::equal(at::stack(parts[s]), model.hidden(pack({sequences[s]}))));
+    std::vector<std::vector<at::Tensor>> parts(sequences.size());
+    std::vector<size_t> at_token(sequences.size(), 0);
+    for (bool busy = true; busy;) {
+      busy = false;
+      CachedRows rows;
+      for (const auto& table : tables) rows.tables.push_back(&table);
+      for (const auto& sequence : sequences)
+        rows.lengths.push_back(static_cast<int64_t>(sequence.size()));
+      for (size_t s = 0; s < sequences.size(); ++s) {
+        for (size_t n = 0; n < 1 + s % 5 && at_token[s] < sequences[s].size(); ++n, ++at_token[s]) {
+          rows.tokens.push_back(sequences[s][at_token[s]]);
+          rows.positions.push_back(static_cast<int32_t>(at_token[s]));
+          rows.sequence.push_back(static_cast<int32_t>(s));
+        }
+      }
+      if (rows.tokens.empty()) break;
+      busy = true;
+      const at::Tensor hidden = model.hidden_cached(rows, cache);
+      for (size_t i = 0; i < rows.tokens.size(); ++i)
+        parts[rows.sequence[i]].push_back(hidden[static_cast<int64_t>(i)]);
+    }
+    for (size_t s = 0; s < sequences.size(); ++s) {
+      INFO("sequence " << s);
+      CHECK(at::equal(at::stack(parts[s]), model.hidden(pack({sequences[s]}))));
+    }
   }
 }
 

@@ -3,6 +3,8 @@
 #include <ATen/ATen.h>
 
 #include <cmath>
+#include <string>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/collective/collective.h"
@@ -97,13 +99,37 @@ TEST_CASE("the DPO gradient does not depend on the micro-batch cut", "[learners]
     models.policy = testing::tiny_policy();
     Learner learner(settings, make_dpo({}), std::move(models));
     for (int step = 0; step < 3; ++step) learner.update(pairs());
-    std::vector<at::Tensor> flat;
-    for (const NamedTensor& t : learner.policy().parameters())
-      flat.push_back(t.tensor.detach().to(at::kDouble).flatten());
-    return at::cat(flat);
+    return testing::flat_state(learner, true);
   };
-  const at::Tensor whole = weights_after(8192), cut = weights_after(1);
-  CHECK(((whole - cut).norm() / whole.norm()).item<double>() < 1e-5);
+  CHECK(testing::cut_error(weights_after) < 1e-5);
+}
+
+TEST_CASE("DPO with a reference in the rows holds none, and wants every target's value",
+          "[learners][cpu]") {
+  const auto plan = make_dpo(DpoConfig{.precomputed = true})->models();
+  CHECK_FALSE(plan.reference);
+  CHECK(plan.reference_in_rows);
+  Learner learner = dpo_learner({.precomputed = true});
+  CHECK(learner.companion() == nullptr);
+  std::vector<Example> examples = pairs();
+  for (Example& example : examples) example.reference_logprob = {-1};
+  examples[0].row = 7;
+  const std::string wanted =
+      "row 7: 1 log-probabilities of the reference for 3 target tokens; one a token is wanted";
+  CHECK_THROWS_WITH(learner.update(examples), wanted);
+  CHECK_THROWS_WITH(learner.evaluate(examples), wanted);
+}
+
+TEST_CASE("where DPO's reference is computed is a key", "[learners][cpu]") {
+  const auto read = [](const char* text) {
+    const auto document = YamlDocument::parse(text, "job.yaml");
+    const DpoConfig config = DpoConfig::from_yaml(document->root());
+    return std::pair(config.precomputed, document->errors().size());
+  };
+  CHECK(read("{}") == std::pair(false, size_t{0}));
+  CHECK(read("reference: computed") == std::pair(false, size_t{0}));
+  CHECK(read("reference: precomputed") == std::pair(true, size_t{0}));
+  CHECK(read("reference: cached").second == 1);
 }
 
 TEST_CASE("DPO keys out of range are named", "[learners][cpu]") {

@@ -118,6 +118,11 @@ at::Tensor flat_state(const Learner& learner, bool weights_only) {
   return at::cat(parts);
 }
 
+double cut_error(const std::function<at::Tensor(int64_t)>& weights_after) {
+  const at::Tensor whole = weights_after(8192), cut = weights_after(1);
+  return ((whole - cut).norm() / whole.norm()).item<double>();
+}
+
 double metric(const StepReport& report, const std::string& name) {
   for (const auto& [key, value] : report.metrics) {
     if (key == name) return value;

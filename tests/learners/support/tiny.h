@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -64,6 +65,9 @@ class OneThread {
 
 /// All tensors of `learner.state()` end to end as float64, weights only when `weights_only`.
 at::Tensor flat_state(const Learner& learner, bool weights_only = false);
+/// How far the weights that `weights_after(micro_batch_tokens)` makes are off when each unit is a
+/// micro-batch by itself: the norm of the difference over theirs.
+double cut_error(const std::function<at::Tensor(int64_t)>& weights_after);
 /// The value of a metric; fails the test when it is not there.
 double metric(const StepReport& report, const std::string& name);
 

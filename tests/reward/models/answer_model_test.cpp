@@ -30,14 +30,6 @@ AnswerModelConfig answers(const std::string& positive, const std::string& negati
 
 }  // namespace
 
-TEST_CASE("two logits make a probability", "[reward][cpu]") {
-  CHECK(answer_probability(0.8, 0.0) == Approx(0.689974).margin(1e-6));
-  CHECK(answer_probability(-3.0, -3.8) == Approx(0.689974).margin(1e-6));
-  CHECK(answer_probability(2.5, 2.5) == 0.5);
-  CHECK(answer_probability(1000.0, -1000.0) == 1.0);
-  CHECK(answer_probability(-1000.0, 1000.0) == 0.0);
-}
-
 TEST_CASE("an answer is read from the logits where it would begin", "[reward][cpu]") {
   const at::NoGradGuard no_grad;
   const testing::LanguageModelFolder folder;
