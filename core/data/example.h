@@ -14,8 +14,9 @@ struct Example {
   std::vector<int64_t> tokens;
   std::vector<uint8_t>
       target;  ///< same length; 1 where this token is predicted and its loss counts (never at 0)
-  int64_t row = 0;      ///< index of its row in the data set
-  double margin = 0.0;  ///< Bradley-Terry margin of its pair
+  int64_t row = 0;             ///< index of its row in the data set
+  double margin = 0.0;         ///< Bradley-Terry margin of its pair
+  std::vector<double> labels;  ///< numbers that its row gives it; NaN: a missing one
 };
 
 /// How text becomes tokens; one place for training, rollout and scoring.

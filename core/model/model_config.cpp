@@ -217,6 +217,17 @@ void refuse_variants(const Keys& in, const Family& family, int64_t max_positions
   }
 }
 
+/// Names of `count` labels; none where they are not texts under "0", "1", ...
+std::vector<std::string> names_of(const json& id2label, int64_t count) {
+  std::vector<std::string> out;
+  for (int64_t i = 0; i < count; ++i) {
+    const auto found = id2label.find(std::to_string(i));
+    if (found == id2label.end() || !found->is_string()) return {};
+    out.push_back(found->get<std::string>());
+  }
+  return out;
+}
+
 ModelConfig config_from(const json& parsed, const fs::path& file) {
   if (!parsed.is_object()) throw DataError(file.string(), ": must be a JSON object");
   const Keys in(file, "", parsed);
@@ -300,6 +311,7 @@ ModelConfig config_from(const json& parsed, const fs::path& file) {
         in.fail("id2label", "is not an object of labels");
       out.num_labels = static_cast<int64_t>(in.at("id2label").size());
     }
+    if (in.has("id2label")) out.label_names = names_of(in.at("id2label"), out.num_labels);
   }
   return out;
 }
@@ -367,7 +379,9 @@ std::string ModelConfig::to_json(const std::string& head) const {
   if (classifies) {
     const int64_t labels = num_labels > 0 ? num_labels : 1;
     for (int64_t i = 0; i < labels; ++i) {
-      const std::string label = "LABEL_" + std::to_string(i);
+      const std::string label = static_cast<int64_t>(label_names.size()) == labels
+                                    ? label_names[static_cast<size_t>(i)]
+                                    : "LABEL_" + std::to_string(i);
       out["id2label"][std::to_string(i)] = label;
       out["label2id"][label] = i;
     }

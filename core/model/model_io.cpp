@@ -226,19 +226,22 @@ Transformer Transformer::load(const fs::path& folder, at::ScalarType dtype) {
   return TransformerBuilder::assemble(std::move(config), reader.read(dtype));
 }
 
-ScalarModel ScalarModel::load(const fs::path& folder, RandomStream stream, at::ScalarType dtype) {
+ScalarModel ScalarModel::load(const fs::path& folder,
+                              RandomStream stream,
+                              at::ScalarType dtype,
+                              int64_t labels) {
   ModelConfig config = ModelConfig::load(folder);
   const bool classifies = config.num_labels > 0;
-  if (config.num_labels > 1) {
+  if (classifies && config.num_labels != labels) {
     throw DataError((folder / "config.json").string(),
                     ": num_labels: ",
                     config.num_labels,
-                    ", a scalar head has 1");
+                    labels == 1 ? ", a scalar head has 1" : str(", but ", labels, " are wanted"));
   }
   WeightReader reader(folder, config);
   want_backbone(reader, false);
   if (classifies) {
-    reader.want({kScore, {1, config.hidden_size}, ParameterSpec::Init::kNormal});
+    reader.want({kScore, {labels, config.hidden_size}, ParameterSpec::Init::kNormal});
   } else {
     reader.allow(kHead);
   }
@@ -248,9 +251,12 @@ ScalarModel ScalarModel::load(const fs::path& folder, RandomStream stream, at::S
     head.weight = tensors.back().tensor;
     tensors.pop_back();
   } else {
-    head = ScalarHead::make(config.hidden_size, stream, dtype);
+    head = ScalarHead::make(config.hidden_size, stream, dtype, labels);
   }
-  return {TransformerBuilder::assemble(std::move(config), std::move(tensors)), std::move(head)};
+  std::vector<std::string> names = config.label_names;
+  return {TransformerBuilder::assemble(std::move(config), std::move(tensors)),
+          std::move(head),
+          std::move(names)};
 }
 
 void save_hf(const Transformer& model, const fs::path& folder, int64_t max_shard_bytes) {
@@ -263,8 +269,7 @@ void save_hf(const Transformer& model, const fs::path& folder, int64_t max_shard
 }
 
 void save_hf(const ScalarModel& model, const fs::path& folder, int64_t max_shard_bytes) {
-  ModelConfig config = model.backbone.config();
-  config.num_labels = 1;
+  const ModelConfig config = model.config();
   save_folder(
       folder,
       with_dtype(config.to_json("sequence_classification"), model.head.weight.scalar_type()),
