@@ -22,7 +22,8 @@ struct Outputs {
   at::Tensor rival;      ///< [r] log-probability of the pair's other target, when asked for
   at::Tensor value;      ///< [r]
   at::Tensor bootstrap;  ///< [n] value at the last token, when asked for
-  at::Tensor score;      ///< [n]
+  at::Tensor score;      ///< [n] or [n,A]
+  at::Tensor gate;       ///< [n,A]
 };
 
 struct Learner::Impl {
@@ -32,7 +33,7 @@ struct Learner::Impl {
   ModelPlan plan;
   std::unique_ptr<Collective> alone;  ///< when none was given
   Collective* ranks = nullptr;
-  /// "policy" (with a shared value head) or "reward_model", then "critic" (a separate one).
+  /// "policy" (with a shared value head), "reward_model" or "gate", then "critic" (a separate one).
   std::vector<std::unique_ptr<ShardedOptimizer>> optimizers;
   int64_t updates = 0;  ///< done
 
@@ -50,7 +51,8 @@ struct Learner::Impl {
                       const SequenceBatch& batch,
                       double at_temperature,
                       const std::vector<int64_t>& sequences) const;
-  /// Reward model's scores of all sequences, [N], without gradient; each rank computes its share.
+  /// Reward model's scores of all sequences, [N] or [N,A], without gradient; each rank computes its
+  /// share.
   at::Tensor scores(const SequenceBatch& batch) const;
   /// `units` cut over the ranks, then each part by the token budget: [rank][micro-batch][sequence].
   using RankCut = std::vector<std::vector<std::vector<int64_t>>>;
@@ -66,8 +68,11 @@ struct Learner::Impl {
   /// Rows of a file that stay together: 2 for pairs.
   int64_t unit() const { return algorithm->sample_plan().rows == RowForm::kPreference ? 2 : 1; }
 
+  /// [N,A] of the rows, where the algorithm wants labels; else undefined.
+  at::Tensor labels_of(const std::vector<Example>& examples) const;
   Metrics evaluate_pairs(const SequenceBatch& batch) const;
   Metrics evaluate_answers(const SequenceBatch& batch) const;
+  Metrics evaluate_labels(const SequenceBatch& batch, const std::vector<Example>& examples) const;
 
   /// Proximal and reference log-probabilities and values of `experience`; each rank computes its
   /// share of the sequences.
@@ -94,6 +99,8 @@ struct Learner::Impl {
     Sha256 gradient;
   };
   Denominators denominators(const Step& step) const;
+  /// The step has nothing to learn from.
+  bool empty(const Denominators& totals) const;
   MicroBatch micro_batch(const Step& step,
                          const std::vector<int64_t>& sequences,
                          const PackedSlice& slice,

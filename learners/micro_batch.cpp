@@ -106,7 +106,7 @@ SequenceBatch SequenceBatch::from(const std::vector<Example>& examples) {
 }
 
 PackedSlice pack_slice(const SequenceBatch& batch, const std::vector<int64_t>& sequences) {
-  std::vector<int64_t> tokens, rows, targets, sequence_of, index, last;
+  std::vector<int64_t> tokens, rows, targets, sequence_of, index, last, prompt;
   PackedSlice out;
   out.packed.offsets = {0};
   for (size_t local = 0; local < sequences.size(); ++local) {
@@ -122,6 +122,9 @@ PackedSlice pack_slice(const SequenceBatch& batch, const std::vector<int64_t>& s
       index.push_back(k);
     }
     last.push_back(static_cast<int64_t>(tokens.size()) - 1);
+    const bool predicts = batch.targets(sequences[local]) > 0;
+    const auto first = static_cast<size_t>(batch.target_offsets[i]);
+    prompt.push_back(predicts ? base + batch.positions[first] - 1 : last.back());
     out.packed.offsets.push_back(static_cast<int64_t>(tokens.size()));
   }
   out.packed.tokens = to_tensor(tokens);
@@ -130,6 +133,7 @@ PackedSlice pack_slice(const SequenceBatch& batch, const std::vector<int64_t>& s
   out.sequence_of = to_tensor(sequence_of);
   out.index = to_tensor(index);
   out.last = to_tensor(last);
+  out.prompt = to_tensor(prompt);
   return out;
 }
 

@@ -41,6 +41,7 @@ struct PackedSlice {
   at::Tensor sequence_of;  ///< [r] 0 .. n-1 within the slice
   at::Tensor index;        ///< [r] into [R] of the whole batch
   at::Tensor last;         ///< [n] row of each sequence's last token
+  at::Tensor prompt;       ///< [n] row before its first predicted token; without one, `last`
 };
 
 PackedSlice pack_slice(const SequenceBatch& batch, const std::vector<int64_t>& sequences);

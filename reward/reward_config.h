@@ -9,6 +9,7 @@
 
 #include "core/config/yaml_reader.h"
 #include "reward/judge.h"
+#include "reward/models/attribute_part.h"
 #include "reward/models/llm_judge.h"
 #include "reward/models/preference.h"
 #include "reward/models/reward_model.h"
@@ -53,9 +54,10 @@ struct PartConfig {
   std::string kind;     ///< one of part_kinds()
   double weight = 1.0;  ///< any sign; 0 only measures, and stands where a part enters no sum
   PartUse use = PartUse::kReward;
-  /// Exactly one of the five, where the section has no errors.
+  /// Exactly one of the six, where the section has no errors.
   std::shared_ptr<const Judge> judge;
   std::optional<RewardModelConfig> model;
+  std::optional<AttributePartConfig> attributes;
   std::optional<LlmJudgeConfig> llm_judge;
   std::optional<PreferenceConfig> preference;
   std::optional<TreeRule> tree;
@@ -98,7 +100,8 @@ struct RewardConfig {
   std::optional<size_t> task_of(const std::string& metadata) const;
 };
 
-/// "model", "llm_judge", "preference", the trees', then the judges' of reward/judges/registry.h.
+/// "model", "attributes", "llm_judge", "preference", the trees', then the judges' of
+/// reward/judges/registry.h.
 const std::vector<std::string>& part_kinds();
 
 /// A part where it stands.
