@@ -12,6 +12,7 @@
 
 #include "core/config/yaml_reader.h"
 #include "core/data/dataset.h"
+#include "core/data/direction.h"
 #include "core/data/experience.h"
 #include "core/data/pair_question.h"
 #include "core/model/generator.h"
@@ -39,6 +40,15 @@ struct AnchorPlan {
   double decay = 0;   ///< [0, 1); 0: a copy
 };
 
+/// A gate over the attributes of a frozen model, which alone is trained
+/// (core/model/attribute_gate.h).
+struct GatePlan {
+  int64_t layers = 3;       ///< hidden ones, >= 0
+  int64_t width = 1024;     ///< of each, >= 1
+  std::string verbosity;    ///< attribute that is taken out of the others; empty: none
+  int64_t reference = 512;  ///< rows of data.train by which that is done, >= 1
+};
+
 /// Networks an algorithm needs; the learner holds them all.
 struct ModelPlan {
   bool policy = true;      ///< trained
@@ -52,6 +62,7 @@ struct ModelPlan {
       "policy";  ///< "policy": the policy's backbone and a fresh head; "reward": a reward model
   OptimizerConfig critic_optimizer;  ///< of a separate critic
   bool reward_model = false;         ///< a scalar model is what is trained, and there is no policy
+  std::optional<GatePlan> gate;      ///< of a reward model with attributes, which is frozen then
 };
 
 /// Responses to each prompt beside the policy's own. The companion of a voice is the anchor where
@@ -69,6 +80,10 @@ struct SamplePlan {
   RowForm rows = RowForm::kPrompt;  ///< kPrompt: online; else the rows are the training data
   /// Of pairs: they are not read as chosen and rejected but asked about, in both orders.
   std::optional<PairQuestion> question;
+  /// Of completions: fields of a row with its labels, one number a head of the reward model.
+  std::vector<std::string> labels;
+  /// Of prompts: each is asked in a direction of preference of its own.
+  std::optional<DirectionPlan> direction;
   int64_t prompts_per_step = 64;   ///< prompts, examples or pairs of one update
   int64_t samples_per_prompt = 1;  ///< responses the current policy gives to each prompt
   /// Where prompts of a task get another number of them.
@@ -135,7 +150,9 @@ struct MicroBatch {
   at::Tensor entropy;        ///< [r] carries the gradient
   at::Tensor rival_logprob;  ///< [r] of the pair's other target in place of this one; gradient
   at::Tensor value;          ///< [r] critic in training; carries the gradient
-  at::Tensor score;  ///< [n] reward model in training (pairs: chosen, rejected, chosen, ...)
+  at::Tensor score;  ///< [n] reward model in training (pairs: chosen, rejected, chosen, ...); [n,A]
+                     ///< of several attributes
+  at::Tensor gate;   ///< [n,A] weights that a gate gives; carries the gradient
   at::Tensor behavior_logprob;  ///< [r] constant, as are all below
   at::Tensor proximal_logprob;
   at::Tensor reference_logprob;
@@ -144,7 +161,7 @@ struct MicroBatch {
   at::Tensor advantage;
   at::Tensor returns;
   at::Tensor margin;          ///< [n / 2] of pairs
-  at::Tensor constants;       ///< [n,c]
+  at::Tensor constants;       ///< [n,c]; of rows of a file: their labels, NaN where one is missing
   Denominators denominators;  ///< of the optimizer step
 };
 
@@ -162,6 +179,13 @@ struct Statistic {
 struct LossResult {
   at::Tensor loss;  ///< scalar; the sum over the step's micro-batches is the step's loss
   std::vector<Statistic> statistics;
+};
+
+/// What a reward model says of held-out rows, and what they are labelled with.
+struct LabelledScores {
+  at::Tensor score;             ///< [N,A] float64
+  at::Tensor labels;            ///< [N,A] float64, NaN where one is missing
+  std::vector<int64_t> prompt;  ///< [N] equal where the rows' prompts are
 };
 
 /// A method, in seven hooks; the learner owns it and calls them on one thread. Hooks that most
@@ -191,6 +215,13 @@ class Algorithm {
   /// Default: that of methods that learn from scored rollouts.
   virtual Headline headline() const { return {"eval/score", true, "reward/mean"}; }
   bool online() const { return sample_plan().rows == RowForm::kPrompt; }
+
+  /// Of labels (SamplePlan), in the score of the reward model.
+  virtual std::vector<double> label_weights() const { return {}; }
+  /// Figures of held-out rows with labels.
+  virtual Metrics evaluate_labels(const LabelledScores& /*rows*/) const { return {}; }
+  /// Figures of the scored samples of an evaluation, besides those of every method.
+  virtual Metrics evaluate_samples(const Experience& /*experience*/) const { return {}; }
 
   /// Everything that changes from update to update, as JSON.
   virtual std::string state_json() const { return "{}"; }

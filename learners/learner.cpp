@@ -3,7 +3,9 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <cmath>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <numeric>
 #include <utility>
@@ -39,9 +41,15 @@ void require_vocabulary(const char* who, const Transformer& model, const Transfo
 void complete_models(const ModelPlan& plan,
                      const LearnerConfig& config,
                      const std::string& name,
+                     int64_t labels,
                      LearnerModels& models) {
   if (plan.reward_model) {
     if (!models.scalar) throw InvalidArgument(name, " needs a model with a scalar head to train");
+    if (plan.gate && !models.gate) throw InvalidArgument(name, " needs a gate to train");
+    const int64_t heads = models.scalar->head.weight.size(0);
+    const int64_t wanted = plan.gate ? models.gate->attributes() : labels;
+    if (heads != wanted)
+      throw InvalidArgument(name, ": the model has ", heads, " heads, but ", wanted, " are wanted");
     return;
   }
   if (!models.policy) throw InvalidArgument(name, " needs a policy to train");
@@ -102,18 +110,25 @@ Learner::Learner(LearnerConfig config,
     throw InvalidArgument(
         "the learner's temperature is ", my.config.temperature, ", but ratios need it above 0");
   }
-  complete_models(my.plan, my.config, my.algorithm->name(), my.models);
+  const auto labels = static_cast<int64_t>(my.algorithm->sample_plan().labels.size());
+  complete_models(
+      my.plan, my.config, my.algorithm->name(), std::max<int64_t>(labels, 1), my.models);
   my.require_equal_start();
 
-  std::vector<NamedTensor> trained =
-      my.plan.reward_model ? my.models.scalar->parameters() : my.models.policy->parameters();
+  std::vector<NamedTensor> trained = my.plan.gate           ? my.models.gate->parameters()
+                                     : my.plan.reward_model ? my.models.scalar->parameters()
+                                                            : my.models.policy->parameters();
   if (my.plan.critic == CriticKind::kShared)
     trained.push_back({"score.weight", my.models.value_head->weight});
   const auto add = [&](const char* name, std::vector<NamedTensor> of, OptimizerConfig settings) {
     my.optimizers.push_back(
         std::make_unique<ShardedOptimizer>(name, std::move(of), std::move(settings), *my.ranks));
   };
-  add(my.plan.reward_model ? "reward_model" : "policy", std::move(trained), my.config.optimizer);
+  add(my.plan.gate           ? "gate"
+      : my.plan.reward_model ? "reward_model"
+                             : "policy",
+      std::move(trained),
+      my.config.optimizer);
   if (my.plan.critic == CriticKind::kSeparate) {
     OptimizerConfig settings = my.plan.critic_optimizer;
     settings.schedule.total_steps = my.config.optimizer.schedule.total_steps;
@@ -133,6 +148,7 @@ Metrics Learner::evaluate(const std::vector<Example>& examples) const {
   const at::NoGradGuard no_grad;
   const SequenceBatch batch = SequenceBatch::from(examples, my.unit());
   if (my.algorithm->sample_plan().question) return my.evaluate_answers(batch);
+  if (!my.algorithm->sample_plan().labels.empty()) return my.evaluate_labels(batch, examples);
   if (!my.plan.reward_model && my.unit() == 2)
     return my.evaluate_pairs(batch, my.reference_of(examples, batch));
   if (!my.plan.reward_model) {
@@ -212,6 +228,22 @@ Metrics Learner::Impl::evaluate_answers(const SequenceBatch& batch) const {
           {"pairs", pairs}};
 }
 
+/// Of rows with labels; rows whose tokens before the first target are equal share a prompt.
+Metrics Learner::Impl::evaluate_labels(const SequenceBatch& batch,
+                                       const std::vector<Example>& examples) const {
+  if (examples.empty()) return {{"rows", 0}};
+  LabelledScores rows{.labels = labels_of(examples)};
+  rows.score = scores(batch).to(at::kDouble).view(rows.labels.sizes());
+  std::map<std::vector<int64_t>, int64_t> prompts;
+  for (const Example& example : examples) {
+    const auto targets = std::ranges::find(example.target, 1) - example.target.begin();
+    const std::vector<int64_t> prompt(example.tokens.begin(), example.tokens.begin() + targets);
+    rows.prompt.push_back(
+        prompts.try_emplace(prompt, static_cast<int64_t>(prompts.size())).first->second);
+  }
+  return algorithm->evaluate_labels(rows);
+}
+
 at::Tensor Learner::policy_logprobs(const Experience& experience) const {
   const SequenceBatch batch = SequenceBatch::from(experience);
   return impl_->logprobs(policy(), batch, impl_->temperature(), Impl::in_order(batch));
@@ -253,6 +285,11 @@ const ScalarModel& Learner::scalar() const {
   if (!impl_->models.scalar)
     throw InvalidArgument(impl_->algorithm->name(), " holds no scalar model");
   return *impl_->models.scalar;
+}
+
+const AttributeGate& Learner::gate() const {
+  if (!impl_->models.gate) throw InvalidArgument(impl_->algorithm->name(), " holds no gate");
+  return *impl_->models.gate;
 }
 
 }  // namespace praetor

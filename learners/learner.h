@@ -11,6 +11,7 @@
 #include "core/collective/collective.h"
 #include "core/data/example.h"
 #include "core/data/experience.h"
+#include "core/model/attribute_gate.h"
 #include "core/model/transformer.h"
 #include "learners/algorithm.h"
 #include "learners/optim/adamw.h"
@@ -40,6 +41,7 @@ struct LearnerModels {
   std::unique_ptr<Transformer> reference;
   std::unique_ptr<Transformer> anchor;
   std::unique_ptr<ScalarModel> scalar;   ///< the critic, or the reward model in training
+  std::unique_ptr<AttributeGate> gate;   ///< over the attributes of `scalar`, which is frozen then
   std::optional<ScalarHead> value_head;  ///< of a shared critic
 };
 
@@ -95,8 +97,9 @@ class Learner {
 
   /// Without training: "loss", "ppl", "tokens" of the policy on the examples' targets at
   /// temperature 1; for a reward model "loss", "accuracy", "margin", "pairs" of pairs;
-  /// for a policy of pairs "accuracy", "margin" (of log-ratios to the reference), "pairs"; where
-  /// pairs are asked about "loss", "accuracy", "order_consistency", "probability", "pairs".
+  /// of rows with labels what the algorithm says of them; for a policy of pairs "accuracy",
+  /// "margin" (of log-ratios to the reference), "pairs"; where pairs are asked about "loss",
+  /// "accuracy", "order_consistency", "probability", "pairs".
   Metrics evaluate(const std::vector<Example>& examples) const;
   /// Log-probabilities of the response tokens at the sampling temperature, [R] float32. No
   /// gradient.
@@ -108,8 +111,9 @@ class Learner {
   at::Tensor policy_logprobs(const std::vector<Example>& examples) const;
 
   /// This rank's share of everything that a bitwise resume needs: "policy/<name>",
-  /// "critic/<name>", "reward_model/<name>", "anchor/<name>", "value_head/score.weight" (rank 0
-  /// alone), and its part of "optimizer/policy/exp_avg/<name>", ... (1-D pieces are
+  /// "critic/<name>", "reward_model/<name>", "gate/<name>", "anchor/<name>",
+  /// "value_head/score.weight" (rank 0 alone), and its part of "optimizer/policy/exp_avg/<name>",
+  /// ... (1-D pieces are
   /// "...<name>@BEGIN-END", elements of the flattened tensor). The tensors themselves, not copies.
   std::vector<NamedTensor> state() const;
   /// Step counters, the algorithm's state; the same on every rank.
@@ -132,6 +136,8 @@ class Learner {
   const Transformer* companion() const;
   /// Critic or reward model. @throws InvalidArgument when there is none
   const ScalarModel& scalar() const;
+  /// @throws InvalidArgument when there is none
+  const AttributeGate& gate() const;
 
  private:
   struct Impl;

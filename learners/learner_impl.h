@@ -22,7 +22,8 @@ struct Outputs {
   at::Tensor rival;      ///< [r] log-probability of the pair's other target, when asked for
   at::Tensor value;      ///< [r]
   at::Tensor bootstrap;  ///< [n] value at the last token, when asked for
-  at::Tensor score;      ///< [n]
+  at::Tensor score;      ///< [n] or [n,A]
+  at::Tensor gate;       ///< [n,A]
 };
 
 struct Learner::Impl {
@@ -32,7 +33,7 @@ struct Learner::Impl {
   ModelPlan plan;
   std::unique_ptr<Collective> alone;  ///< when none was given
   Collective* ranks = nullptr;
-  /// "policy" (with a shared value head) or "reward_model", then "critic" (a separate one).
+  /// "policy" (with a shared value head), "reward_model" or "gate", then "critic" (a separate one).
   std::vector<std::unique_ptr<ShardedOptimizer>> optimizers;
   int64_t updates = 0;  ///< done
 
@@ -51,7 +52,8 @@ struct Learner::Impl {
                       const SequenceBatch& batch,
                       double at_temperature,
                       const std::vector<int64_t>& sequences) const;
-  /// Reward model's scores of all sequences, [N], without gradient; each rank computes its share.
+  /// Reward model's scores of all sequences, [N] or [N,A], without gradient; each rank computes its
+  /// share.
   at::Tensor scores(const SequenceBatch& batch) const;
   PackedSlice pack(const SequenceBatch& batch, const std::vector<int64_t>& sequences) const;
   /// `units` cut over the ranks, then each part by the token budget: [rank][micro-batch][sequence].
@@ -74,11 +76,14 @@ struct Learner::Impl {
   /// Rows of a file that stay together: 2 for pairs.
   int64_t unit() const { return algorithm->sample_plan().rows == RowForm::kPreference ? 2 : 1; }
 
+  /// [N,A] of the rows, where the algorithm wants labels; else undefined.
+  at::Tensor labels_of(const std::vector<Example>& examples) const;
   /// Log-probabilities of all targets under the reference, [R], held or carried by the examples;
   /// undefined where the algorithm has none.
   at::Tensor reference_of(const std::vector<Example>& examples, const SequenceBatch& batch) const;
   Metrics evaluate_pairs(const SequenceBatch& batch, const at::Tensor& reference_logprob) const;
   Metrics evaluate_answers(const SequenceBatch& batch) const;
+  Metrics evaluate_labels(const SequenceBatch& batch, const std::vector<Example>& examples) const;
 
   /// Proximal and reference log-probabilities and values of `experience`; each rank computes its
   /// share of the sequences.
@@ -106,6 +111,8 @@ struct Learner::Impl {
     Sha256 gradient;
   };
   Denominators denominators(const Step& step) const;
+  /// The step has nothing to learn from.
+  bool empty(const Denominators& totals) const;
   MicroBatch micro_batch(const Step& step,
                          const std::vector<int64_t>& sequences,
                          const PackedSlice& slice,

@@ -28,7 +28,11 @@ std::string optimizer_prefix(const ShardedOptimizer& optimizer) {
 std::vector<NamedTensor> Learner::Impl::weights() const {
   std::vector<NamedTensor> out;
   if (plan.policy) add(out, "policy/", models.policy->parameters());
-  if (plan.reward_model) add(out, "reward_model/", models.scalar->parameters());
+  if (plan.gate) {
+    add(out, "gate/", models.gate->parameters());
+  } else if (plan.reward_model) {
+    add(out, "reward_model/", models.scalar->parameters());
+  }
   if (plan.critic == CriticKind::kSeparate) add(out, "critic/", models.scalar->parameters());
   if (plan.critic == CriticKind::kShared)
     add(out, "value_head/", {{"score.weight", models.value_head->weight}});
@@ -39,6 +43,10 @@ std::vector<NamedTensor> Learner::Impl::weights() const {
 std::vector<NamedTensor> Learner::Impl::networks() const {
   std::vector<NamedTensor> out = weights();
   if (plan.reference) add(out, "reference/", models.reference->parameters());
+  if (plan.gate) {
+    add(out, "reward_model/", models.scalar->parameters());
+    add(out, "gate/", {{"correction", models.gate->correction}});
+  }
   return out;
 }
 

@@ -107,7 +107,13 @@ Outputs Learner::Impl::forward(const PackedSlice& slice, Want want) const {
     out.value = models.scalar->head(hidden.index_select(0, slice.rows));
     if (want.bootstrap) out.bootstrap = models.scalar->head(hidden.index_select(0, slice.last));
   }
-  if (plan.reward_model) {
+  if (plan.gate) {
+    // The backbone's parameters want no gradient, so that no graph of it is kept.
+    const at::Tensor hidden = models.scalar->backbone.hidden(slice.packed);
+    const at::Tensor values = models.scalar->head(hidden.index_select(0, slice.last));
+    out.score = models.gate->corrected(values.view({-1, models.gate->attributes()}));
+    out.gate = (*models.gate)(hidden.index_select(0, slice.prompt));
+  } else if (plan.reward_model) {
     const at::Tensor hidden = models.scalar->backbone.hidden(slice.packed);
     out.score = models.scalar->head(hidden.index_select(0, slice.last));
   }
@@ -212,8 +218,10 @@ at::Tensor Learner::Impl::scores(const SequenceBatch& batch) const {
   const at::NoGradGuard no_grad;
   const auto own = [&]() -> std::vector<at::Tensor> {
     std::vector<at::Tensor> parts;
-    for (const auto& sequences : own_cut(batch, in_order(batch)))
-      parts.push_back(forward(pack(batch, sequences), {.policy = false}).score);
+    for (const auto& sequences : own_cut(batch, in_order(batch))) {
+      const Outputs outputs = forward(pack(batch, sequences), {.policy = false});
+      parts.push_back(plan.gate ? (outputs.score * outputs.gate).sum(1) : outputs.score);
+    }
     return {joined(parts, models.scalar->head.weight)};
   };
   return gather_tensors_agreed(*ranks, own)[0];
@@ -285,7 +293,14 @@ Denominators Learner::Impl::denominators(const Step& step) const {
     for (const int64_t i : unit) take(i);
     out.pairs += unit.size() == 2 ? 1 : 0;
   }
+  if (step.examples && step.constants.defined())
+    out.labels = static_cast<double>(step.constants.isfinite().sum().item<int64_t>());
   return out;
+}
+
+bool Learner::Impl::empty(const Denominators& totals) const {
+  if (!plan.reward_model) return totals.tokens == 0;
+  return unit() == 2 ? totals.pairs == 0 : totals.labels == 0;
 }
 
 MicroBatch Learner::Impl::micro_batch(const Step& step,
@@ -303,6 +318,7 @@ MicroBatch Learner::Impl::micro_batch(const Step& step,
   out.rival_logprob = outputs.rival;
   out.value = outputs.value;
   out.score = outputs.score;
+  out.gate = outputs.gate;
   if (const Experience* e = step.experience) {
     out.behavior_logprob = select(e->behavior_logprob, slice.index, dtype);
     out.proximal_logprob = select(e->proximal_logprob, slice.index, dtype);
@@ -332,7 +348,7 @@ Learner::Impl::Share Learner::Impl::run_micro_batches(const Step& step,
     const UpdatePlan passes = algorithm->update_plan();
     const Outputs outputs = forward(slice, {.entropy = passes.entropy, .rival = passes.rival});
     MicroBatch batch = micro_batch(step, sequences, slice, outputs, totals);
-    if (plan.reward_model && step.examples) {
+    if (plan.reward_model && step.examples && unit() == 2) {
       batch.margin = at::zeros({batch.sequences / 2}, outputs.score.options().requires_grad(false));
       for (size_t k = 0; k < sequences.size(); k += 2) {
         batch.margin[static_cast<int64_t>(k / 2)] =
@@ -367,7 +383,7 @@ Learner::Impl::Share Learner::Impl::run_micro_batches(const Step& step,
 
 bool Learner::Impl::accumulate(const Step& step, Statistics& statistics, Digests& digests) {
   const Denominators totals = denominators(step);
-  if (plan.reward_model ? totals.pairs == 0 : totals.tokens == 0) return false;
+  if (empty(totals)) return false;
   const auto take = [&](const std::vector<double>& losses, const std::vector<Statistic>& numbers) {
     digests.loss.update(std::as_bytes(std::span(losses)));
     statistics.add(numbers);
@@ -531,6 +547,20 @@ StepReport Learner::update(Experience& experience) {
   return out;
 }
 
+at::Tensor Learner::Impl::labels_of(const std::vector<Example>& examples) const {
+  const size_t wanted = algorithm->sample_plan().labels.size();
+  if (wanted == 0) return {};
+  std::vector<double> all;
+  for (const Example& example : examples) {
+    if (example.labels.size() != wanted) {
+      throw InvalidArgument(
+          "row ", example.row, " has ", example.labels.size(), " labels, not ", wanted);
+    }
+    all.insert(all.end(), example.labels.begin(), example.labels.end());
+  }
+  return at::tensor(all, at::kDouble).view({-1, static_cast<int64_t>(wanted)});
+}
+
 StepReport Learner::update(const std::vector<Example>& examples) {
   Impl& my = *impl_;
   if (my.algorithm->online()) {
@@ -542,6 +572,7 @@ StepReport Learner::update(const std::vector<Example>& examples) {
   const Impl::Step step{.batch = batch,
                         .examples = &examples,
                         .mask = at::ones({static_cast<int64_t>(batch.positions.size())}, at::kBool),
+                        .constants = my.labels_of(examples),
                         .units = units,
                         .micro_batches = my.cut(batch, units),
                         .reference_logprob = my.reference_of(examples, batch)};

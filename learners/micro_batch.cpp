@@ -128,6 +128,17 @@ SequenceBatch SequenceBatch::from(const std::vector<Example>& examples, int64_t 
   return out;
 }
 
+namespace {
+
+/// Position before the first predicted token of a sequence; without one, its last.
+int64_t asked_of(const SequenceBatch& batch, int64_t sequence) {
+  if (batch.targets(sequence) == 0) return batch.length(sequence) - 1;
+  const int64_t first = batch.target_offsets[static_cast<size_t>(sequence)];
+  return batch.positions[static_cast<size_t>(first)] - 1;
+}
+
+}  // namespace
+
 PackedSlice pack_slice(const SequenceBatch& batch,
                        const std::vector<int64_t>& sequences,
                        int64_t switch_length) {
@@ -136,7 +147,7 @@ PackedSlice pack_slice(const SequenceBatch& batch,
     parts.push_back(
         std::span(batch.tokens).subspan(size_t(batch.offsets[size_t(i)]), size_t(batch.length(i))));
   SharedPack packed = pack_shared(parts, switch_length);
-  std::vector<int64_t> rows, targets, sequence_of, index;
+  std::vector<int64_t> rows, targets, sequence_of, index, prompt;
   for (int64_t local = 0; local < packed.sequences(); ++local) {
     const auto i = static_cast<size_t>(sequences[static_cast<size_t>(local)]);
     for (int64_t k = batch.target_offsets[i]; k < batch.target_offsets[i + 1]; ++k) {
@@ -146,6 +157,7 @@ PackedSlice pack_slice(const SequenceBatch& batch,
       sequence_of.push_back(local);
       index.push_back(k);
     }
+    prompt.push_back(packed.row(local, asked_of(batch, sequences[static_cast<size_t>(local)])));
   }
   PackedSlice out;
   out.last = packed.last();
@@ -154,6 +166,7 @@ PackedSlice pack_slice(const SequenceBatch& batch,
   out.targets = to_tensor(targets);
   out.sequence_of = to_tensor(sequence_of);
   out.index = to_tensor(index);
+  out.prompt = to_tensor(prompt);
   return out;
 }
 

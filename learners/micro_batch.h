@@ -42,10 +42,11 @@ struct SequenceBatch {
 struct PackedSlice {
   PackedTokens packed;
   at::Tensor rows;  ///< [r] rows of the hidden states that predict, one before each predicted token
-  at::Tensor targets;                                 ///< [r] the predicted tokens
-  at::Tensor sequence_of;                             ///< [r] 0 .. n-1 within the slice
-  at::Tensor index;                                   ///< [r] into [R] of the whole batch
-  at::Tensor last;                                    ///< [n] row of each sequence's last token
+  at::Tensor targets;      ///< [r] the predicted tokens
+  at::Tensor sequence_of;  ///< [r] 0 .. n-1 within the slice
+  at::Tensor index;        ///< [r] into [R] of the whole batch
+  at::Tensor last;         ///< [n] row of each sequence's last token
+  at::Tensor prompt;       ///< [n] row before its first predicted token; without one, `last`
   int64_t sequences() const { return last.numel(); }  ///< n
 };
 

@@ -96,6 +96,8 @@ class PartReader {
     const auto& judges = judge_kinds();
     if (part.kind == "model") {
       part.model = RewardModelConfig::from_yaml(in);
+    } else if (part.kind == "attributes") {
+      part.attributes = AttributePartConfig::from_yaml(in);
     } else if (part.kind == "llm_judge") {
       part.llm_judge = LlmJudgeConfig::from_yaml(in);
     } else if (part.kind == "preference") {
@@ -199,8 +201,15 @@ class PartReader {
 
 const std::vector<std::string>& part_kinds() {
   static const std::vector<std::string> kKinds = [] {
-    std::vector<std::string> kinds = {
-        "model", "llm_judge", "preference", "all_of", "any_of", "k_of_n", "gate", "sum"};
+    std::vector<std::string> kinds = {"model",
+                                      "attributes",
+                                      "llm_judge",
+                                      "preference",
+                                      "all_of",
+                                      "any_of",
+                                      "k_of_n",
+                                      "gate",
+                                      "sum"};
     kinds.insert(kinds.end(), judge_kinds().begin(), judge_kinds().end());
     return kinds;
   }();
@@ -222,13 +231,14 @@ std::vector<PartConfig> parts_from_yaml(YamlReader& in, std::set<std::string>& n
 }
 
 bool PartConfig::gives_verdict() const {
-  if (!tree) return !model;
+  if (!tree) return !model && !attributes;
   // Each child of the others gives one, or is an error; a value's counts for nothing.
   return tree->kind != TreeKind::kSum || std::ranges::any_of(children, &PartConfig::gives_verdict);
 }
 
 std::optional<ModelFolder> PartConfig::folder() const {
   if (model) return model->folder();
+  if (attributes) return attributes->folder();
   if (llm_judge) return llm_judge->model.folder;
   if (preference) return preference->folder();
   return std::nullopt;

@@ -19,6 +19,12 @@ void PartCounters::add(const PartScore& part) {
     return;
   }
   score_sum += *part.score;
+  for (const AttributeScore& one : part.attributes) {
+    auto sum = std::ranges::find(attributes, one.name, &AttributeScore::name);
+    if (sum == attributes.end()) sum = attributes.insert(attributes.end(), {.name = one.name});
+    sum->value += one.value;
+    sum->weight += one.weight;
+  }
   if (part.verdict) ++(*part.verdict ? passed : failed);
 }
 
@@ -48,6 +54,8 @@ std::vector<std::pair<std::string, double>> part_metrics(std::span<const PartCou
   for (const PartCounters& c : parts) {
     const std::string judge = "judge/" + c.name;
     ratio("reward/" + c.name + "/mean", c.score_sum, c.scored - c.not_applicable);
+    for (const AttributeScore& one : c.attributes)
+      ratio("reward/" + c.name + "/" + one.name, one.value, c.scored - c.not_applicable);
     if (c.gives_verdict) {
       ratio(judge + "/pass", static_cast<double>(c.passed), c.passed + c.failed);
       ratio(judge + "/na", static_cast<double>(c.not_applicable), c.seen());

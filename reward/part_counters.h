@@ -28,6 +28,8 @@ struct PartCounters {
   double score_sum = 0.0;       ///< of the scored and applicable ones, before the weight
   double latency_ms_sum = 0.0;  ///< of all seen
   std::string first_error;      ///< message of the first error or timeout
+  /// Sums over the scored samples of what a model of several numbers gave.
+  std::vector<AttributeScore> attributes = {};
   void add(const PartScore& part);
   int64_t seen() const { return scored + errors + timeouts; }
 };
@@ -39,8 +41,9 @@ std::vector<PartCounters> empty_counters(const RewardConfig& config);
 void count_parts(std::span<const PartScore> parts, std::vector<PartCounters>& counters);
 
 /// The counters under the names of the metrics list, in their order:
-///   reward/<part>/mean; judge/<name>/{error,latency_ms}, with {pass,na} where it gives verdicts
-///   and {timeout,cached,retries} for judges
+///   reward/<part>/mean, and reward/<part>/<attribute> where a part gives several numbers;
+///   judge/<name>/{error,latency_ms}, with {pass,na} where it gives verdicts and
+///   {timeout,cached,retries} for judges
 /// pass is a fraction of the verdicts; retries are a number a sample; the others are fractions of
 /// the samples seen. What has nothing to average is left out.
 std::vector<std::pair<std::string, double>> part_metrics(std::span<const PartCounters> parts);

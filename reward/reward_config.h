@@ -10,6 +10,7 @@
 #include "core/config/yaml_reader.h"
 #include "reward/external_service.h"
 #include "reward/judge.h"
+#include "reward/models/attribute_part.h"
 #include "reward/models/llm_judge.h"
 #include "reward/models/preference.h"
 #include "reward/models/reward_model.h"
@@ -58,6 +59,7 @@ struct PartConfig {
   std::shared_ptr<const Judge> judge;
   std::optional<ExternalServiceConfig> service;
   std::optional<RewardModelConfig> model;
+  std::optional<AttributePartConfig> attributes;
   std::optional<LlmJudgeConfig> llm_judge;
   std::optional<PreferenceConfig> preference;
   std::optional<TreeRule> tree;
@@ -102,7 +104,8 @@ struct RewardConfig {
   std::optional<size_t> task_of(const std::string& metadata) const;
 };
 
-/// "model", "llm_judge", "preference", the trees', then the judges' of reward/judges/registry.h.
+/// "model", "attributes", "llm_judge", "preference", the trees', then the judges' of
+/// reward/judges/registry.h.
 const std::vector<std::string>& part_kinds();
 
 /// A part where it stands.

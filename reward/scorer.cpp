@@ -52,6 +52,7 @@ std::unique_ptr<BatchPart> load_part(const PartConfig& part, const StageResults&
   const auto path = folder->in(stage_result);
   if (part.llm_judge) return LlmJudge::load(path, *part.llm_judge);
   if (part.preference) return PreferencePart::load(path, *part.preference);
+  if (part.attributes) return AttributePart::load(path, *part.attributes);
   return std::make_unique<RewardModelPart>(RewardModel::load(path, *part.model));
 }
 
@@ -217,6 +218,7 @@ void Scorer::run_models(std::span<const Sample> samples,
       part.reason = std::move(results[k].reason);
       part.error = std::move(results[k].error);
       part.not_applicable = results[k].not_applicable;
+      part.attributes = std::move(results[k].attributes);
       part.latency_ms = each;
       if (parts_[p].config->preference) outcome.preferences = std::move(results[k].preferences);
     }

@@ -83,6 +83,8 @@ ordered_json part_json(const PartScore& part) {
   out["score"] = part.score ? ordered_json(*part.score) : ordered_json(nullptr);
   out["weight"] = part.weight;
   if (part.verdict) out["verdict"] = *part.verdict;
+  for (const AttributeScore& one : part.attributes)
+    out["attributes"][one.name] = {{"value", one.value}, {"weight", one.weight}};
   if (part.not_applicable) out["not_applicable"] = true;
   if (!part.reason.empty()) out["reason"] = part.reason;
   if (!part.error.empty()) out["error"] = part.error;

@@ -63,6 +63,14 @@ Controller::Controller(Ledger& ledger,
 }
 
 const Prompt& Controller::prompt_of(int64_t ordinal) const {
+  const Prompt& plain = plain_prompt(ordinal);
+  if (!plan_.ask) return plain;
+  const auto known = asked_.find(ordinal);
+  if (known != asked_.end()) return known->second;
+  return asked_.emplace(ordinal, plan_.ask(plain, ordinal, purpose_)).first->second;
+}
+
+const Prompt& Controller::plain_prompt(int64_t ordinal) const {
   return purpose_ == Purpose::kEvaluation ? held_out_[static_cast<size_t>(ordinal)]
                                           : prompts_[static_cast<size_t>(order_.row(ordinal))];
 }
@@ -157,6 +165,7 @@ void Controller::begin(Purpose purpose, int64_t step, const Publication& weights
   step_ = step;
   weights_ = weights;
   samples_.clear();
+  asked_.clear();
   unfinished_ = 0;
   accepted_.clear();
   judged_.clear();

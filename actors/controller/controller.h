@@ -125,6 +125,7 @@ class Controller {
   GenerateItem generate_item(SampleId id) const;
   ScoreItem score_item(SampleId id) const;
   const Prompt& prompt_of(int64_t ordinal) const;
+  const Prompt& plain_prompt(int64_t ordinal) const;
   int64_t end_of_step(int64_t step) const;
   int32_t stage() const { return static_cast<int32_t>(plan_.stage); }
 
@@ -139,9 +140,10 @@ class Controller {
   int64_t step_ = -1;
   Publication weights_;
   int64_t first_ordinal_ = 0, end_ordinal_ = 0;
-  std::map<SampleId, Pending> samples_;     ///< of the open step or evaluation
-  int64_t unfinished_ = 0;                  ///< of them, neither scored nor dropped
-  std::vector<int64_t> accepted_, judged_;  ///< ordinals
+  mutable std::map<int64_t, Prompt> asked_;  ///< prompts of what is open, as they are asked
+  std::map<SampleId, Pending> samples_;      ///< of the open step or evaluation
+  int64_t unfinished_ = 0;                   ///< of them, neither scored nor dropped
+  std::vector<int64_t> accepted_, judged_;   ///< ordinals
   std::map<std::string, std::vector<SampleId>> dropped_;
   std::set<std::string> told_;  ///< reasons of drops that were logged already
   std::optional<ClosedBatch> closed_;

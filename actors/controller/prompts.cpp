@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/data/dataset.h"
@@ -77,6 +78,25 @@ bool OnlinePlan::wants_answers() const {
   return std::ranges::any_of(others, &VoicePlan::from_data);
 }
 
+std::function<Prompt(const Prompt&, int64_t ordinal, Purpose purpose)> asked_in_directions(
+    DirectionPlan plan,
+    TextFormat format,
+    std::shared_ptr<const Tokenizer> tokenizer,
+    SampleKey key) {
+  return
+      [plan = std::move(plan), format = std::move(format), tokenizer = std::move(tokenizer), key](
+          const Prompt& prompt, int64_t ordinal, Purpose purpose) {
+        SampleKey own = key;
+        own.prompt_ordinal = static_cast<uint64_t>(ordinal);
+        own.sample_index = purpose == Purpose::kEvaluation ? 1 : 0;
+        const Direction direction = plan.draw(own);
+        Prompt out = prompt;
+        out.tokens = prompt_tokens(plan.ask(prompt.row, format, direction), *tokenizer, format);
+        out.metadata = with_direction(prompt.metadata, direction);
+        return out;
+      };
+}
+
 std::vector<Prompt> read_prompts(const std::filesystem::path& file,
                                  const Tokenizer& tokenizer,
                                  const TextFormat& format,
@@ -86,6 +106,7 @@ std::vector<Prompt> read_prompts(const std::filesystem::path& file,
   for (Row& row : read_rows(file, RowForm::kPrompt)) {
     prompts.push_back(
         {prompt_tokens(row, tokenizer, format), prompt_text(row, tokenizer, format), row.metadata});
+    prompts.back().row = row;
     const auto fields = nlohmann::json::parse(row.metadata);
     if (const auto task = fields.find(task_field); task != fields.end() && task->is_string())
       prompts.back().task = task->get<std::string>();

@@ -3,7 +3,9 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,6 +24,7 @@ struct Prompt {
   std::string task;             ///< empty without
   Example answered;             ///< prompt and the row's own answer; empty where it is not wanted
   std::string answer;           ///< text of it
+  Row row = {};                 ///< as it was read
 };
 
 /// What one online stage asks of its workers.
@@ -52,6 +55,9 @@ struct OnlinePlan {
   /// True when `sample` is to be compared with `other` of the same prompt.
   bool rivals(const Prompt& prompt, int32_t sample, int32_t other) const;
   std::vector<PartCounters> parts;  ///< of the reward, nothing counted
+  /// The prompt as it is asked at its place in the order of issue (or among those of an
+  /// evaluation); empty: as it is.
+  std::function<Prompt(const Prompt&, int64_t ordinal, Purpose purpose)> ask;
   std::chrono::milliseconds lease_time{std::chrono::minutes(10)};
 };
 
@@ -75,6 +81,15 @@ std::vector<Prompt> read_prompts(const std::filesystem::path& file,
                                  const TextFormat& format,
                                  const std::string& task_field,
                                  std::optional<WantedAnswers> answers = std::nullopt);
+
+/// Prompts asked in directions: each with its direction told before it, and as the field
+/// "direction" of its metadata. Its text, which is what rewards read, stays as it is.
+/// @param key  seed and stage; the rest is the prompt's
+std::function<Prompt(const Prompt&, int64_t ordinal, Purpose purpose)> asked_in_directions(
+    DirectionPlan plan,
+    TextFormat format,
+    std::shared_ptr<const Tokenizer> tokenizer,
+    SampleKey key);
 
 /// The ids that end a response: the model's, or the tokenizer's when its config.json names none.
 std::vector<int64_t> end_tokens(const StageConfig& stage,

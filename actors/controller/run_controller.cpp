@@ -361,7 +361,11 @@ Controller& RunController::desk(uint32_t stage) {
   close_desk();
   stage_ = static_cast<int32_t>(stage);
   auto plan = online_plan(config, job_.seed, results);
-  const auto tokenizer = Tokenizer::load(config.tokenizer.in(results));
+  const std::shared_ptr<const Tokenizer> tokenizer = Tokenizer::load(config.tokenizer.in(results));
+  if (const auto directions = config.make_algorithm()->sample_plan().direction) {
+    plan.ask = asked_in_directions(
+        *directions, config.data.format, tokenizer, {.job_seed = job_.seed, .stage = stage});
+  }
   std::optional<WantedAnswers> answers;
   if (plan.wants_answers())
     answers = {.end = plan.params.stop_tokens.back(), .longest = plan.params.max_new_tokens};

@@ -1,6 +1,7 @@
 #include "actors/job/check.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <map>
 #include <optional>
@@ -11,6 +12,7 @@
 #include "core/base/str.h"
 #include "core/base/text.h"
 #include "core/data/dataset.h"
+#include "core/data/labels.h"
 #include "core/data/pair_question.h"
 #include "core/tokenizer/tokenizer.h"
 
@@ -172,6 +174,20 @@ class Checker {
           "require_rise",
           str("only a stage of rollouts has a score that should rise; this one is ", stage.kind));
     }
+    check_labels(stage, "train", stage.data.train, plan.labels);
+    check_labels(stage, "eval", stage.data.eval, plan.labels);
+    if (const auto gate = algorithm.models().gate; gate && !gate->verbosity.empty()) {
+      const auto known = attributes_of(
+          YamlReader(in).child("model"), stage.model.source.path, stage.model.source.stage);
+      if (known && std::ranges::find(*known, gate->verbosity) == known->end()) {
+        in.child(stage.kind)
+            .error_at("verbosity",
+                      str("there is no attribute \"",
+                          printable(gate->verbosity),
+                          "\"; the model has ",
+                          join(*known, ", ")));
+      }
+    }
     if (train && *train > 0 && !stage.steps &&
         stage.total_steps(*train, plan.prompts_per_step) == 0) {
       in.child("data").error_at("train",
@@ -183,6 +199,46 @@ class Checker {
                                     stage.epochs.value_or(1),
                                     " epochs, but one step takes ",
                                     plan.prompts_per_step));
+    }
+  }
+
+  /// Labels are numbers, and each that is wanted stands in some row.
+  static void check_labels(const StageConfig& stage,
+                           const std::string& key,
+                           const Source& source,
+                           const std::vector<std::string>& labels) {
+    if (labels.empty() || !source.given()) return;
+    YamlReader section = YamlReader(stage.in).child("data");
+    std::vector<std::string> known;
+    if (source.from_stage()) {
+      known = {"kindness", "verbosity"};  // actors/toy/toy_language.h
+      if (!source.file.starts_with("attributes"))
+        section.error_at(key, str(source.file, " has no labels; attributes.jsonl has"));
+    } else {
+      std::vector<Row> rows;
+      try {
+        rows = read_rows(source.path, RowForm::kCompletion);
+      } catch (const Error&) {
+        return;  // said already
+      }
+      std::set<std::string> found;
+      for (const Row& row : rows) {
+        try {
+          const auto values = row_labels(row.metadata, labels);
+          for (size_t i = 0; i < labels.size(); ++i) {
+            if (!std::isnan(values[i])) found.insert(labels[i]);
+          }
+        } catch (const DataError& failure) {
+          section.error_at(key, str(source.path.string(), ":", row.line, ": ", failure.what()));
+          return;  // one row is enough to see what is wrong
+        }
+      }
+      known.assign(found.begin(), found.end());
+    }
+    YamlReader attributes = YamlReader(stage.in).child(stage.kind).child("attributes");
+    for (const std::string& label : labels) {
+      if (std::ranges::find(known, label) != known.end()) continue;
+      attributes.error_at(label, str("no row of data.", key, " is labelled with it"));
     }
   }
 
@@ -230,7 +286,9 @@ class Checker {
     for (const ListedPart& part : parts) {
       check_reward_model(*part.config);
       check_question(*part.config);
+      check_attributes(*part.config);
     }
+    check_direction(stage, algorithm, parts);
     check_preferences(stage, algorithm, parts);
     check_tasks(stage, "train", stage.data.train);
     check_tasks(stage, "eval", stage.data.eval);
@@ -288,6 +346,68 @@ class Checker {
                       printable(taught->answers[0]),
                       " or ",
                       printable(taught->answers[1])));
+    }
+  }
+
+  /// Attributes that a part, or a gate's section, names are those of the model.
+  void check_attributes(const PartConfig& part) {
+    if (!part.attributes) return;
+    const auto known = attributes_of(*part.place, part.attributes->path, part.attributes->stage);
+    if (!known) return;
+    YamlReader at = *part.place;
+    if (const auto misfit = part.attributes->misfit(*known))
+      at.error_at(misfit->first, misfit->second);
+  }
+
+  /// What a model gives, where that can be known before the job runs.
+  std::optional<std::vector<std::string>> attributes_of(YamlReader at,
+                                                        const fs::path& path,
+                                                        const std::string& stage) {
+    std::error_code ignored;
+    if (!path.empty()) {
+      if (!fs::exists(path / "config.json", ignored)) return std::nullopt;  // said already
+      return attempt(at, "path", [&] {
+        std::vector<std::string> names;
+        for (const Attribute& one : attributes_in(path)) names.push_back(one.name);
+        return names;
+      });
+    }
+    const StageConfig* maker = job_.find(stage);
+    if (!maker || maker->result != StageResult::kAttributeModel) return std::nullopt;
+    const SamplePlan plan = maker->make_algorithm()->sample_plan();
+    if (!plan.labels.empty()) return plan.labels;
+    return attributes_of(
+        YamlReader(maker->in).child("model"), maker->model.source.path, maker->model.source.stage);
+  }
+
+  /// A method that asks in directions learns from one part that scores by them.
+  static void check_direction(const StageConfig& stage,
+                              const Algorithm& algorithm,
+                              const std::vector<ListedPart>& parts) {
+    if (!algorithm.sample_plan().direction) return;
+    YamlReader rewards = YamlReader(stage.in).child("rewards");
+    int64_t directed = 0;
+    for (const ListedPart& part : parts) {
+      if (!part.config->attributes) continue;
+      YamlReader at = *part.config->place;
+      const size_t objectives = part.config->attributes->direction.size();
+      if (objectives == 0) continue;
+      directed += part.top && !part.task && part.use == PartUse::kReward ? 1 : 0;
+      if (objectives != 2) {
+        at.error_at("direction",
+                    str("names ",
+                        objectives,
+                        " attributes, but ",
+                        stage.kind,
+                        " draws directions of two objectives"));
+      }
+    }
+    if (directed != 1) {
+      rewards.error_at("parts",
+                       str(stage.kind,
+                           " learns from one part of kind attributes with a direction, for every "
+                           "sample and with use: reward; there ",
+                           directed == 0 ? "is none" : "are several"));
     }
   }
 
@@ -370,6 +490,8 @@ std::optional<int64_t> count_rows(const JobConfig& job, const Source& source, Ro
   if (source.file == "sft.jsonl") return stage->toy.sft_rows;
   if (source.file == "pairs.jsonl") return stage->toy.pair_rows;
   if (source.file == "pairs_eval.jsonl") return stage->toy.eval_rows;
+  if (source.file == "attributes.jsonl") return stage->toy.attribute_rows;
+  if (source.file == "attributes_eval.jsonl") return 2 * stage->toy.eval_rows;
   if (source.file == "prompts_train.jsonl") return stage->toy.prompt_rows;
   if (source.file == "prompts_eval.jsonl") return stage->toy.eval_rows;
   return std::nullopt;

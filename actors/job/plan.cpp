@@ -52,6 +52,27 @@ int64_t scalar_parameters(const ModelConfig& shape) {
   return shape.parameter_count() - head + shape.hidden_size;
 }
 
+/// Numbers that the attribute model gives which `stage` starts from.
+int64_t attribute_count(const JobConfig& job, const StageConfig& stage) {
+  const StageConfig* at = &stage;
+  while (at->model.source.from_stage()) {
+    at = job.find(at->model.source.stage);
+    PRAETOR_CHECK(at, "stage ", stage.name, " starts from no stage");
+    const size_t labels = at->make_algorithm()->sample_plan().labels.size();
+    if (labels > 0) return static_cast<int64_t>(labels);
+  }
+  return static_cast<int64_t>(attributes_in(at->model.source.path).size());
+}
+
+int64_t gate_parameters(const GatePlan& gate, int64_t hidden_size, int64_t attributes) {
+  int64_t in = hidden_size, out = 1;  // the scale
+  for (int64_t i = 0; i < gate.layers; ++i) {
+    out += (in + 1) * gate.width;
+    in = gate.width;
+  }
+  return out + (in + 1) * attributes;
+}
+
 void add_networks(const JobConfig& job,
                   const StageConfig& stage,
                   const Algorithm& algorithm,
@@ -59,7 +80,13 @@ void add_networks(const JobConfig& job,
   const ModelConfig shape = full_shape(job, stage);
   const ModelPlan models = algorithm.models();
   if (models.policy) out.networks.push_back({"policy", shape.parameter_count(), true});
-  if (models.reward_model) out.networks.push_back({"reward model", scalar_parameters(shape), true});
+  if (models.reward_model)
+    out.networks.push_back({"reward model", scalar_parameters(shape), !models.gate});
+  if (models.gate) {
+    const int64_t attributes = attribute_count(job, stage);
+    out.networks.push_back(
+        {"gate", gate_parameters(*models.gate, shape.hidden_size, attributes), true});
+  }
   if (models.reference) out.networks.push_back({"reference", shape.parameter_count(), false});
   if (models.critic == CriticKind::kShared)
     out.networks.push_back({"value head", shape.hidden_size, true});

@@ -18,6 +18,8 @@ const std::vector<std::pair<std::string, RowForm>> kToyFiles = {
     {"sft.jsonl", RowForm::kCompletion},
     {"pairs.jsonl", RowForm::kPreference},
     {"pairs_eval.jsonl", RowForm::kPreference},
+    {"attributes.jsonl", RowForm::kCompletion},
+    {"attributes_eval.jsonl", RowForm::kCompletion},
     {"prompts_train.jsonl", RowForm::kPrompt},
     {"prompts_eval.jsonl", RowForm::kPrompt}};
 
@@ -110,6 +112,8 @@ const char* to_string(StageResult result) {
       return "a reward model";
     case StageResult::kPreferenceModel:
       return "a preference model";
+    case StageResult::kAttributeModel:
+      return "an attribute model";
   }
   throw InternalError("stage result ", static_cast<int>(result));
 }
@@ -155,9 +159,12 @@ void StageConfig::read(std::span<const StageConfig> earlier,
     const auto algorithm = make_algorithm();
     const SamplePlan samples = algorithm->sample_plan();
     rows = samples.rows;
-    result = algorithm->models().reward_model ? StageResult::kRewardModel
-             : samples.question               ? StageResult::kPreferenceModel
-                                              : StageResult::kPolicy;
+    const ModelPlan plan = algorithm->models();
+    result = !samples.labels.empty() || plan.gate ? StageResult::kAttributeModel
+             : plan.reward_model                  ? StageResult::kRewardModel
+             : samples.question                   ? StageResult::kPreferenceModel
+                                                  : StageResult::kPolicy;
+    start = plan.gate ? StageResult::kAttributeModel : StageResult::kPolicy;
     read_model(earlier, names);
     read_tokenizer(earlier, names);
     if (online()) read_online(earlier, names);
@@ -176,6 +183,7 @@ void StageConfig::read_toy_language() {
   toy.pair_rows = section.get("pair_rows", toy.pair_rows, closed(1, 1e6));
   toy.prompt_rows = section.get("prompt_rows", toy.prompt_rows, closed(1, 1e6));
   toy.eval_rows = section.get("eval_rows", toy.eval_rows, closed(1, 1e6));
+  toy.attribute_rows = section.get("attribute_rows", toy.attribute_rows, closed(1, 1e6));
   section.reject_unknown_keys();
 }
 
@@ -183,13 +191,13 @@ void StageConfig::read_model(std::span<const StageConfig> earlier,
                              const std::vector<std::string>& names) {
   const bool written = in.optional_child("model").has_value();
   if (!written) {
-    const StageConfig* from = last_with(earlier, StageResult::kPolicy);
+    const StageConfig* from = last_with(earlier, start);
     if (!from) {
       if (all_usable(earlier)) {
         in.error_at("",
-                    "missing key \"model\"; no earlier stage makes a policy to start from, so "
-                    "model.path, model.stage or "
-                    "model.create is wanted");
+                    str("missing key \"model\"; no earlier stage makes ",
+                        to_string(start),
+                        " to start from, so model.path, model.stage or model.create is wanted"));
       }
       return;
     }
@@ -210,10 +218,14 @@ void StageConfig::read_model(std::span<const StageConfig> earlier,
     return;
   }
   if (model.create) {
+    if (start != StageResult::kPolicy) {
+      section.error_at("create",
+                       str("a new model has nothing to teach; ", to_string(start), " is wanted"));
+    }
     shape = model.create;
   } else if (model.source.from_stage()) {
     // A preference model is where the next one may start, and no policy.
-    std::vector<StageResult> wanted = {StageResult::kPolicy};
+    std::vector<StageResult> wanted = {start};
     if (result == StageResult::kPreferenceModel) wanted.push_back(result);
     const auto* from = resolve_stage(section, "stage", model.source.stage, earlier, names, wanted);
     if (from) shape = from->shape;
@@ -243,7 +255,8 @@ void StageConfig::read_tokenizer(std::span<const StageConfig> earlier,
                     {StageResult::kLanguage,
                      StageResult::kPolicy,
                      StageResult::kRewardModel,
-                     StageResult::kPreferenceModel});
+                     StageResult::kPreferenceModel,
+                     StageResult::kAttributeModel});
     }
     section->reject_unknown_keys();
     return;
@@ -326,8 +339,9 @@ void StageConfig::read_online(std::span<const StageConfig> earlier,
     if (!folder || folder->stage.empty()) continue;
     YamlReader at = *part.config->place;
     const std::vector<StageResult> wanted =
-        folder->scalar ? std::vector{StageResult::kRewardModel}
-                       : std::vector{StageResult::kPolicy, StageResult::kPreferenceModel};
+        folder->attributes ? std::vector{StageResult::kAttributeModel}
+        : folder->scalar   ? std::vector{StageResult::kRewardModel}
+                           : std::vector{StageResult::kPolicy, StageResult::kPreferenceModel};
     resolve_stage(at, "stage", folder->stage, earlier, names, wanted);
   }
 }

@@ -29,9 +29,11 @@ enum class StageResult {
   kPolicy,           ///< a causal language model with its tokenizer
   kRewardModel,      ///< a scalar model with its tokenizer
   kPreferenceModel,  ///< a causal language model that answers which of two responses is better
+  kAttributeModel,   ///< a model of several numbers with its tokenizer
 };
 const char* to_string(StageResult result);  ///< "a tokenizer and data", "a policy", "a reward
-                                            ///< model", "a preference model"
+                                            ///< model", "a preference model",
+                                            ///< "an attribute model"
 
 /// One stage of a job. Sources that the file leaves out are filled in from the earlier stages.
 struct StageConfig {
@@ -43,7 +45,8 @@ struct StageConfig {
   std::string kind;
   bool usable = false;  ///< false: kind unknown, nothing else was read
   StageResult result = StageResult::kPolicy;
-  RowForm rows = RowForm::kPrompt;  ///< of data.train; not of toy_language
+  StageResult start = StageResult::kPolicy;  ///< what it starts from
+  RowForm rows = RowForm::kPrompt;           ///< of data.train; not of toy_language
   CheckpointConfig checkpoint;
 
   ToyLanguageSize toy;  ///< toy_language alone; nothing below concerns it

@@ -37,7 +37,8 @@ PRAETOR_ENUM(LeaseKind, "kind", LEASE_KINDS)
   X(Purpose::kEvaluation, v1::PURPOSE_EVALUATION) \
   X(Purpose::kShuffle, v1::PURPOSE_SHUFFLE)       \
   X(Purpose::kInitialise, v1::PURPOSE_INITIALISE) \
-  X(Purpose::kMinibatch, v1::PURPOSE_MINIBATCH)
+  X(Purpose::kMinibatch, v1::PURPOSE_MINIBATCH)   \
+  X(Purpose::kDirection, v1::PURPOSE_DIRECTION)
 PRAETOR_ENUM(Purpose, "purpose", PURPOSES)
 
 #define FINISH_REASONS(X)                            \
@@ -226,6 +227,12 @@ void to_proto(const PartScore& from, v1::PartScore* to) {
   to->set_not_applicable(from.not_applicable);
   to->set_cached(from.cached);
   to->set_retries(from.retries);
+  for (const AttributeScore& one : from.attributes) {
+    v1::AttributeScore* added = to->add_attributes();
+    added->set_name(name_field("name", one.name));
+    added->set_value(one.value);
+    added->set_weight(one.weight);
+  }
 }
 
 PartScore from_proto(const v1::PartScore& from) {
@@ -241,6 +248,11 @@ PartScore from_proto(const v1::PartScore& from) {
   to.not_applicable = from.not_applicable();
   to.cached = from.cached();
   to.retries = static_cast<int32_t>(within("retries", from.retries(), 0));
+  for (const v1::AttributeScore& one : from.attributes()) {
+    to.attributes.push_back({name_field("name", one.name()),
+                             finite("value", one.value()),
+                             finite("weight", one.weight())});
+  }
   return to;
 }
 

@@ -39,7 +39,8 @@ std::string_view pick(RandomStream& stream, const Words& words) {
 
 struct Story {
   std::string text;
-  int kind = 0;  ///< kind sentences minus unkind ones
+  int kind = 0;       ///< kind sentences minus unkind ones
+  int sentences = 0;  ///< before the end
 };
 
 class Writer {
@@ -56,6 +57,7 @@ class Writer {
   Story story() {
     Story story;
     const uint64_t sentences = 2 + stream_.below(2);
+    story.sentences = static_cast<int>(sentences);
     for (uint64_t i = 0; i < sentences; ++i) {
       const bool kind = stream_.uniform() < 0.5;
       story.kind += kind ? 1 : -1;
@@ -234,6 +236,25 @@ void write_toy_language(const std::filesystem::path& folder,
   };
   write_pairs("pairs.jsonl", writer(2), size.pair_rows, 0.05);
   write_pairs("pairs_eval.jsonl", writer(4), size.eval_rows, 0);
+
+  const auto write_attributes = [&](const char* file, Writer labelled, int64_t count, bool gaps) {
+    rows.clear();
+    std::string prompt;
+    for (int64_t i = 0; i < count; ++i) {
+      if (i % 2 == 0) prompt = labelled.prompt();
+      const Story story = labelled.story();
+      nlohmann::ordered_json row = {{"prompt", prompt},
+                                    {"completion", story.text},
+                                    {"kindness", story.kind},
+                                    {"verbosity", story.sentences}};
+      if (gaps && i % 4 == 3)
+        row.erase(labelled.stream().uniform() < 0.5 ? "kindness" : "verbosity");
+      rows.push_back(std::move(row));
+    }
+    write_rows(folder / file, rows);
+  };
+  write_attributes("attributes.jsonl", writer(5), size.attribute_rows, true);
+  write_attributes("attributes_eval.jsonl", writer(6), 2 * size.eval_rows, false);
 
   // Every prompt once: those of the evaluation are never trained on.
   Writer prompts = writer(3);

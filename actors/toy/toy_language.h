@@ -11,6 +11,7 @@ struct ToyLanguageSize {
   int64_t pair_rows = 2000;
   int64_t prompt_rows = 256;
   int64_t eval_rows = 64;
+  int64_t attribute_rows = 2000;
 };
 
 /// A tiny language with something to like and to dislike, so that a whole job runs with nothing
@@ -22,7 +23,10 @@ struct ToyLanguageSize {
 /// tokenizer_config.json (byte-level BPE with the words as merges; end of text "<|end|>"),
 /// sft.jsonl {"prompt","completion"}, pairs.jsonl
 /// {"prompt","chosen","rejected"}, pairs_eval.jsonl (the same, `eval_rows` others, none flipped),
-/// prompts_train.jsonl and prompts_eval.jsonl {"prompt"}. @throws IoError
+/// prompts_train.jsonl and prompts_eval.jsonl {"prompt"}, attributes.jsonl and (twice `eval_rows`
+/// others) attributes_eval.jsonl {"prompt","completion","kindness","verbosity"}: two responses to
+/// each prompt, labelled with their kind sentences less the unkind ones and with their sentences;
+/// every fourth row of the former lacks one label. @throws IoError
 void write_toy_language(const std::filesystem::path& folder,
                         uint64_t seed,
                         const ToyLanguageSize& size);

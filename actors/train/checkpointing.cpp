@@ -83,7 +83,7 @@ void save_checkpoint(LearnerService& run,
   writer.add_blob("config.json",
                   learner.has_policy()
                       ? learner.policy().config().to_json("causal_lm")
-                      : learner.scalar().backbone.config().to_json("sequence_classification"));
+                      : learner.scalar().config().to_json("sequence_classification"));
   writer.add_blob("resolved.yaml", context.resolved_job);
   for (const char* name : kTokenizerFiles) {
     if (fs::exists(context.tokenizer / name)) writer.add_file(context.tokenizer / name);

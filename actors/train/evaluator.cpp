@@ -23,7 +23,7 @@ Evaluation summarise_evaluation(EvaluationBatch batch) {
   Evaluation out;
   double score_sum = 0, length_sum = 0, finished = 0;
   const size_t count = batch.samples.size();
-  std::map<std::string, std::pair<double, size_t>> parts;
+  std::map<std::string, std::pair<double, size_t>> parts, attributes;
   for (size_t i = 0; i < count; ++i) {
     ScoredSample& sample = batch.samples[i];
     const Score& score = sample.score.score;
@@ -31,6 +31,10 @@ Evaluation summarise_evaluation(EvaluationBatch batch) {
       if (!part.score || part.not_applicable) continue;
       parts[part.name].first += *part.score;
       parts[part.name].second += 1;
+      for (const AttributeScore& one : part.attributes) {
+        attributes[part.name + "/" + one.name].first += one.value;
+        attributes[part.name + "/" + one.name].second += 1;
+      }
     }
     length_sum += static_cast<double>(sample.rollout.behavior_logprobs.size());
     finished += sample.rollout.finish == FinishReason::kStop ? 1 : 0;
@@ -46,6 +50,8 @@ Evaluation summarise_evaluation(EvaluationBatch batch) {
                  {"eval/unscored", static_cast<double>(count - out.scored.size())}};
   for (const auto& [name, sum] : parts)
     out.metrics.emplace_back("eval/" + name + "/mean", mean(sum.first, sum.second));
+  for (const auto& [name, sum] : attributes)
+    out.metrics.emplace_back("eval/" + name, mean(sum.first, sum.second));
   return out;
 }
 

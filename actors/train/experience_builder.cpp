@@ -1,10 +1,47 @@
 #include "actors/train/experience_builder.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/tensor.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 namespace praetor {
+
+namespace {
+
+/// The numbers of the first part that gives several; nothing without one.
+const std::vector<AttributeScore>* attributes_of(const ScoredSample& sample) {
+  const auto& parts = sample.score.score.parts;
+  const auto found =
+      std::ranges::find_if(parts, [](const PartScore& part) { return !part.attributes.empty(); });
+  return found == parts.end() ? nullptr : &found->attributes;
+}
+
+/// Where every sample has the same ones.
+void add_attributes(const std::vector<ScoredSample>& samples, Experience& experience) {
+  std::vector<double> values, weights;
+  std::vector<std::string> names;
+  for (const ScoredSample& sample : samples) {
+    const auto* all = attributes_of(sample);
+    if (!all) return;
+    std::vector<std::string> own;
+    for (const AttributeScore& one : *all) {
+      own.push_back(one.name);
+      values.push_back(one.value);
+      weights.push_back(one.weight);
+    }
+    if (names.empty()) names = own;
+    if (own != names) return;
+  }
+  if (names.empty()) return;
+  const std::vector<int64_t> shape{-1, static_cast<int64_t>(names.size())};
+  experience.attribute_names = std::move(names);
+  experience.attributes = at::tensor(values, at::kDouble).view(shape);
+  experience.attribute_weights = at::tensor(weights, at::kDouble).view(shape);
+}
+
+}  // namespace
 
 Experience make_experience(const std::vector<ScoredSample>& samples) {
   Experience experience;
@@ -35,6 +72,7 @@ Experience make_experience(const std::vector<ScoredSample>& samples) {
   experience.sequence_of = at::tensor(sequence_of, at::kLong);
   experience.behavior_logprob = at::tensor(logprobs, at::kFloat);
   experience.score = at::tensor(scores, at::kFloat);
+  add_attributes(samples, experience);
   return experience;
 }
 
@@ -47,6 +85,10 @@ nlohmann::json to_json(const ScoredSample& sample) {
   nlohmann::json preferences = nlohmann::json::array();
   for (const Preference& one : score.preferences)
     preferences.push_back({one.rival, one.probability});
+  nlohmann::json attributes = nlohmann::json::array();
+  if (const auto* all = attributes_of(sample)) {
+    for (const AttributeScore& one : *all) attributes.push_back({one.name, one.value, one.weight});
+  }
   return {rollout.id.ordinal,
           rollout.id.sample,
           rollout.tokens,
@@ -58,7 +100,8 @@ nlohmann::json to_json(const ScoredSample& sample) {
           rollout.voice,
           score.satisfied ? static_cast<int>(*score.satisfied) : -1,
           score.task,
-          std::move(preferences)};
+          std::move(preferences),
+          std::move(attributes)};
 }
 
 ScoredSample from_json(const nlohmann::json& in) {
@@ -77,6 +120,11 @@ ScoredSample from_json(const nlohmann::json& in) {
   score.task = in[10].get<std::string>();
   for (const auto& one : in[11])
     score.preferences.push_back({one[0].get<int32_t>(), one[1].get<double>()});
+  if (in[12].empty()) return sample;
+  PartScore& part = score.parts.emplace_back();
+  for (const auto& one : in[12])
+    part.attributes.push_back(
+        {one[0].get<std::string>(), one[1].get<double>(), one[2].get<double>()});
   return sample;
 }
 

@@ -6,13 +6,16 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <tuple>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/text.h"
 #include "core/data/dataset.h"
+#include "core/data/labels.h"
 #include "core/model/packed.h"
 #include "learners/preference/reference_rows.h"
-#include "reward/models/reward_model.h"
 
 namespace praetor {
 
@@ -21,31 +24,35 @@ namespace {
 /// Responses whose rewards give the moments that are stored with a reward model.
 constexpr size_t kMomentSamples = 512;
 
+/// What `model` says of sequences, [N,A] float64, in forwards of at most `tokens` tokens.
+at::Tensor numbers_of(const ScalarModel& model,
+                      const std::vector<std::vector<int64_t>>& sequences,
+                      int64_t tokens) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> out;
+  for (size_t begin = 0; begin < sequences.size();) {
+    std::vector<std::vector<int64_t>> some;
+    for (int64_t total = 0; begin < sequences.size(); ++begin) {
+      total += static_cast<int64_t>(sequences[begin].size());
+      if (!some.empty() && total > tokens) break;
+      some.push_back(sequences[begin]);
+    }
+    out.push_back(model.score(pack(some)).to(at::kDouble).view({-1, model.head.weight.size(0)}));
+  }
+  return at::cat(out);
+}
+
 }  // namespace
 
 OfflineStage::OfflineStage(RunContext& context, const StageConfig& stage)
     : StageRunner(context, stage) {
-  trains_policy_ = stage.result != StageResult::kRewardModel;
   auto algorithm = stage.make_algorithm();
+  const ModelPlan plan = algorithm->models();
+  trains_policy_ = plan.policy;
   per_step_ = algorithm->sample_plan().prompts_per_step;
   form_ = algorithm->sample_plan().rows;
   question_ = algorithm->sample_plan().question;
-  LearnerModels models;
-  if (trains_policy_) {
-    models.policy = load_policy();
-  } else {
-    const RandomStream stream(
-        {.job_seed = context.job.seed, .stage = stage.index, .purpose = Purpose::kInitialise});
-    if (stage.model.create) {
-      auto backbone = load_policy();
-      ScalarHead head = ScalarHead::make(backbone->config().hidden_size, stream);
-      models.scalar =
-          std::make_unique<ScalarModel>(ScalarModel{std::move(*backbone), std::move(head)});
-    } else {
-      models.scalar =
-          std::make_unique<ScalarModel>(ScalarModel::load(resolve(stage.model.source), stream));
-    }
-  }
+  labels_ = algorithm->sample_plan().labels;
   const int64_t eos = end_token();
   train_ = read_examples(stage.data.train, eos);
   if (stage.data.eval.given()) {
@@ -57,6 +64,13 @@ OfflineStage::OfflineStage(RunContext& context, const StageConfig& stage)
   const auto rows = static_cast<int64_t>(train_.size());
   order_ = std::make_unique<RowOrder>(rows, context.job.seed, stage.index, stage.data.shuffle);
   set_total_steps(stage.total_steps(rows, per_step_));
+  LearnerModels models;
+  if (trains_policy_) {
+    models.policy = load_policy();
+  } else {
+    models.scalar = load_scalar();
+  }
+  if (plan.gate) models.gate = make_gate(*models.scalar, *plan.gate);
   learner_ = std::make_unique<Learner>(
       learner_config(), std::move(algorithm), std::move(models), &context.ranks);
   if (learner_->algorithm().models().reference_in_rows) add_reference();
@@ -73,13 +87,88 @@ void OfflineStage::add_reference() {
   add_reference_logprobs(*learner_, context_.ranks, file, all);
 }
 
+std::unique_ptr<ScalarModel> OfflineStage::load_scalar() const {
+  const RandomStream stream(
+      {.job_seed = context_.job.seed, .stage = stage_.index, .purpose = Purpose::kInitialise});
+  auto heads = std::max<int64_t>(1, static_cast<int64_t>(labels_.size()));
+  if (stage_.model.create) {
+    auto backbone = load_policy();
+    ScalarHead head = ScalarHead::make(backbone->config().hidden_size, stream, at::kFloat, heads);
+    return std::make_unique<ScalarModel>(
+        ScalarModel{std::move(*backbone), std::move(head), labels_});
+  }
+  const auto folder = resolve(stage_.model.source);
+  if (stage_.start == StageResult::kAttributeModel)
+    heads = static_cast<int64_t>(attributes_in(folder).size());
+  auto out = std::make_unique<ScalarModel>(ScalarModel::load(folder, stream, at::kFloat, heads));
+  if (!labels_.empty()) out->labels = labels_;
+  return out;
+}
+
+std::unique_ptr<AttributeGate> OfflineStage::make_gate(const ScalarModel& model,
+                                                       const GatePlan& plan) const {
+  const RandomStream stream({.job_seed = context_.job.seed,
+                             .stage = stage_.index,
+                             .prompt_ordinal = 1,
+                             .purpose = Purpose::kInitialise});
+  auto gate =
+      std::make_unique<AttributeGate>(AttributeGate::make(model.backbone.config().hidden_size,
+                                                          model.head.weight.size(0),
+                                                          plan.layers,
+                                                          plan.width,
+                                                          stream));
+  if (plan.verbosity.empty()) return gate;
+  const auto folder = resolve(stage_.model.source);
+  const auto attributes = attributes_in(folder);
+  const auto found = std::ranges::find(attributes, plan.verbosity, &Attribute::name);
+  if (found == attributes.end()) {
+    std::vector<std::string> known;
+    for (const Attribute& one : attributes) known.push_back(one.name);
+    throw DataError(folder.string(),
+                    ": ",
+                    stage_.kind,
+                    ".verbosity: there is no attribute \"",
+                    plan.verbosity,
+                    "\"; the model has ",
+                    join(known, ", "));
+  }
+  gate->verbosity = found - attributes.begin();
+  const at::Tensor values = numbers_of(
+      model, responses(2 * static_cast<size_t>(plan.reference)), stage_.learner.micro_batch_tokens);
+  gate->correction =
+      verbosity_correction(values, gate->verbosity).to(gate->correction.scalar_type());
+  return gate;
+}
+
+std::vector<std::vector<int64_t>> OfflineStage::responses(size_t count) const {
+  std::vector<std::vector<int64_t>> out;
+  for (const RowExamples& row : train_) {
+    for (const Example& example : row) {
+      if (out.size() == count) return out;
+      out.push_back(example.tokens);
+    }
+  }
+  return out;
+}
+
 std::vector<OfflineStage::RowExamples> OfflineStage::read_examples(const Source& source,
                                                                    int64_t eos) const {
   const auto file = resolve(source);
   const TextFormat& format = stage_.data.format;
   const auto rows = read_rows(file, form_);
+  const auto labels_of = [&](const Row& row) {
+    try {
+      return row_labels(row.metadata, labels_);
+    } catch (const DataError& failure) {
+      throw DataError(file.string(), ":", row.line, ": ", failure.what());
+    }
+  };
   const auto examples_of_row = [&](const Row& row) -> RowExamples {
-    if (form_ == RowForm::kCompletion) return {completion_example(row, *tokenizer_, format, eos)};
+    if (form_ == RowForm::kCompletion) {
+      RowExamples one{completion_example(row, *tokenizer_, format, eos)};
+      one.front().labels = labels_of(row);
+      return one;
+    }
     if (question_) return pair_question_examples(row, *question_, answers(), *tokenizer_, format);
     return preference_examples(row, *tokenizer_, format, eos);
   };
@@ -186,25 +275,50 @@ MetricList OfflineStage::evaluate(int64_t) {
   return out;
 }
 
+std::vector<Attribute> OfflineStage::described_attributes() const {
+  if (labels_.empty()) return attributes_in(resolve(stage_.model.source));
+  const std::vector<double> weights = stage_.make_algorithm()->label_weights();
+  std::vector<Attribute> out;
+  for (size_t i = 0; i < labels_.size(); ++i)
+    out.push_back({.name = labels_[i], .weight = weights[i]});
+  return out;
+}
+
 void OfflineStage::write_result(const std::filesystem::path& folder) {
   copy_tokenizer(resolve(stage_.tokenizer), folder);
   if (trains_policy_) {
     save_hf(learner_->policy(), folder);
     return;
   }
-  save_hf(learner_->scalar(), folder);
-  // Moments of the rewards, so that whoever scores with this model can bring it to mean 0 and
+  const ScalarModel& model = learner_->scalar();
+  save_hf(model, folder);
+  // Moments of what the model says, so that whoever scores with it can bring it to mean 0 and
   // deviation 1.
-  std::vector<std::vector<int64_t>> sequences;
-  for (const RowExamples& row : train_) {
-    if (sequences.size() >= kMomentSamples) break;
-    for (const Example& example : row) sequences.push_back(example.tokens);
-  }
   const at::NoGradGuard no_grad;
-  const at::Tensor scores = learner_->scalar().score(pack(sequences)).to(at::kDouble);
-  const double mean = scores.mean().item<double>();
-  const double deviation = std::sqrt((scores - mean).square().mean().item<double>());
-  write_normaliser(folder, mean, std::max(deviation, 1e-6));
+  at::Tensor values =
+      numbers_of(model, responses(kMomentSamples), stage_.learner.micro_batch_tokens);
+  const auto moments = [](const at::Tensor& x) {
+    const double mean = x.mean().item<double>();
+    return std::pair(mean, std::max(std::sqrt((x - mean).square().mean().item<double>()), 1e-6));
+  };
+  RewardFile file;
+  at::Tensor score = values.select(1, 0);
+  if (stage_.result == StageResult::kAttributeModel) {
+    file.attributes = described_attributes();
+    if (stage_.make_algorithm()->models().gate) {
+      learner_->gate().save(folder);
+      values = learner_->gate().corrected(values.to(at::kFloat)).to(at::kDouble);
+    }
+    score = at::zeros_like(score);
+    for (size_t a = 0; a < file.attributes.size(); ++a) {
+      Attribute& one = file.attributes[a];
+      const at::Tensor own = values.select(1, static_cast<int64_t>(a));
+      std::tie(one.mean, one.std) = moments(own);
+      score = score + one.weight * own;
+    }
+  }
+  std::tie(file.mean, file.std) = moments(score);
+  file.write(folder);
 }
 
 }  // namespace praetor

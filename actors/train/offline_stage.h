@@ -9,12 +9,14 @@
 #include "core/data/example.h"
 #include "core/data/pair_question.h"
 #include "core/data/row_order.h"
+#include "reward/models/reward_file.h"
 
 namespace praetor {
 
 /// Stages that learn from a file: sft (a policy from completions), reward_model (a scalar model
-/// from pairs), preference_model (a language model from questions about pairs), dpo (a policy from
-/// pairs).
+/// from pairs), attribute_model (one of several numbers from labelled completions), attribute_gate
+/// (a gate over those from pairs), preference_model (a language model from questions about pairs),
+/// dpo (a policy from pairs).
 class OfflineStage final : public StageRunner {
  public:
   OfflineStage(RunContext& context, const StageConfig& stage);
@@ -28,6 +30,15 @@ class OfflineStage final : public StageRunner {
  private:
   /// Examples of one row: one, or chosen and rejected, or the question in both orders.
   using RowExamples = std::vector<Example>;
+  /// The reward model that training starts from.
+  std::unique_ptr<ScalarModel> load_scalar() const;
+  /// The gate that training starts from, over the attributes of `model`, corrected by the first
+  /// rows of train_. @throws DataError when the model lacks the attribute to correct for
+  std::unique_ptr<AttributeGate> make_gate(const ScalarModel& model, const GatePlan& plan) const;
+  /// Names and weights of what the model of the stage gives.
+  std::vector<Attribute> described_attributes() const;
+  /// Tokens of the first responses of train_, at most `count`.
+  std::vector<std::vector<int64_t>> responses(size_t count) const;
   std::vector<RowExamples> read_examples(const Source& source, int64_t eos) const;
   /// Tokens of the question's answers. @throws DataError naming the tokenizer's folder
   std::array<int64_t, 2> answers() const;
@@ -39,6 +50,7 @@ class OfflineStage final : public StageRunner {
   bool trains_policy_ = true;
   RowForm form_ = RowForm::kCompletion;
   std::optional<PairQuestion> question_;  ///< that pairs are asked about
+  std::vector<std::string> labels_;       ///< fields of the rows
   int64_t per_step_ = 1;
   std::vector<RowExamples> train_, eval_;
   std::unique_ptr<RowOrder> order_;  ///< of train_

@@ -204,9 +204,14 @@ MetricList OnlineStage::evaluate(int64_t step) {
     while (agree(kWaiting) == kWaiting) {
     }
   }
-  if (!learner_->algorithm().models().reference) return evaluation.metrics;
+  const Algorithm& algorithm = learner_->algorithm();
+  const bool measured = algorithm.models().reference;
+  if (!measured && !algorithm.sample_plan().direction) return evaluation.metrics;
   const Experience experience = gather_experience(context_.ranks, evaluation.scored);
   if (experience.sequences() == 0) return evaluation.metrics;
+  for (const auto& [name, value] : algorithm.evaluate_samples(experience))
+    evaluation.metrics.emplace_back("eval/" + name, value);
+  if (!measured) return evaluation.metrics;
   const at::NoGradGuard no_grad;
   const at::Tensor kl =
       learner_->policy_logprobs(experience) - learner_->reference_logprobs(experience);

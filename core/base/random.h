@@ -20,6 +20,7 @@ enum class Purpose : uint8_t {
   kShuffle = 5,
   kInitialise = 6,
   kMinibatch = 7,
+  kDirection = 8,
 };
 
 /// Names one sampled sequence; with a token position it names one random number (algorithms: "The

@@ -18,6 +18,7 @@ struct Example {
   double margin = 0.0;  ///< Bradley-Terry margin of its pair
   /// Log-probability of each target under the reference, nats, in order; empty: not known.
   std::vector<float> reference_logprob;
+  std::vector<double> labels;  ///< numbers that its row gives it; NaN: a missing one
 };
 
 /// How text becomes tokens; one place for training, rollout and scoring.

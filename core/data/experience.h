@@ -29,6 +29,11 @@ struct Experience {
       satisfied;  ///< [N] 1: all constraints hold; 0: one does not; -1: there are none
   std::vector<std::string> task;                     ///< [N] of the prompt; empty without tasks
   std::vector<std::vector<Preference>> preferences;  ///< [N]
+  /// Of the first reward part that gives several numbers: their names, their values and their
+  /// weights in that part's score. Empty and undefined without one.
+  std::vector<std::string> attribute_names;  ///< [A]
+  at::Tensor attributes;                     ///< [N,A] float64
+  at::Tensor attribute_weights;              ///< [N,A] float64
 
   // Filled by the learner before the update; [R] float32, constant.
   at::Tensor proximal_logprob;

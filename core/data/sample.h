@@ -22,6 +22,14 @@ struct Rival {
   std::string response;
 };
 
+/// One number of a model that gives several.
+struct AttributeScore {
+  std::string name;
+  double value = 0.0;
+  double weight = 0.0;  ///< in the part's score, the sum of weight x value
+  bool operator==(const AttributeScore&) const = default;
+};
+
 /// Result of one part of a mixture.
 struct PartScore {
   std::string name;
@@ -31,9 +39,10 @@ struct PartScore {
   std::string reason;           ///< judges: why
   std::string error;            ///< "timeout after 2 s", "invalid UTF-8", ...
   double latency_ms = 0.0;
-  bool not_applicable = false;  ///< the sample lacks what the part needs; score 0
-  bool cached = false;          ///< the verdict on an equal sample before
-  int32_t retries = 0;          ///< attempts after the first
+  bool not_applicable = false;                  ///< the sample lacks what the part needs; score 0
+  bool cached = false;                          ///< the verdict on an equal sample before
+  int32_t retries = 0;                          ///< attempts after the first
+  std::vector<AttributeScore> attributes = {};  ///< of a part with a model of several numbers
 };
 
 /// How likely a sample is preferred to another one of its prompt.

@@ -128,6 +128,8 @@ std::string score_to_json(const Score& score) {
     if (!part.error.empty()) one["error"] = part.error;
     if (part.not_applicable) one["not_applicable"] = true;
     one["latency_ms"] = part.latency_ms;
+    for (const AttributeScore& attribute : part.attributes)
+      one["attributes"].push_back({attribute.name, attribute.value, attribute.weight});
     parts.push_back(std::move(one));
   }
   nlohmann::ordered_json whole = std::move(parts);
@@ -166,6 +168,13 @@ void score_from_json(std::string_view json, Score& score) {
       part.error = one.value("error", "");
       part.not_applicable = one.value("not_applicable", false);
       part.latency_ms = one.at("latency_ms").is_null() ? 0.0 : one.at("latency_ms").get<double>();
+      if (one.contains("attributes")) {
+        for (const auto& attribute : one.at("attributes")) {
+          part.attributes.push_back({attribute.at(0).get<std::string>(),
+                                     attribute.at(1).get<double>(),
+                                     attribute.at(2).get<double>()});
+        }
+      }
       score.parts.push_back(std::move(part));
     }
   } catch (const nlohmann::json::exception& failure) {

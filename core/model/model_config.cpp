@@ -226,6 +226,17 @@ double optional_number(const JsonKeys& in, const char* key, double missing) {
   return in.present(key) && !in.has(key) ? 0 : in.positive(key, missing);
 }
 
+/// Names of `count` labels; none where they are not texts under "0", "1", ...
+std::vector<std::string> names_of(const json& id2label, int64_t count) {
+  std::vector<std::string> out;
+  for (int64_t i = 0; i < count; ++i) {
+    const auto found = id2label.find(std::to_string(i));
+    if (found == id2label.end() || !found->is_string()) return {};
+    out.push_back(found->get<std::string>());
+  }
+  return out;
+}
+
 int64_t read_labels(const JsonKeys& in) {
   if (in.has("num_labels")) return in.size("num_labels", kMany);
   if (!in.has("id2label")) return 2;  // transformers' default
@@ -267,6 +278,8 @@ ModelConfig config_from(const json& parsed, const fs::path& file) {
   out.eos_tokens = in.tokens("eos_token_id");
   out.pad_token = in.token("pad_token_id");
   if (classifies) out.num_labels = read_labels(in);
+  if (classifies && in.has("id2label"))
+    out.label_names = names_of(in.at("id2label"), out.num_labels);
   return out;
 }
 
@@ -318,9 +331,12 @@ void write_windows(const ModelConfig& config, const Family& family, nlohmann::or
   out["layer_types"] = types;
 }
 
-void write_labels(int64_t labels, nlohmann::ordered_json& out) {
+void write_labels(const ModelConfig& config, nlohmann::ordered_json& out) {
+  const int64_t labels = std::max<int64_t>(config.num_labels, 1);
+  const bool named = static_cast<int64_t>(config.label_names.size()) == labels;
   for (int64_t i = 0; i < labels; ++i) {
-    const std::string label = "LABEL_" + std::to_string(i);
+    const std::string label =
+        named ? config.label_names[static_cast<size_t>(i)] : "LABEL_" + std::to_string(i);
     out["id2label"][std::to_string(i)] = label;
     out["label2id"][label] = i;
   }
@@ -369,7 +385,7 @@ std::string ModelConfig::to_json(const std::string& head) const {
                         : eos_tokens.size() == 1 ? json(eos_tokens[0])
                                                  : json(eos_tokens);
   out["pad_token_id"] = pad_token ? json(*pad_token) : json(nullptr);
-  if (classifies) write_labels(num_labels > 0 ? num_labels : 1, out);
+  if (classifies) write_labels(*this, out);
   out["dtype"] = "float32";
   out["torch_dtype"] = "float32";
   return out.dump(2) + "\n";

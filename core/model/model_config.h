@@ -57,6 +57,7 @@ struct ModelConfig {
   std::optional<int64_t> pad_token;
   int64_t num_labels =
       0;  ///< > 0: a sequence-classification folder with `score.weight` [num_labels, hidden]
+  std::vector<std::string> label_names;  ///< [num_labels] id2label; empty where it is not given
 
   /// Reads DIR/config.json (rope_parameters of transformers 5, rope_theta and rope_scaling of older
   /// ones) and DIR/generation_config.json. @throws MissingInput; DataError naming file and key for

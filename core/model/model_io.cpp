@@ -251,19 +251,22 @@ Transformer Transformer::load(const fs::path& folder, at::ScalarType dtype) {
   return TransformerBuilder::assemble(std::move(config), std::move(tensors));
 }
 
-ScalarModel ScalarModel::load(const fs::path& folder, RandomStream stream, at::ScalarType dtype) {
+ScalarModel ScalarModel::load(const fs::path& folder,
+                              RandomStream stream,
+                              at::ScalarType dtype,
+                              int64_t labels) {
   ModelConfig config = ModelConfig::load(folder);
   const bool classifies = config.num_labels > 0;
-  if (config.num_labels > 1) {
+  if (classifies && config.num_labels != labels) {
     throw DataError((folder / "config.json").string(),
                     ": num_labels: ",
                     config.num_labels,
-                    ", a scalar head has 1");
+                    labels == 1 ? ", a scalar head has 1" : str(", but ", labels, " are wanted"));
   }
   WeightReader reader(folder, config);
   want_backbone(reader, false);
   if (classifies) {
-    const ParameterSpec score{kScore, {1, config.hidden_size}, ParameterSpec::Init::kNormal};
+    const ParameterSpec score{kScore, {labels, config.hidden_size}, ParameterSpec::Init::kNormal};
     reader.want({kScore, {score}});
   } else {
     reader.allow(kHead);
@@ -273,10 +276,13 @@ ScalarModel ScalarModel::load(const fs::path& folder, RandomStream stream, at::S
   if (classifies) {
     head.weight = read.at(kScore);
   } else {
-    head = ScalarHead::make(config.hidden_size, stream, dtype);
+    head = ScalarHead::make(config.hidden_size, stream, dtype, labels);
   }
+  std::vector<std::string> names = config.label_names;
   std::vector<NamedTensor> tensors = in_order(config, false, read);
-  return {TransformerBuilder::assemble(std::move(config), std::move(tensors)), std::move(head)};
+  return {TransformerBuilder::assemble(std::move(config), std::move(tensors)),
+          std::move(head),
+          std::move(names)};
 }
 
 void save_hf(const Transformer& model, const fs::path& folder, int64_t max_shard_bytes) {
@@ -289,8 +295,7 @@ void save_hf(const Transformer& model, const fs::path& folder, int64_t max_shard
 }
 
 void save_hf(const ScalarModel& model, const fs::path& folder, int64_t max_shard_bytes) {
-  ModelConfig config = model.backbone.config();
-  config.num_labels = 1;
+  const ModelConfig config = model.config();
   save_folder(
       folder,
       with_dtype(config.to_json("sequence_classification"), model.head.weight.scalar_type()),

@@ -8,11 +8,16 @@
 
 namespace praetor {
 
-ScalarHead ScalarHead::make(int64_t hidden_size, RandomStream stream, at::ScalarType dtype) {
+ScalarHead ScalarHead::make(int64_t hidden_size,
+                            RandomStream stream,
+                            at::ScalarType dtype,
+                            int64_t labels) {
   if (hidden_size < 1)
     throw InvalidArgument("scalar head: hidden size ", hidden_size, " is below 1");
-  return {normal_tensor(
-      {1, hidden_size}, 1.0 / std::sqrt(static_cast<double>(hidden_size) + 1.0), stream, dtype)};
+  return {normal_tensor({labels, hidden_size},
+                        1.0 / std::sqrt(static_cast<double>(hidden_size) + 1.0),
+                        stream,
+                        dtype)};
 }
 
 at::Tensor ScalarHead::operator()(const at::Tensor& hidden) const {
@@ -32,6 +37,13 @@ at::Tensor ScalarModel::score(const PackedTokens& batch) const {
 
 at::Tensor ScalarModel::values(const PackedTokens& batch) const {
   return head(backbone.hidden(batch));
+}
+
+ModelConfig ScalarModel::config() const {
+  ModelConfig out = backbone.config();
+  out.num_labels = head.weight.size(0);
+  out.label_names = labels;
+  return out;
 }
 
 std::vector<NamedTensor> ScalarModel::parameters() const {

@@ -83,31 +83,36 @@ class Transformer {
   ops::LanguageHead head_;
 };
 
-/// Linear(H -> 1) on hidden states: value head, reward head.
+/// Linear(H -> L) on hidden states: value head, reward head (L = 1), heads of L attributes.
 struct ScalarHead {
-  at::Tensor weight;  ///< [1,H]; Hugging Face name "score.weight"
+  at::Tensor weight;  ///< [L,H]; Hugging Face name "score.weight"
   /// N(0, 1/sqrt(H+1)).
   static ScalarHead make(int64_t hidden_size,
                          RandomStream stream,
-                         at::ScalarType dtype = at::kFloat);
-  /// [M] from hidden [M,H].
+                         at::ScalarType dtype = at::kFloat,
+                         int64_t labels = 1);
+  /// From hidden [M,H]: [M], or [M,L] with several labels.
   at::Tensor operator()(const at::Tensor& hidden) const;
 };
 
-/// A backbone with a scalar head: a reward model, or a separate critic. A Hugging Face
-/// sequence-classification folder (num_labels 1) in and out; the language head of the backbone is
-/// not used.
+/// A backbone with a scalar head: a reward model, or a separate critic; or with one head an
+/// attribute. A Hugging Face sequence-classification folder (num_labels L) in and out; the language
+/// head of the backbone is not used.
 struct ScalarModel {
   Transformer backbone;
   ScalarHead head;
+  std::vector<std::string> labels = {};  ///< names of the L numbers; empty: they have none
   /// Loads LlamaForSequenceClassification folders as they are; a causal-LM folder gets a fresh head
-  /// from `stream`.
+  /// from `stream`. @throws DataError when a folder has another number of labels than `labels`
   static ScalarModel load(const std::filesystem::path& folder,
                           RandomStream stream,
-                          at::ScalarType dtype = at::kFloat);
-  /// Scores at the last token of each sequence, [N].
+                          at::ScalarType dtype = at::kFloat,
+                          int64_t labels = 1);
+  /// Of the folder that save_hf writes.
+  ModelConfig config() const;
+  /// Scores at the last token of each sequence, [N], or [N,L] with several labels.
   at::Tensor score(const PackedTokens& batch) const;
-  /// Values at every position, [T].
+  /// Values at every position, [T] ([T,L]).
   at::Tensor values(const PackedTokens& batch) const;
   std::vector<NamedTensor> parameters()
       const;  ///< backbone's without the language head, then the head's

@@ -14,6 +14,7 @@ struct Denominators {
   double tokens = 0;     ///< true mask entries
   double sequences = 0;  ///< sequences with at least one true mask entry
   double pairs = 0;      ///< units of two sequences, such as preference pairs
+  double labels = 0;     ///< numbers that the sequences are labelled with
 };
 
 enum class Aggregation { kTokenMean, kSeqMeanTokenMean, kSeqMeanTokenSum, kSeqMeanTokenSumNorm };

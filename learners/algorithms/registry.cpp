@@ -9,6 +9,8 @@
   X(ppo)                      \
   X(sft)                      \
   X(reward_model)             \
+  X(attribute_model)          \
+  X(attribute_gate)           \
   X(preference_model)         \
   X(dpo)                      \
   X(nash_md)                  \
@@ -27,7 +29,8 @@
   X(rloo)                     \
   X(reinforce_pp)             \
   X(remax)                    \
-  X(raft)
+  X(raft)                     \
+  X(dpa)
 
 namespace praetor {
 

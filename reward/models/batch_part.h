@@ -22,6 +22,7 @@ struct BatchResult {
   std::string error;
   bool not_applicable = false;
   std::vector<Preference> preferences;
+  std::vector<AttributeScore> attributes;
 };
 
 /// A part of a mixture that scores whole batches by a network, on the caller's thread. What it says

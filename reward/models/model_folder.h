@@ -17,6 +17,7 @@ struct ModelFolder {
   std::filesystem::path path;  ///< empty when `stage` names it
   std::string stage;           ///< an earlier stage of the job, whose result is loaded
   bool scalar = true;          ///< a reward model; else a causal language model
+  bool attributes = false;     ///< a reward model of several numbers
   int64_t max_length = 0;      ///< tokens that the part lets it read; 0: the model's positions
 
   /// Reads `path` and `stage`, of which one is wanted; a path without config.json is an error.

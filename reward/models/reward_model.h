@@ -6,14 +6,13 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/config/yaml_reader.h"
-#include "core/data/example.h"
 #include "core/data/sample.h"
-#include "core/model/transformer.h"
-#include "core/tokenizer/tokenizer.h"
 #include "reward/models/model_folder.h"
+#include "reward/models/sample_reader.h"
 
 namespace praetor {
 
@@ -22,17 +21,13 @@ struct ScoreNormaliser {
   bool from_model = false;  ///< mean and std from praetor_reward.json of the model's folder
   double mean = 0.0;
   double std = 1.0;  ///< > 0
+  /// The section `key` of a part; nothing without it.
+  static std::optional<ScoreNormaliser> from_yaml(YamlReader& in, const std::string& key);
 };
 
-struct RewardModelConfig {
+struct RewardModelConfig : ReaderConfig {
   std::filesystem::path path;  ///< folder; empty when `stage` names where it comes from
   std::string stage;           ///< an earlier stage of the job, whose result is loaded
-  std::string chat_template =
-      "plain";  ///< the reward model's own: a prompt becomes one user turn of it; plain: as it is
-  int64_t max_length =
-      0;  ///< tokens; 0: the model's positions. A longer sample is an error, never cut
-  bool append_eos = true;  ///< the folder's first end token, behind every response, finished or not
-  int64_t batch_tokens = 4096;  ///< tokens of one forward; changes memory and speed, never a score
   std::optional<ScoreNormaliser> normalise;
 
   ModelFolder folder() const { return {.path = path, .stage = stage, .max_length = max_length}; }
@@ -43,9 +38,8 @@ struct RewardModelConfig {
 /// A Bradley-Terry reward model r(x, y): a transformer whose scalar head is read at the last token
 /// (Christiano et al. 2017, arXiv:1706.03741; Ouyang et al. 2022, arXiv:2203.02155).
 ///
-/// It sees text, tokenised by its own tokenizer in the way its training did (core/data/example.h):
-/// prompt and response encoded apart and joined, then its end token. Hugging Face
-/// sequence-classification folders (num_labels 1) load as they are. One thread at a time.
+/// It sees text (SampleReader). Hugging Face sequence-classification folders (num_labels 1) load as
+/// they are. One thread at a time.
 class RewardModel {
  public:
   /// @throws MissingInput; DataError when the folder is not a reward model, its tokenizer does not
@@ -63,23 +57,13 @@ class RewardModel {
   std::vector<Result> score(std::span<const Sample> samples) const;
 
   /// What the model reads of a sample.
-  std::vector<int64_t> tokens(const Sample& sample) const;
+  std::vector<int64_t> tokens(const Sample& sample) const { return reader_.tokens(sample); }
 
  private:
-  RewardModel(ScalarModel model,
-              std::unique_ptr<Tokenizer> tokenizer,
-              const RewardModelConfig& config);
-  ScalarModel model_;
-  std::unique_ptr<Tokenizer> tokenizer_;
-  TextFormat format_;
-  int64_t batch_tokens_;
-  std::optional<int64_t> eos_;
+  explicit RewardModel(SampleReader reader) : reader_(std::move(reader)) {}
+  SampleReader reader_;
   double mean_ = 0.0;
   double std_ = 1.0;
 };
-
-/// Writes FOLDER/praetor_reward.json, which `normalise: {from_model: true}` reads. `mean` and `std`
-/// are those of raw scores over the training's reference samples. @throws IoError
-void write_normaliser(const std::filesystem::path& folder, double mean, double std);
 
 }  // namespace praetor

@@ -2,10 +2,8 @@
 
 namespace praetor {
 
-namespace {
-
-std::optional<ScoreNormaliser> normaliser_from_yaml(YamlReader& in) {
-  auto section = in.optional_child("normalise");
+std::optional<ScoreNormaliser> ScoreNormaliser::from_yaml(YamlReader& in, const std::string& key) {
+  auto section = in.optional_child(key);
   if (!section) return std::nullopt;
   ScoreNormaliser out;
   out.from_model = section->get("from_model", out.from_model);
@@ -23,18 +21,13 @@ std::optional<ScoreNormaliser> normaliser_from_yaml(YamlReader& in) {
   return out;
 }
 
-}  // namespace
-
 RewardModelConfig RewardModelConfig::from_yaml(YamlReader& in) {
   RewardModelConfig config;
   const ModelFolder folder = ModelFolder::from_yaml(in);
   config.path = folder.path;
   config.stage = folder.stage;
-  config.chat_template = in.get("template", config.chat_template, chat_template_names());
-  config.max_length = in.get("max_length", config.max_length, at_least(0));
-  config.append_eos = in.get("append_eos", config.append_eos);
-  config.batch_tokens = in.get("batch_tokens", config.batch_tokens, at_least(1));
-  config.normalise = normaliser_from_yaml(in);
+  config.read(in);
+  config.normalise = ScoreNormaliser::from_yaml(in, "normalise");
   return config;
 }
 

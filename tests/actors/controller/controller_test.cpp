@@ -458,4 +458,53 @@ TEST_CASE("a sample is dropped in the name of what failed it, not of a monitor",
                     "step 1: no sample is left: reward part rule failed: no such field");
 }
 
+TEST_CASE("a prompt is asked in its place's own way, by every sample, pass and controller",
+          "[actors][cpu]") {
+  const testing::TempDir dir;
+  const auto ledger = Ledger::open(dir.path());
+  ledger->begin_stage(0, "dpa");
+  OnlinePlan asked = plan();
+  asked.ask = [](const Prompt& plain, int64_t ordinal, Purpose purpose) {
+    Prompt out = plain;
+    out.tokens.insert(out.tokens.begin(), purpose == Purpose::kEvaluation ? 200 : 100 + ordinal);
+    out.metadata = str("{\"place\":", ordinal, "}");
+    return out;
+  };
+  {
+    Controller controller(*ledger, asked, prompts(3), prompts(1), accept_all);
+    controller.open_step(1, weights(0));
+    const auto lease = controller.lease("r0", LeaseKind::kGenerate, 4);
+    REQUIRE(lease);
+    CHECK(lease->generate[0].prompt == std::vector<int64_t>{100, 0, 1});
+    CHECK(lease->generate[1].prompt == lease->generate[0].prompt);
+    CHECK(lease->generate[3].prompt == std::vector<int64_t>{101, 1, 2});
+    controller.worker_lost("r0", false);
+    generate(controller);
+  }
+  // Another controller takes over: what waits to be scored is asked about alike.
+  Controller controller(*ledger, asked, prompts(3), prompts(1), accept_all);
+  controller.open_step(1, weights(0));
+  const auto lease = controller.lease("j0", LeaseKind::kScore, 4);
+  REQUIRE(lease);
+  CHECK(lease->score[0].sample.prompt == "prompt 0");
+  CHECK(lease->score[0].sample.metadata == "{\"place\":0}");
+  CHECK(lease->score[3].sample.metadata == "{\"place\":1}");
+  CHECK(lease->score[0].sample.response_tokens == 1);
+  controller.worker_lost("j0", false);
+  score_all(controller);
+  REQUIRE(controller.close_step());
+  CHECK(make_experience(controller.close_step()->samples).prompt_lengths ==
+        std::vector<int64_t>{3, 3, 3, 3});
+  commit(controller, 1);
+  // Row 0 comes again in the second step, at the fourth place.
+  controller.open_step(2, weights(1));
+  const auto later = controller.lease("r0", LeaseKind::kGenerate, 4);
+  REQUIRE(later);
+  CHECK(later->generate[2].prompt == std::vector<int64_t>{103, 0, 1});
+  controller.open_evaluation(2, 1, weights(2));
+  const auto held_out = controller.lease("r0", LeaseKind::kGenerate, 4);
+  REQUIRE(held_out);
+  CHECK(held_out->generate[0].prompt == std::vector<int64_t>{200, 0, 1});
+}
+
 }  // namespace praetor

@@ -1,5 +1,7 @@
 #include "actors/controller/prompts.h"
 
+#include <cmath>
+
 #include "core/base/error.h"
 #include "core/base/fs.h"
 #include "tests/support/catch.h"
@@ -36,6 +38,33 @@ TEST_CASE("rows' own answers and tasks are read, and what is wrong with them is 
   CHECK_THROWS_WITH(read(good + "\n", WantedAnswers{.end = 2, .longest = 1}),
                     Catch::StartsWith(at + ":1: \"baseline\" has ") &&
                         Catch::EndsWith("a response has at most 1 (sampling.max_new_tokens)"));
+}
+
+TEST_CASE("prompts asked in directions tell them to the policy and to the rewards",
+          "[actors][cpu]") {
+  PRAETOR_REQUIRE_SHARED(shared);
+  const std::shared_ptr<const Tokenizer> tokenizer =
+      Tokenizer::load(shared / "data" / "stories260K");
+  const testing::TempDir dir;
+  write_file_atomic(dir / "p.jsonl", "{\"prompt\": \"Once\", \"id\": 7}\n{\"prompt\": \"Two\"}\n");
+  const auto prompts = read_prompts(dir / "p.jsonl", *tokenizer, {}, "task");
+  DirectionPlan plan;
+  plan.text = TextTemplate::parse("{a} {b}: ");
+  const auto ask = asked_in_directions(plan, {}, tokenizer, {.job_seed = 1, .stage = 3});
+  const Prompt first = ask(prompts[0], 0, Purpose::kPolicy);
+  CHECK(first.text == "Once");  // what rewards read
+  const Direction v = plan.draw({.job_seed = 1, .stage = 3, .prompt_ordinal = 0});
+  CHECK(direction_of(first.metadata, 2) == std::vector<double>{v[0], v[1]});
+  CHECK(first.metadata.starts_with("{\"id\":7,"));
+  const std::string told = tokenizer->decode(first.tokens);
+  CHECK(told.find(str(std::lround(100 * v[0]), " ", std::lround(100 * v[1]), ": Once")) !=
+        std::string::npos);
+  CHECK(first.tokens.front() == *tokenizer->bos());
+
+  // The same at its place, another at another place, another in an evaluation.
+  CHECK(ask(prompts[0], 0, Purpose::kPolicy).metadata == first.metadata);
+  CHECK(ask(prompts[0], 2, Purpose::kPolicy).metadata != first.metadata);
+  CHECK(ask(prompts[0], 0, Purpose::kEvaluation).metadata != first.metadata);
 }
 
 }  // namespace praetor

@@ -154,6 +154,77 @@ TEST_CASE("a preference model of the job is asked what it was taught", "[actors]
              Catch::EndsWith("stage \"preference_model\" was trained to answer X or Y"));
 }
 
+TEST_CASE("attributes are those of the model that gives them", "[actors][cpu]") {
+  const testing::TempDir dir;
+  const std::string head =
+      "name: j\nstages:\n"
+      "  - {kind: toy_language, name: l}\n"
+      "  - {kind: sft, model: {create: {hidden_size: 32}}, data: {train: stage:l/sft.jsonl}}\n"
+      "  - {kind: attribute_model, data: {train: stage:l/attributes.jsonl},\n"
+      "     attribute_model: {attributes: {kindness: 1, verbosity: -1}}}\n"
+      "  - {kind: attribute_gate, data: {train: stage:l/pairs.jsonl},\n"
+      "     attribute_gate: {verbosity: verbosity}}\n"
+      "  - kind: dpa\n"
+      "    model: {stage: sft}\n"
+      "    data: {train: stage:l/prompts_train.jsonl}\n";
+  write_file_atomic(dir / "job.yaml",
+                    head +
+                        "    rewards: {parts: [{kind: attributes, stage: attribute_model, "
+                        "direction: [kindness, verbosity]}]}\n");
+  const fs::path file = dir / "job.yaml";
+  CHECK(check(file) == "");
+  const std::string part = "stages.dpa.rewards.parts[0].";
+  CHECK_THAT(
+      check(file, {part + "direction=[kindness, verbose]"}),
+      Catch::EndsWith("direction: there is no attribute \"verbose\"; the model has kindness, "
+                      "verbosity"));
+  // A gate's attributes are those of the model below it.
+  CHECK_THAT(check(file, {part + "stage=attribute_gate", part + "direction=[kind, verbosity]"}),
+             Catch::EndsWith("the model has kindness, verbosity"));
+  CHECK_THAT(
+      check(file, {"stages.attribute_gate.attribute_gate.verbosity=length"}),
+      Catch::EndsWith("attribute_gate.verbosity: there is no attribute \"length\"; the model "
+                      "has kindness, verbosity"));
+  CHECK_THAT(
+      check(file, {"stages.attribute_model.attribute_model.attributes={kindness: 1, verbosty: 1}"}),
+      Catch::Contains("attributes.verbosty: no row of data.train is labelled with it"));
+  CHECK_THAT(check(file, {"stages.attribute_model.data.train=stage:l/sft.jsonl"}),
+             Catch::Contains("data.train: sft.jsonl has no labels; attributes.jsonl has"));
+  CHECK_THAT(check(file, {part + "direction=[kindness, verbosity, kindnes]"}),
+             Catch::Contains("names 3 attributes, but dpa draws directions of two objectives"));
+  CHECK_THAT(check(file, {"stages.dpa.rewards.parts=[{kind: length, min: 1}]"}),
+             Catch::EndsWith("rewards.parts: dpa learns from one part of kind attributes with a "
+                             "direction, for every sample and with use: reward; there is none"));
+  CHECK_THAT(check(file, {"stages.dpa.rewards.parts=[{kind: model, stage: attribute_model}]"}),
+             Catch::Contains("makes an attribute model, but a reward model is wanted"));
+  CHECK_THAT(check(file, {"stages.attribute_gate.model={stage: sft}"}),
+             Catch::Contains("makes a policy, but an attribute model is wanted"));
+}
+
+TEST_CASE("labels of a file are numbers, and each of them stands somewhere", "[actors][cpu]") {
+  PRAETOR_REQUIRE_SHARED(shared);
+  const testing::TempDir dir;
+  write_file_atomic(dir / "rows.jsonl",
+                    "{\"prompt\": \"a\", \"completion\": \"b\", \"good\": 1}\n"
+                    "{\"prompt\": \"a\", \"completion\": \"c\", \"good\": null, \"long\": 2}\n");
+  write_file_atomic(dir / "job.yaml",
+                    "name: j\nkind: attribute_model\nmodel: {path: \"" +
+                        (shared / "data" / "stories260K").string() +
+                        "\"}\n"
+                        "data: {train: rows.jsonl}\n"
+                        "attribute_model: {batch_size: 2, attributes: {good: 1, long: 0.5}}\n");
+  const fs::path file = dir / "job.yaml";
+  CHECK(check(file) == "");
+  CHECK_THAT(check(file, {"attribute_model.attributes.fast=1"}),
+             Catch::EndsWith("attribute_model.attributes.fast: no row of data.train is labelled "
+                             "with it"));
+  write_file_atomic(dir / "rows.jsonl",
+                    "{\"prompt\": \"a\", \"completion\": \"b\", \"good\": \"1\"}\n");
+  CHECK_THAT(check(file, {"attribute_model.batch_size=1"}),
+             Catch::EndsWith("rows.jsonl:1: \"good\" is string; a number is wanted, or nothing "
+                             "where there is no label"));
+}
+
 TEST_CASE("every row names a task of the rewards, and only who compares has preferences",
           "[actors][cpu]") {
   PRAETOR_REQUIRE_SHARED(shared);

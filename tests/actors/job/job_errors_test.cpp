@@ -143,7 +143,7 @@ const std::vector<Broken> kBroken = {
     {"data: {train: stage:language/sft.jsonl}",
      "data: {train: stage:language/pairs.jsonl}",
      ":8:19: stages[1].data.train: stage \"language\" makes no file \"pairs.jsonl\" for sft; it "
-     "makes sft.jsonl"},
+     "makes sft.jsonl, attributes.jsonl, attributes_eval.jsonl"},
     {"data: {train: stage:language/sft.jsonl}",
      "data: {train: \"stage:language\"}",
      ":8:19: stages[1].data.train: \"stage:language\" is not of the form stage:NAME/FILE, as in "

@@ -82,4 +82,25 @@ TEST_CASE("a stage over a toy language is sized before the language is written",
   CHECK(plan_text(plan).find("stage language (toy_language)") == 0);
 }
 
+TEST_CASE("a gate is counted beside the frozen model below it", "[actors][cpu]") {
+  const auto document = YamlDocument::parse(
+      "name: gated\nstages:\n  - {kind: toy_language, name: language}\n"
+      "  - {kind: attribute_model, model: {create: {hidden_size: 32}},\n"
+      "     data: {train: stage:language/attributes.jsonl},\n"
+      "     attribute_model: {attributes: {kindness: 1, verbosity: 1}}}\n"
+      "  - {kind: attribute_gate, data: {train: stage:language/pairs.jsonl},\n"
+      "     attribute_gate: {layers: 1, width: 16}}\n");
+  const JobConfig job = JobConfig::read(document);
+  CHECK(document->errors().empty());
+  const auto plan = plan_job(job);
+  REQUIRE(plan.size() == 3);
+  CHECK(plan[1].sequences_per_step == 32);
+  CHECK(plan[1].networks[0].trained);
+  REQUIRE(plan[2].networks.size() == 2);
+  CHECK_FALSE(plan[2].networks[0].trained);
+  // 33 x 16 of the hidden layer, 17 x 2 of the last one, the scale.
+  CHECK(plan[2].networks[1].parameters == 563);
+  CHECK(plan[2].rows == 2000);
+}
+
 }  // namespace praetor

@@ -63,6 +63,7 @@ inline Score example_score() {
   score.parts.push_back({"length", 0.5, 2.0, true, "short \xfe enough", "", 3.5, true, true, 0});
   score.parts.push_back(
       {"judge", 2.0, std::nullopt, std::nullopt, "", "timeout after 2 s", 2000, false, false, 1});
+  score.parts.back().attributes = {{"helpfulness", 1.5, 0.25}, {"verbosity", -2, -0.5}};
   score.satisfied = false;
   score.task = "chat";
   score.preferences = {{2, 0.75}};

@@ -32,6 +32,8 @@ TEST_CASE("the toy language depends on its seed alone", "[actors][cpu]") {
   for (const char* file : {"sft.jsonl",
                            "pairs.jsonl",
                            "pairs_eval.jsonl",
+                           "attributes.jsonl",
+                           "attributes_eval.jsonl",
                            "prompts_train.jsonl",
                            "prompts_eval.jsonl"}) {
     CHECK(read_file(dir / "a" / file) == read_file(dir / "b" / file));
@@ -59,6 +61,28 @@ TEST_CASE("held-out toy prompts are never trained on and sizes are kept", "[acto
     CHECK(std::find(pairs.begin(), pairs.end(), pair) == pairs.end());
   CHECK_THROWS_AS(write_toy_language(dir.path(), 5, {.prompt_rows = 400, .eval_rows = 100}),
                   InvalidArgument);
+}
+
+TEST_CASE("labelled toy rows come in twos, and some lack a label", "[actors][cpu]") {
+  const testing::TempDir dir;
+  write_toy_language(dir.path(), 5, {.eval_rows = 20, .attribute_rows = 80});
+  const auto train = rows(dir / "attributes.jsonl");
+  const auto held_out = rows(dir / "attributes_eval.jsonl");
+  CHECK(train.size() == 80);
+  CHECK(held_out.size() == 40);
+  size_t labels = 0;
+  for (size_t i = 0; i < train.size(); ++i) {
+    CHECK(train[i].at("prompt") == train[i - i % 2].at("prompt"));
+    labels += train[i].count("kindness") + train[i].count("verbosity");
+  }
+  CHECK(labels == 2 * 80 - 20);
+  for (const auto& row : held_out) {
+    const std::string text = row.at("completion");
+    const auto sentences = std::count(text.begin(), text.end(), '.') - 1;
+    CHECK(row.at("verbosity") == sentences);
+    CHECK(std::abs(row.at("kindness").get<int>()) <= sentences);
+    CHECK((row.at("kindness").get<int>() - sentences) % 2 == 0);
+  }
 }
 
 TEST_CASE("every word of the toy language is one token", "[actors][cpu]") {

@@ -37,6 +37,7 @@ TEST_CASE("what is recorded comes back, also from the next owner", "[core][cpu][
     failed.score.parts[0].error = "timeout after 2 s";
     failed.score.parts[0].verdict = false;
     failed.score.parts.push_back({.name = "gold", .score = 0.0, .not_applicable = true});
+    failed.score.parts[0].attributes = {{"helpfulness", 0.1, -0.3}, {"verbosity", 2, 0}};
     ledger->record_scores(0, std::vector{failed, make_score(0, 0, 0.1)});
   }
   auto ledger = Ledger::open(dir / "run");
@@ -52,6 +53,9 @@ TEST_CASE("what is recorded comes back, also from the next owner", "[core][cpu][
   CHECK_FALSE(failed->score.score);
   CHECK(failed->score.parts.at(0).error == "timeout after 2 s");
   CHECK(failed->score.parts.at(0).verdict == false);
+  const std::vector<AttributeScore> attributes = {{"helpfulness", 0.1, -0.3}, {"verbosity", 2, 0}};
+  CHECK((failed->score.parts.at(0).attributes == attributes));
+  CHECK(failed->score.parts.at(1).attributes.empty());
   CHECK_FALSE(failed->score.parts.at(0).not_applicable);
   CHECK(failed->score.parts.at(1).not_applicable);
   CHECK(failed->worker == "reward-0");

@@ -199,6 +199,28 @@ TEST_CASE("a classifier folder scores as transformers does and keeps its head", 
   CHECK_THROWS_AS(model.score(pack({{1}, {}})), InvalidArgument);
 }
 
+TEST_CASE("a model of several numbers keeps their names", "[core][cpu]") {
+  const TempDir dir;
+  ScalarModel model =
+      ScalarModel::load(golden("models/untied_gqa"), testing::stream(4), at::kFloat, 3);
+  CHECK(model.head.weight.sizes().vec() == std::vector<int64_t>{3, 32});
+  model.labels = {"helpfulness", "correctness", "verbosity"};
+  save_hf(model, dir.path());
+  CHECK(json::parse(read_file(dir / "config.json"))["id2label"]["2"] == "verbosity");
+  const ScalarModel again = ScalarModel::load(dir.path(), testing::stream(0), at::kFloat, 3);
+  CHECK(again.labels == model.labels);
+  CHECK(again.config().num_labels == 3);
+  const PackedTokens batch = pack({{1, 2, 3}, {4}});
+  const at::Tensor scores = model.score(batch);
+  CHECK(scores.sizes().vec() == std::vector<int64_t>{2, 3});
+  CHECK(at::equal(again.score(batch), scores));
+  CHECK(model.values(batch).sizes().vec() == std::vector<int64_t>{4, 3});
+  CHECK_THROWS_WITH(ScalarModel::load(dir.path(), testing::stream(0), at::kFloat, 2),
+                    Catch::Contains("num_labels: 3, but 2 are wanted"));
+  CHECK_THROWS_WITH(ScalarModel::load(dir.path(), testing::stream(0)),
+                    Catch::Contains("num_labels: 3, a scalar head has 1"));
+}
+
 TEST_CASE("a causal folder gets a fresh scalar head, without its language head", "[core][cpu]") {
   const ScalarModel one = ScalarModel::load(golden("models/untied_gqa"), testing::stream(4));
   const ScalarModel two = ScalarModel::load(golden("models/untied_gqa"), testing::stream(4));

@@ -6,6 +6,8 @@
 #include <stdexcept>
 
 #include "core/base/sha256.h"
+#include "learners/algorithms/attribute_gate.h"
+#include "learners/algorithms/attribute_model.h"
 #include "learners/algorithms/grpo.h"
 #include "learners/algorithms/ppo.h"
 #include "learners/algorithms/reward_model.h"
@@ -15,9 +17,31 @@
 namespace praetor::testing {
 
 const std::vector<std::string>& learner_cases() {
-  static const std::vector<std::string> kCases{"ppo", "ppo_shared", "grpo", "sft", "reward_model"};
+  static const std::vector<std::string> kCases{
+      "ppo", "ppo_shared", "grpo", "sft", "reward_model", "attribute_model", "attribute_gate"};
   return kCases;
 }
+
+namespace {
+
+/// The pairs as rows of two labels each, every third one without its second.
+std::vector<Example> labelled_rows() {
+  std::vector<Example> out = example_pairs();
+  for (size_t i = 0; i < out.size(); ++i) {
+    const auto x = static_cast<double>(i);
+    out[i].labels = {std::sin(x), i % 3 == 2 ? std::nan("") : std::cos(x)};
+  }
+  return out;
+}
+
+std::unique_ptr<ScalarModel> two_heads(uint64_t seed) {
+  auto out = tiny_scalar(seed);
+  out->head = ScalarHead::make(
+      16, RandomStream({.job_seed = seed, .purpose = Purpose::kInitialise}), at::kFloat, 2);
+  return out;
+}
+
+}  // namespace
 
 Learner make_case(const std::string& name, Collective* ranks, const CaseOptions& options) {
   LearnerConfig config;
@@ -30,6 +54,18 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
   if (name == "reward_model") {
     models.scalar = tiny_scalar(options.seed);
     return Learner(config, make_reward_model({.margin = true}), std::move(models), ranks);
+  }
+  if (name == "attribute_model") {
+    models.scalar = two_heads(options.seed);
+    AttributeModelConfig attributes;
+    attributes.attributes = {{"good", 1}, {"long", -1}};
+    return Learner(config, make_attribute_model(attributes), std::move(models), ranks);
+  }
+  if (name == "attribute_gate") {
+    models.scalar = two_heads(options.seed);
+    models.gate = std::make_unique<AttributeGate>(AttributeGate::make(
+        16, 2, 1, 8, RandomStream({.job_seed = options.seed, .purpose = Purpose::kInitialise})));
+    return Learner(config, make_attribute_gate({}), std::move(models), ranks);
   }
   models.policy = tiny_policy(options.seed);
   if (name == "sft") return Learner(config, make_sft(SftConfig{}), std::move(models), ranks);
@@ -55,7 +91,8 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
 }
 
 StepReport update_case(const std::string& name, Learner& learner, int step) {
-  if (name == "sft" || name == "reward_model") return learner.update(example_pairs());
+  if (name == "attribute_model") return learner.update(labelled_rows());
+  if (!learner.algorithm().online()) return learner.update(example_pairs());
   auto rolls = mixed_rolls();
   for (size_t i = 0; i < rolls.size(); ++i)
     rolls[i].score += 0.3 * std::sin(static_cast<double>(i) + step);
@@ -67,6 +104,8 @@ StepReport update_case(const std::string& name, Learner& learner, int step) {
 double loss_of(const std::string& name, const StepReport& report) {
   if (name == "sft") return metric(report, "sft/loss");
   if (name == "reward_model") return metric(report, "rm/loss");
+  if (name == "attribute_model") return metric(report, "attributes/loss");
+  if (name == "attribute_gate") return metric(report, "gate/loss");
   if (name == "grpo") return metric(report, "policy/loss");
   return metric(report, "policy/loss") + 0.1 * metric(report, "value/loss");
 }
@@ -96,6 +135,7 @@ std::string weights_digest(const Learner& learner) {
   if (learner.has_policy()) add(learner.policy().parameters());
   const CriticKind critic = learner.algorithm().models().critic;
   if (critic == CriticKind::kSeparate || !learner.has_policy()) add(learner.scalar().parameters());
+  if (learner.algorithm().models().gate) add(learner.gate().parameters());
   return digest.hex();
 }
 

@@ -9,8 +9,8 @@
 
 namespace praetor::testing {
 
-/// "ppo" (separate critic), "ppo_shared", "grpo", "sft", "reward_model": tiny models, fixed
-/// batches.
+/// "ppo" (separate critic), "ppo_shared", "grpo", "sft", "reward_model", "attribute_model",
+/// "attribute_gate": tiny models, fixed batches.
 const std::vector<std::string>& learner_cases();
 
 struct CaseOptions {

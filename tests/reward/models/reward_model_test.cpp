@@ -9,6 +9,7 @@
 
 #include "core/base/error.h"
 #include "core/base/fs.h"
+#include "reward/models/reward_file.h"
 #include "reward/scorer.h"
 #include "tests/support/catch.h"
 #include "tests/support/shared_data.h"
@@ -141,7 +142,7 @@ TEST_CASE("scores are normalised by given numbers or by the model's own", "[rewa
   const Folder folder;
   config.normalise = ScoreNormaliser{.from_model = true};
   CHECK_THROWS_AS(RewardModel::load(folder.path(), config), MissingInput);
-  write_normaliser(folder.path(), 0.5, 4.0);
+  RewardFile{.mean = 0.5, .std = 4.0, .attributes = {}}.write(folder.path());
   const auto own = RewardModel::load(folder.path(), config)->score(samples);
   for (size_t i = 0; i < samples.size(); ++i) {
     CHECK(*given[i].score == (*raw[i].score - 0.5) / 4.0);
