@@ -70,6 +70,22 @@ class Strip final : public Normalizer {
   bool right_;
 };
 
+class Lowercase final : public Normalizer {
+ public:
+  std::string apply(std::string_view text) const override {
+    std::string out;
+    for (size_t at = 0; at < text.size();) {
+      const char32_t code = unicode::next(text, at);
+      if (code == U'\u0130') {  // the one letter whose lower case is two characters
+        out += "i\u0307";
+      } else {
+        unicode::append(out, unicode::lower(code));
+      }
+    }
+    return out;
+  }
+};
+
 class Sequence final : public Normalizer {
  public:
   explicit Sequence(std::vector<std::unique_ptr<Normalizer>> parts) : parts_(std::move(parts)) {}
@@ -92,6 +108,8 @@ std::unique_ptr<Normalizer> make_normalizer(const JsonView& json) {
   if (type == "NFD") return std::make_unique<UnicodeForm>(unicode::Form::kNfd);
   if (type == "NFKC") return std::make_unique<UnicodeForm>(unicode::Form::kNfkc);
   if (type == "NFKD") return std::make_unique<UnicodeForm>(unicode::Form::kNfkd);
+  if (type == "Lowercase") return std::make_unique<Lowercase>();
+  if (type == "StripAccents") return std::make_unique<Replace>(Regex("\\p{M}", json.place()), "");
   if (type == "Prepend") return std::make_unique<Prepend>(json.at("prepend").string());
   if (type == "Replace") {
     return std::make_unique<Replace>(read_pattern(json.at("pattern")), json.at("content").string());
@@ -108,10 +126,11 @@ std::unique_ptr<Normalizer> make_normalizer(const JsonView& json) {
     }
     return std::make_unique<Sequence>(std::move(parts));
   }
-  json.at("type").fail(
-      "normalizer \"",
-      printable(type),
-      "\" is not supported; NFC, NFD, NFKC, NFKD, Prepend, Replace, Strip and Sequence are");
+  json.at("type").fail("normalizer \"",
+                       printable(type),
+                       "\" is not supported; NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, "
+                       "Prepend, Replace, Strip and "
+                       "Sequence are");
 }
 
 }  // namespace praetor

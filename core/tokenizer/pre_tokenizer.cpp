@@ -212,6 +212,18 @@ std::unique_ptr<PreTokenizer> make_pre_tokenizer(const JsonView& json) {
     return std::make_unique<Split>(
         Regex("\\p{N}", json.place()), single ? Behavior::kIsolated : Behavior::kContiguous, false);
   }
+  if (type == "Punctuation") {
+    return std::make_unique<Split>(
+        Regex("[\\p{P}$+<=>^`|~]", json.place()),
+        json.has("behavior") ? read_behavior(json.at("behavior")) : Behavior::kIsolated,
+        false);
+  }
+  if (type == "Whitespace") {  // keeps what is a word or signs beside one another
+    return std::make_unique<Split>(
+        Regex("\\w+|[^\\w\\s]+", json.place()), Behavior::kRemoved, true);
+  }
+  if (type == "WhitespaceSplit")
+    return std::make_unique<Split>(Regex("\\s", json.place()), Behavior::kRemoved, false);
   if (type == "Metaspace") return make_metaspace(json);
   if (type == "Sequence") {
     const JsonView list = json.at("pretokenizers").array();
@@ -223,7 +235,8 @@ std::unique_ptr<PreTokenizer> make_pre_tokenizer(const JsonView& json) {
   }
   json.at("type").fail("pre-tokenizer \"",
                        printable(type),
-                       "\" is not supported; ByteLevel, Split, Digits, Metaspace and Sequence are");
+                       "\" is not supported; ByteLevel, Split, Digits, Punctuation, Whitespace, "
+                       "WhitespaceSplit, Metaspace and Sequence are");
 }
 
 }  // namespace praetor

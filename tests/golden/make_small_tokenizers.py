@@ -11,7 +11,8 @@ LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^
 QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 TEXTS = ["", " ", "Hello world", "  hello   world  ", "it's IT'S we'LL 12345 x1y22", "a<b>c <b> d<b>", "x <k> y<k>z k<k> _<k>",
          "naive nai\u0308ve caf\u00e9", "line\n\n  next\tTab \r\n", "\u4f60\u597d \U0001f600!", "<s>hello</s> world", "aab aaab the there \u2581the",
-         "<sp>  <sp> hello <sp>", "--a--b-", "\u0e2a\u0e27\u0e31 \u00bd \u2167 \ufb01"]
+         "<sp>  <sp> hello <sp>", "--a--b-", "\u0e2a\u0e27\u0e31 \u00bd \u2167 \ufb01",
+         "\u0130stanbul \u00c9T\u00c9 \u03a3\u03a3 a+b=c, $5 ~x~ (\u00abq\u00bb)!?\u2026 a_b\u3000c"]
 
 
 def byte_chars():
@@ -134,6 +135,13 @@ def cases():
             yield f"split {behavior} {invert}", byte_level(pre_tokenizer=sequence(split({"String": "-"}, behavior, invert), RAW),
                                                            extra=["--", "-a", "a-", "b-", "-b", "--a"], model={"ignore_merges": True})
     yield "split by words", byte_level(pre_tokenizer=sequence(split({"Regex": r"\w+|[^\w\s]+"}, "Isolated"), split({"Regex": r"\s+"}, "Removed"), RAW))
+    yield "words and signs", byte_level(pre_tokenizer=sequence({"type": "Whitespace"}, RAW))
+    yield "split at white space", byte_level(pre_tokenizer=sequence({"type": "WhitespaceSplit"}, RAW))
+    for behavior in ["Isolated", "Contiguous", "MergedWithPrevious"]:
+        yield f"punctuation {behavior}", byte_level(pre_tokenizer=sequence({"type": "Punctuation", "behavior": behavior}, RAW))
+    yield "lower case without accents", byte_level(pre_tokenizer=GPT2, normalizer={"type": "Sequence", "normalizers": [
+        {"type": "NFD"}, {"type": "Lowercase"}, {"type": "StripAccents"}]})
+    yield "lower case", byte_level(pre_tokenizer=GPT2, normalizer={"type": "Lowercase"})
     yield "strip decoder", characters(normalizer=LLAMA_NORMALIZER, decoder={"type": "Sequence", "decoders": [
         {"type": "ByteFallback"}, {"type": "Strip", "content": "\u2581", "start": 1, "stop": 0}]})
 

@@ -89,9 +89,9 @@ TEST_CASE("a broken tokenizer.json is refused by file, key and value", "[core][c
 
 TEST_CASE("parts of a tokenizer.json that are not supported are named", "[core][cpu][tokenizer]") {
   CHECK_THAT(complaint_after([](json& d) {
-               d["normalizer"] = {{"type", "Lowercase"}};
+               d["normalizer"] = {{"type", "BertNormalizer"}};
              }),
-             Contains("normalizer.type: normalizer \"Lowercase\" is not supported"));
+             Contains("normalizer.type: normalizer \"BertNormalizer\" is not supported"));
   CHECK_THAT(complaint_after([](json& d) {
                d["pre_tokenizer"] = {{"type", "BertPreTokenizer"}};
              }),
