@@ -3,13 +3,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <nlohmann/json.hpp>
-#include <numeric>
 #include <utility>
 
 #include "core/base/error.h"
-#include "core/model/ops.h"
 #include "learners/learner_impl.h"
 #include "learners/sharding/agreement.h"
 
@@ -19,22 +16,6 @@ namespace {
 /// Mean |ratio - 1| that float32 noise may cause where the policy is the proximal policy.
 constexpr double kRatioTolerance = 1e-3;
 
-/// `values` of `chosen` sequences end to end, laid out as of all sequences, with 0 for the others.
-/// @param offsets  [N+1] of the sequences
-at::Tensor spread(const at::Tensor& values,
-                  const std::vector<int64_t>& offsets,
-                  const std::vector<int64_t>& chosen) {
-  at::Tensor out = at::zeros({offsets.back()}, values.options());
-  int64_t at = 0;
-  for (const int64_t i : chosen) {
-    const int64_t begin = offsets[static_cast<size_t>(i)];
-    const int64_t count = offsets[static_cast<size_t>(i) + 1] - begin;
-    out.narrow(0, begin, count).copy_(values.narrow(0, at, count));
-    at += count;
-  }
-  return out;
-}
-
 /// Response tokens of the units' sequences, [R] bool.
 at::Tensor tokens_of(const Units& units, const Experience& experience) {
   at::Tensor used = at::zeros({experience.sequences()}, at::kBool);
@@ -42,11 +23,6 @@ at::Tensor tokens_of(const Units& units, const Experience& experience) {
     for (const int64_t sequence : unit) used.mutable_data_ptr<bool>()[sequence] = true;
   }
   return used.index_select(0, experience.sequence_of);
-}
-
-/// Parts end to end; without any, nothing of the dtype of `like`.
-at::Tensor joined(const std::vector<at::Tensor>& parts, const at::Tensor& like) {
-  return parts.empty() ? at::empty({0}, like.options().requires_grad(false)) : at::cat(parts);
 }
 
 std::string to_bytes(const std::vector<double>& losses, const std::vector<Statistic>& statistics) {
@@ -62,98 +38,7 @@ at::Tensor select(const at::Tensor& whole, const at::Tensor& index, at::ScalarTy
   return whole.defined() ? whole.index_select(0, index).to(dtype) : at::Tensor();
 }
 
-/// Each target in the place of the other one of its pair.
-at::Tensor rival_targets(const PackedSlice& slice) {
-  const int64_t sequences = slice.sequences();
-  if (slice.targets.numel() != sequences || sequences % 2 != 0) {
-    throw ShapeError(sequences,
-                     " sequences have ",
-                     slice.targets.numel(),
-                     " targets, but pairs of one are wanted");
-  }
-  return slice.targets.view({-1, 2}).flip(1).reshape({-1});
-}
-
 }  // namespace
-
-std::vector<int64_t> Learner::Impl::in_order(const SequenceBatch& batch) {
-  std::vector<int64_t> out(static_cast<size_t>(batch.sequences()));
-  std::iota(out.begin(), out.end(), 0);
-  return out;
-}
-
-Outputs Learner::Impl::forward(const PackedSlice& slice, Want want) const {
-  Outputs out;
-  if (plan.policy && want.policy) {
-    const at::Tensor hidden = models.policy->hidden(slice.packed);
-    // Only the rows that predict a response token reach the head.
-    const at::Tensor rows = hidden.index_select(0, slice.rows);
-    auto tokens = ops::token_logprobs(
-        rows, models.policy->head(), slice.targets, temperature(), want.entropy);
-    out.logprob = tokens.logprob;
-    out.entropy = tokens.entropy;
-    if (want.rival) {
-      out.rival =
-          ops::token_logprobs(rows, models.policy->head(), rival_targets(slice), temperature())
-              .logprob;
-    }
-    if (plan.critic == CriticKind::kShared) {
-      out.value = (*models.value_head)(rows);
-      if (want.bootstrap) out.bootstrap = (*models.value_head)(hidden.index_select(0, slice.last));
-    }
-  }
-  if (plan.critic == CriticKind::kSeparate) {
-    const at::Tensor hidden = models.scalar->backbone.hidden(slice.packed);
-    out.value = models.scalar->head(hidden.index_select(0, slice.rows));
-    if (want.bootstrap) out.bootstrap = models.scalar->head(hidden.index_select(0, slice.last));
-  }
-  if (plan.gate) {
-    // The backbone's parameters want no gradient, so that no graph of it is kept.
-    const at::Tensor hidden = models.scalar->backbone.hidden(slice.packed);
-    const at::Tensor values = models.scalar->head(hidden.index_select(0, slice.last));
-    out.score = models.gate->corrected(values.view({-1, models.gate->attributes()}));
-    out.gate = (*models.gate)(hidden.index_select(0, slice.prompt));
-  } else if (plan.reward_model) {
-    const at::Tensor hidden = models.scalar->backbone.hidden(slice.packed);
-    out.score = models.scalar->head(hidden.index_select(0, slice.last));
-  }
-  return out;
-}
-
-PackedSlice Learner::Impl::pack(const SequenceBatch& batch,
-                                const std::vector<int64_t>& sequences) const {
-  const int64_t policy = models.policy ? models.policy->config().switch_length() : 0;
-  const int64_t scalar = models.scalar ? models.scalar->backbone.config().switch_length() : 0;
-  return pack_slice(batch, sequences, policy > 0 ? policy : scalar);
-}
-
-Learner::Impl::RankCut Learner::Impl::cut(const SequenceBatch& batch, const Units& units) const {
-  RankCut out;
-  for (const Units& part : plan_ranks(batch, units, ranks->world_size()))
-    out.push_back(plan_micro_batches(batch, part, config.micro_batch_tokens));
-  return out;
-}
-
-std::vector<std::vector<int64_t>> Learner::Impl::own_cut(
-    const SequenceBatch& batch, const std::vector<int64_t>& sequences) const {
-  return cut(batch, units_of(sequences))[static_cast<size_t>(ranks->rank())];
-}
-
-std::vector<int64_t> Learner::Impl::trained(const Experience& experience) const {
-  const std::vector<VoicePlan> others = algorithm->sample_plan().others;
-  std::vector<int64_t> out;
-  for (int64_t i = 0; i < experience.sequences(); ++i) {
-    const int32_t voice = experience.voice.empty() ? 0 : experience.voice[static_cast<size_t>(i)];
-    if (voice == 0 || others.at(static_cast<size_t>(voice) - 1).trained) out.push_back(i);
-  }
-  return out;
-}
-
-bool Learner::Impl::knows_proximal(const Experience& experience, int64_t sequence) const {
-  const auto i = static_cast<size_t>(sequence);
-  return config.exact_rollouts && (experience.voice.empty() || experience.voice[i] == 0) &&
-         experience.weight_version[i] == updates;
-}
 
 std::vector<Statistic> Learner::Impl::mismatch(const Experience& experience,
                                                const MicroBatch& batch,
@@ -171,111 +56,6 @@ std::vector<Statistic> Learner::Impl::mismatch(const Experience& experience,
   if (tokens == 0) return {};
   return {{"mismatch/logprob_mean", gap.sum().item<double>(), tokens},
           {"mismatch/logprob_max", gap.max().item<double>(), 1, Statistic::Kind::kMax}};
-}
-
-at::Tensor Learner::Impl::logprobs(const Transformer& model,
-                                   const SequenceBatch& batch,
-                                   double at_temperature,
-                                   const std::vector<int64_t>& sequences) const {
-  const at::NoGradGuard no_grad;
-  const auto own = [&]() -> std::vector<at::Tensor> {
-    std::vector<at::Tensor> parts;
-    for (const auto& part : own_cut(batch, sequences)) {
-      const PackedSlice slice = pack(batch, part);
-      if (slice.rows.numel() == 0) continue;
-      const at::Tensor rows = model.hidden(slice.packed).index_select(0, slice.rows);
-      parts.push_back(
-          ops::token_logprobs(rows, model.head(), slice.targets, at_temperature).logprob);
-    }
-    return {joined(parts, model.head().weight)};
-  };
-  return spread(gather_tensors_agreed(*ranks, own)[0], batch.target_offsets, sequences);
-}
-
-at::Tensor Learner::Impl::reference_of(const std::vector<Example>& examples,
-                                       const SequenceBatch& batch) const {
-  if (plan.reference) return logprobs(*models.reference, batch, 1.0, in_order(batch));
-  if (!plan.reference_in_rows) return {};
-  std::vector<float> all;
-  for (size_t i = 0; i < examples.size(); ++i) {
-    const std::vector<float>& known = examples[i].reference_logprob;
-    const int64_t targets = batch.targets(static_cast<int64_t>(i));
-    if (static_cast<int64_t>(known.size()) != targets) {
-      throw DataError("row ",
-                      examples[i].row,
-                      ": ",
-                      known.size(),
-                      " log-probabilities of the reference for ",
-                      targets,
-                      " target tokens; one a token is wanted");
-    }
-    all.insert(all.end(), known.begin(), known.end());
-  }
-  return at::tensor(all, at::kFloat);
-}
-
-at::Tensor Learner::Impl::scores(const SequenceBatch& batch) const {
-  const at::NoGradGuard no_grad;
-  const auto own = [&]() -> std::vector<at::Tensor> {
-    std::vector<at::Tensor> parts;
-    for (const auto& sequences : own_cut(batch, in_order(batch))) {
-      const Outputs outputs = forward(pack(batch, sequences), {.policy = false});
-      parts.push_back(plan.gate ? (outputs.score * outputs.gate).sum(1) : outputs.score);
-    }
-    return {joined(parts, models.scalar->head.weight)};
-  };
-  return gather_tensors_agreed(*ranks, own)[0];
-}
-
-BatchContext Learner::Impl::prepare(Experience& experience, const SequenceBatch& batch) const {
-  const at::NoGradGuard no_grad;
-  const bool critic = plan.critic != CriticKind::kNone;
-  const at::Tensor& like = models.policy->head().weight;
-  const auto known = [&](int64_t i) { return knows_proximal(experience, i); };
-  std::vector<int64_t> wanted = trained(experience);
-  std::ranges::stable_partition(wanted, known);
-  const auto own = [&] {
-    std::vector<at::Tensor> logprob, value, bootstrap;
-    for (const auto& sequences : own_cut(batch, wanted)) {
-      const PackedSlice slice = pack(batch, sequences);
-      if (slice.rows.numel() == 0) {
-        bootstrap.push_back(at::zeros({slice.sequences()}, like.options()));
-        continue;
-      }
-      // A policy whose value head is wanted runs in any case.
-      const bool policy =
-          plan.critic == CriticKind::kShared || !std::ranges::all_of(sequences, known);
-      const Outputs outputs = forward(slice, {.policy = policy, .bootstrap = critic});
-      logprob.push_back(policy
-                            ? outputs.logprob
-                            : select(experience.behavior_logprob, slice.index, like.scalar_type()));
-      if (critic) {
-        value.push_back(outputs.value);
-        bootstrap.push_back(outputs.bootstrap);
-      }
-    }
-    std::vector<at::Tensor> out{joined(logprob, like)};
-    if (critic) {
-      out.push_back(joined(value, like));
-      out.push_back(joined(bootstrap, like));
-    }
-    return out;
-  };
-  const std::vector<at::Tensor> all = gather_tensors_agreed(*ranks, own);
-  BatchContext context{.max_new_tokens = config.max_new_tokens};
-  experience.proximal_logprob = spread(all[0], batch.target_offsets, wanted);
-  experience.value = critic ? spread(all[1], batch.target_offsets, wanted) : at::Tensor();
-  if (critic) {
-    std::vector<int64_t> each(batch.offsets.size());
-    std::iota(each.begin(), each.end(), 0);
-    context.bootstrap_value = spread(all[2], each, wanted);
-  }
-  const auto under = [&](bool held, const std::unique_ptr<Transformer>& model) {
-    return held ? logprobs(*model, batch, temperature(), wanted) : at::Tensor();
-  };
-  experience.reference_logprob = under(plan.reference, models.reference);
-  experience.anchor_logprob = under(plan.anchor.has_value(), models.anchor);
-  return context;
 }
 
 Denominators Learner::Impl::denominators(const Step& step) const {
