@@ -116,7 +116,16 @@ TEST_CASE(
 TEST_CASE("transformers computes from our folders what we do", "[core][cpu]") {
   // exported/NAME was written by save_hf (the hidden case below), exported/NAME.json by
   // make_models.py --exported.
-  for (const std::string name : {"llama", "qwen2", "yarn", "gpt2", "phi3", "gemma3"}) {
+  for (const std::string name : {"llama",
+                                 "qwen2",
+                                 "yarn",
+                                 "gpt2",
+                                 "phi3",
+                                 "gemma2",
+                                 "gemma3",
+                                 "mistral",
+                                 "qwen2_window",
+                                 "qwen3"}) {
     INFO(name);
     const Transformer model = Transformer::load(golden("exported/" + name));
     const json wanted = json::parse(read_file(golden("exported/" + name + ".json")));
@@ -161,7 +170,11 @@ TEST_CASE("write the folders of tests/golden/exported", "[.][golden]") {
   save_hf(biased, golden("exported/qwen2"));
   for (const auto& [from, to] : {std::pair{"gpt2_odd", "gpt2"},
                                  std::pair{"phi3_partial", "phi3"},
-                                 std::pair{"gemma3", "gemma3"}}) {
+                                 std::pair{"gemma2", "gemma2"},
+                                 std::pair{"gemma3", "gemma3"},
+                                 std::pair{"mistral_window", "mistral"},
+                                 std::pair{"qwen2_window", "qwen2_window"},
+                                 std::pair{"qwen3_biases", "qwen3"}}) {
     const ModelConfig family = ModelConfig::load(golden(std::string("families/") + from));
     Transformer model(family, testing::stream(26));
     for (const NamedTensor& named : model.parameters()) {
