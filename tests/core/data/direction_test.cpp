@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/base/error.h"
+#include "tests/core/tokenizer/tiny_tokenizer.h"
 #include "tests/support/catch.h"
 
 namespace praetor {
@@ -62,7 +63,9 @@ TEST_CASE("a direction is told in the system's message, or before a plain prompt
   CHECK(asked.messages[0].role == "system");
   CHECK(asked.messages[0].content == "want 71 and -71. ");
   CHECK(asked.messages[1].content == "Say it");
-  CHECK(prompt_text(asked, wrapped).starts_with("<|im_start|>system\nwant 71 and -71."));
+  const auto tokenizer = testing::load_tokenizer(testing::tiny_byte_level());
+  CHECK(
+      prompt_text(asked, *tokenizer, wrapped).starts_with("<|im_start|>system\nwant 71 and -71."));
 
   row.messages = {{"system", "Be brief."}, {"user", "Hello"}};
   asked = plan.ask(row, plain, direction_at(0));
