@@ -116,8 +116,7 @@ std::vector<BatchResult> AttributePart::score(std::span<const BatchItem> items) 
   for (const BatchItem& item : items) samples.push_back(*item.sample);
   const size_t count = attributes_.size();
   const auto numbers = [&](const SampleReader::Hidden& hidden) {
-    const at::Tensor values =
-        reader_.head()(hidden.response).view({-1, static_cast<int64_t>(count)});
+    at::Tensor values = reader_.head()(hidden.response).view({-1, static_cast<int64_t>(count)});
     if (!gate_) return values;
     return at::cat({gate_->corrected(values), (*gate_)(hidden.prompt)}, 1);
   };
