@@ -24,6 +24,7 @@ DpaConfig DpaConfig::from_yaml(YamlReader in) {
   c.samples_per_prompt = in.get("samples_per_prompt", c.samples_per_prompt, at_least(1));
   c.epochs = in.get("epochs", c.epochs, at_least(1));
   c.minibatches = in.get("minibatches", c.minibatches, at_least(1));
+  c.missing_eos_penalty = in.get("missing_eos_penalty", c.missing_eos_penalty, at_least(0));
   c.direction = DirectionPlan::from_yaml(in);
   c.buckets = in.get("buckets", c.buckets, closed(1, 360));
   const auto point = in.get("reference_point", std::vector<double>{0, 0});
@@ -67,11 +68,15 @@ class Dpa final : public Algorithm {
 
   Batch build_batch(Experience& e, const BatchContext& /*context*/) override {
     const at::Tensor score = e.score.to(at::kDouble).contiguous();
+    at::Tensor rank = score.clone();
+    for (size_t i = 0; i < e.finished.size(); ++i) {
+      if (!e.finished[i]) rank.mutable_data_ptr<double>()[i] -= config_.missing_eos_penalty;
+    }
     Batch out;
     out.units.emplace();
     std::vector<int64_t> best;
     for (const std::vector<int64_t>& group : groups_of(e)) {
-      best.push_back(keep_best(score, group, 0).front());
+      best.push_back(keep_best(rank, group, 0).front());
       if (e.response_length(best.back()) > 0) out.units->push_back({best.back()});
     }
     std::ranges::sort(*out.units);

@@ -19,6 +19,7 @@ struct DpaConfig {
   int64_t samples_per_prompt = 8;  ///< K, >= 1
   int64_t epochs = 1;              ///< passes over what is kept, >= 1
   int64_t minibatches = 1;         ///< optimizer steps of a pass, >= 1
+  double missing_eos_penalty = 0;  ///< taken from the score of a response that did not end itself
   DirectionPlan direction;
   int64_t buckets = 3;  ///< equal parts of the angles, by which metrics are told, >= 1
   std::array<double, 2> reference_point = {0, 0};  ///< of the area under the front

@@ -211,7 +211,7 @@ TEST_CASE("every slip of a rewards section is named with its place", "[reward][c
        "the two"},
       {"parts: [{kind: model, stage: rm, template: chatlm}]",
        "r.yaml:1:44: parts[0].template: unknown value \"chatlm\", did you mean \"chatml\"? (one of "
-       "plain, chatml, llama3)"},
+       "plain, chatml, llama3, model)"},
       {"parts: [{kind: model, stage: rm, batch_tokens: 0}]",
        "r.yaml:1:48: parts[0].batch_tokens: 0 is not >= 1"},
   };

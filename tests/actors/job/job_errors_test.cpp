@@ -151,7 +151,7 @@ const std::vector<Broken> kBroken = {
     {"data: {train: stage:language/sft.jsonl}",
      "data: {train: stage:language/sft.jsonl, template: llama}",
      ":8:55: stages[1].data.template: unknown value \"llama\", did you mean \"llama3\"? (one of "
-     "plain, chatml, llama3)"},
+     "plain, chatml, llama3, model)"},
     {"data: {train: stage:language/sft.jsonl}",
      "data: {train: stage:language/sft.jsonl, max_length: 600}",
      ":8:57: stages[1].data.max_length: 600 is more than the model's 512 positions"},

@@ -57,6 +57,14 @@ TEST_CASE("of a prompt's samples the best along its direction is learned", "[lea
   CHECK(metric(report, "dpa/angle_-15_0/helpfulness") == Approx(67.5));
 }
 
+TEST_CASE("a response that did not end itself can lose to one that did", "[learners][cpu]") {
+  Experience e = directed({{70, 60}, {65, 40}}, {0, 0}, 2);
+  e.finished = {false, true};
+  CHECK(algorithm_from("dpa")->build_batch(e, {}).units == std::vector<std::vector<int64_t>>{{0}});
+  CHECK(algorithm_from("dpa", "{missing_eos_penalty: 6}")->build_batch(e, {}).units ==
+        std::vector<std::vector<int64_t>>{{1}});
+}
+
 TEST_CASE("the loss is the likelihood of what is kept", "[learners][cpu]") {
   const auto dpa = algorithm_from("dpa");
   Experience e = directed({{1, 0}, {0, 0}, {0, 0}, {2, 0}}, {0, 0, 0, 0}, 2, {2, 1, 1, 3});

@@ -124,6 +124,11 @@ Learner learner_of(std::unique_ptr<Algorithm> algorithm, const Options& options 
 
 StepReport update(Learner& learner, const std::vector<Roll>& rolls) {
   Experience e = testing::make_experience(rolls, learner.policy());
+  if (learner.algorithm().sample_plan().direction) {  // the score is the first of two objectives
+    e.attribute_names = {"score", "other"};
+    e.attributes = at::stack({e.score, at::zeros_like(e.score)}, 1).to(at::kDouble);
+    e.attribute_weights = at::tensor({1.0, 0.0}, at::kDouble).expand_as(e.attributes).contiguous();
+  }
   return learner.update(e);
 }
 
@@ -172,6 +177,7 @@ void check_names(const Table& table) {
 
 TEST_CASE("the first step begins at ratio 1 and at the reference", "[learners][cpu]") {
   const Reasons unmeasured{{"raft", "learns by likelihood: no ratio, and by default no reference"},
+                           {"dpa", "likewise"},
                            {"ipo_md", "the mixture's samples are no measure of the policy's KL"},
                            {"inpo", "nor are the anchor's"},
                            {"sppo", "nor are the anchor's"}};
@@ -290,7 +296,8 @@ TEST_CASE("when every response is masked nothing is learned", "[learners][cpu]")
                          {"cgpo crpg", pays},
                          {"cgpo codpo", pays},
                          {"cgpo crraft", pays},
-                         {"raft", pays}};
+                         {"raft", pays},
+                         {"dpa", pays}};
   check_names(unmasked);
   const std::string masked = "mask_truncated: true";
   for (const Method& method : methods()) {
@@ -366,7 +373,8 @@ TEST_CASE("scores four times as large change gradients as their method says", "[
       {"dr_grpo", Change::kFourfold},  {"dapo", Change::kNone},
       {"gspo", Change::kNone},         {"rloo", Change::kFourfold},
       {"reinforce_pp", Change::kNone},  // whitened
-      {"remax", Change::kFourfold},    {"raft", Change::kNone}};
+      {"remax", Change::kFourfold},    {"raft", Change::kNone},
+      {"dpa", Change::kNone}};
   check_names(wanted);
   for (const Method& method : methods()) {
     INFO(method.title);
@@ -387,6 +395,7 @@ TEST_CASE("scores four times as large change gradients as their method says", "[
 TEST_CASE("responses that all scored alike teach nothing", "[learners][cpu]") {
   const Reasons teach{{"ppo", "the critic's values differ from token to token"},
                       {"raft", "the first of the best is as good as any"},
+                      {"dpa", "the first of the best is as good as any"},
                       {"cgpo crraft", "the first of the best, at R_calib 1/2"}};
   check_names(teach);
   for (const Method& method : methods()) {
