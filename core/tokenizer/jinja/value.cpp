@@ -80,7 +80,7 @@ std::string json_of(const Value& value, int64_t indent, int64_t depth) {
     for (const Value& item : list->items) parts.push_back(json_of(item, indent, depth + 1));
     return bracketed('[', parts, ']', indent, depth);
   }
-  if (const Dict* dict = value.dict()) {
+  if (const Dict* dict = value.dict(); dict && !dict->is_namespace) {
     for (const auto& [key, item] : dict->items)
       parts.push_back(json_string(key) + ": " + json_of(item, indent, depth + 1));
     return bracketed('{', parts, '}', indent, depth);
@@ -176,6 +176,7 @@ std::string Value::repr() const {
     return bracketed(l->tuple ? '(' : '[', parts, l->tuple ? ')' : ']', -1, 0);
   }
   if (const Dict* d = dict()) {
+    if (d->is_namespace) return "<Namespace>";  // it may hold itself
     for (const auto& [key, item] : d->items) parts.push_back(quoted(key) + ": " + item.repr());
     return bracketed('{', parts, '}', -1, 0);
   }
@@ -222,6 +223,7 @@ bool Value::operator==(const Value& other) const {
   if (list() && other.list())
     return list()->tuple == other.list()->tuple && list()->items == other.list()->items;
   if (dict() && other.dict()) {
+    if (dict()->is_namespace || other.dict()->is_namespace) return dict() == other.dict();
     const auto in_other = [&](const auto& item) {
       const Value* found = other.dict()->find(item.first);
       return found && *found == item.second;

@@ -74,8 +74,16 @@ TEST_CASE("what a template cannot do is refused with its line", "[core][cpu][tok
   CHECK_THROWS_WITH(render("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"),
                     Contains("too often"));
   CHECK_THROWS_WITH(render("{{ 'x' * 2000000 }}"), Contains("too long"));
-  CHECK_THROWS_WITH(render(str("{{ ", std::string(5000, '('), " }}")), Contains("nested too deeply"));
+  CHECK_THROWS_WITH(render(str("{{ ", std::string(5000, '('), " }}")),
+                    Contains("nested too deeply"));
   CHECK_THROWS_WITH(render("{{ 9223372036854775807 + 1 }}"), Contains("64-bit"));
+}
+
+TEST_CASE("a namespace that holds itself is no trouble", "[core][cpu][tokenizer]") {
+  const std::string knot =
+      "{% set a = namespace() %}{% set b = namespace() %}{% set a.x = b %}{% set b.x = a %}";
+  CHECK(render(knot + "{{ a }} {{ a == b }} {{ [a] == [a] }}") == "<Namespace> False True");
+  CHECK_THROWS_WITH(render(knot + "{{ a | tojson }}"), Contains("cannot be written as JSON"));
 }
 
 TEST_CASE("a template tells the time only where it is given", "[core][cpu][tokenizer]") {
