@@ -6,8 +6,8 @@
 
 #include "core/base/error.h"
 #include "core/base/text.h"
+#include "core/tokenizer/jinja/text.h"
 #include "core/tokenizer/model_chat.h"
-#include "core/tokenizer/unicode.h"
 
 namespace praetor {
 
@@ -27,11 +27,6 @@ const std::array<ChatTemplate, 3>& templates() {
        true},
   }};
   return kAll;
-}
-
-/// What Python's str.strip() takes off: White_Space and the four separators U+001C to U+001F.
-bool python_space(char32_t code) {
-  return unicode::is_white_space(code) || (code >= 0x1C && code <= 0x1F);
 }
 
 constexpr const char* kModelTemplate = "model";
@@ -63,20 +58,7 @@ std::string open_turn(const ChatTemplate& chat, const std::string& role) {
 }
 
 std::string turn_content(const ChatTemplate& chat, const std::string& content) {
-  if (!chat.trims || !is_utf8(content)) return content;
-  std::string_view text = content;
-  while (!text.empty()) {
-    size_t at = 0;
-    if (!python_space(unicode::next(text, at))) break;
-    text.remove_prefix(at);
-  }
-  while (!text.empty()) {
-    const size_t last = unicode::previous(text, text.size());
-    size_t at = last;
-    if (!python_space(unicode::next(text, at))) break;
-    text = text.substr(0, last);
-  }
-  return std::string(text);
+  return chat.trims && is_utf8(content) ? jinja::strip(content) : content;
 }
 
 const ModelChat& model_chat(const Tokenizer& tokenizer) {

@@ -2,45 +2,19 @@
 
 #include "core/base/error.h"
 #include "core/base/fs.h"
-#include "core/tokenizer/json_view.h"
 #include "core/tokenizer/tokenizer.h"
 
 namespace praetor {
 
-namespace {
-
-struct Source {
-  std::string text;
-  std::string name;  ///< where it stands
-};
-
-std::optional<Source> find_source(const std::filesystem::path& folder) {
-  if (const auto file = folder / "chat_template.jinja"; std::filesystem::exists(file))
-    return Source{read_file(file), file.string()};
-  const auto file = folder / "tokenizer_config.json";
-  if (!std::filesystem::exists(file)) return std::nullopt;
-  const nlohmann::json document = read_json_file(file);
-  const JsonView json(document, file.string());
-  if (!json.has("chat_template")) return std::nullopt;
-  const JsonView given = json.at("chat_template");
-  if (given.json().is_string()) return Source{given.string(), given.place()};
-  for (size_t i = 0; i < given.array().size(); ++i) {
-    const JsonView one = given.element(i);
-    if (one.at("name").string() == "default")
-      return Source{one.at("template").string(), one.at("template").place()};
-  }
-  return std::nullopt;
-}
-
-}  // namespace
-
 std::shared_ptr<const ModelChat> ModelChat::load(const std::filesystem::path& folder,
                                                  const SpecialTokens& special) {
-  const std::optional<Source> source = find_source(folder);
+  std::optional<TemplateText> source = special.chat_template;
+  if (const auto file = folder / "chat_template.jinja"; std::filesystem::exists(file))
+    source = TemplateText{read_file(file), file.string()};
   if (!source) return nullptr;
   auto out = std::make_shared<ModelChat>();
   try {
-    out->template_ = jinja::Template::parse(source->text, source->name);
+    out->template_ = jinja::Template::parse(source->text, source->place);
   } catch (const DataError& e) {
     out->complaint_ = e.what();
   }

@@ -20,7 +20,8 @@ struct Message;
 class ModelChat {
  public:
   /// Null when the folder has none. A template that is not understood is complained about when it
-  /// is used. @throws DataError when the files are not what they should be
+  /// is used. @throws IoError
+  /// @param special  of the same folder
   static std::shared_ptr<const ModelChat> load(const std::filesystem::path& folder,
                                                const SpecialTokens& special);
 

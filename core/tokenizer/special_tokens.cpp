@@ -40,6 +40,16 @@ int64_t read_id_key(const JsonView& list, const std::string& key) {
   return id;
 }
 
+std::optional<TemplateText> read_chat_template(const JsonView& given) {
+  if (given.json().is_string()) return TemplateText{given.string(), given.place()};
+  for (size_t i = 0; i < given.array().size(); ++i) {
+    const JsonView one = given.element(i);
+    if (one.at("name").string() != "default") continue;
+    return TemplateText{one.at("template").string(), one.at("template").place()};
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 bool SpecialTokens::class_frames_text() const {
@@ -63,6 +73,7 @@ SpecialTokens read_special_tokens(const std::filesystem::path& folder) {
     out.tokenizer_class = json.string_or("tokenizer_class", "");
     if (out.tokenizer_class.ends_with("Fast"))
       out.tokenizer_class.resize(out.tokenizer_class.size() - 4);
+    if (json.has("chat_template")) out.chat_template = read_chat_template(json.at("chat_template"));
     if (json.has("added_tokens_decoder")) {
       const JsonView list = json.at("added_tokens_decoder").object();
       for (const auto& [key, value] : list.json().items()) {

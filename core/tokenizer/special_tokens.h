@@ -9,6 +9,11 @@
 
 namespace praetor {
 
+/// A template and where it stands.
+struct TemplateText {
+  std::string text, place;
+};
+
 /// What tokenizer_config.json and special_tokens_map.json say beside the tokenizer; the first wins.
 struct SpecialTokens {
   std::filesystem::path source;  ///< of `bos`, `eos`, `pad`, for messages
@@ -16,6 +21,8 @@ struct SpecialTokens {
   std::optional<bool> add_bos, add_eos, legacy;
   std::string tokenizer_class;    ///< "" when it is not said; a trailing "Fast" is cut
   std::vector<AddedToken> added;  ///< added_tokens_decoder
+  /// "chat_template"; of several the one named "default".
+  std::optional<TemplateText> chat_template;
 
   /// Llama, Code Llama and Gemma: their classes build the post-processor from add_bos_token and
   /// add_eos_token.

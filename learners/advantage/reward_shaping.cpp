@@ -43,6 +43,11 @@ at::Tensor overlong_penalty(const at::Tensor& sequence_of,
 
 }  // namespace
 
+double penalised_score(const Experience& experience, int64_t sequence, double missing_eos_penalty) {
+  const bool finished = experience.finished[static_cast<size_t>(sequence)];
+  return experience.score[sequence].item<double>() - (finished ? 0 : missing_eos_penalty);
+}
+
 at::Tensor flags_tensor(const std::vector<bool>& flags) {
   at::Tensor out = at::zeros({static_cast<int64_t>(flags.size())}, at::kBool);
   for (size_t i = 0; i < flags.size(); ++i) out.mutable_data_ptr<bool>()[i] = flags[i];

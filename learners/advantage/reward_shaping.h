@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "core/data/experience.h"
 #include "learners/algorithms/kl.h"
 
 namespace praetor {
@@ -21,6 +22,9 @@ struct RewardShaping {
   double overlong_limit = 0;   ///< response tokens
   double overlong_buffer = 0;  ///< response tokens; 0: off
 };
+
+/// Score of a sequence, less the penalty where it did not finish.
+double penalised_score(const Experience& experience, int64_t sequence, double missing_eos_penalty);
 
 /// [N] bool from flags.
 at::Tensor flags_tensor(const std::vector<bool>& flags);

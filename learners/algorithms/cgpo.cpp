@@ -12,6 +12,7 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/base/sigmoid.h"
+#include "learners/advantage/reward_shaping.h"
 #include "learners/algorithms/bradley_terry.h"
 #include "learners/preference/prompt_groups.h"
 
@@ -316,9 +317,8 @@ class Cgpo final : public Algorithm {
     const at::Tensor ratios = segment_sum(ratio, e.sequence_of, e.sequences());
     const auto answer_of = [&](int64_t i) {
       const auto k = static_cast<size_t>(i);
-      const double penalty = e.finished[k] ? 0 : config_.missing_eos_penalty;
       return Answer{.sequence = i,
-                    .score = e.score[i].item<double>() - penalty,
+                    .score = penalised_score(e, i, config_.missing_eos_penalty),
                     .calibrated = 0.5,
                     .log_ratio = ratios[i].item<double>(),
                     .length = static_cast<double>(e.response_length(i)),

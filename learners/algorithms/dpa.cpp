@@ -13,6 +13,7 @@
 
 #include "core/base/error.h"
 #include "learners/advantage/groups.h"
+#include "learners/advantage/reward_shaping.h"
 #include "learners/algorithms/aggregate.h"
 #include "learners/algorithms/raft.h"
 
@@ -68,10 +69,9 @@ class Dpa final : public Algorithm {
 
   Batch build_batch(Experience& e, const BatchContext& /*context*/) override {
     const at::Tensor score = e.score.to(at::kDouble).contiguous();
-    at::Tensor rank = score.clone();
-    for (size_t i = 0; i < e.finished.size(); ++i) {
-      if (!e.finished[i]) rank.mutable_data_ptr<double>()[i] -= config_.missing_eos_penalty;
-    }
+    at::Tensor rank = at::empty_like(score);
+    for (int64_t i = 0; i < e.sequences(); ++i)
+      rank.mutable_data_ptr<double>()[i] = penalised_score(e, i, config_.missing_eos_penalty);
     Batch out;
     out.units.emplace();
     std::vector<int64_t> best;

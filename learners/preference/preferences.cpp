@@ -2,6 +2,7 @@
 
 #include "core/base/error.h"
 #include "core/base/sigmoid.h"
+#include "learners/advantage/reward_shaping.h"
 
 namespace praetor {
 
@@ -15,10 +16,8 @@ Preferences::Preferences(const Experience& experience,
                          PreferenceSource source,
                          double missing_eos_penalty)
     : experience_(experience), source_(source) {
-  for (int64_t i = 0; i < experience.sequences(); ++i) {
-    const bool finished = experience.finished[static_cast<size_t>(i)];
-    scores_.push_back(experience.score[i].item<double>() - (finished ? 0 : missing_eos_penalty));
-  }
+  for (int64_t i = 0; i < experience.sequences(); ++i)
+    scores_.push_back(penalised_score(experience, i, missing_eos_penalty));
 }
 
 std::optional<double> Preferences::said(int64_t i, int64_t j) const {

@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "core/model/ops.h"
+
 namespace praetor::testing {
 
 ModelConfig tiny_config() {
@@ -87,6 +89,19 @@ std::vector<int64_t> greedy(const Transformer& model, std::vector<int64_t> token
     tokens.push_back(model.logits(last).argmax(-1).item<int64_t>());
   }
   return tokens;
+}
+
+at::Tensor mean_nll(const Transformer& model, const std::vector<std::vector<int64_t>>& sequences) {
+  const PackedTokens batch = pack(sequences);
+  std::vector<int64_t> rows, targets;
+  for (size_t s = 0; s < sequences.size(); ++s) {
+    for (size_t i = 0; i + 1 < sequences[s].size(); ++i) {
+      rows.push_back(batch.offsets[s] + static_cast<int64_t>(i));
+      targets.push_back(sequences[s][i + 1]);
+    }
+  }
+  const at::Tensor hidden = model.hidden(batch).index_select(0, at::tensor(rows, at::kLong));
+  return -ops::token_logprobs(hidden, model.head(), at::tensor(targets, at::kLong)).logprob.mean();
 }
 
 }  // namespace praetor::testing

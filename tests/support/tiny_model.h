@@ -30,4 +30,7 @@ at::Tensor hidden_by_steps(const Transformer& model,
 /// Greedy continuation by the cache: the prompt with `count` tokens more.
 std::vector<int64_t> greedy(const Transformer& model, std::vector<int64_t> tokens, int64_t count);
 
+/// Mean negative log-likelihood over all predicted tokens; differentiable.
+at::Tensor mean_nll(const Transformer& model, const std::vector<std::vector<int64_t>>& sequences);
+
 }  // namespace praetor::testing

@@ -184,23 +184,25 @@ struct CallNode final : Expression {
   ArgumentList arguments;
 };
 
-struct FilterNode final : Expression {
+/// A filter, or a test.
+template <typename Function>
+struct AppliedNode final : Expression {
+  AppliedNode(ExpressionPtr o, Function f, ArgumentList a)
+      : of(std::move(o)), function(f), arguments(std::move(a)) {}
   Value evaluate(Context& c) const override {
     return function(of->evaluate(c), arguments.evaluate(c));
   }
   ExpressionPtr of;
-  FilterFunction function = nullptr;
+  Function function;
   ArgumentList arguments;
 };
 
-struct TestNode final : Expression {
-  Value evaluate(Context& c) const override {
-    return function(of->evaluate(c), arguments.evaluate(c));
-  }
-  ExpressionPtr of;
-  TestFunction function = nullptr;
-  ArgumentList arguments;
-};
+template <typename Function>
+ExpressionPtr make_applied(
+    const char* what, const std::string& name, Function f, ExpressionPtr of, ArgumentList a) {
+  if (!f) throw DataError("the ", what, " \"", name, "\" is not known");
+  return std::make_unique<AppliedNode<Function>>(std::move(of), f, std::move(a));
+}
 
 struct NotNode final : Expression {
   explicit NotNode(ExpressionPtr o) : of(std::move(o)) {}
@@ -317,20 +319,10 @@ ExpressionPtr make_call(ExpressionPtr callee, ArgumentList arguments) {
   return std::make_unique<CallNode>(std::move(callee), std::move(arguments));
 }
 ExpressionPtr make_filter(ExpressionPtr of, const std::string& name, ArgumentList arguments) {
-  auto out = std::make_unique<FilterNode>();
-  out->function = find_filter(name);
-  if (!out->function) throw DataError("the filter \"", name, "\" is not known");
-  out->of = std::move(of);
-  out->arguments = std::move(arguments);
-  return out;
+  return make_applied("filter", name, find_filter(name), std::move(of), std::move(arguments));
 }
 ExpressionPtr make_test(ExpressionPtr of, const std::string& name, ArgumentList arguments) {
-  auto out = std::make_unique<TestNode>();
-  out->function = find_test(name);
-  if (!out->function) throw DataError("the test \"", name, "\" is not known");
-  out->of = std::move(of);
-  out->arguments = std::move(arguments);
-  return out;
+  return make_applied("test", name, find_test(name), std::move(of), std::move(arguments));
 }
 ExpressionPtr make_not(ExpressionPtr of) {
   return std::make_unique<NotNode>(std::move(of));

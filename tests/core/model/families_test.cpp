@@ -58,20 +58,6 @@ double distance(const json& wanted, const at::Tensor& found) {
       .item<double>();
 }
 
-/// Mean negative log-likelihood over all predicted tokens; differentiable.
-at::Tensor mean_nll(const Transformer& model, const Sequences& sequences) {
-  const PackedTokens batch = pack(sequences);
-  std::vector<int64_t> rows, targets;
-  for (size_t s = 0; s < sequences.size(); ++s) {
-    for (size_t i = 0; i + 1 < sequences[s].size(); ++i) {
-      rows.push_back(batch.offsets[s] + static_cast<int64_t>(i));
-      targets.push_back(sequences[s][i + 1]);
-    }
-  }
-  const at::Tensor hidden = model.hidden(batch).index_select(0, at::tensor(rows, at::kLong));
-  return -ops::token_logprobs(hidden, model.head(), at::tensor(targets, at::kLong)).logprob.mean();
-}
-
 }  // namespace
 
 TEST_CASE("every family's log-probabilities and logits are those of transformers", "[core][cpu]") {
@@ -112,7 +98,7 @@ TEST_CASE("every family's gradients have transformers' norms, tensor by tensor",
     INFO(name);
     Transformer model = Transformer::load(golden("families/" + name));
     model.set_requires_grad(true);
-    mean_nll(model, read_golden(name + ".json")["sequences"].get<Sequences>()).backward();
+    testing::mean_nll(model, read_golden(name + ".json")["sequences"].get<Sequences>()).backward();
     std::vector<NamedTensor> gradients;
     for (const NamedTensor& named : model.parameters()) {
       REQUIRE(named.tensor.grad().defined());
@@ -137,7 +123,7 @@ TEST_CASE("gradients of a block with everything agree with finite differences in
     model.set_requires_grad(true);
     const Sequences sequences = {testing::random_tokens(26, 64, 1),
                                  testing::random_tokens(3, 64, 2)};
-    mean_nll(model, sequences).backward();
+    testing::mean_nll(model, sequences).backward();
     const c10::NoGradGuard no_grad;
     for (const NamedTensor& named : model.parameters()) {
       INFO(named.name);
@@ -145,9 +131,9 @@ TEST_CASE("gradients of a block with everything agree with finite differences in
       const int64_t i = flat.numel() / 2;
       const double was = flat[i].item<double>(), step = 1e-5;
       flat[i].fill_(was + step);
-      const double above = mean_nll(model, sequences).item<double>();
+      const double above = testing::mean_nll(model, sequences).item<double>();
       flat[i].fill_(was - step);
-      const double below = mean_nll(model, sequences).item<double>();
+      const double below = testing::mean_nll(model, sequences).item<double>();
       flat[i].fill_(was);
       CHECK(named.tensor.grad().flatten()[i].item<double>() ==
             Approx((above - below) / (2 * step)).epsilon(1e-5).margin(1e-9));

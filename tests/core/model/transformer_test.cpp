@@ -41,20 +41,6 @@ json read_golden(const std::string& name) {
   return json::parse(read_file(golden(name)));
 }
 
-/// Mean negative log-likelihood over all predicted tokens; differentiable.
-at::Tensor mean_nll(const Transformer& model, const Sequences& sequences) {
-  const PackedTokens batch = pack(sequences);
-  std::vector<int64_t> rows, targets;
-  for (size_t s = 0; s < sequences.size(); ++s) {
-    for (size_t i = 0; i + 1 < sequences[s].size(); ++i) {
-      rows.push_back(batch.offsets[s] + static_cast<int64_t>(i));
-      targets.push_back(sequences[s][i + 1]);
-    }
-  }
-  const at::Tensor hidden = model.hidden(batch).index_select(0, at::tensor(rows, at::kLong));
-  return -ops::token_logprobs(hidden, model.head(), at::tensor(targets, at::kLong)).logprob.mean();
-}
-
 }  // namespace
 
 TEST_CASE("log-probabilities and logits are those of transformers, for every kind of folder",
@@ -135,7 +121,7 @@ TEST_CASE("gradients of the whole model are those of transformers", "[core][cpu]
     INFO(name);
     Transformer model = Transformer::load(golden("models/" + name));
     model.set_requires_grad(true);
-    mean_nll(model, read_golden("models/" + name + ".json")["sequences"].get<Sequences>())
+    testing::mean_nll(model, read_golden("models/" + name + ".json")["sequences"].get<Sequences>())
         .backward();
     const SafetensorsFile wanted(golden("models/" + name + ".gradients.safetensors"));
     CHECK(wanted.names().size() == model.parameters().size());
@@ -156,7 +142,7 @@ TEST_CASE("gradients in float64 agree with finite differences", "[core][cpu]") {
   Transformer model(config, testing::stream(3), at::kDouble);
   model.set_requires_grad(true);
   const Sequences sequences = {testing::random_tokens(7, 40, 1), testing::random_tokens(3, 40, 2)};
-  mean_nll(model, sequences).backward();
+  testing::mean_nll(model, sequences).backward();
   const c10::NoGradGuard no_grad;
   for (const NamedTensor& named : model.parameters()) {
     INFO(named.name);
@@ -166,9 +152,9 @@ TEST_CASE("gradients in float64 agree with finite differences", "[core][cpu]") {
       const double at = flat[i].item<double>();
       const double step = 1e-5;
       flat[i].fill_(at + step);
-      const double above = mean_nll(model, sequences).item<double>();
+      const double above = testing::mean_nll(model, sequences).item<double>();
       flat[i].fill_(at - step);
-      const double below = mean_nll(model, sequences).item<double>();
+      const double below = testing::mean_nll(model, sequences).item<double>();
       flat[i].fill_(at);
       CHECK(gradient[i].item<double>() ==
             Approx((above - below) / (2 * step)).epsilon(1e-5).margin(1e-9));
