@@ -1,21 +1,19 @@
 #include "rollout/engine.h"
 
-#include <ATen/core/grad_mode.h>
-
 #include <algorithm>
-#include <array>
-#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <limits>
+#include <map>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "core/base/error.h"
 #include "rollout/sampling_config.h"
-#include "rollout/scheduler.h"
+#include "rollout/session.h"
 
 namespace praetor {
 namespace {
@@ -35,181 +33,24 @@ void require(const char* key, int64_t value, const Range& range) {
   }
 }
 
+// Indices of `requests`, those with one prompt side by side where the first stands, the ones that
+// need more models first: what they compute serves the others. Responses do not depend on it.
+std::vector<size_t> submission_order(std::span<const GenerationRequest> requests) {
+  std::map<std::vector<int64_t>, size_t> first;
+  std::vector<std::pair<size_t, int>> rank;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    const ModelSet models = models_of(requests[i].voice);
+    const auto alone = static_cast<int>(std::count(models.begin(), models.end(), false));
+    rank.emplace_back(first.emplace(requests[i].prompt, i).first->second, alone);
+  }
+  std::vector<size_t> order(requests.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(
+      order.begin(), order.end(), [&](size_t a, size_t b) { return rank[a] < rank[b]; });
+  return order;
+}
+
 }  // namespace
-
-/// One call of Engine::generate.
-class GenerationRun {
- public:
-  GenerationRun(Engine& engine,
-                std::span<const GenerationRequest> requests,
-                int64_t blocks,
-                const std::function<bool(Generation&&)>& on_finish)
-      : engine_(engine),
-        requests_(requests),
-        used_(models_of_all(requests)),
-        on_finish_(on_finish),
-        scheduler_({.max_sequences = engine.config_.max_sequences,
-                    .max_step_tokens = engine.config_.max_step_tokens,
-                    .block_size = engine.config_.block_size,
-                    .blocks = blocks},
-                   [this] { return next_sequence(); }) {}
-
-  EngineStats run() {
-    while (!cancelled_) {
-      const Scheduler::Step& step = scheduler_.plan();
-      if (step.slices.empty()) break;
-      for (const Scheduler::Copy& copy : step.copies) copy_block(copy);
-      gather_rows(step);
-      std::array<at::Tensor, 2> logits;
-      for (size_t m = 0; m < engine_.models_.size(); ++m) logits[m] = engine_.models_[m].logits();
-      ++stats_.steps;
-      if (engine_.on_step_) engine_.on_step_();
-      if (!ready_.empty()) sample(mix_voices(logits, voiced_));
-    }
-    stats_.preemptions = scheduler_.preemptions();
-    stats_.peak_blocks = scheduler_.blocks().peak();
-    return stats_;
-  }
-
- private:
-  const GenerationRequest& request_of(int64_t index) const {
-    return requests_[static_cast<size_t>(index)];
-  }
-
-  std::unique_ptr<Response> new_response(int64_t request, int32_t sample) const {
-    const GenerationRequest& r = request_of(request);
-    return std::make_unique<Response>(
-        r, request, sample, engine_.tokenizer_, engine_.response_limit(r), engine_.vocab_size());
-  }
-
-  std::unique_ptr<Sequence> new_sequence(int64_t request, int32_t sample) const {
-    const GenerationRequest& r = request_of(request);
-    auto s = std::make_unique<Sequence>();
-    s->request = request;
-    s->sample = sample;
-    s->tokens.reserve(r.prompt.size() + static_cast<size_t>(engine_.response_limit(r)));
-    s->tokens = r.prompt;
-    s->response = new_response(request, sample);
-    return s;
-  }
-
-  std::unique_ptr<Sequence> next_sequence() {
-    if (next_ == requests_.size()) return nullptr;
-    auto s = new_sequence(static_cast<int64_t>(next_), 0);
-    s->forks = requests_[next_].samples - 1;
-    ++next_;
-    return s;
-  }
-
-  // In every cache of the call: whose voice wrote the block does not matter, and the ids are one.
-  void copy_block(const Scheduler::Copy& copy) {
-    for (size_t m = 0; m < engine_.models_.size(); ++m) {
-      if (used_[m]) engine_.models_[m].copy_block(copy);
-    }
-  }
-
-  // A sequence's rows go to the models that its voice needs.
-  void gather_rows(const Scheduler::Step& step) {
-    for (CachedModel& model : engine_.models_) model.clear_rows();
-    ready_.clear();
-    voiced_.clear();
-    for (const auto& [s, count] : step.slices) {
-      (s->pending() == 1 ? stats_.decode_rows : stats_.prefill_rows) += count;
-      const Voice& voice = request_of(s->request).voice;
-      const ModelSet needed = models_of(voice);
-      VoicedRow voiced{.share = voice.share};
-      for (size_t m = 0; m < needed.size(); ++m) {
-        if (needed[m]) voiced.row[m] = engine_.models_[m].add_rows(*s, count);
-      }
-      s->computed += count;
-      if (s->pending() == 0) {
-        ready_.push_back(s);
-        voiced_.push_back(voiced);
-      }
-    }
-  }
-
-  // Draws for every sequence that is ready, the forks of a fresh prompt from its one row.
-  void sample(const at::Tensor& logits) {
-    draws_.clear();
-    forks_.clear();
-    for (size_t i = 0; i < ready_.size(); ++i) {
-      Sequence* s = ready_[i];
-      const auto row = static_cast<int64_t>(i);
-      draws_.push_back(s->response->next_row(row));
-      for (int32_t k = 1; k <= s->forks; ++k) {
-        forks_.push_back(new_sequence(s->request, k));
-        draws_.push_back(forks_.back()->response->next_row(row));
-      }
-    }
-    engine_.sampler_.sample(logits, draws_, drawn_);
-    size_t draw = 0;
-    size_t fork = 0;
-    for (Sequence* s : ready_) {
-      const SampledToken own = drawn_[draw++];
-      // Forks share the parent's blocks, so they are made before it can end.
-      for (; s->forks > 0; --s->forks) add_fork(*s, std::move(forks_[fork++]), drawn_[draw++]);
-      if (cancelled_) return;
-      if (advance(*s, own)) {
-        const std::unique_ptr<Sequence> ended = scheduler_.finish(s);
-        deliver(*ended);
-      } else if (outgrew_cache(*s)) {
-        scheduler_.add(scheduler_.finish(s));
-      }
-      if (cancelled_) return;
-    }
-  }
-
-  void add_fork(const Sequence& parent, std::unique_ptr<Sequence> fork, const SampledToken& first) {
-    fork->computed = parent.computed;
-    if (cancelled_) return;
-    if (advance(*fork, first)) {
-      deliver(*fork);
-    } else if (outgrew_cache(*fork)) {
-      fork->computed = 0;
-      scheduler_.add(std::move(fork));
-    } else {
-      scheduler_.fork(parent, std::move(fork));
-    }
-  }
-
-  // True when the last token made the sequence longer than its model's switch length: the keys in
-  // the cache are of the shorter sequence's rotation, and all are computed again.
-  bool outgrew_cache(const Sequence& s) const {
-    const ModelSet needed = models_of(request_of(s.request).voice);
-    for (size_t m = 0; m < engine_.models_.size(); ++m) {
-      const int64_t most = needed[m] ? engine_.models_[m].config().switch_length() : 0;
-      if (most > 0 && s.length() == most + 1) return true;
-    }
-    return false;
-  }
-
-  bool advance(Sequence& s, const SampledToken& sampled) {
-    ++stats_.tokens;
-    s.tokens.push_back(sampled.token);
-    return s.response->push(sampled);
-  }
-
-  void deliver(Sequence& s) {
-    ++stats_.responses;
-    cancelled_ = !on_finish_(s.response->take());
-  }
-
-  Engine& engine_;
-  std::span<const GenerationRequest> requests_;
-  const ModelSet used_;
-  const std::function<bool(Generation&&)>& on_finish_;
-  Scheduler scheduler_;
-  size_t next_ = 0;
-  bool cancelled_ = false;
-  EngineStats stats_;
-  // One step's, kept for their memory.
-  std::vector<Sequence*> ready_;
-  std::vector<VoicedRow> voiced_;  ///< of ready_
-  std::vector<std::unique_ptr<Sequence>> forks_;
-  std::vector<SampleRow> draws_;
-  std::vector<SampledToken> drawn_;
-};
 
 Engine::Engine(const Transformer& model,
                const Tokenizer& tokenizer,
@@ -280,8 +121,16 @@ int64_t Engine::blocks_wanted(std::span<const GenerationRequest> requests) const
   return std::accumulate(blocks.begin(), blocks.begin() + running, int64_t{1});
 }
 
-void Engine::check(const GenerationRequest& request, size_t index) const {
-  const std::string what = str("request ", index);
+uint32_t Engine::rotations(const ModelSet& used, int64_t length) const {
+  uint32_t switched = 0;
+  for (size_t m = 0; m < models_.size(); ++m) {
+    const int64_t most = used[m] ? models_[m].config().switch_length() : 0;
+    switched |= most > 0 && length > most ? 1U << m : 0U;
+  }
+  return switched;
+}
+
+void Engine::check(const GenerationRequest& request, const std::string& what) const {
   check_sampling(request.params, what);
   const Voice& voice = request.voice;
   if (voice.kind != VoiceKind::kPolicy && models_.size() <= kCompanionModel)
@@ -318,12 +167,13 @@ void Engine::check(const GenerationRequest& request, size_t index) const {
   }
 }
 
-void Engine::check_fits(const GenerationRequest& request, size_t index, int64_t most) const {
+void Engine::check_fits(const GenerationRequest& request,
+                        const std::string& what,
+                        int64_t most) const {
   const int64_t longest = static_cast<int64_t>(request.prompt.size()) + response_limit(request);
   const int64_t needed = blocks_for(longest, config_.block_size);
   if (needed > most) {
-    throw InvalidArgument("request ",
-                          index,
+    throw InvalidArgument(what,
                           ": ",
                           longest,
                           " tokens need ",
@@ -353,21 +203,28 @@ void Engine::make_room(int64_t blocks, const ModelSet& used) {
 
 void Engine::generate(std::span<const GenerationRequest> requests,
                       const std::function<bool(Generation&&)>& on_finish) {
-  const c10::NoGradGuard no_grad;
-  for (size_t i = 0; i < requests.size(); ++i) check(requests[i], i);
+  for (size_t i = 0; i < requests.size(); ++i) check(requests[i], str("request ", i));
   if (requests.empty()) {
     stats_ = {};
     return;
   }
   const ModelSet used = models_of_all(requests);
   const int64_t most = most_blocks(used);
-  for (size_t i = 0; i < requests.size(); ++i) check_fits(requests[i], i, most);
-  const auto start = std::chrono::steady_clock::now();
-  const int64_t blocks = std::min(most, blocks_wanted(requests));
-  make_room(blocks, used);
-  EngineStats stats = GenerationRun(*this, requests, blocks, on_finish).run();
-  stats.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  stats_ = stats;
+  for (size_t i = 0; i < requests.size(); ++i) check_fits(requests[i], str("request ", i), most);
+  Session session(*this, used, std::min(most, blocks_wanted(requests)), /*keep_responses=*/false);
+  bool wanted = true;
+  for (const size_t i : submission_order(requests)) {
+    const auto deliver = [&wanted, &on_finish, i](Generation&& made) {
+      if (!wanted) return;
+      made.request = static_cast<int64_t>(i);
+      wanted = on_finish(std::move(made));
+    };
+    // The caller keeps the requests.
+    session.submit({std::shared_ptr<void>(), &requests[i]}, {.on_finish = deliver}, std::nullopt);
+  }
+  while (wanted && session.step()) {
+  }
+  stats_ = session.stats();
 }
 
 }  // namespace praetor

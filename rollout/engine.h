@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -24,6 +25,7 @@ struct EngineStats {
   int64_t steps = 0;         ///< each a forward pass of every model that its rows need
   int64_t prefill_rows = 0;  ///< rows of prompts, and of preempted sequences computed again
   int64_t decode_rows = 0;   ///< rows of one-token continuations
+  int64_t adopted_rows = 0;  ///< of prompts that began like others, so that nothing was computed
   int64_t preemptions = 0;
   int64_t peak_blocks = 0;  ///< most cache blocks in use
   double mean_batch() const {
@@ -36,7 +38,8 @@ struct EngineStats {
 /// The generation engine: continuous batching over a paged KV cache. A response that ends makes
 /// room at once; prompts are computed in chunks beside running responses, without padding; the n
 /// samples of a prompt share its computation and its blocks. When blocks run short the youngest
-/// response is computed again later.
+/// response is computed again later; sequences that begin alike share the full blocks of the
+/// beginning. Requests that come and go: session.h.
 ///
 /// A request's voice says whose distribution its tokens come from: the policy's, the companion's,
 /// or a mixture of both full distributions at every token (voices.h). Requests of several voices
@@ -77,14 +80,16 @@ class Engine final : public Generator {
   const EngineStats& stats() const { return stats_; }
 
  private:
-  friend class GenerationRun;
+  friend class Session;
   int64_t vocab_size() const;
   int64_t positions(const Voice& voice) const;
   int64_t response_limit(const GenerationRequest& request) const;  ///< tokens that it may have
   int64_t most_blocks(const ModelSet& used) const;                 ///< that cache_bytes allow
   int64_t blocks_wanted(std::span<const GenerationRequest> requests) const;
-  void check(const GenerationRequest& request, size_t index) const;
-  void check_fits(const GenerationRequest& request, size_t index, int64_t most) const;
+  /// The models of `used`, one bit each, that rotate a sequence of `length` tokens as a long one.
+  uint32_t rotations(const ModelSet& used, int64_t length) const;
+  void check(const GenerationRequest& request, const std::string& what) const;
+  void check_fits(const GenerationRequest& request, const std::string& what, int64_t most) const;
   void make_room(int64_t blocks, const ModelSet& used);
 
   const Tokenizer& tokenizer_;
@@ -93,6 +98,7 @@ class Engine final : public Generator {
   Sampler sampler_;
   EngineStats stats_;
   std::function<void()> on_step_;
+  bool busy_ = false;  ///< a session has it
 };
 
 }  // namespace praetor

@@ -10,7 +10,8 @@ Response::Response(const GenerationRequest& request,
                    int32_t sample,
                    const Tokenizer& tokenizer,
                    int64_t max_tokens,
-                   int64_t vocab_size)
+                   int64_t vocab_size,
+                   bool streamed)
     : request_(request),
       tokenizer_(tokenizer),
       max_tokens_(max_tokens),
@@ -30,7 +31,7 @@ Response::Response(const GenerationRequest& request,
     seen_.emplace(vocab_size);
     for (const int64_t id : request.prompt) seen_->add(id);
   }
-  if (stops_.any()) decoder_.emplace(tokenizer);
+  if (stops_.any() || streamed) decoder_.emplace(tokenizer);
 }
 
 SampleRow Response::next_row(int64_t logits_row) const {
@@ -48,7 +49,11 @@ bool Response::is_stop(int64_t token) const {
   return !request_.params.ignore_eos && std::find(stops.begin(), stops.end(), token) != stops.end();
 }
 
-bool Response::push(const SampledToken& sampled) {
+bool Response::push(const SampledToken& sampled, int64_t version) {
+  if (version != 0) {
+    made_.versions.resize(made_.tokens.size(), 0);
+    made_.versions.push_back(version);
+  }
   made_.tokens.push_back(sampled.token);
   made_.behavior_logprobs.push_back(sampled.behavior_logprob);
   made_.model_logprobs.push_back(sampled.model_logprob);
@@ -67,8 +72,22 @@ bool Response::push(const SampledToken& sampled) {
   return true;
 }
 
+std::string_view Response::new_text() {
+  const std::string_view text = stops_.text();
+  const size_t from = told_;
+  told_ = std::max(from, stops_.certain());
+  return text.substr(from, told_ - from);
+}
+
 Generation Response::take() {
   return std::move(made_);
+}
+
+Generation Response::abandon(FinishReason reason) {
+  made_.finish = reason;
+  if (decoder_) stops_.push(decoder_->finish());
+  made_.text = decoder_ ? stops_.text() : tokenizer_.decode(made_.tokens);
+  return take();
 }
 
 }  // namespace praetor

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string_view>
 
 #include "core/model/generator.h"
 #include "core/tokenizer/tokenizer.h"
@@ -15,19 +16,27 @@ namespace praetor {
 class Response {
  public:
   /// @param max_tokens  the request's limit, or what the model's positions leave
+  /// @param streamed    text is wanted token by token
   Response(const GenerationRequest& request,
            int64_t index,
            int32_t sample,
            const Tokenizer& tokenizer,
            int64_t max_tokens,
-           int64_t vocab_size);
+           int64_t vocab_size,
+           bool streamed = false);
 
   /// How the next token is drawn.
   SampleRow next_row(int64_t logits_row) const;
-  /// Records a token. True when it was the last.
-  bool push(const SampledToken& sampled);
+  /// Records a token, drawn from weights of `version`. True when it was the last.
+  bool push(const SampledToken& sampled, int64_t version = 0);
+  const Generation& so_far() const { return made_; }  ///< its text comes at the end
+  /// Text that became certain since the last call, of a streamed response. Valid until the next
+  /// push.
+  std::string_view new_text();
   /// The ended response; the object is not used again.
   Generation take();
+  /// The response as it stands, ended for `reason`; the object is not used again.
+  Generation abandon(FinishReason reason);
 
  private:
   bool is_stop(int64_t token) const;
@@ -37,8 +46,9 @@ class Response {
   int64_t max_tokens_;
   bool reshaped_;
   std::optional<SeenTokens> seen_;        ///< when the repetition penalty is on
-  std::optional<StreamDecoder> decoder_;  ///< when there are stop strings
+  std::optional<StreamDecoder> decoder_;  ///< when there are stop strings, or it is streamed
   StopStrings stops_;
+  size_t told_ = 0;  ///< bytes of text that new_text has returned
   Generation made_;
 };
 

@@ -1,13 +1,22 @@
 #include "rollout/scheduler.h"
 
 #include <algorithm>
+#include <span>
+#include <utility>
 
 #include "core/base/error.h"
 
 namespace praetor {
+namespace {
+
+std::span<const int64_t> tokens_of_block(const Sequence& s, int64_t block, int64_t block_size) {
+  return {s.tokens.data() + block * block_size, static_cast<size_t>(block_size)};
+}
+
+}  // namespace
 
 Scheduler::Scheduler(Limits limits, Source source)
-    : limits_(limits), source_(std::move(source)), blocks_(limits.blocks) {
+    : limits_(limits), source_(std::move(source)), blocks_(limits.blocks), tree_(blocks_) {
   PRAETOR_CHECK(limits.max_sequences >= 1 && limits.max_step_tokens >= limits.max_sequences,
                 "each running sequence needs a row of the step");
   running_.reserve(static_cast<size_t>(limits.max_sequences));
@@ -39,10 +48,44 @@ bool Scheduler::acquire(Sequence& s) {
   return true;
 }
 
+// Last block first: of blocks that nobody uses the longest idle one goes first, and one without its
+// parent could not be found.
 void Scheduler::release_blocks(Sequence& s) {
-  for (const int32_t block : s.table) blocks_.release(block);
+  for (auto block = s.table.rbegin(); block != s.table.rend(); ++block) blocks_.release(*block);
   s.table.clear();
   s.computed = 0;
+  s.nodes = 0;
+}
+
+// Takes over blocks that hold what `s` is about to compute. Its last token it computes by itself:
+// the logits behind it are wanted.
+void Scheduler::adopt(Sequence& s) {
+  const int64_t size = limits_.block_size;
+  if (s.nodes == 0) s.node = s.root;
+  while (s.nodes * size == s.computed && s.computed + size < s.length()) {
+    const auto found = tree_.find(s.node, tokens_of_block(s, s.nodes, size), s.models);
+    if (!found) return;
+    blocks_.share(found->block);
+    const auto index = static_cast<size_t>(s.nodes);
+    if (index < s.table.size()) {
+      blocks_.release(std::exchange(s.table[index], found->block));
+    } else {
+      s.table.push_back(found->block);
+    }
+    s.node = found->node;
+    ++s.nodes;
+    s.computed += size;
+  }
+}
+
+// Lets others find the full blocks among the first `computed` tokens.
+void Scheduler::record(Sequence& s, int64_t computed) {
+  const int64_t size = limits_.block_size;
+  if (s.nodes == 0) s.node = s.root;
+  for (const int64_t end = std::min(computed, s.keep); (s.nodes + 1) * size <= end; ++s.nodes) {
+    s.node = tree_.insert(
+        s.node, tokens_of_block(s, s.nodes, size), s.table[static_cast<size_t>(s.nodes)], s.models);
+  }
 }
 
 // The youngest waiting sequence that holds blocks gives them up. False when none does.
@@ -93,18 +136,17 @@ void Scheduler::plan_decode(int64_t& budget) {
       preempt_youngest();
       if (youngest) return;
     }
+    record(*s, s->computed);
     step_.slices.push_back({s, 1});
     --budget;
   }
 }
 
 Sequence* Scheduler::next_waiting() {
-  if (waiting_.empty() && !exhausted_) {
+  if (waiting_.empty()) {
     if (std::unique_ptr<Sequence> fresh = source_()) {
       const Order order = order_of(*fresh);
       waiting_.emplace(order, std::move(fresh));
-    } else {
-      exhausted_ = true;
     }
   }
   return waiting_.empty() ? nullptr : waiting_.begin()->second.get();
@@ -115,8 +157,13 @@ Sequence* Scheduler::admit() {
   if (running() >= limits_.max_sequences) return nullptr;
   Sequence* s = next_waiting();
   if (!s) return nullptr;
+  const bool fresh = s->table.empty();
+  if (fresh) adopt(*s);
   if (missing_blocks(*s) + running() > blocks_.free()) {
-    if (!running_.empty()) return nullptr;
+    if (!running_.empty()) {
+      if (fresh) release_blocks(*s);
+      return nullptr;
+    }
     // Nothing runs, so only waiting forks hold blocks: they give up theirs, the youngest first.
     while (missing_blocks(*s) > blocks_.free()) {
       PRAETOR_CHECK(reclaim_one(),
@@ -128,6 +175,7 @@ Sequence* Scheduler::admit() {
                     limits_.block_size);
     }
   }
+  if (fresh) adopted_rows_ += s->computed;
   start(s);
   return s;
 }
@@ -152,8 +200,12 @@ void Scheduler::plan_prefill(int64_t& budget) {
       continue;
     }
     if (budget == 0) return;
+    const int64_t before = s->computed;
+    adopt(*s);
+    adopted_rows_ += s->computed - before;
     const int64_t count = std::min(s->pending(), budget);
     step_.slices.push_back({s.get(), count});
+    record(*s, s->computed + count);
     budget -= count;
   }
 }
@@ -178,6 +230,8 @@ void Scheduler::fork(const Sequence& parent, std::unique_ptr<Sequence> child) {
   PRAETOR_CHECK(child->table.empty() && child->computed == parent.computed && child->pending() >= 1,
                 "a fork starts where its parent stands");
   child->table = parent.table;
+  child->node = parent.node;
+  child->nodes = parent.nodes;
   for (const int32_t block : child->table) blocks_.share(block);
   const Order order = order_of(*child);
   waiting_.emplace(order, std::move(child));
@@ -196,8 +250,37 @@ std::unique_ptr<Sequence> Scheduler::finish(Sequence* sequence) {
   PRAETOR_CHECK(place != running_.end(), "only a running sequence can finish");
   std::unique_ptr<Sequence> taken = std::move(*place);
   running_.erase(place);
+  record(*taken, taken->computed);
   release_blocks(*taken);
   return taken;
+}
+
+std::vector<std::unique_ptr<Sequence>> Scheduler::remove(int64_t request) {
+  std::vector<std::unique_ptr<Sequence>> taken;
+  for (auto& s : running_) {
+    if (s->request == request) taken.push_back(std::move(s));
+  }
+  std::erase(running_, nullptr);
+  const auto first = waiting_.lower_bound({request, 0});
+  auto last = first;
+  for (; last != waiting_.end() && last->first.first == request; ++last) {
+    taken.push_back(std::move(last->second));
+  }
+  waiting_.erase(first, last);
+  for (const auto& s : taken) release_blocks(*s);
+  std::sort(taken.begin(), taken.end(), [](const auto& a, const auto& b) {
+    return a->sample < b->sample;
+  });
+  return taken;
+}
+
+void Scheduler::forget_prefixes(bool recompute) {
+  tree_.clear();
+  for (auto& s : running_) s->keep = 0;
+  for (auto& [order, s] : waiting_) s->keep = 0;
+  if (!recompute) return;
+  while (!running_.empty()) preempt_youngest();
+  for (auto& [order, s] : waiting_) release_blocks(*s);
 }
 
 }  // namespace praetor

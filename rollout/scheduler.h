@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "rollout/kv_blocks.h"
+#include "rollout/prefix_tree.h"
 #include "rollout/response.h"
 
 namespace praetor {
@@ -16,10 +17,15 @@ namespace praetor {
 struct Sequence {
   int64_t request = 0;
   int32_t sample = 0;
-  int32_t forks = 0;            ///< samples still to be split off once the prompt is computed
-  std::vector<int64_t> tokens;  ///< prompt and response so far
-  int64_t computed = 0;         ///< leading tokens whose keys and values are in the cache
-  std::vector<int32_t> table;   ///< blocks, in order
+  int32_t forks = 0;              ///< samples still to be split off once the prompt is computed
+  std::vector<int64_t> tokens;    ///< prompt and response so far
+  int64_t computed = 0;           ///< leading tokens whose keys and values are in the cache
+  std::vector<int32_t> table;     ///< blocks, in order
+  PrefixTree::Models models = 1;  ///< that compute its tokens
+  PrefixTree::Node root = PrefixTree::root(0);  ///< where its search for blocks starts
+  PrefixTree::Node node = 0;                    ///< of its last block that has one
+  int64_t nodes = 0;                            ///< leading blocks that have a node
+  int64_t keep = 0;                    ///< leading tokens whose full blocks others may find
   std::unique_ptr<Response> response;  ///< the scheduler does not look at it
 
   int64_t length() const { return static_cast<int64_t>(tokens.size()); }
@@ -37,6 +43,10 @@ struct Sequence {
 ///      one spare block for each running one.
 ///   3. What is left of the row budget goes to prompts, in chunks.
 ///
+/// A sequence that begins like another one takes over the full blocks of what they have in common
+/// (PrefixTree), also those that the other one computes in the same step: in each layer all keys
+/// and values of a step are written before the first is read.
+///
 /// Does no tensor work. One thread.
 class Scheduler {
  public:
@@ -46,8 +56,8 @@ class Scheduler {
     int64_t block_size = 16;
     int64_t blocks = 1;  ///< enough for the longest sequence, or plan throws
   };
-  /// Next sequence of the work list, or null when there is none left. Called only when it can
-  /// start soon, so that sequences live no longer than they must.
+  /// Next sequence of the work list, or null when there is none now. Called only when it can start
+  /// soon, so that sequences live no longer than they must.
   using Source = std::function<std::unique_ptr<Sequence>()>;
 
   /// Rows computed .. computed + count of one sequence.
@@ -79,10 +89,18 @@ class Scheduler {
   void add(std::unique_ptr<Sequence> sequence);
   /// Takes a running sequence out; its blocks are free at once.
   std::unique_ptr<Sequence> finish(Sequence* sequence);
+  /// Takes out all sequences of a request that it has, in order of samples.
+  std::vector<std::unique_ptr<Sequence>> remove(int64_t request);
+  /// The weights have changed, so what is computed is found no more. With `recompute` every
+  /// sequence is computed again from its tokens; without, it goes on from the keys and values it
+  /// has.
+  void forget_prefixes(bool recompute);
 
   const KvBlocks& blocks() const { return blocks_; }
   int64_t running() const { return static_cast<int64_t>(running_.size()); }
+  int64_t waiting() const { return static_cast<int64_t>(waiting_.size()); }
   int64_t preemptions() const { return preemptions_; }
+  int64_t adopted_rows() const { return adopted_rows_; }  ///< not computed: others had done so
 
  private:
   using Order = std::pair<int64_t, int32_t>;
@@ -94,6 +112,8 @@ class Scheduler {
   bool reclaim_one();
   bool reclaim_group();
   void release_blocks(Sequence& s);
+  void adopt(Sequence& s);
+  void record(Sequence& s, int64_t computed);
   void preempt_youngest();
   Sequence* next_waiting();
   Sequence* admit();
@@ -104,10 +124,11 @@ class Scheduler {
   Limits limits_;
   Source source_;
   KvBlocks blocks_;
+  PrefixTree tree_;
   std::vector<std::unique_ptr<Sequence>> running_;  ///< oldest first
   std::map<Order, std::unique_ptr<Sequence>> waiting_;
-  bool exhausted_ = false;  ///< the source has no more
   int64_t preemptions_ = 0;
+  int64_t adopted_rows_ = 0;
   Step step_;
 };
 

@@ -21,4 +21,15 @@ bool StopStrings::push(std::string_view piece) {
   return true;
 }
 
+size_t StopStrings::certain() const {
+  const std::string_view text = text_;
+  for (size_t held = std::min(text.size(), longest_ > 0 ? longest_ - 1 : 0); held > 0; --held) {
+    const std::string_view tail = text.substr(text.size() - held);
+    for (const std::string& stop : stops_) {
+      if (std::string_view(stop).starts_with(tail)) return text.size() - held;
+    }
+  }
+  return text.size();
+}
+
 }  // namespace praetor

@@ -16,6 +16,8 @@ class StopStrings {
   bool push(std::string_view piece);
   bool any() const { return !stops_.empty(); }
   const std::string& text() const { return text_; }
+  /// Leading bytes of the text that no later piece can cut: all but what may become a stop string.
+  size_t certain() const;
 
  private:
   std::span<const std::string> stops_;

@@ -62,7 +62,9 @@ struct Generation {
                                          ///< empty when truncation and penalty are off
   std::vector<float> kept_masses;        ///< share of the penalised distribution that truncation
                                          ///< kept; empty with sampled_logprobs
-  std::string text;                      ///< decoded, cut at a stop string; special tokens left out
+  std::vector<int64_t> versions;  ///< of the weights each token was drawn from; empty where the
+                                  ///< generator was never told one
+  std::string text;  ///< decoded, cut at a stop string; special tokens left out
   FinishReason finish = FinishReason::kLength;
 };
 

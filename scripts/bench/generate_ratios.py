@@ -6,7 +6,7 @@
 PEERS_SCRIPTS is the folder of the peers' scripts, run by $PEERS_VENV/bin/python (default ~/peers); MODEL a folder under $PEERS_MODELS
 (default $PEERS_VENV/models). Each sample is B prompts of 64 tokens and 128 new ones in float32. A ratio is the peer's median seconds by
 ours: above 1 we are faster. `foreign` is the most that other processes used meanwhile, in cores: above 0.15 take no sample for a figure.
-llama.cpp takes part where its Python package is installed and MODEL/MODEL-f32.gguf is there (llama.cpp's convert_hf_to_gguf.py makes it);
+llama.cpp takes part where its Python package is installed and MODEL/MODEL-f32.gguf is there (make_gguf.py beside this makes it);
 otherwise its column says what is missing. With --out every sample is appended as a JSON line.
 """
 import argparse
