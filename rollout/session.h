@@ -58,6 +58,7 @@ class Session {
   /// have. `version` stands beside each token from now on (Generation::versions).
   void weights_replaced(int64_t version, bool recompute);
 
+  bool is_open(int64_t request) const { return jobs_.contains(request); }
   int64_t open() const { return static_cast<int64_t>(jobs_.size()); }  ///< requests not yet ended
   int64_t used_blocks() const { return scheduler_.blocks().used(); }
   EngineStats stats() const;  ///< since its start

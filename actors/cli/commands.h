@@ -15,6 +15,7 @@ namespace praetor::cli {
   X(validate)               \
   X(status)                 \
   X(generate)               \
+  X(serve)                  \
   X(logprobs)               \
   X(tokenize)               \
   X(score)                  \
