@@ -78,8 +78,13 @@ class GenerationRun {
 
   std::unique_ptr<Response> new_response(int64_t request, int32_t sample) const {
     const GenerationRequest& r = request_of(request);
-    return std::make_unique<Response>(
-        r, request, sample, engine_.tokenizer_, engine_.response_limit(r), engine_.vocab_size());
+    return std::make_unique<Response>(r,
+                                      request,
+                                      sample,
+                                      engine_.tokenizer_,
+                                      engine_.response_limit(r),
+                                      engine_.vocab_size(),
+                                      engine_.processors_.start(r.params, request));
   }
 
   std::unique_ptr<Sequence> new_sequence(int64_t request, int32_t sample) const {
@@ -215,7 +220,7 @@ Engine::Engine(const Transformer& model,
                const Tokenizer& tokenizer,
                EngineConfig config,
                const Transformer* companion)
-    : tokenizer_(tokenizer), config_(config) {
+    : tokenizer_(tokenizer), config_(config), processors_(tokenizer, model.config().vocab_size) {
   require("max_sequences", config.max_sequences, at_least(1));
   require("max_step_tokens",
           config.max_step_tokens,
@@ -354,7 +359,10 @@ void Engine::make_room(int64_t blocks, const ModelSet& used) {
 void Engine::generate(std::span<const GenerationRequest> requests,
                       const std::function<bool(Generation&&)>& on_finish) {
   const c10::NoGradGuard no_grad;
-  for (size_t i = 0; i < requests.size(); ++i) check(requests[i], i);
+  for (size_t i = 0; i < requests.size(); ++i) {
+    check(requests[i], i);
+    processors_.check(requests[i].params, str("request ", i));
+  }
   if (requests.empty()) {
     stats_ = {};
     return;

@@ -11,6 +11,7 @@
 #include "core/tokenizer/tokenizer.h"
 #include "rollout/cached_model.h"
 #include "rollout/engine_config.h"
+#include "rollout/processors/chain.h"
 #include "rollout/sampler.h"
 #include "rollout/voices.h"
 
@@ -91,6 +92,7 @@ class Engine final : public Generator {
   EngineConfig config_;
   std::vector<CachedModel> models_;  ///< the policy; the companion, if there is one
   Sampler sampler_;
+  ProcessorCache processors_;
   EngineStats stats_;
   std::function<void()> on_step_;
 };

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 #include "core/model/generator.h"
 #include "core/tokenizer/tokenizer.h"
+#include "rollout/processors/chain.h"
 #include "rollout/sampler.h"
 #include "rollout/stop_strings.h"
 
@@ -15,15 +17,17 @@ namespace praetor {
 class Response {
  public:
   /// @param max_tokens  the request's limit, or what the model's positions leave
+  /// @param processors  of this response; null: none
   Response(const GenerationRequest& request,
            int64_t index,
            int32_t sample,
            const Tokenizer& tokenizer,
            int64_t max_tokens,
-           int64_t vocab_size);
+           int64_t vocab_size,
+           std::unique_ptr<ProcessorChain> processors = nullptr);
 
   /// How the next token is drawn.
-  SampleRow next_row(int64_t logits_row) const;
+  SampleRow next_row(int64_t logits_row);
   /// Records a token. True when it was the last.
   bool push(const SampledToken& sampled);
   /// The ended response; the object is not used again.
@@ -38,6 +42,7 @@ class Response {
   bool reshaped_;
   std::optional<SeenTokens> seen_;        ///< when the repetition penalty is on
   std::optional<StreamDecoder> decoder_;  ///< when there are stop strings
+  std::unique_ptr<ProcessorChain> processors_;
   StopStrings stops_;
   Generation made_;
 };
