@@ -56,7 +56,7 @@ Engine::Engine(const Transformer& model,
                const Tokenizer& tokenizer,
                EngineConfig config,
                const Transformer* companion)
-    : tokenizer_(tokenizer), config_(config) {
+    : tokenizer_(tokenizer), config_(config), processors_(tokenizer, model.config().vocab_size) {
   require("max_sequences", config.max_sequences, at_least(1));
   require("max_step_tokens",
           config.max_step_tokens,
@@ -130,8 +130,9 @@ uint32_t Engine::rotations(const ModelSet& used, int64_t length) const {
   return switched;
 }
 
-void Engine::check(const GenerationRequest& request, const std::string& what) const {
+void Engine::check(const GenerationRequest& request, const std::string& what) {
   check_sampling(request.params, what);
+  processors_.check(request.params, what);
   const Voice& voice = request.voice;
   if (voice.kind != VoiceKind::kPolicy && models_.size() <= kCompanionModel)
     throw InvalidArgument(what, ": its voice needs a companion, and the engine has none");

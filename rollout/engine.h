@@ -12,6 +12,7 @@
 #include "core/tokenizer/tokenizer.h"
 #include "rollout/cached_model.h"
 #include "rollout/engine_config.h"
+#include "rollout/processors/chain.h"
 #include "rollout/sampler.h"
 #include "rollout/voices.h"
 
@@ -88,7 +89,7 @@ class Engine final : public Generator {
   int64_t blocks_wanted(std::span<const GenerationRequest> requests) const;
   /// The models of `used`, one bit each, that rotate a sequence of `length` tokens as a long one.
   uint32_t rotations(const ModelSet& used, int64_t length) const;
-  void check(const GenerationRequest& request, const std::string& what) const;
+  void check(const GenerationRequest& request, const std::string& what);
   void check_fits(const GenerationRequest& request, const std::string& what, int64_t most) const;
   void make_room(int64_t blocks, const ModelSet& used);
 
@@ -96,6 +97,7 @@ class Engine final : public Generator {
   EngineConfig config_;
   std::vector<CachedModel> models_;  ///< the policy; the companion, if there is one
   Sampler sampler_;
+  ProcessorCache processors_;
   EngineStats stats_;
   std::function<void()> on_step_;
   bool busy_ = false;  ///< a session has it

@@ -11,11 +11,13 @@ Response::Response(const GenerationRequest& request,
                    const Tokenizer& tokenizer,
                    int64_t max_tokens,
                    int64_t vocab_size,
+                   std::unique_ptr<ProcessorChain> processors,
                    bool streamed)
     : request_(request),
       tokenizer_(tokenizer),
       max_tokens_(max_tokens),
       reshaped_(reshapes(request.params)),
+      processors_(std::move(processors)),
       stops_(request.params.stop_strings) {
   made_.request = index;
   made_.sample = sample;
@@ -27,6 +29,8 @@ Response::Response(const GenerationRequest& request,
     made_.sampled_logprobs.reserve(capacity);
     made_.kept_masses.reserve(capacity);
   }
+  const int64_t tops = std::min(request.params.top_logprobs, vocab_size);
+  made_.top_logprobs.reserve(capacity * static_cast<size_t>(tops));
   if (request.params.repetition_penalty != 1.0) {
     seen_.emplace(vocab_size);
     for (const int64_t id : request.prompt) seen_->add(id);
@@ -34,14 +38,15 @@ Response::Response(const GenerationRequest& request,
   if (stops_.any() || streamed) decoder_.emplace(tokenizer);
 }
 
-SampleRow Response::next_row(int64_t logits_row) const {
+SampleRow Response::next_row(int64_t logits_row) {
   SampleKey key = request_.key;
   key.sample_index += static_cast<uint32_t>(made_.sample);
   return {.logits_row = logits_row,
           .params = &request_.params,
           .key = key,
           .position = static_cast<uint32_t>(made_.tokens.size()),
-          .seen = seen_ ? &*seen_ : nullptr};
+          .seen = seen_ ? &*seen_ : nullptr,
+          .processors = processors_.get()};
 }
 
 bool Response::is_stop(int64_t token) const {
@@ -61,9 +66,12 @@ bool Response::push(const SampledToken& sampled, int64_t version) {
     made_.sampled_logprobs.push_back(sampled.sampled_logprob);
     made_.kept_masses.push_back(sampled.kept_mass);
   }
+  made_.top_logprobs.insert(made_.top_logprobs.end(), sampled.top.begin(), sampled.top.end());
   if (seen_) seen_->add(sampled.token);
+  if (processors_) processors_->push(sampled.token);
   const bool matched = decoder_ && stops_.push(decoder_->push(sampled.token));
-  const bool stopped = matched || is_stop(sampled.token);
+  const bool stopped =
+      matched || is_stop(sampled.token) || (processors_ && processors_->complete());
   if (!stopped && static_cast<int64_t>(made_.tokens.size()) < max_tokens_) return false;
   // What the decoder still held back may complete a stop string as well.
   const bool matched_at_end = decoder_ && !matched && stops_.push(decoder_->finish());

@@ -1,11 +1,13 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string_view>
 
 #include "core/model/generator.h"
 #include "core/tokenizer/tokenizer.h"
+#include "rollout/processors/chain.h"
 #include "rollout/sampler.h"
 #include "rollout/stop_strings.h"
 
@@ -16,6 +18,7 @@ namespace praetor {
 class Response {
  public:
   /// @param max_tokens  the request's limit, or what the model's positions leave
+  /// @param processors  of this response; null: none
   /// @param streamed    text is wanted token by token
   Response(const GenerationRequest& request,
            int64_t index,
@@ -23,10 +26,11 @@ class Response {
            const Tokenizer& tokenizer,
            int64_t max_tokens,
            int64_t vocab_size,
+           std::unique_ptr<ProcessorChain> processors = nullptr,
            bool streamed = false);
 
   /// How the next token is drawn.
-  SampleRow next_row(int64_t logits_row) const;
+  SampleRow next_row(int64_t logits_row);
   /// Records a token, drawn from weights of `version`. True when it was the last.
   bool push(const SampledToken& sampled, int64_t version = 0);
   const Generation& so_far() const { return made_; }  ///< its text comes at the end
@@ -47,6 +51,7 @@ class Response {
   bool reshaped_;
   std::optional<SeenTokens> seen_;        ///< when the repetition penalty is on
   std::optional<StreamDecoder> decoder_;  ///< when there are stop strings, or it is streamed
+  std::unique_ptr<ProcessorChain> processors_;
   StopStrings stops_;
   size_t told_ = 0;  ///< bytes of text that new_text has returned
   Generation made_;

@@ -32,6 +32,30 @@ void penalise(std::span<float> z, const SeenTokens& seen, double penalty) {
   }
 }
 
+bool more_likely(const TopLogprob& a, const TopLogprob& b) {
+  return a.logprob != b.logprob ? a.logprob > b.logprob : a.token < b.token;
+}
+
+// A heap whose front is the least likely of those kept; ids come in ascending order, so an equal
+// one never displaces what is there.
+std::vector<TopLogprob> most_likely(std::span<const float> logprobs, int64_t count) {
+  std::vector<TopLogprob> kept;
+  const size_t most = std::min(static_cast<size_t>(count), logprobs.size());
+  kept.reserve(most);
+  for (size_t id = 0; id < logprobs.size(); ++id) {
+    const TopLogprob each{static_cast<int64_t>(id), logprobs[id]};
+    if (kept.size() == most) {
+      if (!(each.logprob > kept.front().logprob)) continue;
+      std::pop_heap(kept.begin(), kept.end(), more_likely);
+      kept.pop_back();
+    }
+    kept.push_back(each);
+    std::push_heap(kept.begin(), kept.end(), more_likely);
+  }
+  std::sort_heap(kept.begin(), kept.end(), more_likely);
+  return kept;
+}
+
 }  // namespace
 
 void SeenTokens::add(int64_t id) {
@@ -41,8 +65,8 @@ void SeenTokens::add(int64_t id) {
 }
 
 bool reshapes(const SamplingParams& p) {
-  return p.temperature > 0.0 &&
-         (p.top_k > 0 || p.top_p < 1.0 || p.min_p > 0.0 || p.repetition_penalty != 1.0);
+  return p.temperature > 0.0 && (p.top_k > 0 || p.top_p < 1.0 || p.min_p > 0.0 ||
+                                 p.repetition_penalty != 1.0 || !p.processors.empty());
 }
 
 at::Tensor Sampler::temper(const at::Tensor& logits, std::span<const SampleRow> rows) {
@@ -71,11 +95,19 @@ SampledToken Sampler::sample_row(std::span<const float> z,
                                  const SampleRow& row,
                                  DrawScratch& scratch) const {
   const SamplingParams& params = *row.params;
-  if (params.repetition_penalty != 1.0) {
-    PRAETOR_CHECK(row.seen, "the repetition penalty needs the tokens seen");
+  const bool penalised = params.repetition_penalty != 1.0;
+  const bool processed = !params.processors.empty();
+  if (penalised || processed) {
     scratch.z.assign(z.begin(), z.end());
-    penalise(scratch.z, *row.seen, params.repetition_penalty);
     z = scratch.z;
+  }
+  if (penalised) {
+    PRAETOR_CHECK(row.seen, "the repetition penalty needs the tokens seen");
+    penalise(scratch.z, *row.seen, params.repetition_penalty);
+  }
+  if (processed) {
+    PRAETOR_CHECK(row.processors, "the parameters' processors are missing");
+    row.processors->apply(scratch.z);
   }
   SampledToken sampled;
   if (params.temperature == 0.0) {
@@ -110,6 +142,8 @@ void Sampler::sample(const at::Tensor& logits,
           own < 0 ? row_of(logits, row.logits_row) : row_of(tempered, own), row, scratch);
       const auto token = static_cast<size_t>(out[i].token);
       out[i].model_logprob = row_of(model_logprobs, row.logits_row)[token];
+      if (row.params->top_logprobs > 0)
+        out[i].top = most_likely(row_of(model_logprobs, row.logits_row), row.params->top_logprobs);
       out[i].behavior_logprob =
           own < 0 ? out[i].model_logprob : row_of(tempered_logprobs, own)[token];
     }

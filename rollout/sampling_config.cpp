@@ -1,7 +1,11 @@
 #include "rollout/sampling_config.h"
 
+#include <nlohmann/json.hpp>
+#include <utility>
+
 #include "core/base/error.h"
 #include "core/base/text.h"
+#include "rollout/processors/registry.h"
 
 namespace praetor {
 namespace {
@@ -33,7 +37,98 @@ void check(const std::string& what, const char* key, double value, const Range& 
   }
 }
 
+Range openai_penalties() {
+  return closed(-2, 2);
+}
+
+using Json = nlohmann::ordered_json;
+
+std::string dumped(const Json& json) {
+  return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+/// {"key":value}, of a value that is JSON already.
+std::string wrapped(const char* key, const std::string& json) {
+  return str("{\"", key, "\":", json, "}");
+}
+
+/// Adds a processor whose options the key holds, if they are good.
+void add(YamlReader& in, const std::string& key, ProcessorSpec spec, SamplingParams& params) {
+  try {
+    read_processor(spec);
+    params.processors.push_back(std::move(spec));
+  } catch (const InvalidArgument& failure) {
+    in.error_at(key, failure.what());
+  }
+}
+
+void read_processor_keys(YamlReader& in, SamplingParams& p) {
+  const int64_t least = in.get("min_new_tokens", 0, at_least(0));
+  if (least > p.max_new_tokens)
+    in.error_at("min_new_tokens", str(least, " is above max_new_tokens, ", p.max_new_tokens));
+  if (least > 0) add(in, "min_new_tokens", min_new_tokens(least), p);
+  const auto words = in.get_optional_json("bad_words");
+  if (words && *words != "[]") add(in, "bad_words", bad_words(*words), p);
+  const auto ids = in.get("allowed_tokens", std::vector<int64_t>());
+  if (!ids.empty()) add(in, "allowed_tokens", allowed_tokens(ids), p);
+  const auto biases = in.get_optional_json("logit_bias");
+  if (biases && *biases != "{}") add(in, "logit_bias", logit_bias(*biases), p);
+  const double presence = in.get("presence_penalty", 0.0, openai_penalties());
+  if (presence != 0) add(in, "presence_penalty", presence_penalty(presence), p);
+  const double frequency = in.get("frequency_penalty", 0.0, openai_penalties());
+  if (frequency != 0) add(in, "frequency_penalty", frequency_penalty(frequency), p);
+  if (const auto pattern = in.get_optional_string("regex"))
+    add(in, "regex", regex_constraint(*pattern), p);
+  if (const auto schema = in.get_optional_json("json_schema"))
+    add(in, "json_schema", json_schema_constraint(*schema), p);
+}
+
+void read_processor_list(YamlReader& in, SamplingParams& p) {
+  for (YamlReader& item : in.list("processors")) {
+    const std::string kind = item.require_string("kind", processor_kinds());
+    std::string options;
+    for (const std::string& key : item.keys()) {
+      if (key == "kind") continue;
+      const auto value = item.get_optional_json(key);
+      if (value) options += str(options.empty() ? "" : ",", dumped(key), ":", *value);
+    }
+    if (!kind.empty()) add(item, "", {kind, "{" + options + "}"}, p);
+  }
+}
+
 }  // namespace
+
+ProcessorSpec min_new_tokens(int64_t tokens) {
+  return {"min_new_tokens", dumped({{"tokens", tokens}})};
+}
+
+ProcessorSpec bad_words(const std::string& json_list) {
+  return {"bad_words", wrapped("words", json_list)};
+}
+
+ProcessorSpec allowed_tokens(const std::vector<int64_t>& ids) {
+  return {"allowed_tokens", dumped({{"ids", ids}})};
+}
+
+ProcessorSpec logit_bias(const std::string& json_mapping) {
+  return {"logit_bias", wrapped("bias", json_mapping)};
+}
+
+ProcessorSpec presence_penalty(double penalty) {
+  return {"presence_penalty", dumped({{"penalty", penalty}})};
+}
+
+ProcessorSpec frequency_penalty(double penalty) {
+  return {"frequency_penalty", dumped({{"penalty", penalty}})};
+}
+
+ProcessorSpec regex_constraint(const std::string& pattern) {
+  return {"regex", dumped({{"pattern", pattern}})};
+}
+
+ProcessorSpec json_schema_constraint(const std::string& schema) {
+  return {"json_schema", wrapped("schema", schema)};
+}
 
 SamplingParams sampling_from_yaml(YamlReader in) {
   SamplingParams p;
@@ -53,6 +148,8 @@ SamplingParams sampling_from_yaml(YamlReader in) {
     if (id < 0) in.error_at("stop_token_ids", str(id, " is not a token id: they are >= 0"));
   }
   p.ignore_eos = in.get("ignore_eos", p.ignore_eos);
+  read_processor_keys(in, p);
+  read_processor_list(in, p);
   in.reject_unknown_keys();
   return p;
 }
@@ -65,12 +162,26 @@ void check_sampling(const SamplingParams& p, const std::string& what) {
   check(what, "top_p", p.top_p, left_open(0, 1));
   check(what, "min_p", p.min_p, unit_half_open());
   check(what, "repetition_penalty", p.repetition_penalty, penalties());
+  check(what,
+        "top_logprobs",
+        static_cast<double>(p.top_logprobs),
+        closed(0, static_cast<double>(kMostTopLogprobs)));
   for (const std::string& stop : p.stop_strings) {
     if (stop.empty()) throw InvalidArgument(what, ": stop: an empty string would stop everything");
     if (!is_utf8(stop)) throw InvalidArgument(what, ": stop: not UTF-8: ", printable(stop));
   }
   for (const int64_t id : p.stop_tokens) {
     if (id < 0) throw InvalidArgument(what, ": stop_token_ids: ", id, " is not a token id");
+  }
+}
+
+void check_processors(const SamplingParams& params, const std::string& what) {
+  for (size_t i = 0; i < params.processors.size(); ++i) {
+    try {
+      read_processor(params.processors[i]);
+    } catch (const InvalidArgument& failure) {
+      throw InvalidArgument(what, ": processors[", i, "]: ", failure.what());
+    }
   }
 }
 

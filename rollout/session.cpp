@@ -154,6 +154,7 @@ std::unique_ptr<Sequence> Session::new_sequence(int64_t id, int32_t sample) {
                                            engine_.tokenizer_,
                                            limit,
                                            engine_.vocab_size(),
+                                           engine_.processors_.start(r.params, id),
                                            static_cast<bool>(job.listener.on_token));
   return s;
 }

@@ -35,6 +35,18 @@ std::string read_input(const std::string& prompts, std::istream& in) {
   return text;
 }
 
+/// Of each token the most likely ones: [[{"token": 5, "logprob": -0.1}, ...], ...].
+ordered_json tops_of(const Generation& g) {
+  ordered_json out = ordered_json::array();
+  const size_t each = g.top_logprobs.size() / g.tokens.size();
+  for (size_t i = 0; i < g.top_logprobs.size(); ++i) {
+    if (i % each == 0) out.push_back(ordered_json::array());
+    out.back().push_back(
+        {{"token", g.top_logprobs[i].token}, {"logprob", g.top_logprobs[i].logprob}});
+  }
+  return out;
+}
+
 std::string line_of(const Generation& g) {
   ordered_json line;
   line["prompt_index"] = g.request;
@@ -42,6 +54,7 @@ std::string line_of(const Generation& g) {
   line["tokens"] = g.tokens;
   line["text"] = g.text;
   line["logprobs"] = g.model_logprobs;
+  if (!g.top_logprobs.empty()) line["top_logprobs"] = tops_of(g);
   line["finish_reason"] = to_string(g.finish);
   return line.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
 }
@@ -101,7 +114,77 @@ void add_sampling_options(CLI::App& command, SamplingParams& p) {
       .add_option(
           "--stop", p.stop_strings, "text that ends a response and is cut from it; may be repeated")
       ->allow_extra_args(false);
+  command.add_option("--top-logprobs", p.top_logprobs, "report so many of the most likely tokens")
+      ->check(CLI::Range(int64_t{0}, kMostTopLogprobs))
+      ->capture_default_str();
   command.add_flag("--ignore-eos", p.ignore_eos, "go on past the model's end token");
+}
+
+/// An option that adds a processor, as often as it is given; several stand in the order of the
+/// command line.
+template <typename Value, typename Make>
+void add_processor_option(CLI::App& command,
+                          SamplingParams& p,
+                          const std::string& name,
+                          const std::string& help,
+                          const Make& make) {
+  command
+      .add_option_function<Value>(
+          name, [&p, make](const Value& value) { p.processors.push_back(make(value)); }, help)
+      ->trigger_on_parse();
+}
+
+/// "KIND={...}" as the processor that it names.
+ProcessorSpec parse_processor(const std::string& text) {
+  const size_t equals = text.find('=');
+  if (equals == std::string::npos)
+    throw CLI::ValidationError("--processor", "KIND={...} is wanted: " + text);
+  return {text.substr(0, equals), text.substr(equals + 1)};
+}
+
+/// "5:-2.5" as a bias.
+ProcessorSpec parse_bias(const std::string& text) {
+  const size_t colon = text.find(':');
+  if (colon == std::string::npos)
+    throw CLI::ValidationError("--logit-bias", "ID:BIAS is wanted: " + text);
+  const ordered_json id = text.substr(0, colon);
+  return logit_bias("{" + id.dump() + ":" + text.substr(colon + 1) + "}");
+}
+
+void add_processor_options(CLI::App& command, SamplingParams& p) {
+  add_processor_option<int64_t>(
+      command, p, "--min-new-tokens", "no end before so many tokens", min_new_tokens);
+  add_processor_option<std::string>(
+      command,
+      p,
+      "--bad-word",
+      "text that no response holds; may be repeated",
+      [](const auto& word) { return bad_words(ordered_json::array({word}).dump()); });
+  add_processor_option<std::string>(
+      command, p, "--logit-bias", "ID:BIAS, added to a token's logit; may be repeated", parse_bias);
+  add_processor_option<double>(command,
+                               p,
+                               "--presence-penalty",
+                               "taken off the logits of tokens of the response",
+                               presence_penalty);
+  add_processor_option<double>(command,
+                               p,
+                               "--frequency-penalty",
+                               "the same, for each time that a token stands there",
+                               frequency_penalty);
+  add_processor_option<std::string>(
+      command, p, "--regex", "the whole response matches this pattern", regex_constraint);
+  add_processor_option<std::string>(
+      command,
+      p,
+      "--json-schema",
+      "file of a JSON Schema that the response meets",
+      [](const std::string& file) { return json_schema_constraint(read_file(file)); });
+  add_processor_option<std::string>(command,
+                                    p,
+                                    "--processor",
+                                    "KIND={...}, any kind of sampling.processors; may be repeated",
+                                    parse_processor);
 }
 
 }  // namespace
@@ -109,6 +192,7 @@ void add_sampling_options(CLI::App& command, SamplingParams& p) {
 void run_generate(const GenerateOptions& options, std::istream& in, std::ostream& out) {
   SamplingParams params = options.sampling;
   check_sampling(params, "generate");
+  check_processors(params, "generate");
   set_threads(options.threads);
   const std::string name = options.prompts == "-" ? "standard input" : options.prompts;
   const std::string text = read_input(options.prompts, in);
@@ -144,7 +228,8 @@ void add_generate(CLI::App& app, int&) {
   command->footer(
       "{\"prompt\":...}, {\"tokens\":[...]} or {\"messages\":[...]} a line in; "
       "{\"prompt_index\",\"sample_index\","
-      "\"tokens\",\"text\",\"logprobs\",\"finish_reason\"} a line out, in the order of the "
+      "\"tokens\",\"text\",\"logprobs\",\"finish_reason\"} (and \"top_logprobs\", when they are "
+      "wanted) a line out, in the order of the "
       "prompts.\n"
       "The same seed gives the same responses, whatever --batch and --threads are.");
   const auto options = std::make_shared<GenerateOptions>();
@@ -152,6 +237,7 @@ void add_generate(CLI::App& app, int&) {
   command->add_option("--prompts", options->prompts, "JSON lines; - reads standard input")
       ->required();
   add_sampling_options(*command, options->sampling);
+  add_processor_options(*command, options->sampling);
   command->add_option("--n", options->samples, "responses to each prompt")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();

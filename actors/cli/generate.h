@@ -24,7 +24,8 @@ struct GenerateOptions {
 
 /// `praetor generate`: for each prompt, in order, `samples` lines {"prompt_index","sample_index",
 /// "tokens","text","logprobs","finish_reason"}, each written as soon as those before it are.
-/// Logprobs are the untempered model's. `stats` gets {"prompts","tokens","seconds",
+/// Logprobs are the untempered model's; "top_logprobs", when they are asked for, stand before the
+/// last. `stats` gets {"prompts","tokens","seconds",
 /// "tokens_per_second","peak_rss_bytes"}, the loading of the model not counted in the seconds.
 /// All prompts are read and checked before the first is answered.
 /// @throws MissingInput; DataError naming the line of a bad prompt; InvalidArgument; IoError

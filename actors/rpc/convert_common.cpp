@@ -140,6 +140,12 @@ void to_proto(const SamplingParams& from, v1::SamplingParams* to) {
   tokens_to("stop_tokens", from.stop_tokens, to->mutable_stop_tokens());
   for (const std::string& text : from.stop_strings) to->add_stop_strings(text);
   to->set_ignore_eos(from.ignore_eos);
+  for (const ProcessorSpec& processor : from.processors) {
+    v1::Processor* added = to->add_processors();
+    added->set_kind(name_field("processors", processor.kind));
+    added->set_options(processor.options);
+  }
+  to->set_top_logprobs(from.top_logprobs);
 }
 
 SamplingParams from_proto(const v1::SamplingParams& from) {
@@ -162,6 +168,12 @@ SamplingParams from_proto(const v1::SamplingParams& from) {
     to.stop_strings.push_back(text);
   }
   to.ignore_eos = from.ignore_eos();
+  check_count("processors", from.processors_size());
+  for (const v1::Processor& processor : from.processors()) {
+    if (processor.options().empty()) refuse("processors", "the options of one are empty");
+    to.processors.push_back({name_field("processors", processor.kind()), processor.options()});
+  }
+  to.top_logprobs = within("top_logprobs", from.top_logprobs(), 0, kMostTopLogprobs);
   return to;
 }
 
@@ -177,6 +189,10 @@ void to_proto(const Generation& from, v1::Generation* to) {
   to->mutable_kept_masses()->Assign(from.kept_masses.begin(), from.kept_masses.end());
   to->set_text(from.text);
   to->set_finish(to_proto(from.finish));
+  for (const TopLogprob& top : from.top_logprobs) {
+    to->add_top_tokens(static_cast<uint32_t>(top.token));
+    to->add_top_logprobs(top.logprob);
+  }
 }
 
 Generation from_proto(const v1::Generation& from) {
@@ -195,6 +211,13 @@ Generation from_proto(const v1::Generation& from) {
   to.kept_masses = floats(from.kept_masses());
   to.text = from.text();
   to.finish = from_proto(from.finish());
+  const std::vector<int64_t> tops = tokens_from("top_tokens", from.top_tokens());
+  const auto top_count = static_cast<int64_t>(tops.size());
+  same_length("top_logprobs", from.top_logprobs_size(), top_count, false);
+  if (top_count > 0 && (tokens == 0 || top_count % tokens != 0))
+    refuse("top_tokens", top_count, " are no whole number for each of ", tokens, " tokens");
+  for (int i = 0; i < from.top_logprobs_size(); ++i)
+    to.top_logprobs.push_back({tops[static_cast<size_t>(i)], from.top_logprobs(i)});
   return to;
 }
 

@@ -2,6 +2,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "core/base/error.h"
 #include "core/base/text.h"
@@ -161,6 +162,58 @@ std::string to_text(const Node& node, const std::vector<std::string>& one_of = {
                            " is wanted")};
 }
 
+/// A number as JSON writes it: YAML allows "+1", ".5" and "1.".
+std::string number_as_json(const Node& node) {
+  if (classify(node) == YamlScalar::kInteger) return std::to_string(to_integer(node, {}));
+  return nlohmann::json(to_double(node, {}, false)).dump();
+}
+
+std::string text_as_json(const std::string& text) {
+  return nlohmann::json(text).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+std::string to_json(Node& node);
+
+std::string scalar_as_json(const Node& node) {
+  switch (classify(node)) {
+    case YamlScalar::kNull:
+      return "null";
+    case YamlScalar::kBool:
+      return to_bool(node) ? "true" : "false";
+    case YamlScalar::kInteger:
+    case YamlScalar::kNumber:
+      return number_as_json(node);
+    case YamlScalar::kText:
+      break;
+  }
+  return text_as_json(node.text);
+}
+
+std::string mapping_as_json(Node& node) {
+  std::string out;
+  for (Node::Entry& entry : node.entries) {
+    node.ask(entry.key);
+    out += str(out.empty() ? "" : ",", text_as_json(entry.key), ":", to_json(*entry.value));
+  }
+  return "{" + out + "}";
+}
+
+std::string to_json(Node& node) {
+  switch (node.kind) {
+    case YamlKind::kNull:
+      return "null";
+    case YamlKind::kScalar:
+      return scalar_as_json(node);
+    case YamlKind::kMapping:
+      return mapping_as_json(node);
+    case YamlKind::kList:
+      break;
+  }
+  std::string out;
+  for (const auto& item : node.items) out += (out.empty() ? "" : ",") + to_json(*item);
+  return "[" + out + "]";
+}
+
 /// Asks `mapping` for `key`, converts what is given, or records the default.
 template <typename T, typename Convert>
 T read(YamlDocument::State& state,
@@ -307,6 +360,18 @@ std::optional<int64_t> YamlReader::get_optional_integer(const std::string& key, 
 std::optional<std::string> YamlReader::get_optional_string(const std::string& key) {
   return read_optional<std::string>(
       *document_->state_, *node_, key, [](const Node& node) { return to_text(node); });
+}
+
+std::optional<std::string> YamlReader::get_optional_json(const std::string& key) {
+  node_->ask(key);
+  Node::Entry* entry = node_->find(key);
+  if (!entry || !entry->given) return std::nullopt;
+  try {
+    return to_json(*entry->value);
+  } catch (const Failure& failure) {
+    error_at(key, failure.message);
+    return std::nullopt;
+  }
 }
 
 std::string YamlReader::require_string(const std::string& key,

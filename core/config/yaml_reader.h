@@ -74,6 +74,11 @@ class YamlReader {
   std::optional<int64_t> get_optional_integer(const std::string& key, Range range = {});
   std::optional<std::string> get_optional_string(const std::string& key);
 
+  /// The value under `key`, whatever its shape, as JSON without needless spaces: mappings keep
+  /// their order, plain scalars are null, booleans or numbers where they look like them. Absent
+  /// key: nothing. All keys within count as known.
+  std::optional<std::string> get_optional_json(const std::string& key);
+
   /// As get, but a missing key is an error.
   std::string require_string(const std::string& key, const std::vector<std::string>& one_of = {});
   double require_number(const std::string& key, Range range = {});

@@ -10,6 +10,16 @@
 
 namespace praetor {
 
+/// One logit processor of a request (rollout/processors/registry.h).
+struct ProcessorSpec {
+  std::string kind;
+  std::string options = "{}";  ///< JSON object, without needless spaces
+  bool operator==(const ProcessorSpec&) const = default;
+};
+
+/// The most entries that SamplingParams::top_logprobs may ask for.
+constexpr int64_t kMostTopLogprobs = 20;
+
 struct SamplingParams {
   int64_t max_new_tokens = 128;  ///< >= 1
   double temperature = 1.0;      ///< >= 0; 0 is greedy
@@ -22,6 +32,8 @@ struct SamplingParams {
   std::vector<std::string> stop_strings;  ///< text is cut before the string; tokens and log-probs
                                           ///< keep all up to the token that completed it
   bool ignore_eos = false;                ///< stop_tokens do not stop
+  std::vector<ProcessorSpec> processors;  ///< edit the logits, in this order
+  int64_t top_logprobs = 0;  ///< most likely tokens reported beside each, at most 20; 0: off
 };
 
 /// Whose distribution a response is drawn from, token by token.
@@ -47,6 +59,13 @@ struct GenerationRequest {
   Voice voice;
 };
 
+/// A token that could have stood in a place, and its log-probability there.
+struct TopLogprob {
+  int64_t token = 0;
+  float logprob = 0.0F;  ///< nats, untempered
+  bool operator==(const TopLogprob&) const = default;
+};
+
 enum class FinishReason : uint8_t { kStop, kLength, kCancelled };
 const char* to_string(FinishReason reason);  ///< "stop", "length", "cancelled"
 
@@ -58,13 +77,16 @@ struct Generation {
   std::vector<float> behavior_logprobs;  ///< tempered, before truncation and penalties (untempered
                                          ///< at temperature 0)
   std::vector<float> model_logprobs;     ///< the untempered model's
-  std::vector<float> sampled_logprobs;   ///< tempered, penalised, truncated: what was drawn from;
-                                         ///< empty when truncation and penalty are off
-  std::vector<float> kept_masses;        ///< share of the penalised distribution that truncation
-                                         ///< kept; empty with sampled_logprobs
+  std::vector<float> sampled_logprobs;   ///< tempered, penalised, processed, truncated: what was
+                                         ///< drawn from; empty when all of these are off
+  std::vector<float> kept_masses;        ///< share of the penalised and processed distribution that
+                                         ///< truncation kept; empty with sampled_logprobs
+  std::vector<TopLogprob>
+      top_logprobs;               ///< [R,k], the most likely first, of equal ones the lower
+                                  ///< id; k = min(asked for, V); empty when none are asked for
   std::vector<int64_t> versions;  ///< of the weights each token was drawn from; empty where the
                                   ///< generator was never told one
-  std::string text;  ///< decoded, cut at a stop string; special tokens left out
+  std::string text;               ///< decoded, cut at a stop string; special tokens left out
   FinishReason finish = FinishReason::kLength;
 };
 

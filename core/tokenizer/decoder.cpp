@@ -47,6 +47,10 @@ class ByteFallbackStep final : public DecodeStep {
     }
     run_.clear();
   }
+  static std::string bytes(std::string_view token, bool) {
+    const auto byte = byte_of(token);
+    return byte ? std::string(1, static_cast<char>(*byte)) : std::string(token);
+  }
 
  private:
   static int digit(char c) {
@@ -130,6 +134,7 @@ class ByteLevelStep final : public DecodeStep {
     bytes_.finish(text);
     if (!text.empty()) out.push_back(std::move(text));
   }
+  static std::string bytes(std::string_view token, bool) { return byte_level::decode(token); }
 
  private:
   unicode::LossyUtf8 bytes_;
@@ -143,6 +148,11 @@ class SpacesStep final : public DecodeStep {
     first_ = false;
   }
   void finish(std::vector<std::string>&) override {}
+  static std::string bytes(std::string_view token, bool first) {
+    std::string out(first ? "" : " ");
+    out += token;
+    return out;
+  }
 
  private:
   bool first_ = true;
@@ -178,7 +188,19 @@ template <typename Step>
 class Plain final : public Decoder {
  public:
   std::unique_ptr<DecodeStep> start() const override { return std::make_unique<Step>(); }
+  std::string bytes(std::string_view token, bool first) const override {
+    return Step::bytes(token, first);
+  }
 };
+
+/// What one step makes of one token.
+std::string pushed(DecodeStep& step, std::string_view token) {
+  std::vector<std::string> pieces;
+  step.push(token, pieces);
+  std::string out;
+  for (const std::string& piece : pieces) out += piece;
+  return out;
+}
 
 class ReplaceDecoder final : public Decoder {
  public:
@@ -186,6 +208,10 @@ class ReplaceDecoder final : public Decoder {
       : pattern_(std::move(pattern)), content_(std::move(content)) {}
   std::unique_ptr<DecodeStep> start() const override {
     return std::make_unique<ReplaceStep>(pattern_, content_);
+  }
+  std::string bytes(std::string_view token, bool) const override {
+    // Behind ByteFallback there may be a part of a character, which no pattern matches.
+    return is_utf8(token) ? pattern_.replace_all(token, content_) : std::string(token);
   }
 
  private:
@@ -199,6 +225,10 @@ class StripDecoder final : public Decoder {
       : content_(std::move(content)), count_(count), fused_(fused) {}
   std::unique_ptr<DecodeStep> start() const override {
     return std::make_unique<StripStep>(content_, count_, fused_);
+  }
+  std::string bytes(std::string_view token, bool first) const override {
+    if (fused_ && !first) return std::string(token);
+    return pushed(*start(), token);
   }
 
  private:
@@ -214,6 +244,10 @@ class MetaspaceDecoder final : public Decoder {
   std::unique_ptr<DecodeStep> start() const override {
     return std::make_unique<MetaspaceStep>(replacement_, prepended_);
   }
+  std::string bytes(std::string_view token, bool first) const override {
+    MetaspaceStep step(replacement_, prepended_ && first);
+    return pushed(step, token);
+  }
 
  private:
   std::string replacement_;
@@ -227,6 +261,11 @@ class Chain final : public Decoder {
     std::vector<std::unique_ptr<DecodeStep>> steps;
     for (const auto& part : parts_) steps.push_back(part->start());
     return std::make_unique<ChainStep>(std::move(steps));
+  }
+  std::string bytes(std::string_view token, bool first) const override {
+    std::string text(token);
+    for (const auto& part : parts_) text = part->bytes(text, first);
+    return text;
   }
 
  private:

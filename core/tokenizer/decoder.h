@@ -24,6 +24,8 @@ class Decoder {
  public:
   virtual ~Decoder() = default;
   virtual std::unique_ptr<DecodeStep> start() const = 0;
+  /// What a token adds to a text, as bytes. `first`: nothing stands before it.
+  virtual std::string bytes(std::string_view token, bool first) const = 0;
 };
 
 /// ByteLevel, Metaspace, and Sequence of Replace, Strip, ByteFallback, then Fuse, then Strip. A

@@ -177,6 +177,14 @@ std::optional<std::string> PipelineTokenizer::id_to_token(int64_t id) const {
   return token ? std::optional(*token) : std::nullopt;
 }
 
+std::string PipelineTokenizer::token_bytes(int64_t id, bool first) const {
+  const std::string* token = parts_.vocabulary->token(id);
+  if (!token) return {};
+  if (const auto other = respelled_.find(id); other != respelled_.end())
+    return parts_.decoder->bytes(other->second, first);
+  return is_special(id) ? std::string() : parts_.decoder->bytes(*token, first);
+}
+
 std::unique_ptr<Tokenizer::Decoding> PipelineTokenizer::start_decode(bool skip_special) const {
   return std::make_unique<StepDecoding>(*this, skip_special);
 }

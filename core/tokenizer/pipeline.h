@@ -57,6 +57,7 @@ class PipelineTokenizer final : public Tokenizer {
   }
   std::optional<std::string> id_to_token(int64_t id) const override;
   bool is_special(int64_t id) const override { return special_.contains(id); }
+  std::string token_bytes(int64_t id, bool first) const override;
   std::unique_ptr<Decoding> start_decode(bool skip_special) const override;
 
  private:

@@ -30,6 +30,10 @@ std::unique_ptr<Tokenizer::Decoding> Tokenizer::start_decode(bool skip_special) 
   return std::make_unique<WholeDecoding>(*this, skip_special);
 }
 
+std::string Tokenizer::token_bytes(int64_t id, bool) const {
+  return decode({&id, 1}, true);
+}
+
 std::unique_ptr<Tokenizer> Tokenizer::load(const std::filesystem::path& folder) {
   if (!std::filesystem::is_directory(folder))
     throw MissingInput(folder.string(), ": no such folder");

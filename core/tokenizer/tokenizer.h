@@ -46,6 +46,12 @@ class Tokenizer {
   virtual std::optional<int64_t> token_to_id(std::string_view token) const = 0;
   virtual std::optional<std::string> id_to_token(int64_t id) const = 0;
   virtual bool is_special(int64_t id) const = 0;
+  /// The bytes that a token adds to a decoded text, special tokens left out; a byte-level token may
+  /// hold a part of a character. The bytes of a run of tokens, joined, are decode of the run
+  /// wherever they are UTF-8. Empty: it adds nothing. The default decodes the token by itself.
+  /// @param first  the token is the first of the text that adds anything (SentencePiece takes a
+  ///               leading space off it)
+  virtual std::string token_bytes(int64_t id, bool first) const;
   /// Starts a decode of tokens that are still to come; the tokenizer is borrowed. The default
   /// returns all text at the end.
   virtual std::unique_ptr<Decoding> start_decode(bool skip_special) const;

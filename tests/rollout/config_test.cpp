@@ -72,6 +72,67 @@ TEST_CASE("sampling values out of range are named with their place", "[rollout][
   CHECK_THAT(first_error("temprature: 1", true), Contains("temperature"));
 }
 
+TEST_CASE("keys of a sampling section become processors, in their order", "[rollout][cpu]") {
+  const auto document = YamlDocument::parse(
+      "processors: [{kind: regex, pattern: 'a+'}, {kind: logit_bias, bias: {7: -1}}]\n"
+      "json_schema: {type: object, properties: {b: {type: integer}, a: {enum: [x, '1', 1.5]}}}\n"
+      "regex: '\\d+'\nfrequency_penalty: -0.5\npresence_penalty: 1\n"
+      "logit_bias: {3: 2.5, 1: -100}\nallowed_tokens: [4, 5]\n"
+      "bad_words: [no, [1, 2]]\nmin_new_tokens: 3\n");
+  const SamplingParams p = sampling_from_yaml(document->root());
+  CHECK_NOTHROW(document->throw_if_errors());
+  const std::vector<ProcessorSpec> wanted = {
+      {"min_new_tokens", R"({"tokens":3})"},
+      {"bad_words", R"({"words":["no",[1,2]]})"},
+      {"allowed_tokens", R"({"ids":[4,5]})"},
+      {"logit_bias", R"({"bias":{"3":2.5,"1":-100}})"},
+      {"presence_penalty", R"({"penalty":1.0})"},
+      {"frequency_penalty", R"({"penalty":-0.5})"},
+      {"regex", R"({"pattern":"\\d+"})"},
+      {"json_schema",
+       R"({"schema":{"type":"object","properties":{"b":{"type":"integer"},)"
+       R"("a":{"enum":["x","1",1.5]}}}})"},
+      {"regex", R"({"pattern":"a+"})"},
+      {"logit_bias", R"({"bias":{"7":-1}})"}};
+  REQUIRE(p.processors.size() == wanted.size());
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    CHECK(p.processors[i].kind == wanted[i].kind);
+    CHECK(p.processors[i].options == wanted[i].options);
+  }
+  CHECK_NOTHROW(check_processors(p, "job"));
+  // What is written back is read as the same.
+  const auto again = YamlDocument::parse(document->resolved());
+  CHECK(sampling_from_yaml(again->root()).processors == p.processors);
+}
+
+TEST_CASE("keys of processors that stand for nothing make none", "[rollout][cpu]") {
+  const auto document = YamlDocument::parse(
+      "min_new_tokens: 0\nbad_words: []\nallowed_tokens: []\nlogit_bias: {}\n"
+      "presence_penalty: 0\nfrequency_penalty: 0\nprocessors: []\n");
+  CHECK(sampling_from_yaml(document->root()).processors.empty());
+  CHECK_NOTHROW(document->throw_if_errors());
+}
+
+TEST_CASE("processors with wrong options are named with their place", "[rollout][cpu]") {
+  using Catch::Matchers::Contains;
+  CHECK_THAT(first_error("regex: 'a('", true),
+             Contains("job.yaml:1:8: regex: regex: pattern: offset 1"));
+  CHECK_THAT(first_error("json_schema: {type: object, propertis: {}}", true),
+             Contains("json_schema") && Contains("#/propertis: this keyword"));
+  CHECK_THAT(first_error("logit_bias: {a: 1}", true), Contains("\"a\" is no token id"));
+  CHECK_THAT(first_error("logit_bias: [1]", true), Contains("a mapping of token ids"));
+  CHECK_THAT(first_error("bad_words: word", true), Contains("a list of texts"));
+  CHECK_THAT(first_error("allowed_tokens: [-1]", true), Contains("-1 is no token id"));
+  CHECK_THAT(first_error("presence_penalty: 2.5", true), Contains("[-2, 2]"));
+  CHECK_THAT(first_error("max_new_tokens: 4\nmin_new_tokens: 5", true),
+             Contains("5 is above max_new_tokens, 4"));
+  CHECK_THAT(first_error("processors: [{kind: regx, pattern: a}]", true),
+             Contains("processors[0].kind") && Contains("regex"));
+  CHECK_THAT(first_error("processors: [{pattern: a}]", true), Contains("missing key \"kind\""));
+  CHECK_THAT(first_error("processors:\n  - {kind: regex, patern: a}", true),
+             Contains("job.yaml:2:") && Contains("pattern: is missing"));
+}
+
 TEST_CASE("an engine section is read and its limits fit each other", "[rollout][cpu]") {
   using Catch::Matchers::Contains;
   const auto document = YamlDocument::parse(
@@ -101,6 +162,7 @@ TEST_CASE("parameters of a request out of range are named", "[rollout][cpu]") {
   CHECK_THAT(refusal({.min_p = 1.0}), Contains("min_p: 1"));
   CHECK_THAT(refusal({.repetition_penalty = 0.0}), Contains("repetition_penalty: 0"));
   CHECK_THAT(refusal({.stop_tokens = {-1}}), Contains("-1"));
+  CHECK_THAT(refusal({.top_logprobs = 21}), Contains("top_logprobs: 21 is outside [0, 20]"));
   CHECK_THAT(refusal({.stop_strings = {"a", ""}}), Contains("stop"));
   CHECK_THAT(refusal({.stop_strings = {"\xff"}}), Contains("UTF-8"));
 }

@@ -88,7 +88,8 @@ inline std::vector<Generation> generate_all(Engine& engine,
 inline bool same_response(const Generation& a, const Generation& b) {
   return a.tokens == b.tokens && a.behavior_logprobs == b.behavior_logprobs &&
          a.model_logprobs == b.model_logprobs && a.sampled_logprobs == b.sampled_logprobs &&
-         a.kept_masses == b.kept_masses && a.text == b.text && a.finish == b.finish;
+         a.kept_masses == b.kept_masses && a.top_logprobs == b.top_logprobs && a.text == b.text &&
+         a.finish == b.finish;
 }
 
 }  // namespace praetor::testing

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/base/threads.h"
+#include "rollout/sampling_config.h"
 #include "tests/rollout/engine_fixture.h"
 #include "tests/support/catch.h"
 #include "tests/support/shared_data.h"
@@ -90,6 +91,9 @@ std::vector<GenerationRequest> mixed_requests(uint64_t vocab_size) {
     if (i % 5 == 3) r.params.repetition_penalty = 1.2;
     if (i % 6 == 4) r.params.temperature = 0.0;
     if (i % 7 == 5) r.params.stop_strings = {"q"};
+    if (i % 4 == 1) r.params.processors = {frequency_penalty(0.5), bad_words("[[3],[5,6]]")};
+    if (i % 4 == 3) r.params.processors = {regex_constraint("([a-m]{2}|[n-z])*")};
+    if (i % 8 == 7) r.params.top_logprobs = 3;
     requests.push_back(r);
   }
   return requests;

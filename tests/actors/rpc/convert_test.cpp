@@ -222,6 +222,21 @@ TEST_CASE("a malformed message is refused with the field's name", "[actors][rpc]
   CHECK(refusal(params) == "top_p: 1.7 is outside (0, 1]");
   params.set_top_p(std::nan(""));
   CHECK(refusal(params) == "top_p: nan is outside (0, 1]");
+  params = proto<v1::SamplingParams>(example_params());
+  params.set_top_logprobs(21);
+  CHECK(refusal(params) == "top_logprobs: 21 is outside [0, 20]");
+  params.set_top_logprobs(0);
+  params.add_processors()->set_kind("regex");
+  CHECK(refusal(params) == "processors: the options of one are empty");
+  params.mutable_processors(2)->set_options("{}");
+  params.mutable_processors(2)->clear_kind();
+  CHECK(refusal(params) == "processors: is empty");
+
+  auto generation = proto<v1::Generation>(example_generation());
+  generation.add_top_tokens(7);
+  CHECK(refusal(generation) == "top_logprobs: 6 values for 7 tokens");
+  generation.add_top_logprobs(-1);
+  CHECK(refusal(generation) == "top_tokens: 7 are no whole number for each of 3 tokens");
 
   v1::WaitBatchRequest slice;
   slice.set_world(2);

@@ -37,6 +37,9 @@ inline SamplingParams example_params() {
   params.stop_tokens = {2, 2147483647};
   params.stop_strings = {"\n\n", "\xff stop"};
   params.ignore_eos = true;
+  params.processors = {{"regex", R"({"pattern":"a\\xff"})"},
+                       {"logit_bias", R"({"bias":{"3":-1}})"}};
+  params.top_logprobs = 2;
   return params;
 }
 
@@ -51,6 +54,8 @@ inline Generation example_generation(int64_t tokens = 3) {
     out.model_logprobs.push_back(-0.25f);
     out.sampled_logprobs.push_back(-0.125f);
     out.kept_masses.push_back(0.75f);
+    out.top_logprobs.push_back({5 + i, -0.25f});
+    out.top_logprobs.push_back({9, -2.5f - static_cast<float>(i)});
   }
   out.text = "a \xff text";
   out.finish = FinishReason::kStop;

@@ -1,6 +1,9 @@
 #include "core/config/yaml_reader.h"
 
 #include <cmath>
+#include <optional>
+#include <set>
+#include <string>
 
 #include "core/base/error.h"
 #include "core/base/text.h"
@@ -155,6 +158,25 @@ TEST_CASE("sections of the wrong shape are told, and read as their defaults", "[
         "job.yaml:1:6: ppo: 5 is a number, but a mapping is wanted\n"
         "job.yaml:2:7: list: is a mapping, but a list is wanted\n"
         "job.yaml:3:9: items[0]: 1 is a number, but a mapping is wanted");
+}
+
+TEST_CASE("a value of any shape is read as JSON", "[core][cpu]") {
+  const auto document = YamlDocument::parse(
+      "a: {z: [1, -2, +3, 1.50, .5, 1e3, true, null, ~, text, '1', \"q\\n\"], a: {}, 'b c': []}\n"
+      "n:\nt: 5\n");
+  YamlReader root = document->root();
+  CHECK(root.get_optional_json("a") ==
+        R"({"z":[1,-2,3,1.5,0.5,1000.0,true,null,null,"text","1","q\n"],"a":{},"b c":[]})");
+  CHECK(root.get_optional_json("n") == "null");
+  CHECK(root.get_optional_json("t") == "5");
+  CHECK(root.get_optional_json("absent") == std::nullopt);
+  root.reject_unknown_keys();
+  CHECK(document->errors().empty());
+  CHECK(document->asked_keys() ==
+        std::set<std::string>{"a", "a.z", "a.a", "a.b c", "n", "t", "absent"});
+  const auto broken = YamlDocument::parse("a: [1, .inf]\n");
+  CHECK(broken->root().get_optional_json("a") == std::nullopt);
+  CHECK(broken->errors().size() == 1);
 }
 
 TEST_CASE("paths are taken from the folder of the job file", "[core][cpu]") {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/base/fs.h"
+#include "core/base/text.h"
 #include "core/tokenizer/tokenizer.h"
 #include "tests/support/catch.h"
 #include "tests/support/shared_data.h"
@@ -17,6 +18,17 @@ using Ids = std::vector<int64_t>;
 
 json read_golden(const char* name) {
   return json::parse(read_file(testing::golden(name)));
+}
+
+/// What each token adds, joined; the first that adds anything is told so.
+std::string bytes_of(const Tokenizer& tokenizer, const Ids& ids) {
+  std::string out;
+  bool first = true;
+  for (const int64_t id : ids) {
+    out += tokenizer.token_bytes(id, first);
+    first = first && tokenizer.token_bytes(id, false).empty();
+  }
+  return out;
 }
 
 std::string streamed(const Tokenizer& tokenizer, const Ids& ids, bool skip_special) {
@@ -65,6 +77,9 @@ void check_case(const Tokenizer& tokenizer, const json& texts, const json& golde
       compare(streamed(tokenizer, ids, true),
               tokenizer.decode(ids),
               golden[runs][i].dump() + " streamed");
+      const std::string joined = bytes_of(tokenizer, ids);
+      if (is_utf8(joined))
+        compare(joined, tokenizer.decode(ids), golden[runs][i].dump() + " bytes");
     }
   }
   INFO(first);
