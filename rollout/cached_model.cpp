@@ -48,14 +48,18 @@ int64_t CachedModel::add_rows(const Sequence& s, int64_t count) {
   const auto table = static_cast<int32_t>(rows_.tables.size());
   rows_.tables.push_back(&s.table);
   rows_.lengths.push_back(s.length());
+  const int64_t pending = s.pending();
   for (int64_t i = 0; i < count; ++i) {
-    rows_.tokens.push_back(s.tokens[static_cast<size_t>(s.computed + i)]);
+    rows_.tokens.push_back(i < pending ? s.tokens[static_cast<size_t>(s.computed + i)]
+                                       : s.draft[static_cast<size_t>(i - pending)]);
     rows_.positions.push_back(static_cast<int32_t>(s.computed + i));
     rows_.sequence.push_back(table);
   }
-  if (s.pending() > count) return -1;
-  want_.push_back(static_cast<int64_t>(rows_.tokens.size()) - 1);
-  return static_cast<int64_t>(want_.size()) - 1;
+  if (pending > count) return -1;
+  const auto first = static_cast<int64_t>(want_.size());
+  const auto end = static_cast<int64_t>(rows_.tokens.size());
+  for (int64_t row = end - (count - pending) - 1; row < end; ++row) want_.push_back(row);
+  return first;
 }
 
 at::Tensor CachedModel::logits() {

@@ -26,8 +26,9 @@ class CachedModel {
   void copy_block(const Scheduler::Copy& copy);
 
   void clear_rows();
-  /// Adds the next `count` pending tokens of `s`, whose table must outlive the step. Returns the
-  /// row of logits() that follows its last token, or -1 when tokens of `s` stay pending.
+  /// Adds the next `count` pending tokens of `s`, beyond them its draft's; its table must outlive
+  /// the step. Returns the row of logits() that follows its last token (those that follow the draft
+  /// come behind it), or -1 when tokens of `s` stay pending.
   int64_t add_rows(const Sequence& s, int64_t count);
   /// One forward pass over the rows: logits behind each sequence that has none pending, [M,V]
   /// float32, contiguous; undefined when there is no such sequence. Nothing runs without rows.

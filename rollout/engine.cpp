@@ -62,6 +62,7 @@ Engine::Engine(const Transformer& model,
           config.max_step_tokens,
           at_least(static_cast<double>(config.max_sequences)));
   require("block_size", config.block_size, at_least(1));
+  require("draft_tokens", config.draft_tokens, at_least(0));
   models_.emplace_back(model, config.block_size);
   if (companion) {
     models_.emplace_back(*companion, config.block_size);
@@ -119,6 +120,15 @@ int64_t Engine::blocks_wanted(std::span<const GenerationRequest> requests) const
                                 static_cast<std::ptrdiff_t>(config_.max_sequences));
   std::partial_sort(blocks.begin(), blocks.begin() + running, blocks.end(), std::greater<>());
   return std::accumulate(blocks.begin(), blocks.begin() + running, int64_t{1});
+}
+
+int64_t Engine::tokens_before_switch(const ModelSet& used, int64_t length) const {
+  int64_t least = std::numeric_limits<int64_t>::max();
+  for (size_t m = 0; m < models_.size(); ++m) {
+    const int64_t most = used[m] ? models_[m].config().switch_length() : 0;
+    if (most >= length) least = std::min(least, most - length);
+  }
+  return least;
 }
 
 uint32_t Engine::rotations(const ModelSet& used, int64_t length) const {

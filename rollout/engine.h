@@ -25,8 +25,10 @@ struct EngineStats {
   double seconds = 0.0;      ///< wall clock
   int64_t steps = 0;         ///< each a forward pass of every model that its rows need
   int64_t prefill_rows = 0;  ///< rows of prompts, and of preempted sequences computed again
-  int64_t decode_rows = 0;   ///< rows of one-token continuations
+  int64_t decode_rows = 0;   ///< rows of one-token continuations and of drafts
   int64_t adopted_rows = 0;  ///< of prompts that began like others, so that nothing was computed
+  int64_t drafted = 0;       ///< tokens guessed ahead
+  int64_t accepted = 0;      ///< of them that were drawn
   int64_t preemptions = 0;
   int64_t peak_blocks = 0;  ///< most cache blocks in use
   double mean_batch() const {
@@ -89,6 +91,8 @@ class Engine final : public Generator {
   int64_t blocks_wanted(std::span<const GenerationRequest> requests) const;
   /// The models of `used`, one bit each, that rotate a sequence of `length` tokens as a long one.
   uint32_t rotations(const ModelSet& used, int64_t length) const;
+  /// Tokens that a sequence of `length` may grow by until one of them does so.
+  int64_t tokens_before_switch(const ModelSet& used, int64_t length) const;
   void check(const GenerationRequest& request, const std::string& what);
   void check_fits(const GenerationRequest& request, const std::string& what, int64_t most) const;
   void make_room(int64_t blocks, const ModelSet& used);

@@ -10,6 +10,7 @@ EngineConfig EngineConfig::from_yaml(YamlReader in) {
   c.max_step_tokens = in.get("max_step_tokens", c.max_step_tokens, closed(1, 1 << 20));
   c.block_size = in.get("block_size", c.block_size, closed(1, 4096));
   c.cache_bytes = in.get("cache_bytes", c.cache_bytes, at_least(1 << 20));
+  c.draft_tokens = in.get("draft_tokens", c.draft_tokens, closed(0, 64));
   if (c.max_step_tokens < c.max_sequences) {
     in.error_at("max_step_tokens",
                 str(c.max_step_tokens,

@@ -14,6 +14,7 @@ struct EngineConfig {
       512;                  ///< rows of one step, prefill and decode together, >= max_sequences
   int64_t block_size = 16;  ///< tokens of one cache block, >= 1
   int64_t cache_bytes = int64_t{1} << 30;  ///< bound on keys and values of all layers, >= 1 MiB
+  int64_t draft_tokens = 0;  ///< guessed ahead for a sequence that repeats itself, >= 0; 0: none
   static EngineConfig from_yaml(YamlReader in);
 };
 

@@ -33,6 +33,7 @@ class Response {
   SampleRow next_row(int64_t logits_row);
   /// Records a token, drawn from weights of `version`. True when it was the last.
   bool push(const SampledToken& sampled, int64_t version = 0);
+  int64_t tokens_left() const { return max_tokens_ - static_cast<int64_t>(made_.tokens.size()); }
   const Generation& so_far() const { return made_; }  ///< its text comes at the end
   /// Text that became certain since the last call, of a streamed response. Valid until the next
   /// push.

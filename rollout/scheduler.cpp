@@ -53,6 +53,7 @@ bool Scheduler::acquire(Sequence& s) {
 void Scheduler::release_blocks(Sequence& s) {
   for (auto block = s.table.rbegin(); block != s.table.rend(); ++block) blocks_.release(*block);
   s.table.clear();
+  s.draft.clear();
   s.computed = 0;
   s.nodes = 0;
 }
@@ -124,7 +125,23 @@ void Scheduler::preempt_youngest() {
   waiting_.emplace(order, std::move(s));
 }
 
+// Cuts the draft of a sequence that has room for its next token to what can be spared: rows that no
+// sequence needs, blocks beyond one for each running sequence. Returns its length.
+int64_t Scheduler::fit_draft(Sequence& s, int64_t spare_rows) {
+  const auto room_of = [&](int64_t blocks) { return blocks * limits_.block_size - s.length(); };
+  const auto table = static_cast<int64_t>(s.table.size());
+  const int64_t spare_blocks = std::max<int64_t>(0, blocks_.free() - running());
+  const int64_t most = std::min(spare_rows, room_of(table + spare_blocks));
+  const auto fits = std::min(static_cast<int64_t>(s.draft.size()), std::max<int64_t>(0, most));
+  s.draft.resize(static_cast<size_t>(fits));
+  while (room_of(static_cast<int64_t>(s.table.size())) < fits) {
+    s.table.push_back(*blocks_.allocate());
+  }
+  return fits;
+}
+
 void Scheduler::plan_decode(int64_t& budget) {
+  int64_t spare_rows = budget - running();
   // Victims are younger than the sequence they make room for, so they have no slice yet.
   for (size_t i = 0; i < running_.size(); ++i) {
     Sequence* s = running_[i].get();
@@ -137,8 +154,10 @@ void Scheduler::plan_decode(int64_t& budget) {
       if (youngest) return;
     }
     record(*s, s->computed);
-    step_.slices.push_back({s, 1});
-    --budget;
+    const int64_t drafted = s->draft.empty() ? 0 : fit_draft(*s, spare_rows);
+    step_.slices.push_back({s, 1 + drafted});
+    spare_rows -= drafted;
+    budget -= 1 + drafted;
   }
 }
 

@@ -35,7 +35,8 @@ struct Sequence {
 /// Decides which rows the next step computes and where their keys and values lie. Older sequences
 /// (by request, then sample) go first everywhere, so that some sequence always comes to its end:
 ///
-///   1. Each running sequence with one token to compute gets its row. When it needs a block and
+///   1. Each running sequence with one token to compute gets its row, and rows for its draft where
+///      rows and blocks are to spare. When it needs a block and
 ///      none is free, the youngest running sequence is preempted: it loses its blocks and waits to
 ///      be computed again from its tokens. (Waiting forks that hold a prompt's blocks lose theirs
 ///      before.)
@@ -60,7 +61,7 @@ class Scheduler {
   /// soon, so that sequences live no longer than they must.
   using Source = std::function<std::unique_ptr<Sequence>()>;
 
-  /// Rows computed .. computed + count of one sequence.
+  /// Rows computed .. computed + count of one sequence; what goes beyond its tokens is its draft.
   struct Slice {
     Sequence* sequence;
     int64_t count;
@@ -107,6 +108,7 @@ class Scheduler {
   static Order order_of(const Sequence& s) { return {s.request, s.sample}; }
 
   int64_t missing_blocks(const Sequence& s) const;
+  int64_t fit_draft(Sequence& s, int64_t spare_rows);
   bool writes_shared_block(const Sequence& s) const;
   bool acquire(Sequence& s);
   bool reclaim_one();

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "rollout/draft.h"
 
 namespace praetor {
 namespace {
@@ -174,17 +175,22 @@ void Session::gather_rows(const Scheduler::Step& step) {
   ready_.clear();
   voiced_.clear();
   for (const auto& [s, count] : step.slices) {
-    (s->pending() == 1 ? stats_.decode_rows : stats_.prefill_rows) += count;
+    const int64_t pending = s->pending();
+    (pending == 1 ? stats_.decode_rows : stats_.prefill_rows) += count;
     const Voice& voice = jobs_.at(s->request).request->voice;
     const ModelSet needed = models_of(voice);
     VoicedRow voiced{.share = voice.share};
     for (size_t m = 0; m < needed.size(); ++m) {
       if (needed[m]) voiced.row[m] = engine_.models_[m].add_rows(*s, count);
     }
-    s->computed += count;
-    if (s->pending() == 0) {
-      ready_.push_back(s);
+    s->computed += std::min(count, pending);
+    if (s->pending() > 0) continue;
+    const int64_t drafts = count - pending;
+    ready_.push_back({s, static_cast<int64_t>(voiced_.size()), drafts});
+    stats_.drafted += drafts;
+    for (int64_t i = 0; i <= drafts; ++i) {
       voiced_.push_back(voiced);
+      for (int64_t& row : voiced.row) row += row < 0 ? 0 : 1;
     }
   }
 }
@@ -193,29 +199,76 @@ void Session::gather_rows(const Scheduler::Step& step) {
 void Session::sample(const at::Tensor& logits) {
   draws_.clear();
   forks_.clear();
-  for (size_t i = 0; i < ready_.size(); ++i) {
-    Sequence* s = ready_[i];
-    const auto row = static_cast<int64_t>(i);
-    draws_.push_back(s->response->next_row(row));
+  met_.clear();
+  for (const Ready& ready : ready_) {
+    Sequence* s = ready.sequence;
+    draws_.push_back(s->response->next_row(ready.row));
     for (int32_t k = 1; k <= s->forks; ++k) {
       forks_.push_back(new_sequence(s->request, k));
-      draws_.push_back(forks_.back()->response->next_row(row));
+      draws_.push_back(forks_.back()->response->next_row(ready.row));
     }
   }
   engine_.sampler_.sample(logits, draws_, drawn_);
   size_t draw = 0;
   size_t fork = 0;
-  for (Sequence* s : ready_) {
+  for (const Ready& ready : ready_) {
+    Sequence* s = ready.sequence;
     const SampledToken own = drawn_[draw++];
     // Forks share the parent's blocks, so they are made before it can end.
     for (; s->forks > 0; --s->forks) add_fork(*s, std::move(forks_[fork++]), drawn_[draw++]);
-    if (advance(*s, own)) {
-      const std::unique_ptr<Sequence> ended = scheduler_.finish(s);
-      deliver(ended->request, ended->response->take());
-    } else if (outgrew_cache(*s)) {
-      scheduler_.add(restarted(scheduler_.finish(s)));
+    if (settle(ready, own)) met_.push_back({s, ready.row + 1, ready.drafts - 1});
+  }
+  while (!met_.empty()) sample_drafts(logits);
+}
+
+// Sequences whose guess was drawn have the next token's logits already.
+void Session::sample_drafts(const at::Tensor& logits) {
+  ready_.swap(met_);
+  met_.clear();
+  draws_.clear();
+  for (const Ready& ready : ready_) draws_.push_back(ready.sequence->response->next_row(ready.row));
+  engine_.sampler_.sample(logits, draws_, drawn_);
+  stats_.accepted += static_cast<int64_t>(ready_.size());
+  for (size_t i = 0; i < ready_.size(); ++i) {
+    ++ready_[i].sequence->computed;
+    if (settle(ready_[i], drawn_[i])) {
+      met_.push_back({ready_[i].sequence, ready_[i].row + 1, ready_[i].drafts - 1});
     }
   }
+}
+
+// Records the token that was drawn. True when it was guessed, so that another can be drawn in this
+// step.
+bool Session::settle(const Ready& ready, const SampledToken& sampled) {
+  Sequence* s = ready.sequence;
+  const auto guessed = s->draft.size() - static_cast<size_t>(ready.drafts);
+  const bool met = ready.drafts > 0 && s->draft[guessed] == sampled.token;
+  if (advance(*s, sampled)) {
+    const std::unique_ptr<Sequence> ended = scheduler_.finish(s);
+    deliver(ended->request, ended->response->take());
+    return false;
+  }
+  if (outgrew_cache(*s)) {
+    scheduler_.add(restarted(scheduler_.finish(s)));
+    return false;
+  }
+  if (!met) guess(*s, static_cast<int64_t>(guessed));
+  return met;
+}
+
+// A draft that was met to its end makes the next one longer, one that was not shorter.
+void Session::guess(Sequence& s, int64_t met) {
+  const int64_t longest = engine_.config_.draft_tokens;
+  if (longest == 0) return;
+  const auto drafted = static_cast<int64_t>(s.draft.size());
+  if (s.draft_limit == 0) s.draft_limit = longest;
+  if (drafted > 0) s.draft_limit = met == drafted ? std::min(longest, 2 * drafted) : met + 1;
+  const ModelSet models = models_of(jobs_.at(s.request).request->voice);
+  // The last token of a response needs no row of its own.
+  const int64_t most = std::min({s.draft_limit,
+                                 s.response->tokens_left() - 1,
+                                 engine_.tokens_before_switch(models, s.length())});
+  guess_next(s.tokens, most, s.draft);
 }
 
 void Session::add_fork(const Sequence& parent,

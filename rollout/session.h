@@ -72,6 +72,13 @@ class Session {
     int32_t open = 0;  ///< samples that have not ended
   };
 
+  /// A sequence whose next token is to be drawn.
+  struct Ready {
+    Sequence* sequence;
+    int64_t row;         ///< of the step's mixed logits
+    int64_t drafts = 0;  ///< rows behind it that hold guesses not yet met
+  };
+
   Session(Engine& engine, const ModelSet& used, int64_t blocks, bool keep_responses);
   int64_t submit(std::shared_ptr<const GenerationRequest> request,
                  Listener listener,
@@ -82,6 +89,9 @@ class Session {
   void abandon(int64_t id);
   void gather_rows(const Scheduler::Step& step);
   void sample(const at::Tensor& logits);
+  void sample_drafts(const at::Tensor& logits);
+  bool settle(const Ready& ready, const SampledToken& sampled);
+  void guess(Sequence& s, int64_t met);
   void add_fork(const Sequence& parent, std::unique_ptr<Sequence> fork, const SampledToken& first);
   bool outgrew_cache(const Sequence& s) const;
   std::unique_ptr<Sequence> restarted(std::unique_ptr<Sequence> s) const;
@@ -101,8 +111,9 @@ class Session {
   EngineStats stats_;
   Clock::time_point start_ = Clock::now();
   // One step's, kept for their memory.
-  std::vector<Sequence*> ready_;
-  std::vector<VoicedRow> voiced_;  ///< of ready_
+  std::vector<Ready> ready_;
+  std::vector<Ready> met_;         ///< whose guess was drawn
+  std::vector<VoicedRow> voiced_;  ///< rows to be mixed
   std::vector<std::unique_ptr<Sequence>> forks_;
   std::vector<SampleRow> draws_;
   std::vector<SampledToken> drawn_;

@@ -107,6 +107,7 @@ nlohmann::ordered_json examine() {
             {"yaml-cpp", PRAETOR_YAML_VERSION},
             {"spdlog", PRAETOR_SPDLOG_VERSION},
             {"sentencepiece", PRAETOR_SENTENCEPIECE_VERSION},
+            {"cpp-httplib", PRAETOR_HTTPLIB_VERSION},
             {"pcre2", PRAETOR_PCRE2_VERSION},
             {"openssl", PRAETOR_OPENSSL_VERSION},
             {"grpc", PRAETOR_GRPC_VERSION},

@@ -127,7 +127,10 @@ class Exchange {
 void answer_with(const ApiError& error, httplib::Response& out) {
   out.status = error.status;
   out.set_content(error.body(), kJson);
-  if (error.status == 401) out.set_header("WWW-Authenticate", "Bearer");
+  if (error.status == 401) {
+    out.set_header("WWW-Authenticate", "Bearer");
+    out.set_header("Connection", "close");  // the body was not read
+  }
   if (error.status == 429) out.set_header("Retry-After", "1");
 }
 

@@ -4,7 +4,7 @@ status() { local s=0; "$praetor" "$@" > "$work/out" 2> "$work/err" < /dev/null |
 want() { local s; s=$(status "${@:2}"); [ "$s" -eq "$1" ] || { cat "$work/err"; fail "praetor ${*:2}: status $s, not $1"; }; }
 
 want 0 --help
-for command in train validate status generate logprobs tokenize score export replay verify doctor controller worker learner; do
+for command in train validate status generate serve logprobs tokenize score export replay verify doctor controller worker learner; do
   grep -q "^  $command " <(status --help > /dev/null; cat "$work/out") || fail "--help does not name $command"
   want 0 "$command" --help
 done
@@ -23,6 +23,9 @@ want 66 verify "$work/none"
 want 66 replay "$work" --step 1
 want 66 export "$work/none" --to "$work/to"
 want 66 logprobs --model "$work/none" --input "$work/none"
+want 66 serve --model "$work/none" --port 0
+want 64 serve --model "$work/none" --port 0 --host 0.0.0.0
+grep -q -e --api-key-file "$work/err" || fail "an open server is not told what to do"
 want 66 generate --model "$work/none" --prompts "$work/none" --max-new-tokens 4
 want 0 doctor --json
 python3 -m json.tool < "$work/out" > /dev/null || fail "doctor --json is not JSON"

@@ -78,6 +78,8 @@ TEST_CASE("requests that come and go give what each gives alone", "[rollout][cpu
   int64_t adopted = 0;
   int64_t preempted = 0;
   int64_t cancelled = 0;
+  int64_t drafted = 0;
+  int64_t accepted = 0;
   for (uint64_t seed = 0; seed < 30; ++seed) {
     INFO("seed " << seed);
     RandomStream random({.job_seed = seed});
@@ -88,7 +90,8 @@ TEST_CASE("requests that come and go give what each gives alone", "[rollout][cpu
                   {.max_sequences = slots,
                    .max_step_tokens = slots + static_cast<int64_t>(random.below(40)),
                    .block_size = 4,
-                   .cache_bytes = 1024 * (14 + static_cast<int64_t>(random.below(40)))});
+                   .cache_bytes = 1024 * (14 + static_cast<int64_t>(random.below(40))),
+                   .draft_tokens = static_cast<int64_t>(random.below(3) * 4)});
     Session session(engine);
     std::vector<GenerationRequest> requests;
     std::vector<Heard> heard(24);
@@ -112,6 +115,8 @@ TEST_CASE("requests that come and go give what each gives alone", "[rollout][cpu
     CHECK(session.used_blocks() == 0);
     adopted += session.stats().adopted_rows;
     preempted += session.stats().preemptions;
+    accepted += session.stats().accepted;
+    drafted += session.stats().drafted;
     for (size_t i = 0; i < heard.size(); ++i) {
       INFO("request " << i);
       const auto whole = generate_all(alone, {requests[i]});
@@ -135,6 +140,8 @@ TEST_CASE("requests that come and go give what each gives alone", "[rollout][cpu
   CHECK(adopted > 1000);
   CHECK(preempted > 20);
   CHECK(cancelled > 50);
+  CHECK(accepted > 50);
+  CHECK(drafted > accepted);
 }
 
 TEST_CASE("text is streamed as soon as no stop string can cut it", "[rollout][cpu]") {
@@ -261,6 +268,34 @@ TEST_CASE("new weights are used from the next token on, and each token names its
   const Generation fresh = generate_all(new_engine, {rest})[0];
   CHECK(again.ended.at(0).tokens == fresh.tokens);
   CHECK(once_more.ended.at(0).tokens == fresh.tokens);
+}
+
+TEST_CASE("right guesses save steps and change nothing", "[rollout][cpu]") {
+  const Transformer model = tiny_model();
+  const LetterTokenizer tokenizer(kVocabulary);
+  std::vector<GenerationRequest> requests;
+  for (const double temperature : {0.0, 0.3, 1.0}) {
+    for (int64_t first = 0; first < 6; ++first) {
+      requests.push_back({.prompt = {first, 5, 6, 5, 6, 5, 6, 5},
+                          .params = {.max_new_tokens = 60,
+                                     .temperature = temperature,
+                                     .repetition_penalty = first == 5 ? 1.2 : 1.0},
+                          .key = {.prompt_ordinal = static_cast<uint64_t>(first)},
+                          .samples = 2});
+    }
+  }
+  Engine plain(model, tokenizer);
+  Engine guessing(model, tokenizer, {.block_size = 4, .draft_tokens = 8});
+  const auto expected = generate_all(plain, requests);
+  const auto made = generate_all(guessing, requests);
+  for (size_t i = 0; i < expected.size(); ++i) CHECK(same_response(made[i], expected[i]));
+  CHECK(guessing.stats().accepted > 200);
+  CHECK(guessing.stats().tokens == plain.stats().tokens);
+  // One greedy sequence that goes round in circles.
+  const std::vector<GenerationRequest> one = {requests[0]};
+  generate_all(plain, one);
+  generate_all(guessing, one);
+  CHECK(guessing.stats().steps < plain.stats().steps);
 }
 
 TEST_CASE("ten thousand requests leave no block and no job behind", "[rollout][cpu]") {
