@@ -65,13 +65,13 @@ class Engine final : public Generator {
          EngineConfig config = {},
          const Transformer* companion = nullptr);
 
-  /// A response ends with a stop token or stop string (kStop), or at max_new_tokens or the last
-  /// position of a model that its voice needs (kLength). After `on_finish` has returned false it is
-  /// not called again.
+  /// A response ends with a stop token or stop string, or when a processor says so (kStop), or at
+  /// max_new_tokens or the last position of a model that its voice needs (kLength). After
+  /// `on_finish` has returned false it is not called again.
   /// @throws InvalidArgument naming the request: an empty prompt, an id outside the vocabulary, a
-  /// prompt that leaves no position for a response, a parameter or share out of range, a voice
-  /// without its companion, a sequence that the whole cache cannot hold. Nothing has been generated
-  /// then.
+  /// prompt that leaves no position for a response, a parameter or share out of range, a
+  /// processor that cannot be made, a voice without its companion, a sequence that the whole cache
+  /// cannot hold. Nothing has been generated then.
   void generate(std::span<const GenerationRequest> requests,
                 const std::function<bool(Generation&&)>& on_finish) override;
 

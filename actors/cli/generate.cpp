@@ -17,6 +17,7 @@
 #include "actors/cli/generate_prompts.h"
 #include "core/base/error.h"
 #include "core/base/fs.h"
+#include "core/base/text.h"
 #include "core/base/threads.h"
 #include "core/model/transformer.h"
 #include "core/tokenizer/tokenizer.h"
@@ -134,23 +135,6 @@ void add_processor_option(CLI::App& command,
       ->trigger_on_parse();
 }
 
-/// "KIND={...}" as the processor that it names.
-ProcessorSpec parse_processor(const std::string& text) {
-  const size_t equals = text.find('=');
-  if (equals == std::string::npos)
-    throw CLI::ValidationError("--processor", "KIND={...} is wanted: " + text);
-  return {text.substr(0, equals), text.substr(equals + 1)};
-}
-
-/// "5:-2.5" as a bias.
-ProcessorSpec parse_bias(const std::string& text) {
-  const size_t colon = text.find(':');
-  if (colon == std::string::npos)
-    throw CLI::ValidationError("--logit-bias", "ID:BIAS is wanted: " + text);
-  const ordered_json id = text.substr(0, colon);
-  return logit_bias("{" + id.dump() + ":" + text.substr(colon + 1) + "}");
-}
-
 void add_processor_options(CLI::App& command, SamplingParams& p) {
   add_processor_option<int64_t>(
       command, p, "--min-new-tokens", "no end before so many tokens", min_new_tokens);
@@ -160,8 +144,11 @@ void add_processor_options(CLI::App& command, SamplingParams& p) {
       "--bad-word",
       "text that no response holds; may be repeated",
       [](const auto& word) { return bad_words(ordered_json::array({word}).dump()); });
-  add_processor_option<std::string>(
-      command, p, "--logit-bias", "ID:BIAS, added to a token's logit; may be repeated", parse_bias);
+  add_processor_option<std::string>(command,
+                                    p,
+                                    "--logit-bias",
+                                    "ID:BIAS, added to a token's logit; may be repeated",
+                                    bias_of_flag);
   add_processor_option<double>(command,
                                p,
                                "--presence-penalty",
@@ -184,10 +171,25 @@ void add_processor_options(CLI::App& command, SamplingParams& p) {
                                     p,
                                     "--processor",
                                     "KIND={...}, any kind of sampling.processors; may be repeated",
-                                    parse_processor);
+                                    processor_of_flag);
 }
 
 }  // namespace
+
+ProcessorSpec processor_of_flag(const std::string& text) {
+  const size_t equals = text.find('=');
+  if (equals == std::string::npos)
+    throw InvalidArgument("--processor: KIND={...} is wanted, not ", printable(text));
+  return {text.substr(0, equals), text.substr(equals + 1)};
+}
+
+ProcessorSpec bias_of_flag(const std::string& text) {
+  const size_t colon = text.find(':');
+  if (colon == std::string::npos)
+    throw InvalidArgument("--logit-bias: ID:BIAS is wanted, not ", printable(text));
+  const ordered_json id = text.substr(0, colon);
+  return logit_bias("{" + id.dump() + ":" + text.substr(colon + 1) + "}");
+}
 
 void run_generate(const GenerateOptions& options, std::istream& in, std::ostream& out) {
   SamplingParams params = options.sampling;

@@ -22,6 +22,11 @@ struct GenerateOptions {
   std::filesystem::path stats;  ///< written at the end when given
 };
 
+/// "KIND={...}" as the processor that it names, its options unread. @throws InvalidArgument
+ProcessorSpec processor_of_flag(const std::string& text);
+/// "5:-2.5" as a bias of token 5. @throws InvalidArgument
+ProcessorSpec bias_of_flag(const std::string& text);
+
 /// `praetor generate`: for each prompt, in order, `samples` lines {"prompt_index","sample_index",
 /// "tokens","text","logprobs","finish_reason"}, each written as soon as those before it are.
 /// Logprobs are the untempered model's; "top_logprobs", when they are asked for, stand before the

@@ -45,6 +45,7 @@ int32_t Dfa::intern(Members members) {
   state->accepting = std::binary_search(members.begin(), members.end(), nfa_.accept());
   state->next.fill(kUnknown);
   known_.emplace(members, id);
+  stored_ += members.size();
   state->members = std::move(members);
   states_.push_back(std::move(state));
   return id;
@@ -75,6 +76,7 @@ int32_t Dfa::step(int32_t state, uint8_t byte) {
 void Dfa::clear() {
   states_.clear();
   known_.clear();
+  stored_ = 0;
 }
 
 }  // namespace praetor::grammar

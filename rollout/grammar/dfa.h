@@ -32,6 +32,8 @@ class Dfa {
   bool final(int32_t state) const { return at(state).accepting && at(state).members.size() == 1; }
   const Members& members(int32_t state) const { return at(state).members; }
   size_t size() const { return states_.size(); }
+  /// Memory that the states take, roughly.
+  size_t bytes() const { return states_.size() * sizeof(State) + stored_ * 2 * sizeof(int32_t); }
   /// Forgets all states.
   void clear();
 
@@ -54,6 +56,7 @@ class Dfa {
   const Nfa& nfa_;
   std::vector<std::unique_ptr<State>> states_;
   std::unordered_map<Members, int32_t, Hash> known_;
+  size_t stored_ = 0;           ///< members of all states
   Members reached_;             ///< of the set in the making
   std::vector<int32_t> open_;   ///< reached, what they lead to not yet
   std::vector<uint32_t> mark_;  ///< by state of the Nfa: the round in which it was reached

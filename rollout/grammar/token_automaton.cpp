@@ -9,7 +9,7 @@
 namespace praetor::grammar {
 namespace {
 
-constexpr size_t kMostStates = 20'000;  // a KiB each, and their members
+constexpr size_t kMostDfaBytes = size_t{24} << 20;
 constexpr size_t kMostMaskBytes = size_t{64} << 20;
 
 /// Walks the tokens' tree from `state`; `found(first, last)` gets the range of the tokens that end
@@ -80,7 +80,7 @@ void TokenAutomaton::find_live() {
     for (size_t i = 0; i < live_.size(); ++i) {
       const Nfa::State& s = nfa_.states()[i];
       if (live_[i] || (s.edges.empty() && s.free.empty())) continue;
-      if (dfa.size() > kMostStates) dfa.clear();
+      if (dfa.bytes() > kMostDfaBytes) dfa.clear();
       const int32_t state = dfa.closure_of(static_cast<int32_t>(i));
       if (state == Dfa::kDead || !reaches_live(dfa, state, false)) continue;
       live_[i] = true;
@@ -112,7 +112,7 @@ TokenAutomaton::Place TokenAutomaton::place_of(int32_t state, bool first) {
 
 // The place's state in the automaton as it is now.
 int32_t TokenAutomaton::resolve(Place& place) {
-  if (dfa_.size() > kMostStates) {
+  if (dfa_.bytes() > kMostDfaBytes) {
     dfa_.clear();
     masks_.clear();
     mask_count_ = 0;
@@ -205,8 +205,12 @@ void TokenAutomaton::bar(Place& place, std::span<const int64_t> stop_tokens, std
       stops.emplace_back(id, ends ? z[id] : kBarred);
     }
   }
-  for (size_t id = 0; id < z.size(); ++id) {
-    if ((mask->bits[id / 64] >> (id % 64) & 1) == 0) z[id] = kBarred;
+  for (size_t word = 0; word < mask->bits.size(); ++word) {
+    const uint64_t bits = mask->bits[word];
+    if (~bits == 0) continue;
+    const size_t end = std::min(z.size(), (word + 1) * 64);
+    for (size_t id = word * 64; id < end; ++id)
+      if ((bits >> (id % 64) & 1) == 0) z[id] = kBarred;
   }
   for (const auto& [id, value] : stops) z[id] = value;
 }

@@ -102,7 +102,7 @@ TEST_CASE("keys of a sampling section become processors, in their order", "[roll
   CHECK_NOTHROW(check_processors(p, "job"));
   // What is written back is read as the same.
   const auto again = YamlDocument::parse(document->resolved());
-  CHECK(sampling_from_yaml(again->root()).processors == p.processors);
+  CHECK((sampling_from_yaml(again->root()).processors == p.processors));
 }
 
 TEST_CASE("keys of processors that stand for nothing make none", "[rollout][cpu]") {

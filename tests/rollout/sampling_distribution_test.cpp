@@ -219,7 +219,7 @@ TEST_CASE("the most likely tokens are those of a full sort", "[rollout][cpu]") {
         return a.logprob > b.logprob;
       });
       sorted.resize(static_cast<size_t>(k));
-      CHECK(out[static_cast<size_t>(i)].top == sorted);
+      CHECK((out[static_cast<size_t>(i)].top == sorted));
     }
   }
   // A vocabulary smaller than what is asked for; none when none are.

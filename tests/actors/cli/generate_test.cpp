@@ -2,6 +2,7 @@
 
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <regex>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -140,6 +141,41 @@ TEST_CASE("bad prompts are named by file and line, all of them", "[actors][cpu]"
   CHECK_THAT(refusal("  \n"), Contains("no rows"));
   CHECK_THAT(refusal("[1]\n{\"prompt\": \"fine\"}\n{}\n"),
              Contains("p.jsonl:1: ") && Contains("\np.jsonl:3: "));
+}
+
+TEST_CASE("generate holds responses to a pattern and reports the most likely tokens",
+          "[actors][cpu]") {
+  PRAETOR_REQUIRE_SHARED(shared);
+  GenerateOptions options{.model = shared / "data" / "stories260K"};
+  options.sampling.max_new_tokens = 30;
+  options.sampling.top_logprobs = 2;
+  options.sampling.processors = {{"regex", R"({"pattern":"[a-z]{2,4}( [a-z]{2,4}){2}\\."})"}};
+  const auto lines = generate(options, R"({"prompt": "Once upon a time"})");
+  REQUIRE(lines.size() == 1);
+  CHECK(lines[0]["finish_reason"] == "stop");
+  const auto text = lines[0]["text"].get<std::string>();
+  CHECK(std::regex_match(text, std::regex("[a-z]{2,4}( [a-z]{2,4}){2}\\.")));
+  REQUIRE(lines[0]["top_logprobs"].size() == lines[0]["tokens"].size());
+  for (const json& each : lines[0]["top_logprobs"]) {
+    REQUIRE(each.size() == 2);
+    CHECK(each[0]["logprob"].get<double>() >= each[1]["logprob"].get<double>());
+    CHECK(each[0]["token"].is_number_integer());
+  }
+}
+
+TEST_CASE("flags name processors, and their options are checked before a model is read",
+          "[actors][cpu]") {
+  CHECK(processor_of_flag("regex={\"pattern\":\"a=b\"}").kind == "regex");
+  CHECK(processor_of_flag("regex={\"pattern\":\"a=b\"}").options == R"({"pattern":"a=b"})");
+  CHECK(bias_of_flag("5:-2.5").options == R"({"bias":{"5":-2.5}})");
+  CHECK_THROWS_WITH(bias_of_flag("5"), "--logit-bias: ID:BIAS is wanted, not 5");
+  CHECK_THROWS_WITH(processor_of_flag("regex"), "--processor: KIND={...} is wanted, not regex");
+  GenerateOptions options{.model = "none"};
+  options.sampling.processors = {bias_of_flag("5:1"), processor_of_flag("regex={}")};
+  CHECK_THROWS_WITH(generate(options, ""), "generate: processors[1]: regex: pattern: is missing");
+  options.sampling.processors = {bias_of_flag("5:x")};
+  CHECK_THROWS_WITH(generate(options, ""),
+                    Catch::Contains("processors[0]: logit_bias: the options"));
 }
 
 TEST_CASE("generate refuses parameters out of range and missing files", "[actors][cpu]") {

@@ -245,28 +245,28 @@ TEST_CASE("what schemas cannot hold is refused with its pointer", "[rollout][cpu
   CHECK_THAT(refusal(R"({"type":"string","minLength":3,"maxLength":2})"),
              StartsWith("#/maxLength: 2"));
   CHECK_THAT(refusal(R"({"type":"string","minLength":-1})"), StartsWith("#/minLength: a whole"));
-  CHECK_THAT(refusal(R"({"type":"string","pattern":"a(?=b)"
-})"),
+  CHECK_THAT(refusal(R"({"type":"string","pattern":"a(?=b)c"})"),
              StartsWith("#/pattern: offset 1: only the groups"));
-CHECK_THAT(refusal(R"({"type":"string","pattern":"a","minLength":1})"),
-           StartsWith("#/pattern: beside minLength"));
-CHECK_THAT(refusal(R"({"type":"object","required":["x"]})"),
-           StartsWith("#/required: \"x\" is not among"));
-CHECK_THAT(refusal(R"({"enum":[]})"), StartsWith("#/enum: a list"));
-CHECK_THAT(refusal(R"({"type":"integer","enum":["a"]})"), StartsWith("#/enum: \"a\" is not of"));
-CHECK_THAT(refusal(R"({"anyOf":[{"type":"null"},{"oneOf":[]}]})"),
-           StartsWith("#/anyOf/1/oneOf: this keyword"));
-CHECK_THAT(refusal(R"({"$ref":"#/$defs/x"})"), StartsWith("#/$ref: \"#/$defs/x\" is not there"));
-CHECK_THAT(refusal(R"({"$ref":"http://x"})"), StartsWith("#/$ref: only"));
-CHECK_THAT(
-    refusal(R"({"$ref":"#/$defs/x","$defs":{"x":{"type":"array","items":{"$ref":"#/$defs/x"}}}})"),
-    StartsWith("#/$defs/x/items/$ref: \"#/$defs/x\" is recursive"));
-CHECK_THAT(refusal(R"({"type":"array","items":{"$ref":"#"}})"),
-           StartsWith("#/items/$ref: \"#\" is recursive"));
-CHECK_THAT(refusal("false"), StartsWith("#: false is met by no value"));
-CHECK_THAT(refusal("3"), StartsWith("#: an object"));
-CHECK_THAT(refusal(R"({"type":"object","properties":{"a":{}},"additionalProperties":{}})"),
-           StartsWith("#/additionalProperties: a schema beside properties"));
+  CHECK_THAT(refusal(R"({"type":"string","pattern":"a","minLength":1})"),
+             StartsWith("#/pattern: beside minLength"));
+  CHECK_THAT(refusal(R"({"type":"object","required":["x"]})"),
+             StartsWith("#/required: \"x\" is not among"));
+  CHECK_THAT(refusal(R"({"enum":[]})"), StartsWith("#/enum: a list"));
+  CHECK_THAT(refusal(R"({"type":"integer","enum":["a"]})"), StartsWith("#/enum: \"a\" is not of"));
+  CHECK_THAT(refusal(R"({"anyOf":[{"type":"null"},{"oneOf":[]}]})"),
+             StartsWith("#/anyOf/1/oneOf: this keyword"));
+  CHECK_THAT(refusal(R"({"$ref":"#/$defs/x"})"), StartsWith("#/$ref: \"#/$defs/x\" is not there"));
+  CHECK_THAT(refusal(R"({"$ref":"http://x"})"), StartsWith("#/$ref: only"));
+  CHECK_THAT(
+      refusal(
+          R"({"$ref":"#/$defs/x","$defs":{"x":{"type":"array","items":{"$ref":"#/$defs/x"}}}})"),
+      StartsWith("#/$defs/x/items/$ref: \"#/$defs/x\" is recursive"));
+  CHECK_THAT(refusal(R"({"type":"array","items":{"$ref":"#"}})"),
+             StartsWith("#/items/$ref: \"#\" is recursive"));
+  CHECK_THAT(refusal("false"), StartsWith("#: false is met by no value"));
+  CHECK_THAT(refusal("3"), StartsWith("#: an object"));
+  CHECK_THAT(refusal(R"({"type":"object","properties":{"a":{}},"additionalProperties":{}})"),
+             StartsWith("#/additionalProperties: a schema beside properties"));
 }
 
 }  // namespace praetor::grammar

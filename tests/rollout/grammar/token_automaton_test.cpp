@@ -16,6 +16,7 @@
 #include "tests/rollout/grammar/naive_matcher.h"
 #include "tests/rollout/grammar/piece_tokenizer.h"
 #include "tests/support/catch.h"
+#include "tests/support/shared_data.h"
 
 namespace praetor::grammar {
 namespace {
@@ -165,6 +166,47 @@ TEST_CASE("random patterns allow exactly what the naive search allows", "[rollou
     ++tried;
   }
   CHECK(ends > 100);
+}
+
+TEST_CASE("the published tokenizers spell what a pattern wants, and nothing else",
+          "[rollout][cpu]") {
+  PRAETOR_REQUIRE_SHARED(shared);
+  const std::vector<std::string> patterns = {"[a-z ]{3,30}!",
+                                             " ?(é|ß|日本|😀){1,9}",
+                                             "[^\\d]{5,9}",
+                                             "\\s{1,4}\\w+\\.",
+                                             "\\{\"a\": (-?\\d{1,9}|null)\\}\n?"};
+  RandomStream random({.job_seed = 42});
+  int ended = 0;
+  for (const char* name : {"tokenizer-gpt2", "tokenizer-llama2", "tokenizer-qwen3"}) {
+    CAPTURE(name);
+    const auto tokenizer = Tokenizer::load(shared / "data" / name);
+    // A row of logits may be longer than the vocabulary.
+    const auto table = std::make_shared<const TokenTable>(*tokenizer, tokenizer->vocab_size() + 3);
+    for (const std::string& pattern : patterns) {
+      TokenAutomaton automaton(Nfa(*parse_pattern(pattern, Extent::kWhole)), table);
+      for (int i = 0; i < 8; ++i) {
+        std::vector<int64_t> tokens;
+        auto place = automaton.start();
+        while (!automaton.complete(place) && tokens.size() < 200) {
+          std::vector<float> z(static_cast<size_t>(table->size()), 0.0F);
+          automaton.bar(place, {}, z);
+          std::vector<int64_t> allowed;
+          for (size_t id = 0; id < z.size(); ++id)
+            if (z[id] == 0.0F) allowed.push_back(static_cast<int64_t>(id));
+          REQUIRE(!allowed.empty());
+          tokens.push_back(allowed[random.below(allowed.size())]);
+          place = automaton.advance(place, tokens.back());
+          if (automaton.accepting(place) && random.below(3) == 0) break;
+        }
+        if (!automaton.accepting(place)) continue;
+        ++ended;
+        CAPTURE(pattern, tokenizer->decode(tokens));
+        CHECK(NaiveMatcher::matches(pattern, tokenizer->decode(tokens)));
+      }
+    }
+  }
+  CHECK(ended > 60);
 }
 
 TEST_CASE("a masked softmax is the softmax over the allowed tokens", "[rollout][cpu]") {
