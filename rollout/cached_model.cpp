@@ -27,11 +27,14 @@ void CachedModel::release() {
 
 void CachedModel::copy_block(const Scheduler::Copy& copy) {
   for (KvLayer& layer : cache_.layers) {
-    for (at::Tensor* tensor : {&layer.keys, &layer.values}) {
-      tensor->select(0, copy.to)
-          .narrow(0, 0, copy.rows)
-          .copy_(tensor->select(0, copy.from).narrow(0, 0, copy.rows));
-    }
+    const auto take = [&](at::Tensor& all, int64_t dim) {
+      const auto rows = [&](int64_t block) {
+        return all.select(0, block).narrow(dim, 0, copy.rows);
+      };
+      rows(copy.to).copy_(rows(copy.from));
+    };
+    take(layer.keys, 2);
+    take(layer.values, 0);
   }
 }
 

@@ -188,14 +188,16 @@ void check_cached_attention(const at::Tensor& q,
   check_qkv("cached_attention", q, k, v);
   check_options("cached_attention", options);
   const at::Tensor& keys = layer.keys;
-  const bool ok = defined(keys, 4) && defined(layer.values, 4) &&
-                  keys.sizes() == layer.values.sizes() && alike(keys, q) &&
-                  alike(layer.values, q) && keys.is_contiguous() && layer.values.is_contiguous() &&
-                  keys.size(1) == block_size && keys.size(2) == k.size(1) &&
-                  keys.size(3) == k.size(2);
+  const bool ok =
+      defined(keys, 4) && defined(layer.values, 4) && alike(keys, q) && alike(layer.values, q) &&
+      keys.is_contiguous() && layer.values.is_contiguous() &&
+      keys.size(0) == layer.values.size(0) &&
+      keys.sizes().slice(1) == at::IntArrayRef{k.size(1), k.size(2), block_size} &&
+      layer.values.sizes().slice(1) == at::IntArrayRef{block_size, k.size(1), k.size(2)};
   want(ok,
        "cached_attention",
-       "cache [blocks, block_size, kv_heads, head_dim], contiguous, of the type of q",
+       "keys [blocks, kv_heads, head_dim, block_size] and values [blocks, block_size, kv_heads, "
+       "head_dim], contiguous, of the type of q",
        {{"keys", &keys}, {"values", &layer.values}, {"k", &k}});
   const auto m = static_cast<size_t>(q.size(0));
   if (rows.positions.size() != m || rows.sequence.size() != m) {

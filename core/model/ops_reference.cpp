@@ -101,22 +101,25 @@ at::Tensor cached_attention(const at::Tensor& q,
                             int64_t block_size,
                             const CachedRows& rows,
                             const AttentionOptions& options) {
-  const auto slot = [&](int64_t sequence, int64_t position) {
-    return (*rows.tables[sequence])[position / block_size] * block_size + position % block_size;
-  };
-  at::Tensor keys = layer.keys.flatten(0, 1), values = layer.values.flatten(0, 1);
+  const at::Tensor keys = layer.keys.permute({0, 3, 1, 2});  // as the values
+  for (int64_t i = 0; i < q.size(0); ++i) {
+    const int64_t position = rows.positions[i];
+    const int64_t id = (*rows.tables[rows.sequence[i]])[position / block_size];
+    keys[id][position % block_size].copy_(k[i]);
+    layer.values[id][position % block_size].copy_(v[i]);
+  }
   at::Tensor out = at::empty_like(q);
   for (int64_t i = 0; i < q.size(0); ++i) {
-    const int64_t to = slot(rows.sequence[i], rows.positions[i]);
-    keys[to].copy_(k[i]);
-    values[to].copy_(v[i]);
-  }
-  for (int64_t i = 0; i < q.size(0); ++i) {
-    std::vector<int64_t> slots;
-    for (int64_t p = 0; p <= rows.positions[i]; ++p) slots.push_back(slot(rows.sequence[i], p));
-    const at::Tensor index = at::tensor(slots, at::kLong).to(keys.device());
-    out[i].copy_(attend(
-        q.narrow(0, i, 1), keys.index_select(0, index), values.index_select(0, index), options)[0]);
+    const int64_t length = rows.positions[i] + 1;
+    const auto& table = *rows.tables[rows.sequence[i]];
+    const int64_t blocks = (length + block_size - 1) / block_size;
+    const at::Tensor index =
+        at::tensor(std::vector<int64_t>(table.begin(), table.begin() + blocks), at::kLong)
+            .to(keys.device());
+    const auto all = [&](const at::Tensor& cache) {
+      return cache.index_select(0, index).flatten(0, 1).narrow(0, 0, length);
+    };
+    out[i].copy_(attend(q.narrow(0, i, 1), all(keys), all(layer.values), options)[0]);
   }
   return out;
 }

@@ -50,11 +50,12 @@ struct SharedPack {
 SharedPack pack_shared(const std::vector<std::span<const int64_t>>& sequences,
                        int64_t switch_length = 0);
 
-/// Keys and values of one layer that a step of the engine reads and writes: blocks of `block_size`
-/// tokens, each [block_size, kv_heads, head_dim], float32 on CPU.
+/// Keys and values of one layer that a step of the engine reads and writes, in blocks of
+/// `block_size` tokens. Tokens of a key block stand side by side, as scores of neighbouring tokens
+/// are computed together.
 struct KvLayer {
-  at::Tensor keys;    ///< [blocks, block_size, kv_heads, head_dim]
-  at::Tensor values;  ///< the same
+  at::Tensor keys;    ///< [blocks, kv_heads, head_dim, block_size]
+  at::Tensor values;  ///< [blocks, block_size, kv_heads, head_dim]
 };
 
 /// The paged cache of all layers. Owned by the engine, which hands out blocks; the model only reads

@@ -520,10 +520,11 @@ KvCache Transformer::make_cache(int64_t blocks, int64_t block_size) const {
   }
   KvCache cache;
   cache.block_size = block_size;
-  const std::vector<int64_t> shape = {blocks, block_size, config_.num_kv_heads, config_.head_dim};
+  const int64_t heads = config_.num_kv_heads, dims = config_.head_dim;
+  const auto options = embedding_.options().requires_grad(false);
   for (size_t i = 0; i < blocks_->layers.size(); ++i) {
-    cache.layers.push_back({at::zeros(shape, embedding_.options().requires_grad(false)),
-                            at::zeros(shape, embedding_.options().requires_grad(false))});
+    cache.layers.push_back({at::zeros({blocks, heads, dims, block_size}, options),
+                            at::zeros({blocks, block_size, heads, dims}, options)});
   }
   return cache;
 }

@@ -1,6 +1,5 @@
 #include "core/tokenizer/bpe.h"
 
-#include <cstdio>
 #include <queue>
 #include <utility>
 
@@ -10,9 +9,6 @@
 namespace praetor {
 
 Bpe::Bpe(const JsonView& model, Vocabulary& vocabulary) : vocabulary_(vocabulary) {
-  if (const std::string type = model.string_or("type", "BPE"); type != "BPE") {
-    model.at("type").fail("model type \"", printable(type), "\" is not supported; BPE is");
-  }
   if (model.has("dropout")) {
     const JsonView dropout = model.at("dropout");
     if (!dropout.json().is_number() || dropout.json().get<double>() != 0.0) {
@@ -35,12 +31,7 @@ Bpe::Bpe(const JsonView& model, Vocabulary& vocabulary) : vocabulary_(vocabulary
       model.at("unk_token").fail("\"", printable(*unknown_token_), "\" is not in the vocabulary");
     unknown_ = static_cast<int32_t>(*id);
   }
-  for (int byte = 0; byte < 256; ++byte) {
-    char name[8];
-    std::snprintf(name, sizeof(name), "<0x%02X>", byte);
-    byte_tokens_[static_cast<size_t>(byte)] =
-        static_cast<int32_t>(vocabulary.id(name).value_or(-1));
-  }
+  byte_tokens_ = byte_token_ids(vocabulary);
 }
 
 void Bpe::read_vocabulary(const JsonView& vocab) {

@@ -10,22 +10,23 @@
 
 #include "core/tokenizer/json_view.h"
 #include "core/tokenizer/vocabulary.h"
+#include "core/tokenizer/word_model.h"
 
 namespace praetor {
 
 /// Byte-pair encoding (arXiv:1508.07909) as the `BPE` model of a tokenizer.json. Borrows the
 /// vocabulary.
-class Bpe {
+class Bpe final : public WordModel {
  public:
   /// Reads `model`, and its tokens into `vocabulary`. @throws DataError naming the key and the
-  /// feature that is not supported: another model type, dropout, affixes; merges that name unknown
+  /// feature that is not supported: dropout, affixes; merges that name unknown
   /// tokens.
   Bpe(const JsonView& model, Vocabulary& vocabulary);
 
   /// Appends the ids of one word. A character that is no token becomes its bytes' tokens
   /// (`byte_fallback`), else the unknown token (a run of them one token with `fuse_unk`), else
   /// nothing. O(n log n) for n characters.
-  void encode_word(std::string_view word, std::vector<int64_t>& out) const;
+  void encode_word(std::string_view word, std::vector<int64_t>& out) const override;
 
   const std::optional<std::string>& unknown_token() const { return unknown_token_; }
 

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "core/base/text.h"
+#include "core/tokenizer/charsmap.h"
 #include "core/tokenizer/pattern.h"
 #include "core/tokenizer/regex.h"
 #include "core/tokenizer/unicode.h"
@@ -110,6 +111,7 @@ std::unique_ptr<Normalizer> make_normalizer(const JsonView& json) {
   if (type == "NFKD") return std::make_unique<UnicodeForm>(unicode::Form::kNfkd);
   if (type == "Lowercase") return std::make_unique<Lowercase>();
   if (type == "StripAccents") return std::make_unique<Replace>(Regex("\\p{M}", json.place()), "");
+  if (type == "Precompiled") return std::make_unique<Charsmap>(json.at("precompiled_charsmap"));
   if (type == "Prepend") return std::make_unique<Prepend>(json.at("prepend").string());
   if (type == "Replace") {
     return std::make_unique<Replace>(read_pattern(json.at("pattern")), json.at("content").string());
@@ -129,8 +131,7 @@ std::unique_ptr<Normalizer> make_normalizer(const JsonView& json) {
   json.at("type").fail("normalizer \"",
                        printable(type),
                        "\" is not supported; NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, "
-                       "Prepend, Replace, Strip and "
-                       "Sequence are");
+                       "Precompiled, Prepend, Replace, Strip and Sequence are");
 }
 
 }  // namespace praetor

@@ -16,8 +16,8 @@ class Normalizer {
   virtual std::string apply(std::string_view text) const = 0;
 };
 
-/// NFC, NFD, NFKC, NFKD, Prepend, Replace, Strip and Sequence; null for a null. @throws DataError
-/// naming any other.
+/// NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Precompiled, Prepend, Replace, Strip and
+/// Sequence; null for a null. @throws DataError naming any other.
 std::unique_ptr<Normalizer> make_normalizer(const JsonView& json);
 
 }  // namespace praetor

@@ -22,8 +22,8 @@ class PreTokenizer {
   virtual void cut(const Piece& piece, std::vector<Piece>& out) const = 0;
 };
 
-/// ByteLevel, Split, Digits, Metaspace and Sequence; null for a null. @throws DataError naming any
-/// other.
+/// ByteLevel, Split, Digits, Punctuation, Whitespace, WhitespaceSplit, Metaspace and Sequence; null
+/// for a null. @throws DataError naming any other.
 std::unique_ptr<PreTokenizer> make_pre_tokenizer(const JsonView& json);
 
 }  // namespace praetor

@@ -37,15 +37,18 @@ bool has_dummy_prefix(const sentencepiece::SentencePieceProcessor& processor) {
 }
 
 void check_class(const std::filesystem::path& file, const SpecialTokens& special) {
-  static constexpr std::array<std::string_view, 5> kKnown{
-      "", "PreTrainedTokenizer", "LlamaTokenizer", "CodeLlamaTokenizer", "GemmaTokenizer"};
+  static constexpr std::array<std::string_view, 6> kKnown{"",
+                                                          "PreTrainedTokenizer",
+                                                          "LlamaTokenizer",
+                                                          "CodeLlamaTokenizer",
+                                                          "GemmaTokenizer",
+                                                          "T5Tokenizer"};
   if (std::find(kKnown.begin(), kKnown.end(), special.tokenizer_class) == kKnown.end()) {
-    throw DataError(
-        file.string(),
-        ": the tokenizer_class \"",
-        printable(special.tokenizer_class),
-        "\" is not supported for a tokenizer.model; LlamaTokenizer and GemmaTokenizer are (a "
-        "tokenizer.json beside it would be read instead)");
+    throw DataError(file.string(),
+                    ": the tokenizer_class \"",
+                    printable(special.tokenizer_class),
+                    "\" is not supported for a tokenizer.model; LlamaTokenizer, GemmaTokenizer and "
+                    "T5Tokenizer are (a tokenizer.json beside it would be read instead)");
   }
   if (special.legacy && !*special.legacy) {
     throw DataError(file.string(),
@@ -79,10 +82,11 @@ TokenizerParts load_sentencepiece(const std::filesystem::path& file, const Speci
     }
   }
   if (processor->GetPieceSize() == 0) throw DataError(file.string(), ": the model has no pieces");
-  // LlamaTokenizer's defaults: BOS in front, no EOS behind.
-  if (special.add_bos.value_or(true) && processor->bos_id() >= 0)
+  // LlamaTokenizer's defaults: BOS in front, no EOS behind. T5Tokenizer knows EOS alone.
+  const bool t5 = special.tokenizer_class == "T5Tokenizer";
+  if (!t5 && special.add_bos.value_or(true) && processor->bos_id() >= 0)
     parts.prefix = {processor->bos_id()};
-  if (special.add_eos.value_or(false) && processor->eos_id() >= 0)
+  if ((t5 || special.add_eos.value_or(false)) && processor->eos_id() >= 0)
     parts.suffix = {processor->eos_id()};
   parts.decoder = make_sentencepiece_decoder(has_dummy_prefix(*processor));
   parts.bos = processor->bos_id();

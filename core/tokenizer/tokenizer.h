@@ -28,7 +28,7 @@ class Tokenizer {
   };
 
   virtual ~Tokenizer() = default;
-  /// Reads DIR/tokenizer.json (byte-level BPE; Llama-style BPE with byte fallback), else
+  /// Reads DIR/tokenizer.json (byte-level BPE; Llama-style BPE with byte fallback; Unigram), else
   /// DIR/tokenizer.model (SentencePiece), with tokenizer_config.json and special_tokens_map.json
   /// for the special tokens' roles.
   /// @throws MissingInput; DataError naming the file, and the feature that is not supported.

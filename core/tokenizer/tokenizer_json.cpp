@@ -4,30 +4,39 @@
 #include "core/tokenizer/bpe.h"
 #include "core/tokenizer/pipeline.h"
 #include "core/tokenizer/pre_tokenizer.h"
+#include "core/tokenizer/unigram.h"
 
 namespace praetor {
 
 namespace {
 
-/// Words by the pre-tokenizer, ids by BPE.
-class BpeText final : public TextModel {
+/// Words by the pre-tokenizer, ids by the model.
+class WordsText final : public TextModel {
  public:
-  BpeText(std::unique_ptr<PreTokenizer> pre_tokenizer, Bpe bpe)
-      : pre_tokenizer_(std::move(pre_tokenizer)), bpe_(std::move(bpe)) {}
+  WordsText(std::unique_ptr<PreTokenizer> pre_tokenizer, std::unique_ptr<WordModel> model)
+      : pre_tokenizer_(std::move(pre_tokenizer)), model_(std::move(model)) {}
   void encode(std::string_view text, bool first, std::vector<int64_t>& out) const override {
     if (!pre_tokenizer_) {
-      bpe_.encode_word(text, out);
+      model_->encode_word(text, out);
       return;
     }
     std::vector<Piece> words;
     pre_tokenizer_->cut({std::string(text), first}, words);
-    for (const Piece& word : words) bpe_.encode_word(word.text, out);
+    for (const Piece& word : words) model_->encode_word(word.text, out);
   }
 
  private:
   std::unique_ptr<PreTokenizer> pre_tokenizer_;
-  Bpe bpe_;
+  std::unique_ptr<WordModel> model_;
 };
+
+std::unique_ptr<WordModel> make_word_model(const JsonView& json, Vocabulary& vocabulary) {
+  const std::string type = json.string_or("type", "BPE");
+  if (type == "BPE") return std::make_unique<Bpe>(json, vocabulary);
+  if (type == "Unigram") return std::make_unique<Unigram>(json, vocabulary);
+  json.at("type").fail(
+      "model type \"", printable(type), "\" is not supported; BPE and Unigram are");
+}
 
 void read_added_tokens(const JsonView& list, TokenizerParts& parts) {
   for (size_t i = 0; i < list.array().size(); ++i) {
@@ -102,11 +111,11 @@ TokenizerParts load_tokenizer_json(const std::filesystem::path& file) {
   TokenizerParts parts;
   parts.file = file.string();
   parts.vocabulary = std::make_unique<Vocabulary>();
-  Bpe bpe(json.at("model").object(), *parts.vocabulary);
+  auto model = make_word_model(json.at("model").object(), *parts.vocabulary);
   if (json.has("added_tokens")) read_added_tokens(json.at("added_tokens"), parts);
   parts.normalizer = make_normalizer(section("normalizer"));
   parts.model =
-      std::make_unique<BpeText>(make_pre_tokenizer(section("pre_tokenizer")), std::move(bpe));
+      std::make_unique<WordsText>(make_pre_tokenizer(section("pre_tokenizer")), std::move(model));
   parts.decoder = make_decoder(section("decoder"));
   read_post_processor(section("post_processor"), parts);
   return parts;

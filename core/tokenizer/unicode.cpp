@@ -108,6 +108,20 @@ char32_t upper(char32_t code) {
   return static_cast<char32_t>(utf8proc_toupper(static_cast<utf8proc_int32_t>(code)));
 }
 
+size_t cluster_end(std::string_view text, size_t begin) {
+  size_t end = begin;
+  auto code = static_cast<utf8proc_int32_t>(next(text, end));
+  utf8proc_int32_t state = 0;
+  while (end < text.size()) {
+    size_t behind = end;
+    const auto following = static_cast<utf8proc_int32_t>(next(text, behind));
+    if (utf8proc_grapheme_break_stateful(code, following, &state)) break;
+    code = following;
+    end = behind;
+  }
+  return end;
+}
+
 size_t find_broken(std::string_view bytes) {
   size_t at = 0;
   while (at < bytes.size()) {

@@ -25,6 +25,10 @@ bool is_title(char32_t code);        ///< category Lt
 char32_t lower(char32_t code);       ///< simple lower case; the code itself when it has none
 char32_t upper(char32_t code);       ///< simple upper case, likewise
 
+/// End of the extended grapheme cluster (UAX 29) that begins at `begin` (well-formed UTF-8, begin <
+/// its size).
+size_t cluster_end(std::string_view text, size_t begin);
+
 /// Byte at which well-formed UTF-8 ends, or npos when all of it is.
 size_t find_broken(std::string_view bytes);
 

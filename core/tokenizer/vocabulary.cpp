@@ -1,5 +1,7 @@
 #include "core/tokenizer/vocabulary.h"
 
+#include <cstdio>
+
 #include "core/base/error.h"
 #include "core/base/text.h"
 
@@ -30,6 +32,16 @@ void Vocabulary::add(const std::string& token, int64_t id, const std::string& wh
                     "\"");
   }
   if (id > highest_) highest_ = id;
+}
+
+std::array<int32_t, 256> byte_token_ids(const Vocabulary& vocabulary) {
+  std::array<int32_t, 256> out{};
+  for (int byte = 0; byte < 256; ++byte) {
+    char name[8];
+    std::snprintf(name, sizeof(name), "<0x%02X>", byte);
+    out[static_cast<size_t>(byte)] = static_cast<int32_t>(vocabulary.id(name).value_or(-1));
+  }
+  return out;
 }
 
 }  // namespace praetor

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -37,5 +38,8 @@ class Vocabulary {
   std::unordered_map<int64_t, const std::string*> tokens_;  ///< into ids_, whose nodes stay put
   int64_t highest_ = -1;
 };
+
+/// Ids of the tokens <0x00> to <0xFF>, which stand for bytes; -1 where there is none.
+std::array<int32_t, 256> byte_token_ids(const Vocabulary& vocabulary);
 
 }  // namespace praetor

@@ -1,9 +1,12 @@
 """Writes small_tokenizers.json: hand-made tokenizer.json documents, one feature each, and what the `tokenizers`
 package makes of them. usage: make_small_tokenizers.py   (run beside this file)"""
+import base64
 import json
 import pathlib
 
 import tokenizers
+import varied_lines
+from sentencepiece import sentencepiece_model_pb2
 
 GPT2 = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 RAW = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
@@ -99,6 +102,28 @@ def metaspace(scheme, cut):
     return {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": cut}
 
 
+def unigram(name, normalizers=(), precompiled=True, **kw):
+    """The pieces and the charsmap of a model of make_sentencepiece.py in a tokenizer.json."""
+    model = sentencepiece_model_pb2.ModelProto()
+    model.ParseFromString(pathlib.Path(__file__).with_name("sentencepiece").joinpath(name + ".model").read_bytes())
+    charsmap = base64.b64encode(model.normalizer_spec.precompiled_charsmap).decode()
+    parts = [{"type": "Precompiled", "precompiled_charsmap": charsmap}] * precompiled + list(normalizers)
+    kw.setdefault("added_tokens", [added("<unk>", 0), added("<s>", 1), added("</s>", 2), added("<pad>", 3), added("<k>", len(model.pieces), lstrip=True)])
+    kw.setdefault("decoder", metaspace("always", True))
+    out = document([[p.piece, p.score] for p in model.pieces], [], normalizer={"type": "Sequence", "normalizers": parts}, **kw)
+    out["model"] = {"type": "Unigram", "unk_id": model.trainer_spec.unk_id, "vocab": out["model"]["vocab"], "byte_fallback": model.trainer_spec.byte_fallback}
+    return out
+
+
+def equal_scores():
+    """Ways to spell a word that cost the same, or add up to the same but for rounding."""
+    vocab = [["<unk>", 0.0], ["a", -1.1], ["b", -2.2], ["aa", -2.2], ["ab", -3.3], ["ba", -3.3], ["aab", -4.4], ["aaa", -3.3000000000000003],
+             ["hello", -0.1], ["hel", -0.05], ["lo", -0.05], ["\u00e9", -1.0], ["e\u0301", -1.0], ["k<", -2.0], ["\u2581", -2.0], ["\u2581a", -3.1], ["\u2581\u2581", -4.0]]
+    out = document(vocab, [], pre_tokenizer=metaspace("first", False), decoder=None)
+    out["model"] = {"type": "Unigram", "unk_id": 0, "vocab": vocab}
+    return out
+
+
 def cases():
     yield "gpt2", byte_level(pre_tokenizer=GPT2)
     yield "gpt2 with a prefix space", byte_level(pre_tokenizer={**GPT2, "add_prefix_space": True}, added_tokens=[added("<b>", 266)])
@@ -144,9 +169,33 @@ def cases():
     yield "lower case", byte_level(pre_tokenizer=GPT2, normalizer={"type": "Lowercase"})
     yield "strip decoder", characters(normalizer=LLAMA_NORMALIZER, decoder={"type": "Sequence", "decoders": [
         {"type": "ByteFallback"}, {"type": "Strip", "content": "\u2581", "start": 1, "stop": 0}]})
+    frame = template(["<s>"], ["</s>"], {"<s>": 1, "</s>": 2})
+    yield "unigram, T5", unigram("unigram", pre_tokenizer=sequence({"type": "WhitespaceSplit"}, metaspace("always", True)), post_processor=template([], ["</s>"], {"</s>": 2}))
+    yield "unigram, XLM-R", unigram("unigram", [{"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "}], pre_tokenizer=metaspace("always", True), post_processor=frame)
+    yield "unigram, stripped on the right", unigram("unigram", [{"type": "Strip", "strip_left": False, "strip_right": True},
+        {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "\u2581"}], pre_tokenizer=metaspace("first", True), post_processor=frame)
+    yield "unigram, ALBERT", unigram("unigram", [{"type": "NFKD"}, {"type": "StripAccents"}, {"type": "Lowercase"}], pre_tokenizer=sequence({"type": "WhitespaceSplit"}, metaspace("always", True)))
+    yield "unigram with byte fallback", unigram("unigram_bytes", LLAMA_NORMALIZER["normalizers"], decoder=LLAMA_DECODER)
+    yield "unigram without a charsmap", unigram("unigram_bytes", precompiled=False, pre_tokenizer=metaspace("never", False), decoder=metaspace("never", False))
+    yield "unigram, equal scores", equal_scores()
+    yield "charsmap before BPE", byte_level(normalizer=unigram("unigram")["normalizer"], pre_tokenizer=GPT2)
+    yield "gemma", characters(normalizer={"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}, decoder={"type": "Sequence", "decoders": LLAMA_DECODER["decoders"][:3]},
+                              pre_tokenizer=split({"String": " "}, "MergedWithPrevious"), post_processor=template(["<s>"], [], {"<s>": 1}))
+    yield "phi-3", characters(normalizer=LLAMA_NORMALIZER, added_tokens=[added("<unk>", 0), added("<s>", 1), added("</s>", 2, rstrip=True, special=False),
+                              added("<b>", 288, rstrip=True), added("<k>", 289, rstrip=True)])
+    yield "strip on the left", byte_level(pre_tokenizer=GPT2, normalizer={"type": "Strip", "strip_left": True, "strip_right": False})
+    yield "digits, punctuation, white space", byte_level(pre_tokenizer=sequence({"type": "WhitespaceSplit"}, {"type": "Digits", "individual_digits": True}, {"type": "Punctuation"}, RAW))
+
+
+def line_hash(tok, lines):
+    state = varied_lines.fnv([])
+    for line in lines:
+        state = varied_lines.fnv(tok.encode(line).ids + [2**32 - 1], state)
+    return state
 
 
 def main():
+    lines = varied_lines.made_lines()
     vocabularies, decoders = [], []
     out = {"made_by": f"tests/golden/make_small_tokenizers.py, tokenizers {tokenizers.__version__}", "texts": TEXTS, "vocabularies": vocabularies, "cases": []}
     for name, doc in cases():
@@ -167,6 +216,8 @@ def main():
             "name": name, "tokenizer": doc, "ids": ids, "ids_plain": [None if a == b else b for a, b in zip(ids, plain)],
             "text": [None if a == t else a for a, t in zip(skipped, TEXTS)],
             "text_special": [None if a == t else a for a, t in zip(shown, TEXTS)],
+            # One hash for every 80 lines of varied_lines.py.
+            "lines": "".join(f"{line_hash(tok, lines[k:k + 80]):08x}" for k in range(0, len(lines), 80)),
             "runs": runs, "run_text": [tok.decode(i) for i in runs]})
     path = pathlib.Path(__file__).with_name("small_tokenizers.json")
     path.write_text(json.dumps(out, ensure_ascii=True, separators=(",", ":")) + "\n")

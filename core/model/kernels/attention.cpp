@@ -42,11 +42,19 @@ Shape shape_of(const at::Tensor& q, const at::Tensor& k, const AttentionOptions&
           options.window > 0 ? options.window : std::numeric_limits<int64_t>::max()};
 }
 
-// Queries of one sequence, positions rising; key and value rows of its positions 0, 1, ...
+// Keys of a cached sequence: blocks of `size` tokens, each [kv_heads, d, size].
+struct KeyBlocks {
+  std::vector<const float*> blocks;
+  int64_t size = 0;
+};
+
+// Queries of one sequence, positions rising; its key rows (or blocks of keys) and value rows of
+// positions 0, 1, ...
 struct Queries {
   std::vector<int64_t> row, position;
   const float* const* keys;
   const float* const* values;
+  const KeyBlocks* cached = nullptr;
 };
 
 // Some neighbouring queries of a sequence.
@@ -60,6 +68,7 @@ struct Tile {
 
 struct Scratch {
   Buffer query, panel, scores, sums;
+  std::vector<const float*> groups;
 };
 
 Scratch& scratch() {
@@ -76,6 +85,37 @@ float weights_of(
   const int64_t from = begin / kLanes * kLanes;
   std::fill(scores + from, scores + begin, -std::numeric_limits<float>::infinity());
   return loops.softmax(scores + from, end - from);
+}
+
+// Scores of `n` rows that stand together in `query` with cached keys begin .. end: groups of 16
+// keys that lie side by side in a block.
+void cached_scores(const Table& loops,
+                   const Shape& shape,
+                   const KeyBlocks& keys,
+                   int64_t kv,
+                   int64_t n,
+                   const float* query,
+                   int64_t begin,
+                   int64_t end,
+                   float* scores,
+                   int64_t lds) {
+  constexpr int64_t kGroup = 16;
+  const int64_t head = kv * shape.d * keys.size;
+  std::vector<const float*>& groups = scratch().groups;
+  groups.clear();
+  int64_t from = begin;  // the first key of `groups`
+  for (int64_t key = begin; key < end;) {
+    const int64_t place = key % keys.size;
+    const int64_t lanes = std::min({kGroup, keys.size - place, end - key});
+    groups.push_back(keys.blocks[key / keys.size] + head + place);
+    key += lanes;
+    if (lanes == kGroup && key < end) continue;
+    const auto count = static_cast<int64_t>(groups.size());
+    loops.scores(
+        n, shape.d, query, groups.data(), keys.size, count, lanes, scores + from - begin, lds);
+    groups.clear();
+    from = key;
+  }
 }
 
 // Attention of the tile's queries for the heads that share KV head `kv`. Row r is head r % group of
@@ -110,7 +150,21 @@ void attend(const Table& loops,
       for (int64_t j = 0; j < d; ++j) query[r * d + j * n + i] = from[j] * shape.scale;
     }
   }
-  for (int64_t key = base; key < longest; key += kPanel) {
+  for (int64_t r = 0; queries.cached && r < rows; r += step) {
+    const int64_t n = std::min(step, rows - r);
+    const int64_t from = first(r) / kPanel * kPanel;
+    cached_scores(loops,
+                  shape,
+                  *queries.cached,
+                  kv,
+                  n,
+                  query + r * d,
+                  from,
+                  length(r + n - 1),
+                  scores + r * lds + from - base,
+                  lds);
+  }
+  for (int64_t key = base; !queries.cached && key < longest; key += kPanel) {
     loops.transpose(queries.keys + key, offset, std::min(kPanel, longest - key), d, panel);
     for (int64_t r = 0; r < rows; r += step) {
       const int64_t n = std::min(step, rows - r);
@@ -251,24 +305,29 @@ at::Tensor cached_attention(const at::Tensor& q,
   const Shape shape = shape_of(q, k, options);
   const at::Tensor qc = q.contiguous(), kc = k.contiguous(), vc = v.contiguous();
   at::Tensor out = at::empty(q.sizes(), q.options().requires_grad(false));
-  const int64_t total = q.size(0), row = shape.kv_heads * shape.d;
+  const int64_t total = q.size(0), row = shape.kv_heads * shape.d, block = row * block_size;
   float* keys = layer.keys.mutable_data_ptr<float>();
   float* values = layer.values.mutable_data_ptr<float>();
 
   std::vector<std::vector<int64_t>> of_sequence(rows.tables.size());
   for (int64_t i = 0; i < total; ++i) {
     const int64_t position = rows.positions[i];
-    const auto& blocks = *rows.tables[rows.sequence[i]];
-    const int64_t slot = blocks[position / block_size] * block_size + position % block_size;
-    std::memcpy(keys + slot * row, kc.const_data_ptr<float>() + i * row, row * sizeof(float));
-    std::memcpy(values + slot * row, vc.const_data_ptr<float>() + i * row, row * sizeof(float));
+    const int64_t id = (*rows.tables[rows.sequence[i]])[position / block_size];
+    const int64_t place = position % block_size;
+    const float* key = kc.const_data_ptr<float>() + i * row;
+    for (int64_t j = 0; j < row; ++j) keys[id * block + j * block_size + place] = key[j];
+    std::memcpy(values + id * block + place * row,
+                vc.const_data_ptr<float>() + i * row,
+                row * sizeof(float));
     of_sequence[rows.sequence[i]].push_back(i);
   }
 
   std::vector<Queries> all;
+  std::vector<KeyBlocks> key_blocks;
   std::vector<std::vector<const float*>> pointers;
   all.reserve(of_sequence.size());
-  pointers.reserve(2 * of_sequence.size());
+  key_blocks.reserve(of_sequence.size());
+  pointers.reserve(of_sequence.size());
   for (size_t s = 0; s < of_sequence.size(); ++s) {
     auto& mine = of_sequence[s];
     if (mine.empty()) continue;
@@ -276,18 +335,16 @@ at::Tensor cached_attention(const at::Tensor& q,
       return rows.positions[a] < rows.positions[b];
     });
     const int64_t length = rows.positions[mine.back()] + 1;
-    std::vector<const float*> key(length), value(length);
+    KeyBlocks& key = key_blocks.emplace_back(KeyBlocks{{}, block_size});
+    std::vector<const float*>& value = pointers.emplace_back(length);
     for (int64_t p = 0; p < length; p += block_size) {
-      const int64_t first = int64_t{(*rows.tables[s])[p / block_size]} * block_size;
-      for (int64_t i = p; i < std::min(p + block_size, length); ++i) {
-        key[i] = keys + (first + i - p) * row;
-        value[i] = values + (first + i - p) * row;
-      }
+      const int64_t first = int64_t{(*rows.tables[s])[p / block_size]} * block;
+      key.blocks.push_back(keys + first);
+      for (int64_t i = p; i < std::min(p + block_size, length); ++i)
+        value[i] = values + first + (i - p) * row;
     }
-    Queries queries{mine, {}, key.data(), value.data()};
+    Queries queries{mine, {}, nullptr, value.data(), &key};
     for (const int64_t i : mine) queries.position.push_back(rows.positions[i]);
-    pointers.push_back(std::move(key));
-    pointers.push_back(std::move(value));
     all.push_back(std::move(queries));
   }
   attend_all(shape, qc.const_data_ptr<float>(), all, out.mutable_data_ptr<float>());

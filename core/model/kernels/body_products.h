@@ -1,6 +1,7 @@
 // Product kernels over Vec, a vector of 16 floats that the including source defines for its
-// instruction set, with kTileRows and wide(rows): how many vectors of columns a tile of that many
-// rows keeps in registers (1, 2, 4 or 8). Included by scalar.cpp, avx2.cpp and avx512.cpp alone.
+// instruction set, with kTileRows, kMostRows and wide(rows): how many vectors of columns a tile of
+// that many rows keeps in registers (1, 2, 4 or 8). Included by scalar.cpp, avx2.cpp and avx512.cpp
+// alone.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,11 @@
 namespace praetor::ops::kernels {
 namespace {
 
-// Both tiles add one product an element and step, k ascending: the order of the chain is the order
+// Weights come from memory once for a few rows: the lines that are needed so many floats later are
+// asked for now, across the borders of pages, where the processor's own prefetching ends.
+constexpr int64_t kAhead = 1024;
+
+// All tiles add one product an element and step, k ascending: the order of the chain is the order
 // of the loop.
 
 template <int R, int C>
@@ -22,7 +27,7 @@ inline void product_tile(int64_t k,
                          int64_t ldc,
                          bool resume) {
   Vec sum[R][C];
-#pragma GCC unroll 16
+#pragma GCC unroll 32
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
     for (int j = 0; j < C; ++j) sum[r][j] = resume ? load(c + r * ldc + j * 16) : all(0.0f);
@@ -30,8 +35,12 @@ inline void product_tile(int64_t k,
   for (int64_t i = 0; i < k; ++i) {
     Vec w[C];
 #pragma GCC unroll 8
-    for (int j = 0; j < C; ++j) w[j] = load(panel + (j / 2) * panel_stride + (j % 2) * 16);
-#pragma GCC unroll 16
+    for (int j = 0; j < C; ++j) {
+      const float* from = panel + (j / 2) * panel_stride + (j % 2) * 16;
+      w[j] = load(from);
+      if constexpr (R > 2) __builtin_prefetch(from + kAhead);
+    }
+#pragma GCC unroll 32
     for (int r = 0; r < R; ++r) {
       const Vec x = all(a[r]);
 #pragma GCC unroll 8
@@ -40,7 +49,7 @@ inline void product_tile(int64_t k,
     a += R;
     panel += kPanel;
   }
-#pragma GCC unroll 16
+#pragma GCC unroll 32
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
     for (int j = 0; j < C; ++j) store(c + r * ldc + j * 16, sum[r][j]);
@@ -94,6 +103,76 @@ void product_switch(int64_t rows,
   } else if constexpr (R > 1) {
     product_switch<R - 1>(rows, k, a, panels, panel_stride, count, c, ldc, resume);
   }
+}
+
+template <int R, int C, bool kPart>
+inline void scores_tile(int64_t k,
+                        const float* a,
+                        const float* const* keys,
+                        int64_t stride,
+                        int64_t lanes,
+                        float* c,
+                        int64_t ldc) {
+  Vec sum[R][C];
+  const float* from[C];
+#pragma GCC unroll 4
+  for (int j = 0; j < C; ++j) {
+    from[j] = keys[j];
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) sum[r][j] = all(0.0f);
+  }
+  for (int64_t i = 0; i < k; ++i) {
+    Vec w[C];
+#pragma GCC unroll 4
+    for (int j = 0; j < C; ++j) {
+      w[j] = kPart ? load_part(from[j], lanes, 0.0f) : load(from[j]);
+      from[j] += stride;
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < R; ++r) {
+      const Vec x = all(a[r]);
+#pragma GCC unroll 4
+      for (int j = 0; j < C; ++j) sum[r][j] = fma(x, w[j], sum[r][j]);
+    }
+    a += R;
+  }
+#pragma GCC unroll 16
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+    for (int j = 0; j < C; ++j) {
+      float* to = c + r * ldc + j * 16;
+      if (kPart) {
+        store_part(to, lanes, sum[r][j]);
+      } else {
+        store(to, sum[r][j]);
+      }
+    }
+  }
+}
+
+template <int R>
+void scores_switch(int64_t rows,
+                   int64_t k,
+                   const float* a,
+                   const float* const* keys,
+                   int64_t stride,
+                   int64_t count,
+                   int64_t lanes,
+                   float* c,
+                   int64_t ldc) {
+  if (rows != R) {
+    if constexpr (R > 1) {
+      scores_switch<R - 1>(rows, k, a, keys, stride, count, lanes, c, ldc);
+    }
+    return;
+  }
+  constexpr int kTogether = wide(R) < 4 ? wide(R) : 4;
+  const int64_t whole = lanes < 16 ? count - 1 : count;
+  int64_t p = 0;
+  for (; p + kTogether <= whole; p += kTogether)
+    scores_tile<R, kTogether, false>(k, a, keys + p, stride, 16, c + p * 16, ldc);
+  for (; p < whole; ++p) scores_tile<R, 1, false>(k, a, keys + p, stride, 16, c + p * 16, ldc);
+  if (p < count) scores_tile<R, 1, true>(k, a, keys + p, stride, lanes, c + p * 16, ldc);
 }
 
 template <int R, int C, bool kPart>
@@ -183,12 +262,13 @@ void weigh_switch(int64_t count,
 void pack_rows(const float* x, int64_t ldx, int64_t rows, int64_t k, float* to) {
   int64_t i = 0;
   if (rows >= 8) {
-    const float* pointers[kTileRows];
+    const float* pointers[kMostRows];
     for (int64_t r = 0; r < rows; ++r) pointers[r] = x + r * ldx;
     for (; i + 8 <= k; i += 8) {
-      transpose8(pointers, i, to + i * rows, rows);
+      for (int64_t r = 0; r + 8 <= rows; r += 8)
+        transpose8(pointers + r, i, to + i * rows + r, rows);
       // The last eight rows, some of them a second time.
-      if (rows > 8) transpose8(pointers + rows - 8, i, to + i * rows + rows - 8, rows);
+      if (rows % 8 != 0) transpose8(pointers + rows - 8, i, to + i * rows + rows - 8, rows);
     }
   }
   for (; i < k; ++i) {

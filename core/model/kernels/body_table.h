@@ -9,8 +9,10 @@ namespace {
 
 const Table kTable = {kName,
                       kTileRows,
+                      kMostRows,
                       pack_rows,
-                      product_switch<kTileRows>,
+                      product_switch<kMostRows>,
+                      scores_switch<kTileRows>,
                       transpose,
                       weigh_switch<6>,
                       softmax,

@@ -39,8 +39,8 @@ Scratch& scratch() {
 }
 
 // Tiles of nearly equal height cover `rows`: tile t starts at row t * rows / tiles.
-int64_t tiles_of(int64_t rows, int64_t most) {
-  return (rows + most - 1) / most;
+int64_t tiles_of(int64_t rows, const Table& loops) {
+  return rows <= loops.most_rows ? 1 : (rows + loops.tile_rows - 1) / loops.tile_rows;
 }
 
 // The last panel may hold fewer columns than a tile writes: it goes through a tile of its own.
@@ -53,7 +53,7 @@ void narrow_product(const Problem& problem,
                     float* y,
                     bool resume) {
   const int64_t n = problem.weight.n;
-  float* tile = scratch().tile.reserve(problem.loops.tile_rows * kPanel);
+  float* tile = scratch().tile.reserve(problem.loops.most_rows * kPanel);
   if (resume) {
     for (int64_t r = 0; r < rows; ++r) {
       std::copy(y + r * n, y + r * n + columns, tile + r * kPanel);
@@ -75,7 +75,7 @@ void step(const Problem& problem,
           int64_t k_begin,
           int64_t k_end) {
   const int64_t n = problem.weight.n, k_all = problem.weight.k, k = k_end - k_begin;
-  const int64_t tiles = tiles_of(rows, problem.loops.tile_rows);
+  const int64_t tiles = tiles_of(rows, problem.loops);
   const auto start = [&](int64_t tile) { return tile * rows / tiles; };
   float* packed = scratch().rows.reserve(rows * k);
   for (int64_t t = 0; t < tiles; ++t) {
@@ -140,10 +140,13 @@ void run_block(const Problem& problem, const Block& block) {
 }
 
 // How many pieces of rows and of columns to hand out. The cut moves no bit.
-std::pair<int64_t, int64_t> grid(int64_t rows, int64_t panels, int64_t threads, int64_t tile_rows) {
+std::pair<int64_t, int64_t> grid(int64_t rows,
+                                 int64_t panels,
+                                 int64_t threads,
+                                 const Table& loops) {
   if (threads == 1) return {1, 1};
-  if (rows <= tile_rows) return {1, std::min(panels, 2 * threads)};
-  const int64_t blocks = std::max<int64_t>(1, rows / (kBlockTiles * tile_rows / 2));
+  if (rows <= loops.most_rows) return {1, std::min(panels, 2 * threads)};
+  const int64_t blocks = std::max<int64_t>(1, rows / (kBlockTiles * loops.tile_rows / 2));
   if (blocks >= 4 * threads || blocks % threads == 0) return {blocks, 1};
   return {blocks, std::min(panels, threads)};
 }
@@ -166,7 +169,7 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
                         y.mutable_data_ptr<float>()};
   const int64_t panels = (n + kPanel - 1) / kPanel;
   const int64_t threads = threads_for(m * n * k);
-  const auto [by_rows, by_panels] = grid(m, panels, threads, problem.loops.tile_rows);
+  const auto [by_rows, by_panels] = grid(m, panels, threads, problem.loops);
   run_tasks(threads, by_rows * by_panels, [&, by_panels = by_panels, by_rows = by_rows](int64_t i) {
     const int64_t r = i / by_panels, p = i % by_panels;
     run_block(problem,

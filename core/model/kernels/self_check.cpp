@@ -72,7 +72,7 @@ void check_decoding(Check& check, const std::string& what, const AttentionOption
   const std::vector<int32_t> blocks{3, 0, 4, 1, 2};
   for (const auto isa : kernels::available_isas()) {
     kernels::use_isa(isa);
-    KvLayer layer{at::zeros({5, block, kv_heads, d}), at::zeros({5, block, kv_heads, d})};
+    KvLayer layer{at::zeros({5, kv_heads, d, block}), at::zeros({5, block, kv_heads, d})};
     for (int64_t i = 0; i < tokens; ++i) {
       const CachedRows row{{0}, {static_cast<int32_t>(i)}, {0}, {&blocks}};
       const auto cut = [&](const at::Tensor& x) { return x.narrow(0, i, 1); };

@@ -13,13 +13,14 @@ constexpr int64_t kPanel = 32;
 
 struct Table {
   const char* name;   ///< "avx512", "avx2", "scalar"
-  int64_t tile_rows;  ///< most rows of one product tile
+  int64_t tile_rows;  ///< rows of a product tile that keeps the registers busiest
+  int64_t most_rows;  ///< a product of so few rows is best done in one tile
 
-  /// to[i][r] = x[r * ldx + i] for i < k and r < rows <= tile_rows: the rows of a tile as `product`
+  /// to[i][r] = x[r * ldx + i] for i < k and r < rows <= most_rows: the rows of a tile as `product`
   /// wants them.
   void (*pack_rows)(const float* x, int64_t ldx, int64_t rows, int64_t k, float* to);
 
-  /// c[r][j] = chain over k of a[k][r] * panel[k][j], for `rows` <= tile_rows rows and `count`
+  /// c[r][j] = chain over k of a[k][r] * panel[k][j], for `rows` <= most_rows rows and `count`
   /// panels of 32 columns; a [k][rows]; panel p starts at panels + p * panel_stride and is [k][32];
   /// the chain starts from 0, or from c when `resume`.
   void (*product)(int64_t rows,
@@ -31,6 +32,19 @@ struct Table {
                   float* c,
                   int64_t ldc,
                   bool resume);
+
+  /// c[r][p * 16 + j] = chain over k of a[k][r] * keys[p][k * stride + j], j < 16, for `count`
+  /// groups of 16 columns, the last of `lanes` <= 16 (others are neither read nor written); `rows`
+  /// <= tile_rows; a [k][rows].
+  void (*scores)(int64_t rows,
+                 int64_t k,
+                 const float* a,
+                 const float* const* keys,
+                 int64_t stride,
+                 int64_t count,
+                 int64_t lanes,
+                 float* c,
+                 int64_t ldc);
 
   /// panel[i][j] = rows[j][offset + i] for i < k, j < n <= 32; zero for j >= n.
   void (*transpose)(const float* const* rows, int64_t offset, int64_t n, int64_t k, float* panel);

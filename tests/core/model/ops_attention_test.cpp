@@ -31,8 +31,8 @@ struct Cache {
   Cache(const Inputs& in, int64_t blocks, int64_t size)
       : block_size(size), free(static_cast<int32_t>(blocks)) {
     const auto nan = std::numeric_limits<float>::quiet_NaN();
-    layer.keys = at::full({blocks, size, in.k.size(1), in.k.size(2)}, nan);
-    layer.values = layer.keys.clone();
+    layer.keys = at::full({blocks, in.k.size(1), in.k.size(2), size}, nan);
+    layer.values = at::full({blocks, size, in.k.size(1), in.k.size(2)}, nan);
   }
   void grow(std::vector<int32_t>& table, int64_t tokens) {
     while (static_cast<int64_t>(table.size()) * block_size < tokens) table.push_back(--free);

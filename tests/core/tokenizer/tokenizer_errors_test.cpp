@@ -55,8 +55,9 @@ TEST_CASE("a broken tokenizer.json is refused by file, key and value", "[core][c
              Contains("nested deeper than 64 levels"));
   CHECK_THAT(complaint("{\"model\": {\"vocab\": {\"\xff\": 1}}}"), Contains("not valid JSON"));
 
-  CHECK_THAT(complaint_after([](json& d) { d["model"]["type"] = "Unigram"; }),
-             Contains("model.type: model type \"Unigram\" is not supported; BPE is"));
+  CHECK_THAT(
+      complaint_after([](json& d) { d["model"]["type"] = "WordPiece"; }),
+      Contains("model.type: model type \"WordPiece\" is not supported; BPE and Unigram are"));
   CHECK_THAT(complaint_after([](json& d) { d["model"]["vocab"] = 3; }),
              Contains("model.vocab: an object is wanted, not number"));
   CHECK_THAT(complaint_after([](json& d) { d["model"]["vocab"] = json::object(); }),
@@ -85,6 +86,45 @@ TEST_CASE("a broken tokenizer.json is refused by file, key and value", "[core][c
              Contains("model.dropout: dropout is not"));
   CHECK_THAT(complaint_after([](json& d) { d["model"]["end_of_word_suffix"] = "</w>"; }),
              Contains("model.end_of_word_suffix: is not supported"));
+}
+
+TEST_CASE("a broken Unigram model or charsmap is refused by file, key and value",
+          "[core][cpu][tokenizer]") {
+  const auto with_model = [](const json& model) {
+    return complaint(json{{"model", model}}.dump());
+  };
+  const json vocab = json::array({{"<unk>", 0.0}, {"a", -1.5}});
+  CHECK(with_model({{"type", "Unigram"}, {"unk_id", 0}, {"vocab", vocab}}).empty());
+  CHECK_THAT(with_model({{"type", "Unigram"}, {"vocab", vocab}}),
+             Contains("model: \"unk_id\" is missing"));
+  CHECK_THAT(with_model({{"type", "Unigram"}, {"unk_id", 2}, {"vocab", vocab}}),
+             Contains("model.unk_id: 2 is outside 0 to 1"));
+  CHECK_THAT(with_model({{"type", "Unigram"}, {"unk_id", 0}, {"vocab", json::array()}}),
+             Contains("model.vocab: is empty"));
+  CHECK_THAT(with_model({{"type", "Unigram"}, {"unk_id", 0}, {"vocab", {{"a", -1}, {"b"}}}}),
+             Contains("model.vocab[1]: a token and its score are wanted"));
+  CHECK_THAT(with_model({{"type", "Unigram"},
+                         {"unk_id", 0},
+                         {"vocab", json::array({{"a", -1}, {"b", nullptr}})}}),
+             Contains("model.vocab[1]: a token and its score are wanted"));
+  CHECK_THAT(
+      with_model(
+          {{"type", "Unigram"}, {"unk_id", 0}, {"vocab", json::array({{"a", -1}, {"a", -2}})}}),
+      Contains("model.vocab[1]: token \"a\" has id 1, but it has id 0 already"));
+
+  const auto with_charsmap = [](const std::string& base64) {
+    return complaint_after([&](json& d) {
+      d["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", base64}};
+    });
+  };
+  CHECK(with_charsmap("BAAAAAAAAABhAA==").empty());  // a root without children
+  CHECK_THAT(with_charsmap("BAAAAAAAAABhA"),
+             Contains("normalizer.precompiled_charsmap: is not base64: its length"));
+  CHECK_THAT(with_charsmap("BA*A"), Contains("is not base64: \"*\" is no digit of it"));
+  CHECK_THAT(with_charsmap("BAAA"), Contains("precompiled_charsmap: is too short"));
+  CHECK_THAT(with_charsmap("CAAAAAAAAABhAA=="),
+             Contains("a trie of 8 bytes does not fit into its 10 bytes"));
+  CHECK_THAT(with_charsmap("BAAAAAAAAAD/AA=="), Contains("its replacements are not UTF-8"));
 }
 
 TEST_CASE("parts of a tokenizer.json that are not supported are named", "[core][cpu][tokenizer]") {
@@ -196,9 +236,9 @@ TEST_CASE("a torn or foreign tokenizer.model is refused", "[core][cpu][tokenizer
                       Contains("tokenizer.model: not a SentencePiece model"));
   }
   write_file_atomic(dir / "tokenizer.model", whole);
-  write_file_atomic(dir / "tokenizer_config.json", R"({"tokenizer_class": "T5Tokenizer"})");
+  write_file_atomic(dir / "tokenizer_config.json", R"({"tokenizer_class": "XLMRobertaTokenizer"})");
   CHECK_THROWS_WITH(Tokenizer::load(dir.path()),
-                    Contains("tokenizer_class \"T5Tokenizer\" is not supported"));
+                    Contains("tokenizer_class \"XLMRobertaTokenizer\" is not supported"));
   write_file_atomic(dir / "tokenizer_config.json", R"({"legacy": false})");
   CHECK_THROWS_WITH(Tokenizer::load(dir.path()), Contains("\"legacy\": false is not supported"));
 }
