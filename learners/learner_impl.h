@@ -138,9 +138,15 @@ struct Learner::Impl {
   at::Tensor last_hidden(const Step& step) const;
   /// Over the ranks, in their order.
   RidgeSums summed(RidgeSums own) const;
+  /// fit_ridge on the first rank, for all.
   RidgeFit fit_attribute(const std::string& name,
                          const RidgeSums& taught,
                          const RidgeSums& held_out) const;
+  /// What the head that was found says of this rank's micro-batches.
+  Share probe_share(const std::vector<std::vector<int64_t>>& parts,
+                    const at::Tensor& features,
+                    const at::Tensor& labels,
+                    const Denominators& totals) const;
   /// Reduction, clip and step of every optimizer.
   void apply(Statistics& statistics, Digests& digests);
   void drop_gradients();

@@ -59,6 +59,27 @@ RidgeFit Learner::Impl::fit_attribute(const std::string& name,
           .held_out_error = found[-1].item<double>()};
 }
 
+Learner::Impl::Share Learner::Impl::probe_share(const std::vector<std::vector<int64_t>>& parts,
+                                                const at::Tensor& features,
+                                                const at::Tensor& labels,
+                                                const Denominators& totals) const {
+  Share share;
+  int64_t begin = 0;
+  for (const auto& sequences : parts) {
+    MicroBatch batch;
+    batch.sequences = static_cast<int64_t>(sequences.size());
+    batch.score = models.scalar->head(features.narrow(0, begin, batch.sequences));
+    batch.constants = labels.narrow(0, begin, batch.sequences);
+    batch.denominators = totals;
+    begin += batch.sequences;
+    const LossResult result = algorithm->loss(batch);
+    share.losses.push_back(result.loss.item<double>());
+    share.statistics.insert(
+        share.statistics.end(), result.statistics.begin(), result.statistics.end());
+  }
+  return share;
+}
+
 void Learner::Impl::fit_probe(const Step& step, Statistics& statistics, Digests& digests) {
   const at::NoGradGuard no_grad;
   const at::Tensor features = last_hidden(step);
@@ -68,51 +89,29 @@ void Learner::Impl::fit_probe(const Step& step, Statistics& statistics, Digests&
   const at::Tensor own = at::tensor(rows, at::kLong);
   const at::Tensor labels = step.constants.index_select(0, own);
   const bool chooses = plan.probe->alphas.size() > 1;
-  const at::Tensor held =
-      held_out_rows(step.batch.sequences(), chooses ? plan.probe->held_out : 0.0)
-          .index_select(0, own);
-  const std::vector<std::string> names = algorithm->sample_plan().labels;
+  const double share = chooses ? plan.probe->held_out : 0.0;
+  const at::Tensor held = held_out_rows(step.batch.sequences(), share).index_select(0, own);
   std::vector<Statistic> choices;
-  for (size_t a = 0; a < names.size(); ++a) {
-    const auto at = static_cast<int64_t>(a);
+  std::vector<at::Tensor> weights;
+  for (const std::string& name : algorithm->sample_plan().labels) {
+    const at::Tensor column = labels.select(1, static_cast<int64_t>(weights.size()));
     const auto sums_of = [&](const at::Tensor& which) {
       const at::Tensor chosen = which.nonzero().view(-1);
-      return summed(ridge_sums(features.index_select(0, chosen),
-                               labels.select(1, at).index_select(0, chosen)));
+      return summed(ridge_sums(features.index_select(0, chosen), column.index_select(0, chosen)));
     };
     const RidgeSums taught = sums_of(held.logical_not());
-    const RidgeFit fit = fit_attribute(names[a], taught, sums_of(held));
-    models.scalar->head.weight[at].copy_(fit.weights);
-    choices.push_back({"attributes/" + names[a] + "/alpha", fit.alpha});
-    if (chooses)
-      choices.push_back({"attributes/" + names[a] + "/held_out_mse", fit.held_out_error});
+    const RidgeFit fit = fit_attribute(name, taught, sums_of(held));
+    weights.push_back(fit.weights);
+    choices.push_back({"attributes/" + name + "/alpha", fit.alpha});
+    if (chooses) choices.push_back({"attributes/" + name + "/held_out_mse", fit.held_out_error});
   }
+  const at::Tensor& head = models.scalar->head.weight;
+  head.copy_(at::stack(weights));
   const Denominators totals = denominators(step);
-  collect(
-      [&] {
-        Share share;
-        int64_t begin = 0;
-        for (const auto& sequences : parts) {
-          const auto count = static_cast<int64_t>(sequences.size());
-          MicroBatch batch;
-          batch.sequences = count;
-          batch.score = models.scalar->head(features.narrow(0, begin, count));
-          batch.constants = labels.narrow(0, begin, count);
-          batch.denominators = totals;
-          begin += count;
-          const LossResult result = algorithm->loss(batch);
-          share.losses.push_back(result.loss.item<double>());
-          share.statistics.insert(
-              share.statistics.end(), result.statistics.begin(), result.statistics.end());
-        }
-        return share;
-      },
-      statistics,
-      digests);
+  collect([&] { return probe_share(parts, features, labels, totals); }, statistics, digests);
   statistics.add(choices);
-  const at::Tensor weight = models.scalar->head.weight.contiguous();
   digests.gradient.update(
-      std::span(static_cast<const std::byte*>(weight.const_data_ptr()), weight.nbytes()));
+      std::span(static_cast<const std::byte*>(head.const_data_ptr()), head.nbytes()));
 }
 
 }  // namespace praetor

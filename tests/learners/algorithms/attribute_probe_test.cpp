@@ -178,9 +178,11 @@ TEST_CASE("a probe names the attribute that has too few labels, on every rank", 
   auto all = rows();
   for (Example& one : all) one.labels[1] = kNone;
   Learner learner = make_learner(kTwo);
+  const at::Tensor before = learner.scalar().head.weight.clone();
   const std::string wanted =
       "attribute_probe: attribute \"long\": 0 labels are too few: one at least is wanted";
   CHECK_THROWS_WITH(learner.update(all), Catch::Equals(wanted));
+  CHECK(at::equal(before, learner.scalar().head.weight));
   const auto errors = testing::run_ranks(2, [&](Collective& ranks) {
     Learner one = make_learner(kTwo, &ranks);
     one.update(all);
