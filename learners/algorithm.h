@@ -49,6 +49,13 @@ struct GatePlan {
   int64_t reference = 512;  ///< rows of data.train by which that is done, >= 1
 };
 
+/// The head of a reward model whose backbone is frozen is solved for by ridge regression
+/// (learners/algorithms/ridge.h); nothing is trained.
+struct ProbePlan {
+  std::vector<double> alphas = {0.01, 0.1, 1, 10, 100, 1000};  ///< to choose from, > 0
+  double held_out = 0.2;  ///< (0, 1) share of the rows by which one of several is chosen
+};
+
 /// Networks an algorithm needs; the learner holds them all.
 struct ModelPlan {
   bool policy = true;      ///< trained
@@ -63,6 +70,7 @@ struct ModelPlan {
   OptimizerConfig critic_optimizer;  ///< of a separate critic
   bool reward_model = false;         ///< a scalar model is what is trained, and there is no policy
   std::optional<GatePlan> gate;      ///< of a reward model with attributes, which is frozen then
+  std::optional<ProbePlan> probe;    ///< of a reward model with attributes
 };
 
 /// Responses to each prompt beside the policy's own. The companion of a voice is the anchor where
@@ -84,7 +92,8 @@ struct SamplePlan {
   std::vector<std::string> labels;
   /// Of prompts: each is asked in a direction of preference of its own.
   std::optional<DirectionPlan> direction;
-  int64_t prompts_per_step = 64;   ///< prompts, examples or pairs of one update
+  /// Prompts, examples or pairs of one update; 0: every row of the file, in the only one.
+  int64_t prompts_per_step = 64;
   int64_t samples_per_prompt = 1;  ///< responses the current policy gives to each prompt
   /// Where prompts of a task get another number of them.
   std::map<std::string, int64_t> samples_by_task;

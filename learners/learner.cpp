@@ -115,6 +115,7 @@ Learner::Learner(LearnerConfig config,
       my.plan, my.config, my.algorithm->name(), std::max<int64_t>(labels, 1), my.models);
   my.require_equal_start();
 
+  if (my.plan.probe) return;  // which no optimizer steps
   std::vector<NamedTensor> trained = my.plan.gate           ? my.models.gate->parameters()
                                      : my.plan.reward_model ? my.models.scalar->parameters()
                                                             : my.models.policy->parameters();

@@ -54,6 +54,7 @@ struct StepReport {
   std::string loss_digest;
   /// SHA-256 over all gradients before clipping of every optimizer step. With several ranks: over
   /// the hexadecimal digests of the ranks' reduced parts, in rank order.
+  /// Of a probe: over its head's weights instead.
   std::string gradient_digest;
   /// JSON: "update", "stopped_early" and "epochs"[epoch][minibatch][rank][micro-batch][sequence],
   /// the order in which sequences were taken and how it was cut.
@@ -91,8 +92,9 @@ class Learner {
   StepReport update(Experience& experience);
   /// Offline (sft, reward_model): one optimizer step on all `examples`; pairs stand as chosen,
   /// rejected, chosen, ... (preference_model: as the question with the chosen one first, second,
-  /// ...)
-  /// @throws DataError naming the row when the plan has `reference_in_rows` and an example lacks it
+  /// ...). Of a plan with a probe: its head in closed form, whatever it was before.
+  /// @throws DataError naming the row when the plan has `reference_in_rows` and an example lacks
+  /// it; the attribute of which a probe has too few labels
   StepReport update(const std::vector<Example>& examples);
 
   /// Without training: "loss", "ppl", "tokens" of the policy on the examples' targets at

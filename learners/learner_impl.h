@@ -2,12 +2,15 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
 #include "core/base/sha256.h"
 #include "core/collective/collective.h"
+#include "learners/algorithms/ridge.h"
 #include "learners/learner.h"
 #include "learners/micro_batch.h"
 #include "learners/sharding/sharded_optimizer.h"
@@ -33,7 +36,8 @@ struct Learner::Impl {
   ModelPlan plan;
   std::unique_ptr<Collective> alone;  ///< when none was given
   Collective* ranks = nullptr;
-  /// "policy" (with a shared value head), "reward_model" or "gate", then "critic" (a separate one).
+  /// "policy" (with a shared value head), "reward_model" or "gate", then "critic" (a separate one);
+  /// none where the plan has a probe.
   std::vector<std::unique_ptr<ShardedOptimizer>> optimizers;
   int64_t updates = 0;  ///< done
 
@@ -123,6 +127,26 @@ struct Learner::Impl {
   /// The same on every rank; what all of them gave goes to `statistics` and `digests`.
   /// @return false when the step has nothing that counts
   bool accumulate(const Step& step, Statistics& statistics, Digests& digests);
+  /// Runs `work` on every rank; what all of them gave goes to `statistics` and `digests`, in rank
+  /// order.
+  void collect(const std::function<Share()>& work, Statistics& statistics, Digests& digests) const;
+  /// In place of all that, where the plan has a probe: the head's weights of each attribute from
+  /// the step's rows, the same on every rank. @throws DataError naming an attribute with too few
+  /// labels
+  void fit_probe(const Step& step, Statistics& statistics, Digests& digests);
+  /// Hidden states of the last tokens of this rank's share, micro-batch after micro-batch, [n,H].
+  at::Tensor last_hidden(const Step& step) const;
+  /// Over the ranks, in their order.
+  RidgeSums summed(RidgeSums own) const;
+  /// fit_ridge on the first rank, for all.
+  RidgeFit fit_attribute(const std::string& name,
+                         const RidgeSums& taught,
+                         const RidgeSums& held_out) const;
+  /// What the head that was found says of this rank's micro-batches.
+  Share probe_share(const std::vector<std::vector<int64_t>>& parts,
+                    const at::Tensor& features,
+                    const at::Tensor& labels,
+                    const Denominators& totals) const;
   /// Reduction, clip and step of every optimizer.
   void apply(Statistics& statistics, Digests& digests);
   void drop_gradients();

@@ -30,6 +30,8 @@ std::vector<NamedTensor> Learner::Impl::weights() const {
   if (plan.policy) add(out, "policy/", models.policy->parameters());
   if (plan.gate) {
     add(out, "gate/", models.gate->parameters());
+  } else if (plan.probe) {
+    add(out, "reward_model/", {{"score.weight", models.scalar->head.weight}});
   } else if (plan.reward_model) {
     add(out, "reward_model/", models.scalar->parameters());
   }
@@ -43,10 +45,8 @@ std::vector<NamedTensor> Learner::Impl::weights() const {
 std::vector<NamedTensor> Learner::Impl::networks() const {
   std::vector<NamedTensor> out = weights();
   if (plan.reference) add(out, "reference/", models.reference->parameters());
-  if (plan.gate) {
-    add(out, "reward_model/", models.scalar->parameters());
-    add(out, "gate/", {{"correction", models.gate->correction}});
-  }
+  if (plan.gate || plan.probe) add(out, "reward_model/", models.scalar->parameters());
+  if (plan.gate) add(out, "gate/", {{"correction", models.gate->correction}});
   return out;
 }
 

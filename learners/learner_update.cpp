@@ -161,30 +161,36 @@ Learner::Impl::Share Learner::Impl::run_micro_batches(const Step& step,
   return share;
 }
 
-bool Learner::Impl::accumulate(const Step& step, Statistics& statistics, Digests& digests) {
-  const Denominators totals = denominators(step);
-  if (empty(totals)) return false;
+void Learner::Impl::collect(const std::function<Share()>& work,
+                            Statistics& statistics,
+                            Digests& digests) const {
   const auto take = [&](const std::vector<double>& losses, const std::vector<Statistic>& numbers) {
     digests.loss.update(std::as_bytes(std::span(losses)));
     statistics.add(numbers);
   };
+  if (ranks->world_size() == 1) {
+    const Share share = work();
+    take(share.losses, share.statistics);
+    return;
+  }
+  for (const std::string& bytes : gather_agreed(*ranks, [&] {
+         const Share share = work();
+         return to_bytes(share.losses, share.statistics);
+       })) {
+    const auto share = nlohmann::json::from_cbor(bytes);
+    std::vector<Statistic> numbers;
+    for (const auto& s : share[1]) {
+      numbers.push_back({s[0], s[1], s[2], static_cast<Statistic::Kind>(s[3].get<int>())});
+    }
+    take(share[0].get<std::vector<double>>(), numbers);
+  }
+}
+
+bool Learner::Impl::accumulate(const Step& step, Statistics& statistics, Digests& digests) {
+  const Denominators totals = denominators(step);
+  if (empty(totals)) return false;
   try {
-    if (ranks->world_size() == 1) {
-      const Share share = run_micro_batches(step, totals);
-      take(share.losses, share.statistics);
-      return true;
-    }
-    for (const std::string& bytes : gather_agreed(*ranks, [&] {
-           const Share share = run_micro_batches(step, totals);
-           return to_bytes(share.losses, share.statistics);
-         })) {
-      const auto share = nlohmann::json::from_cbor(bytes);
-      std::vector<Statistic> numbers;
-      for (const auto& s : share[1]) {
-        numbers.push_back({s[0], s[1], s[2], static_cast<Statistic::Kind>(s[3].get<int>())});
-      }
-      take(share[0].get<std::vector<double>>(), numbers);
-    }
+    collect([&] { return run_micro_batches(step, totals); }, statistics, digests);
   } catch (...) {
     drop_gradients();
     throw;
@@ -359,7 +365,9 @@ StepReport Learner::update(const std::vector<Example>& examples) {
   Statistics statistics;
   Impl::Digests digests;
   int64_t optimizer_steps = 0;
-  if (my.accumulate(step, statistics, digests)) {
+  if (my.plan.probe) {
+    my.fit_probe(step, statistics, digests);
+  } else if (my.accumulate(step, statistics, digests)) {
     my.apply(statistics, digests);
     ++optimizer_steps;
   }

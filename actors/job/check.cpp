@@ -179,14 +179,8 @@ class Checker {
     if (const auto gate = algorithm.models().gate; gate && !gate->verbosity.empty()) {
       const auto known = attributes_of(
           YamlReader(in).child("model"), stage.model.source.path, stage.model.source.stage);
-      if (known && std::ranges::find(*known, gate->verbosity) == known->end()) {
-        in.child(stage.kind)
-            .error_at("verbosity",
-                      str("there is no attribute \"",
-                          printable(gate->verbosity),
-                          "\"; the model has ",
-                          join(*known, ", ")));
-      }
+      const auto wrong = known ? unknown_attribute(gate->verbosity, *known) : std::nullopt;
+      if (wrong) in.child(stage.kind).error_at("verbosity", *wrong);
     }
     if (train && *train > 0 && !stage.steps &&
         stage.total_steps(*train, plan.prompts_per_step) == 0) {
@@ -366,11 +360,7 @@ class Checker {
     std::error_code ignored;
     if (!path.empty()) {
       if (!fs::exists(path / "config.json", ignored)) return std::nullopt;  // said already
-      return attempt(at, "path", [&] {
-        std::vector<std::string> names;
-        for (const Attribute& one : attributes_in(path)) names.push_back(one.name);
-        return names;
-      });
+      return attempt(at, "path", [&] { return names_of(attributes_in(path)); });
     }
     const StageConfig* maker = job_.find(stage);
     if (!maker || maker->result != StageResult::kAttributeModel) return std::nullopt;

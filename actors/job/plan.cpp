@@ -81,7 +81,8 @@ void add_networks(const JobConfig& job,
   const ModelPlan models = algorithm.models();
   if (models.policy) out.networks.push_back({"policy", shape.parameter_count(), true});
   if (models.reward_model)
-    out.networks.push_back({"reward model", scalar_parameters(shape), !models.gate});
+    out.networks.push_back(
+        {"reward model", scalar_parameters(shape), !models.gate && !models.probe});
   if (models.gate) {
     const int64_t attributes = attribute_count(job, stage);
     out.networks.push_back(
@@ -157,7 +158,9 @@ std::vector<StagePlan> plan_job(const JobConfig& job) {
       if (plan.rows) plan.steps = stage.total_steps(*plan.rows, samples.prompts_per_step);
       const int64_t per_row =
           samples.rows == RowForm::kPreference ? 2 : std::max<int64_t>(1, samples.total_samples());
-      plan.sequences_per_step = samples.prompts_per_step * per_row;
+      plan.sequences_per_step =
+          (samples.prompts_per_step > 0 ? samples.prompts_per_step : plan.rows.value_or(0)) *
+          per_row;
       if (algorithm->online()) {
         const int64_t prompt = stage.data.format.max_length;
         const int64_t response = stage.sampling.max_new_tokens;

@@ -124,6 +124,7 @@ std::unique_ptr<Algorithm> StageConfig::make_algorithm() const {
 }
 
 int64_t StageConfig::total_steps(int64_t row_count, int64_t per_step) const {
+  if (per_step == 0) return 1;
   if (steps) return *steps;
   PRAETOR_CHECK(row_count >= 0 && per_step >= 1, row_count, " rows, ", per_step, " a step");
   return row_count * epochs.value_or(1) / per_step;
@@ -165,11 +166,16 @@ void StageConfig::read(std::span<const StageConfig> earlier,
              : samples.question                   ? StageResult::kPreferenceModel
                                                   : StageResult::kPolicy;
     start = plan.gate ? StageResult::kAttributeModel : StageResult::kPolicy;
+    probes = plan.probe.has_value();
     read_model(earlier, names);
     read_tokenizer(earlier, names);
     if (online()) read_online(earlier, names);
     read_data(earlier, names);
     read_length();
+    if (samples.prompts_per_step == 0 && (steps.value_or(1) != 1 || epochs.value_or(1) != 1)) {
+      in.error_at(steps ? "steps" : "epochs",
+                  str(kind, " takes every row at once, in its only step; leave it out"));
+    }
     eval = EvalConfig::from_yaml(in.child("eval"));
     checkpoint = CheckpointConfig::from_yaml(in.child("checkpoint"), defaults);
     learner = LearnerConfig::from_yaml(in.child("learner"));
@@ -224,9 +230,12 @@ void StageConfig::read_model(std::span<const StageConfig> earlier,
     }
     shape = model.create;
   } else if (model.source.from_stage()) {
-    // A preference model is where the next one may start, and no policy.
+    // A preference model is where the next one may start, and no policy; a probe takes any
+    // reward model's backbone.
     std::vector<StageResult> wanted = {start};
     if (result == StageResult::kPreferenceModel) wanted.push_back(result);
+    if (probes)
+      wanted.insert(wanted.end(), {StageResult::kRewardModel, StageResult::kAttributeModel});
     const auto* from = resolve_stage(section, "stage", model.source.stage, earlier, names, wanted);
     if (from) shape = from->shape;
   } else if (!model.source.path.empty()) {

@@ -46,6 +46,7 @@ struct StageConfig {
   bool usable = false;  ///< false: kind unknown, nothing else was read
   StageResult result = StageResult::kPolicy;
   StageResult start = StageResult::kPolicy;  ///< what it starts from
+  bool probes = false;                       ///< a reward model's backbone will do as well
   RowForm rows = RowForm::kPrompt;           ///< of data.train; not of toy_language
   CheckpointConfig checkpoint;
 
@@ -74,7 +75,7 @@ struct StageConfig {
   std::unique_ptr<Algorithm> make_algorithm() const;
   /// Updates over `row_count` rows of data.train when each takes `per_step` of them: `steps`, or
   /// the whole steps in `epochs` passes (rows of one pass may end a step that the next begins; what
-  /// is left over at the end is not used).
+  /// is left over at the end is not used); with `per_step` 0, all of them, the only one.
   int64_t total_steps(int64_t row_count, int64_t per_step) const;
 
   /// First pass: kind and name. `usable` is false afterwards when the kind is unknown.

@@ -6,15 +6,15 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <numeric>
 #include <tuple>
 #include <utility>
 
 #include "core/base/error.h"
 #include "core/base/log.h"
-#include "core/base/text.h"
 #include "core/data/dataset.h"
 #include "core/data/labels.h"
-#include "core/model/packed.h"
+#include "learners/micro_batch.h"
 #include "learners/preference/reference_rows.h"
 
 namespace praetor {
@@ -24,24 +24,6 @@ namespace {
 /// Responses whose rewards give the moments that are stored with a reward model.
 constexpr size_t kMomentSamples = 512;
 
-/// What `model` says of sequences, [N,A] float64, in forwards of at most `tokens` tokens.
-at::Tensor numbers_of(const ScalarModel& model,
-                      const std::vector<std::vector<int64_t>>& sequences,
-                      int64_t tokens) {
-  const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> out;
-  for (size_t begin = 0; begin < sequences.size();) {
-    std::vector<std::vector<int64_t>> some;
-    for (int64_t total = 0; begin < sequences.size(); ++begin) {
-      total += static_cast<int64_t>(sequences[begin].size());
-      if (!some.empty() && total > tokens) break;
-      some.push_back(sequences[begin]);
-    }
-    out.push_back(model.score(pack(some)).to(at::kDouble).view({-1, model.head.weight.size(0)}));
-  }
-  return at::cat(out);
-}
-
 }  // namespace
 
 OfflineStage::OfflineStage(RunContext& context, const StageConfig& stage)
@@ -49,7 +31,6 @@ OfflineStage::OfflineStage(RunContext& context, const StageConfig& stage)
   auto algorithm = stage.make_algorithm();
   const ModelPlan plan = algorithm->models();
   trains_policy_ = plan.policy;
-  per_step_ = algorithm->sample_plan().prompts_per_step;
   form_ = algorithm->sample_plan().rows;
   question_ = algorithm->sample_plan().question;
   labels_ = algorithm->sample_plan().labels;
@@ -62,8 +43,10 @@ OfflineStage::OfflineStage(RunContext& context, const StageConfig& stage)
     }
   }
   const auto rows = static_cast<int64_t>(train_.size());
+  per_step_ = algorithm->sample_plan().prompts_per_step;
   order_ = std::make_unique<RowOrder>(rows, context.job.seed, stage.index, stage.data.shuffle);
   set_total_steps(stage.total_steps(rows, per_step_));
+  if (per_step_ == 0) per_step_ = rows;
   LearnerModels models;
   if (trains_policy_) {
     models.policy = load_policy();
@@ -100,7 +83,12 @@ std::unique_ptr<ScalarModel> OfflineStage::load_scalar() const {
   const auto folder = resolve(stage_.model.source);
   if (stage_.start == StageResult::kAttributeModel)
     heads = static_cast<int64_t>(attributes_in(folder).size());
-  auto out = std::make_unique<ScalarModel>(ScalarModel::load(folder, stream, at::kFloat, heads));
+  const int64_t own = stage_.probes ? ModelConfig::load(folder).num_labels : 0;
+  auto out = std::make_unique<ScalarModel>(
+      ScalarModel::load(folder, stream, at::kFloat, own > 0 ? own : heads));
+  // A probe leaves the head of a reward model behind.
+  if (own > 0)
+    out->head = ScalarHead::make(out->backbone.config().hidden_size, stream, at::kFloat, heads);
   if (!labels_.empty()) out->labels = labels_;
   return out;
 }
@@ -119,36 +107,33 @@ std::unique_ptr<AttributeGate> OfflineStage::make_gate(const ScalarModel& model,
                                                           stream));
   if (plan.verbosity.empty()) return gate;
   const auto folder = resolve(stage_.model.source);
-  const auto attributes = attributes_in(folder);
-  const auto found = std::ranges::find(attributes, plan.verbosity, &Attribute::name);
-  if (found == attributes.end()) {
-    std::vector<std::string> known;
-    for (const Attribute& one : attributes) known.push_back(one.name);
-    throw DataError(folder.string(),
-                    ": ",
-                    stage_.kind,
-                    ".verbosity: there is no attribute \"",
-                    plan.verbosity,
-                    "\"; the model has ",
-                    join(known, ", "));
-  }
-  gate->verbosity = found - attributes.begin();
-  const at::Tensor values = numbers_of(
-      model, responses(2 * static_cast<size_t>(plan.reference)), stage_.learner.micro_batch_tokens);
+  const auto known = names_of(attributes_in(folder));
+  if (const auto wrong = unknown_attribute(plan.verbosity, known))
+    throw DataError(folder.string(), ": ", stage_.kind, ".verbosity: ", *wrong);
+  gate->verbosity = std::ranges::find(known, plan.verbosity) - known.begin();
+  const at::Tensor values = numbers_of(model, 2 * static_cast<size_t>(plan.reference));
   gate->correction =
       verbosity_correction(values, gate->verbosity).to(gate->correction.scalar_type());
   return gate;
 }
 
-std::vector<std::vector<int64_t>> OfflineStage::responses(size_t count) const {
-  std::vector<std::vector<int64_t>> out;
-  for (const RowExamples& row : train_) {
-    for (const Example& example : row) {
-      if (out.size() == count) return out;
-      out.push_back(example.tokens);
-    }
+at::Tensor OfflineStage::numbers_of(const ScalarModel& model, size_t count) const {
+  const at::NoGradGuard no_grad;
+  std::vector<Example> examples;
+  for (size_t i = 0; i < train_.size() && examples.size() < count; ++i)
+    examples.insert(examples.end(), train_[i].begin(), train_[i].end());
+  const auto of_row = static_cast<int64_t>(train_.front().size());
+  const SequenceBatch batch = SequenceBatch::from(examples, of_row);
+  std::vector<int64_t> order(examples.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::vector<at::Tensor> out;
+  for (const auto& sequences :
+       plan_micro_batches(batch, units_of(order, of_row), stage_.learner.micro_batch_tokens)) {
+    const PackedSlice slice = pack_slice(batch, sequences, model.backbone.config().switch_length());
+    const at::Tensor last = model.backbone.hidden(slice.packed).index_select(0, slice.last);
+    out.push_back(model.head(last).to(at::kDouble).view({-1, model.head.weight.size(0)}));
   }
-  return out;
+  return at::cat(out);
 }
 
 std::vector<OfflineStage::RowExamples> OfflineStage::read_examples(const Source& source,
@@ -295,8 +280,7 @@ void OfflineStage::write_result(const std::filesystem::path& folder) {
   // Moments of what the model says, so that whoever scores with it can bring it to mean 0 and
   // deviation 1.
   const at::NoGradGuard no_grad;
-  at::Tensor values =
-      numbers_of(model, responses(kMomentSamples), stage_.learner.micro_batch_tokens);
+  at::Tensor values = numbers_of(model, kMomentSamples);
   const auto moments = [](const at::Tensor& x) {
     const double mean = x.mean().item<double>();
     return std::pair(mean, std::max(std::sqrt((x - mean).square().mean().item<double>()), 1e-6));

@@ -14,9 +14,9 @@
 namespace praetor {
 
 /// Stages that learn from a file: sft (a policy from completions), reward_model (a scalar model
-/// from pairs), attribute_model (one of several numbers from labelled completions), attribute_gate
-/// (a gate over those from pairs), preference_model (a language model from questions about pairs),
-/// dpo (a policy from pairs).
+/// from pairs), attribute_model (one of several numbers from labelled completions), attribute_probe
+/// (the same by its head alone), attribute_gate (a gate over those from pairs), preference_model (a
+/// language model from questions about pairs), dpo (a policy from pairs).
 class OfflineStage final : public StageRunner {
  public:
   OfflineStage(RunContext& context, const StageConfig& stage);
@@ -37,8 +37,8 @@ class OfflineStage final : public StageRunner {
   std::unique_ptr<AttributeGate> make_gate(const ScalarModel& model, const GatePlan& plan) const;
   /// Names and weights of what the model of the stage gives.
   std::vector<Attribute> described_attributes() const;
-  /// Tokens of the first responses of train_, at most `count`.
-  std::vector<std::vector<int64_t>> responses(size_t count) const;
+  /// What `model` says of the first `count` responses of train_ (or fewer), [N,A] float64.
+  at::Tensor numbers_of(const ScalarModel& model, size_t count) const;
   std::vector<RowExamples> read_examples(const Source& source, int64_t eos) const;
   /// Tokens of the question's answers. @throws DataError naming the tokenizer's folder
   std::array<int64_t, 2> answers() const;

@@ -12,30 +12,29 @@
 
 namespace praetor {
 
-AttributeModelConfig AttributeModelConfig::from_yaml(YamlReader in) {
-  AttributeModelConfig c;
-  c.batch_size = in.get("batch_size", c.batch_size, at_least(1));
+AttributeWeights attributes_from_yaml(YamlReader& in, AttributeWeights fallback) {
   const bool given = in.has("attributes");
   YamlReader section = in.child("attributes");
+  AttributeWeights out = given ? AttributeWeights{} : std::move(fallback);
   if (given) {
-    c.attributes.clear();
-    for (const std::string& name : section.keys()) c.attributes.emplace_back(name, 1.0);
-    if (c.attributes.empty())
+    for (const std::string& name : section.keys()) out.emplace_back(name, 1.0);
+    if (out.empty())
       in.error_at("attributes", "at least one is wanted: the field of its label, with its weight");
   }
-  for (auto& [name, weight] : c.attributes) {
+  for (auto& [name, weight] : out) {
     weight = section.get(name, weight, closed(-1e9, 1e9));
     // reward/PART/mean is the mean of the whole score.
     if (name == "mean") section.error_at(name, "another name is wanted; metrics use this one");
   }
-  in.reject_unknown_keys();
-  return c;
+  return out;
 }
 
-std::vector<std::string> AttributeModelConfig::names() const {
-  std::vector<std::string> out;
-  for (const auto& [name, weight] : attributes) out.push_back(name);
-  return out;
+AttributeModelConfig AttributeModelConfig::from_yaml(YamlReader in) {
+  AttributeModelConfig c;
+  c.batch_size = in.get("batch_size", c.batch_size, at_least(1));
+  c.attributes = attributes_from_yaml(in, c.attributes);
+  in.reject_unknown_keys();
+  return c;
 }
 
 AttributeLoss attribute_loss(const at::Tensor& score, const at::Tensor& labels, double count) {
@@ -83,91 +82,77 @@ PairAccuracy pair_accuracy(const at::Tensor& score,
   return out;
 }
 
-namespace {
+ModelPlan AttributeModel::models() const {
+  ModelPlan plan;
+  plan.policy = false;
+  plan.reward_model = true;
+  return plan;
+}
 
-class AttributeModel final : public Algorithm {
- public:
-  explicit AttributeModel(AttributeModelConfig config) : config_(std::move(config)) {}
+SamplePlan AttributeModel::sample_plan() const {
+  SamplePlan plan;
+  plan.rows = RowForm::kCompletion;
+  for (const auto& [name, weight] : config_.attributes) plan.labels.push_back(name);
+  plan.prompts_per_step = config_.batch_size;
+  plan.samples_per_prompt = 0;
+  return plan;
+}
 
-  std::string name() const override { return "attribute_model"; }
-  ModelPlan models() const override {
-    ModelPlan plan;
-    plan.policy = false;
-    plan.reward_model = true;
-    return plan;
+LossResult AttributeModel::loss(const MicroBatch& b) const {
+  const AttributeLoss error =
+      attribute_loss(b.score.view(b.constants.sizes()), b.constants, b.denominators.labels);
+  const double count = error.counts.sum().item<double>();
+  LossResult out;
+  out.loss = error.loss;
+  out.statistics = {{"attributes/loss", error.squares.sum().item<double>(), count},
+                    {"attributes/labels", count, 1, Statistic::Kind::kSum}};
+  for (size_t a = 0; a < config_.attributes.size(); ++a) {
+    const auto at = static_cast<int64_t>(a);
+    out.statistics.push_back({"attributes/" + config_.attributes[a].first + "/mse",
+                              error.squares[at].item<double>(),
+                              error.counts[at].item<double>()});
   }
-  SamplePlan sample_plan() const override {
-    SamplePlan plan;
-    plan.rows = RowForm::kCompletion;
-    plan.labels = config_.names();
-    plan.prompts_per_step = config_.batch_size;
-    plan.samples_per_prompt = 0;
-    return plan;
-  }
-  ScorePlan score_plan() const override { return ScorePlan::kNone; }
-  Headline headline() const override { return {"eval/pearson", true, "attributes/loss"}; }
+  return out;
+}
 
-  LossResult loss(const MicroBatch& b) const override {
-    const AttributeLoss error =
-        attribute_loss(b.score.view(b.constants.sizes()), b.constants, b.denominators.labels);
-    const double count = error.counts.sum().item<double>();
-    LossResult out;
-    out.loss = error.loss;
-    out.statistics = {{"attributes/loss", error.squares.sum().item<double>(), count},
-                      {"attributes/labels", count, 1, Statistic::Kind::kSum}};
-    for (size_t a = 0; a < config_.attributes.size(); ++a) {
-      const auto at = static_cast<int64_t>(a);
-      out.statistics.push_back({"attributes/" + config_.attributes[a].first + "/mse",
-                                error.squares[at].item<double>(),
-                                error.counts[at].item<double>()});
+std::vector<double> AttributeModel::label_weights() const {
+  std::vector<double> out;
+  for (const auto& [name, weight] : config_.attributes) out.push_back(weight);
+  return out;
+}
+
+Metrics AttributeModel::evaluate_labels(const LabelledScores& rows) const {
+  const AttributeLoss all = attribute_loss(rows.score, rows.labels, 1);
+  const double count = all.counts.sum().item<double>();
+  Metrics each;
+  double correlation = 0, labelled = 0;
+  at::Tensor score = at::zeros({rows.score.size(0)}, at::kDouble), label = score.clone();
+  for (size_t a = 0; a < config_.attributes.size(); ++a) {
+    const auto at = static_cast<int64_t>(a);
+    const auto& [name, weight] = config_.attributes[a];
+    if (weight != 0) {
+      score = score + weight * rows.score.select(1, at);
+      label = label + weight * rows.labels.select(1, at);
     }
-    return out;
+    const double labels = all.counts[at].item<double>();
+    if (labels == 0) continue;
+    const double r = pearson(rows.score.select(1, at), rows.labels.select(1, at));
+    correlation += r;
+    labelled += 1;
+    each.emplace_back(name + "/mse", all.squares[at].item<double>() / labels);
+    each.emplace_back(name + "/pearson", r);
   }
-
-  std::vector<double> label_weights() const override {
-    std::vector<double> out;
-    for (const auto& [name, weight] : config_.attributes) out.push_back(weight);
-    return out;
+  Metrics out{{"labels", count}};
+  if (count > 0) {
+    out.emplace_back("loss", all.loss.item<double>() / count);
+    out.emplace_back("pearson", correlation / labelled);
   }
-
-  Metrics evaluate_labels(const LabelledScores& rows) const override {
-    const AttributeLoss all = attribute_loss(rows.score, rows.labels, 1);
-    const double count = all.counts.sum().item<double>();
-    Metrics each;
-    double correlation = 0, labelled = 0;
-    at::Tensor score = at::zeros({rows.score.size(0)}, at::kDouble), label = score.clone();
-    for (size_t a = 0; a < config_.attributes.size(); ++a) {
-      const auto at = static_cast<int64_t>(a);
-      const auto& [name, weight] = config_.attributes[a];
-      if (weight != 0) {
-        score = score + weight * rows.score.select(1, at);
-        label = label + weight * rows.labels.select(1, at);
-      }
-      const double labels = all.counts[at].item<double>();
-      if (labels == 0) continue;
-      const double r = pearson(rows.score.select(1, at), rows.labels.select(1, at));
-      correlation += r;
-      labelled += 1;
-      each.emplace_back(name + "/mse", all.squares[at].item<double>() / labels);
-      each.emplace_back(name + "/pearson", r);
-    }
-    Metrics out{{"labels", count}};
-    if (count > 0) {
-      out.emplace_back("loss", all.loss.item<double>() / count);
-      out.emplace_back("pearson", correlation / labelled);
-    }
-    const PairAccuracy pairs = pair_accuracy(score, label, rows.prompt);
-    if (pairs.pairs > 0) out.emplace_back("accuracy", pairs.right / pairs.pairs);
-    out.emplace_back("pairs", pairs.pairs);
-    out.insert(out.end(), each.begin(), each.end());
-    return out;
-  }
-
- private:
-  AttributeModelConfig config_;
-};
-
-}  // namespace
+  const PairAccuracy pairs = pair_accuracy(score, label, rows.prompt);
+  if (pairs.pairs > 0) out.emplace_back("accuracy", pairs.right / pairs.pairs);
+  out.emplace_back("pairs", pairs.pairs);
+  out.insert(out.end(), each.begin(), each.end());
+  return out;
+}
 
 std::unique_ptr<Algorithm> make_attribute_model(AttributeModelConfig config) {
   return std::make_unique<AttributeModel>(std::move(config));

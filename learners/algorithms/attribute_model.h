@@ -13,18 +13,22 @@
 
 namespace praetor {
 
+/// Fields of the rows that hold labels, and their weights in the score.
+using AttributeWeights = std::vector<std::pair<std::string, double>>;
+
+/// Key `attributes` of a section.
+AttributeWeights attributes_from_yaml(YamlReader& in, AttributeWeights fallback);
+
 /// Section `attribute_model` of a stage.
 struct AttributeModelConfig {
-  int64_t batch_size = 32;  ///< rows of one optimizer step, >= 1
-  /// Fields of the rows that hold the labels, and their weights in the score. Defaults: those of
-  /// HelpSteer2 and of the 70B model trained on it (arXiv:2406.08673).
-  std::vector<std::pair<std::string, double>> attributes = {{"helpfulness", 0.65},
-                                                            {"correctness", 0.8},
-                                                            {"coherence", 0.45},
-                                                            {"complexity", 0.55},
-                                                            {"verbosity", -0.4}};
+  int64_t batch_size = 32;  ///< rows of one optimizer step, >= 1; 0: all rows
+  /// Defaults: those of HelpSteer2 and of the 70B model trained on it (arXiv:2406.08673).
+  AttributeWeights attributes = {{"helpfulness", 0.65},
+                                 {"correctness", 0.8},
+                                 {"coherence", 0.45},
+                                 {"complexity", 0.55},
+                                 {"verbosity", -0.4}};
   static AttributeModelConfig from_yaml(YamlReader in);
-  std::vector<std::string> names() const;
 };
 
 struct AttributeLoss {
@@ -58,6 +62,24 @@ struct PairAccuracy {
 PairAccuracy pair_accuracy(const at::Tensor& score,
                            const at::Tensor& label,
                            const std::vector<int64_t>& prompt);
+
+/// A scalar model of several numbers, taught by labels.
+class AttributeModel : public Algorithm {
+ public:
+  explicit AttributeModel(AttributeModelConfig config) : config_(std::move(config)) {}
+
+  std::string name() const override { return "attribute_model"; }
+  ModelPlan models() const override;
+  SamplePlan sample_plan() const override;
+  ScorePlan score_plan() const override { return ScorePlan::kNone; }
+  Headline headline() const override { return {"eval/pearson", true, "attributes/loss"}; }
+  LossResult loss(const MicroBatch& b) const override;
+  std::vector<double> label_weights() const override;
+  Metrics evaluate_labels(const LabelledScores& rows) const override;
+
+ private:
+  AttributeModelConfig config_;
+};
 
 std::unique_ptr<Algorithm> make_attribute_model(AttributeModelConfig config);
 

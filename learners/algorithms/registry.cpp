@@ -10,6 +10,7 @@
   X(sft)                      \
   X(reward_model)             \
   X(attribute_model)          \
+  X(attribute_probe)          \
   X(attribute_gate)           \
   X(preference_model)         \
   X(dpo)                      \

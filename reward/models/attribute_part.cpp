@@ -6,7 +6,6 @@
 #include <set>
 
 #include "core/base/error.h"
-#include "core/base/text.h"
 #include "core/data/direction.h"
 
 namespace praetor {
@@ -16,12 +15,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr double kMost = 1e9;
-
-std::vector<std::string> names_of(const std::vector<Attribute>& attributes) {
-  std::vector<std::string> out;
-  for (const Attribute& one : attributes) out.push_back(one.name);
-  return out;
-}
 
 }  // namespace
 
@@ -50,23 +43,11 @@ AttributePartConfig AttributePartConfig::from_yaml(YamlReader& in) {
 
 std::optional<std::pair<std::string, std::string>> AttributePartConfig::misfit(
     const std::vector<std::string>& known) const {
-  const auto wrong = [&](const std::string& name) {
-    return std::ranges::find(known, name) == known.end();
-  };
-  const auto say = [&](const char* key, const std::string& name) {
-    const auto near = nearest(name, known);
-    return std::pair(std::string(key),
-                     str("there is no attribute \"",
-                         printable(name),
-                         near ? str("\", did you mean \"", *near, "\"") : str("\""),
-                         "; the model has ",
-                         join(known, ", ")));
-  };
   for (const auto& [name, weight] : weights) {
-    if (wrong(name)) return say("weights", name);
+    if (const auto wrong = unknown_attribute(name, known)) return std::pair("weights", *wrong);
   }
   for (const std::string& name : direction) {
-    if (wrong(name)) return say("direction", name);
+    if (const auto wrong = unknown_attribute(name, known)) return std::pair("direction", *wrong);
   }
   return std::nullopt;
 }

@@ -6,6 +6,7 @@
 
 #include "core/base/error.h"
 #include "core/base/fs.h"
+#include "core/base/text.h"
 #include "core/model/model_config.h"
 
 namespace praetor {
@@ -90,6 +91,23 @@ std::vector<Attribute> attributes_in(const fs::path& folder) {
                     " numbers");
   }
   return out;
+}
+
+std::vector<std::string> names_of(const std::vector<Attribute>& attributes) {
+  std::vector<std::string> out;
+  for (const Attribute& one : attributes) out.push_back(one.name);
+  return out;
+}
+
+std::optional<std::string> unknown_attribute(const std::string& name,
+                                             const std::vector<std::string>& known) {
+  if (std::ranges::find(known, name) != known.end()) return std::nullopt;
+  const auto near = nearest(name, known);
+  return str("there is no attribute \"",
+             printable(name),
+             near ? str("\", did you mean \"", *near, "\"") : str("\""),
+             "; the model has ",
+             join(known, ", "));
 }
 
 }  // namespace praetor

@@ -33,4 +33,10 @@ struct RewardFile {
 /// not fit, or the folder has no sequence-classification head
 std::vector<Attribute> attributes_in(const std::filesystem::path& folder);
 
+/// Their names, in order.
+std::vector<std::string> names_of(const std::vector<Attribute>& attributes);
+/// What to say of a name that is none of `known`; nothing when it is one.
+std::optional<std::string> unknown_attribute(const std::string& name,
+                                             const std::vector<std::string>& known);
+
 }  // namespace praetor

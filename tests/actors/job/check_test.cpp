@@ -201,6 +201,39 @@ TEST_CASE("attributes are those of the model that gives them", "[actors][cpu]") 
              Catch::Contains("makes a policy, but an attribute model is wanted"));
 }
 
+TEST_CASE("a probe takes every row in one step, from any backbone", "[actors][cpu]") {
+  const testing::TempDir dir;
+  const std::string head =
+      "name: j\nstages:\n"
+      "  - {kind: toy_language, name: l}\n"
+      "  - {kind: sft, model: {create: {hidden_size: 32}}, data: {train: stage:l/sft.jsonl}}\n"
+      "  - {kind: reward_model, data: {train: stage:l/pairs.jsonl}}\n"
+      "  - {kind: attribute_probe, model: {stage: reward_model},\n"
+      "     data: {train: stage:l/attributes.jsonl},\n"
+      "     attribute_probe: {attributes: {kindness: 1, verbosity: -1}}}\n"
+      "  - {kind: attribute_gate, data: {train: stage:l/pairs.jsonl},\n"
+      "     attribute_gate: {verbosity: verbosity}}\n";
+  const fs::path file = dir / "job.yaml";
+  write_file_atomic(file, head);
+  CHECK(check(file) == "");
+  const std::string probe = "stages.attribute_probe.";
+  CHECK(check(file, {probe + "model={stage: sft}"}) == "");
+  CHECK(check(file, {probe + "steps=1"}) == "");
+  CHECK_THAT(check(file, {probe + "model={stage: attribute_gate}"}),
+             Catch::Contains("comes later"));
+  CHECK_THAT(check(file, {probe + "steps=5"}),
+             Catch::EndsWith("steps: attribute_probe takes every row at once, in its only step; "
+                             "leave it out"));
+  CHECK_THAT(check(file, {probe + "epochs=2"}), Catch::Contains("epochs: attribute_probe takes"));
+  CHECK_THAT(check(file, {probe + "attribute_probe.alphas=[1, 0]"}),
+             Catch::EndsWith("alphas: 0 is not above 0, as each must be"));
+  CHECK_THAT(check(file, {probe + "attribute_probe.attributes={kindness: 1, kind: 1}"}),
+             Catch::Contains("attributes.kind: no row of data.train is labelled with it"));
+  CHECK_THAT(check(file, {"stages.attribute_gate.attribute_gate.verbosity=verbosty"}),
+             Catch::EndsWith("there is no attribute \"verbosty\", did you mean \"verbosity\"; the "
+                             "model has kindness, verbosity"));
+}
+
 TEST_CASE("labels of a file are numbers, and each of them stands somewhere", "[actors][cpu]") {
   PRAETOR_REQUIRE_SHARED(shared);
   const testing::TempDir dir;

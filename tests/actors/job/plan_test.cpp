@@ -103,4 +103,20 @@ TEST_CASE("a gate is counted beside the frozen model below it", "[actors][cpu]")
   CHECK(plan[2].rows == 2000);
 }
 
+TEST_CASE("a probe trains nothing and takes all rows in one step", "[actors][cpu]") {
+  const auto document = YamlDocument::parse(
+      "name: probed\nstages:\n  - {kind: toy_language, name: language}\n"
+      "  - {kind: attribute_probe, model: {create: {hidden_size: 32}},\n"
+      "     data: {train: stage:language/attributes.jsonl},\n"
+      "     attribute_probe: {attributes: {kindness: 1}}}\n");
+  const JobConfig job = JobConfig::read(document);
+  CHECK(document->errors().empty());
+  const auto plan = plan_job(job);
+  REQUIRE(plan.size() == 2);
+  CHECK(plan[1].steps == 1);
+  CHECK(plan[1].sequences_per_step == 2000);
+  REQUIRE(plan[1].networks.size() == 1);
+  CHECK_FALSE(plan[1].networks[0].trained);
+}
+
 }  // namespace praetor
