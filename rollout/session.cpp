@@ -148,7 +148,7 @@ std::unique_ptr<Sequence> Session::new_sequence(int64_t id, int32_t sample) {
   const ModelSet models = models_of(r.voice);
   s->models = bits(models);
   s->root = PrefixTree::root(engine_.rotations(models, s->length()));
-  s->keep = static_cast<int64_t>(keep_responses_ ? s->tokens.capacity() : s->tokens.size());
+  s->keep = s->length() + (keep_responses_ ? limit : 0);
   s->response = std::make_unique<Response>(r,
                                            id,
                                            sample,
