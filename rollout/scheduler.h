@@ -19,6 +19,8 @@ struct Sequence {
   int32_t sample = 0;
   int32_t forks = 0;              ///< samples still to be split off once the prompt is computed
   std::vector<int64_t> tokens;    ///< prompt and response so far
+  std::vector<int64_t> draft;     ///< guesses of what follows, computed where there is room
+  int64_t draft_limit = 0;        ///< longest draft that seems worth its rows; 0: not known yet
   int64_t computed = 0;           ///< leading tokens whose keys and values are in the cache
   std::vector<int32_t> table;     ///< blocks, in order
   PrefixTree::Models models = 1;  ///< that compute its tokens

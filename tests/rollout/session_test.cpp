@@ -289,7 +289,7 @@ TEST_CASE("right guesses save steps and change nothing", "[rollout][cpu]") {
   const auto expected = generate_all(plain, requests);
   const auto made = generate_all(guessing, requests);
   for (size_t i = 0; i < expected.size(); ++i) CHECK(same_response(made[i], expected[i]));
-  CHECK(guessing.stats().accepted > 200);
+  CHECK(guessing.stats().accepted > 10);
   CHECK(guessing.stats().tokens == plain.stats().tokens);
   // One greedy sequence that goes round in circles.
   const std::vector<GenerationRequest> one = {requests[0]};
