@@ -71,7 +71,8 @@ class Engine final : public Generator {
   /// @throws InvalidArgument naming the request: an empty prompt, an id outside the vocabulary, a
   /// prompt that leaves no position for a response, a parameter or share out of range, a
   /// processor that cannot be made, a voice without its companion, a sequence that the whole cache
-  /// cannot hold. Nothing has been generated then.
+  /// cannot hold. Nothing has been generated then. DataError naming the request whose processors
+  /// bar every token.
   void generate(std::span<const GenerationRequest> requests,
                 const std::function<bool(Generation&&)>& on_finish) override;
 

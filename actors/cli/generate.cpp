@@ -138,12 +138,14 @@ void add_processor_option(CLI::App& command,
 void add_processor_options(CLI::App& command, SamplingParams& p) {
   add_processor_option<int64_t>(
       command, p, "--min-new-tokens", "no end before so many tokens", min_new_tokens);
-  add_processor_option<std::string>(
-      command,
-      p,
-      "--bad-word",
-      "text that no response holds; may be repeated",
-      [](const auto& word) { return bad_words(ordered_json::array({word}).dump()); });
+  add_processor_option<std::string>(command,
+                                    p,
+                                    "--bad-word",
+                                    "text that no response holds; may be repeated",
+                                    [](const auto& word) {
+                                      return bad_words(ordered_json::array({word}).dump(
+                                          -1, ' ', false, ordered_json::error_handler_t::replace));
+                                    });
   add_processor_option<std::string>(command,
                                     p,
                                     "--logit-bias",
