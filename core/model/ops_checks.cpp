@@ -199,7 +199,11 @@ void check_cached_attention(const at::Tensor& q,
        "keys [blocks, kv_heads, head_dim, block_size] and values [blocks, block_size, kv_heads, "
        "head_dim], contiguous, of the type of q",
        {{"keys", &keys}, {"values", &layer.values}, {"k", &k}});
-  const auto m = static_cast<size_t>(q.size(0));
+  check_cached_rows(rows, q.size(0), block_size, keys.size(0));
+}
+
+void check_cached_rows(const CachedRows& rows, int64_t count, int64_t block_size, int64_t blocks) {
+  const auto m = static_cast<size_t>(count);
   if (rows.positions.size() != m || rows.sequence.size() != m) {
     throw ShapeError("cached_attention: q has ",
                      m,
@@ -223,21 +227,21 @@ void check_cached_attention(const at::Tensor& q,
                        " sequences");
     }
     const std::vector<int32_t>& table = *rows.tables[sequence];
-    const auto blocks = static_cast<size_t>(position / block_size + 1);
-    if (table.size() < blocks) {
+    const auto needed = static_cast<size_t>(position / block_size + 1);
+    if (table.size() < needed) {
       throw ShapeError("cached_attention: position ",
                        position,
                        " of sequence ",
                        sequence,
                        " needs ",
-                       blocks,
+                       needed,
                        " blocks of ",
                        block_size,
                        " tokens, its table has ",
                        table.size());
     }
-    for (size_t b = 0; b < blocks; ++b) {
-      if (table[b] >= 0 && table[b] < keys.size(0)) continue;
+    for (size_t b = 0; b < needed; ++b) {
+      if (table[b] >= 0 && table[b] < blocks) continue;
       throw ShapeError("cached_attention: block ",
                        b,
                        " of sequence ",
@@ -245,7 +249,7 @@ void check_cached_attention(const at::Tensor& q,
                        " is ",
                        table[b],
                        "; the cache has ",
-                       keys.size(0));
+                       blocks);
     }
   }
 }

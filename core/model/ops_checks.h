@@ -43,6 +43,9 @@ void check_cached_attention(const at::Tensor& q,
                             int64_t block_size,
                             const CachedRows& rows,
                             const AttentionOptions& options);
+/// `count` rows, each with the `block_size`-token blocks of its sequence up to its position, among
+/// the `blocks` that there are.
+void check_cached_rows(const CachedRows& rows, int64_t count, int64_t block_size, int64_t blocks);
 void check_token_logprobs(const at::Tensor& hidden,
                           const LanguageHead& head,
                           const at::Tensor& targets,

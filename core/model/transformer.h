@@ -16,9 +16,9 @@
 
 namespace praetor {
 
-/// A decoder-only transformer with its language head: the same code for training, scoring and
-/// decoding. Holds plain tensors under Hugging Face names. Not synchronised: one thread at a time,
-/// or const calls only.
+/// A decoder-only transformer with its language head: the same kernels, and so the same bits, for
+/// training, scoring and decoding. Holds plain tensors under Hugging Face names. Not synchronised:
+/// one thread at a time, or const calls only.
 class Transformer {
  public:
   /// Random weights: normal(0, initializer_range), norms 1, biases 0, from `stream`.

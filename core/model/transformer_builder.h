@@ -8,6 +8,8 @@ namespace praetor {
 
 /// Makes a Transformer of tensors that exist already; for core's sources.
 struct TransformerBuilder {
+  using Blocks = Transformer::Blocks;
+  using Places = Transformer::Places;
   /// `parameters` as parameter_layout(config, with_head) orders and shapes them, all of one dtype,
   /// owned by the result.
   static Transformer assemble(ModelConfig config, std::vector<NamedTensor> parameters);

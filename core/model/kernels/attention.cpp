@@ -31,12 +31,11 @@ struct Shape {
   int64_t first(int64_t position) const { return std::max<int64_t>(0, position - (window - 1)); }
 };
 
-Shape shape_of(const at::Tensor& q, const at::Tensor& k, const AttentionOptions& options) {
-  const double scale =
-      options.scale > 0 ? options.scale : 1.0 / std::sqrt(static_cast<double>(q.size(2)));
-  return {q.size(1),
-          k.size(1),
-          q.size(2),
+Shape shape_of(int64_t heads, int64_t kv_heads, int64_t d, const AttentionOptions& options) {
+  const double scale = options.scale > 0 ? options.scale : 1.0 / std::sqrt(static_cast<double>(d));
+  return {heads,
+          kv_heads,
+          d,
           static_cast<float>(scale),
           static_cast<float>(options.softcap),
           options.window > 0 ? options.window : std::numeric_limits<int64_t>::max()};
@@ -256,7 +255,7 @@ at::Tensor causal_attention(const at::Tensor& q,
                             const std::vector<int64_t>& offsets,
                             const AttentionOptions& options,
                             const std::vector<int64_t>& prefix) {
-  const Shape shape = shape_of(q, k, options);
+  const Shape shape = shape_of(q.size(1), k.size(1), q.size(2), options);
   const at::Tensor qc = q.contiguous(), kc = k.contiguous(), vc = v.contiguous();
   at::Tensor out = at::empty(q.sizes(), q.options().requires_grad(false));
   const int64_t total = q.size(0), row = shape.kv_heads * shape.d;
@@ -299,13 +298,34 @@ at::Tensor cached_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,
                             KvLayer& layer,
-                            int64_t block_size,
+                            int64_t,
                             const CachedRows& rows,
                             const AttentionOptions& options) {
-  const Shape shape = shape_of(q, k, options);
   const at::Tensor qc = q.contiguous(), kc = k.contiguous(), vc = v.contiguous();
   at::Tensor out = at::empty(q.sizes(), q.options().requires_grad(false));
-  const int64_t total = q.size(0), row = shape.kv_heads * shape.d, block = row * block_size;
+  cached_attention(qc.const_data_ptr<float>(),
+                   kc.const_data_ptr<float>(),
+                   vc.const_data_ptr<float>(),
+                   q.size(1),
+                   layer,
+                   rows,
+                   options,
+                   out.mutable_data_ptr<float>());
+  return out;
+}
+
+void cached_attention(const float* q,
+                      const float* k,
+                      const float* v,
+                      int64_t heads,
+                      KvLayer& layer,
+                      const CachedRows& rows,
+                      const AttentionOptions& options,
+                      float* out) {
+  const Shape shape = shape_of(heads, layer.keys.size(1), layer.keys.size(2), options);
+  const int64_t block_size = layer.keys.size(3), row = shape.kv_heads * shape.d;
+  const int64_t block = row * block_size;
+  const auto total = static_cast<int64_t>(rows.positions.size());
   float* keys = layer.keys.mutable_data_ptr<float>();
   float* values = layer.values.mutable_data_ptr<float>();
 
@@ -314,11 +334,9 @@ at::Tensor cached_attention(const at::Tensor& q,
     const int64_t position = rows.positions[i];
     const int64_t id = (*rows.tables[rows.sequence[i]])[position / block_size];
     const int64_t place = position % block_size;
-    const float* key = kc.const_data_ptr<float>() + i * row;
+    const float* key = k + i * row;
     for (int64_t j = 0; j < row; ++j) keys[id * block + j * block_size + place] = key[j];
-    std::memcpy(values + id * block + place * row,
-                vc.const_data_ptr<float>() + i * row,
-                row * sizeof(float));
+    std::memcpy(values + id * block + place * row, v + i * row, row * sizeof(float));
     of_sequence[rows.sequence[i]].push_back(i);
   }
 
@@ -347,8 +365,7 @@ at::Tensor cached_attention(const at::Tensor& q,
     for (const int64_t i : mine) queries.position.push_back(rows.positions[i]);
     all.push_back(std::move(queries));
   }
-  attend_all(shape, qc.const_data_ptr<float>(), all, out.mutable_data_ptr<float>());
-  return out;
+  attend_all(shape, q, all, out);
 }
 
 }  // namespace praetor::ops::kernels

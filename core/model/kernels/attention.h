@@ -29,4 +29,15 @@ at::Tensor cached_attention(const at::Tensor& q,
                             const CachedRows& rows,
                             const AttentionOptions& options);
 
+/// The same on bare rows, q and `out` [M, heads, head_dim], k and v [M, kv_heads, head_dim], M of
+/// `rows`.
+void cached_attention(const float* q,
+                      const float* k,
+                      const float* v,
+                      int64_t heads,
+                      KvLayer& layer,
+                      const CachedRows& rows,
+                      const AttentionOptions& options,
+                      float* out);
+
 }  // namespace praetor::ops::kernels

@@ -4,6 +4,8 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <memory>
+#include <tuple>
 #include <vector>
 
 #include "core/model/kernels/buffer.h"
@@ -18,7 +20,7 @@ constexpr int64_t kBlockTiles = 24;  // row tiles whose packed rows stay in the 
 
 struct Problem {
   const Table& loops;
-  const PackedWeight& weight;
+  const PackedWeight* weight;
   const float* x;
   int64_t ldx;  // floats from row to row of x
   const float* bias;
@@ -52,7 +54,7 @@ void narrow_product(const Problem& problem,
                     int64_t columns,
                     float* y,
                     bool resume) {
-  const int64_t n = problem.weight.n;
+  const int64_t n = problem.weight->n;
   float* tile = scratch().tile.reserve(problem.loops.most_rows * kPanel);
   if (resume) {
     for (int64_t r = 0; r < rows; ++r) {
@@ -74,7 +76,7 @@ void step(const Problem& problem,
           int64_t rows,
           int64_t k_begin,
           int64_t k_end) {
-  const int64_t n = problem.weight.n, k_all = problem.weight.k, k = k_end - k_begin;
+  const int64_t n = problem.weight->n, k_all = problem.weight->k, k = k_end - k_begin;
   const int64_t tiles = tiles_of(rows, problem.loops);
   const auto start = [&](int64_t tile) { return tile * rows / tiles; };
   float* packed = scratch().rows.reserve(rows * k);
@@ -89,7 +91,7 @@ void step(const Problem& problem,
   const bool resume = k_begin > 0;
   const int64_t whole = std::min(block.panel_end, n / kPanel);  // panels of 32 columns of y
   const auto panel = [&](int64_t p) {
-    return problem.weight.panels.data() + (p * k_all + k_begin) * kPanel;
+    return problem.weight->panels.data() + (p * k_all + k_begin) * kPanel;
   };
   // One tile: neighbouring panels together, so that few rows still fill the registers.
   // More: a panel stays in the first-level cache while the tiles pass by.
@@ -124,7 +126,7 @@ void step(const Problem& problem,
 }
 
 void run_block(const Problem& problem, const Block& block) {
-  const int64_t n = problem.weight.n, k = problem.weight.k;
+  const int64_t n = problem.weight->n, k = problem.weight->k;
   const int64_t tile_rows = problem.loops.tile_rows;
   const int64_t k_step = block.row_end - block.row_begin <= tile_rows ? 1024 : 256;
   for (int64_t r = block.row_begin; r < block.row_end; r += kBlockTiles * tile_rows) {
@@ -153,31 +155,54 @@ std::pair<int64_t, int64_t> grid(int64_t rows,
 
 }  // namespace
 
+void products(const float* x, int64_t ldx, int64_t m, std::initializer_list<Product> all) {
+  struct Part {
+    std::shared_ptr<const PackedWeight> weight;
+    at::Tensor bias;
+    Problem problem;
+    int64_t panels, by_rows, by_panels, tasks;
+  };
+  // A weight that few rows use costs what it takes to read it.
+  constexpr int64_t kReading = 8;
+  int64_t work = 0;
+  for (const Product& each : all) work += each.weight.numel() * std::max(m, kReading);
+  const int64_t threads = threads_for(work);
+  std::vector<Part> parts;
+  int64_t tasks = 0;
+  for (const Product& each : all) {
+    Part part{packed_weight(each.weight),
+              each.bias.defined() ? each.bias.contiguous() : at::Tensor(),
+              {table(), nullptr, x, ldx, nullptr, each.y}};
+    part.problem.weight = part.weight.get();
+    if (part.bias.defined()) part.problem.bias = part.bias.const_data_ptr<float>();
+    part.panels = (part.weight->n + kPanel - 1) / kPanel;
+    std::tie(part.by_rows, part.by_panels) = grid(m, part.panels, threads, table());
+    part.tasks = part.by_rows * part.by_panels;
+    tasks += part.tasks;
+    parts.push_back(std::move(part));
+  }
+  run_tasks(threads, tasks, [&](int64_t i) {
+    const Part* part = parts.data();
+    for (; i >= part->tasks; ++part) i -= part->tasks;
+    const int64_t r = i / part->by_panels, p = i % part->by_panels;
+    run_block(part->problem,
+              {m * r / part->by_rows,
+               m * (r + 1) / part->by_rows,
+               part->panels * p / part->by_panels,
+               part->panels * (p + 1) / part->by_panels});
+  });
+}
+
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   const int64_t m = x.size(0), k = x.size(1), n = weight.size(0);
   const auto options = x.options().requires_grad(false);
   if (m == 0 || n == 0) return at::empty({m, n}, options);
-  const auto packed = packed_weight(weight);
   const at::Tensor rows = x.stride(1) == 1 || k == 0 ? x : x.contiguous();
-  const at::Tensor added = bias.defined() ? bias.contiguous() : at::Tensor();
   at::Tensor y = k == 0 ? at::zeros({m, n}, options) : at::empty({m, n}, options);
-  const Problem problem{table(),
-                        *packed,
-                        rows.const_data_ptr<float>(),
-                        rows.stride(0),
-                        added.defined() ? added.const_data_ptr<float>() : nullptr,
-                        y.mutable_data_ptr<float>()};
-  const int64_t panels = (n + kPanel - 1) / kPanel;
-  const int64_t threads = threads_for(m * n * k);
-  const auto [by_rows, by_panels] = grid(m, panels, threads, problem.loops);
-  run_tasks(threads, by_rows * by_panels, [&, by_panels = by_panels, by_rows = by_rows](int64_t i) {
-    const int64_t r = i / by_panels, p = i % by_panels;
-    run_block(problem,
-              {m * r / by_rows,
-               m * (r + 1) / by_rows,
-               panels * p / by_panels,
-               panels * (p + 1) / by_panels});
-  });
+  products(rows.const_data_ptr<float>(),
+           rows.stride(0),
+           m,
+           {{weight, bias, y.mutable_data_ptr<float>()}});
   return y;
 }
 

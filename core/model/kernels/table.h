@@ -70,13 +70,14 @@ struct Table {
   /// max).
   void (*log_sum)(const float* x, int64_t n, float* max, float* sum, float* moment);
 
+  // In those that follow y may be x.
   void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* y);
   void (*layer_norm)(
       const float* x, const float* weight, const float* bias, float eps, int64_t n, float* y);
   void (*swiglu)(const float* gate, const float* up, int64_t n, float* y);
   /// gelu(x), times `up` where that is given.
   void (*gelu)(const float* x, const float* up, int64_t n, float* y);
-  /// cap tanh(x / cap); y may be x.
+  /// cap tanh(x / cap).
   void (*softcap)(const float* x, float cap, int64_t n, float* y);
   /// One head: `half` pairs (x[i], x[half + i]).
   void (*rope)(const float* x, const float* cos, const float* sin, int64_t half, float* y);

@@ -51,7 +51,7 @@ TEST_CASE("a product is one chain of fused multiply-adds for every size", "[core
   for (const int64_t k : {1, 7, 172, 300}) {
     for (const int64_t n : {1, 17, 32, 70, 512}) {
       const at::Tensor w = at::randn({n, k}), bias = at::randn({n});
-      for (const int64_t m : {1, 2, 3, 5, 6, 7, 13, 14, 15, 16, 17, 29, 100}) {
+      for (const int64_t m : {1, 2, 3, 5, 6, 7, 13, 14, 15, 16, 17, 23, 24, 28, 29, 100}) {
         const at::Tensor x = at::randn({m, k});
         const at::Tensor want = by_definition(x, w, bias);
         for (const Isa isa :

@@ -1,0 +1,80 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "core/model/families.h"
+#include "core/model/ops.h"
+#include "core/model/rope.h"
+#include "core/model/transformer_builder.h"
+
+/// The parts of a Transformer, for core's sources.
+namespace praetor {
+
+struct Norm {
+  at::Tensor weight, bias;  ///< bias: of a LayerNorm
+};
+
+struct Linear {
+  at::Tensor weight, bias;  ///< bias undefined where the family has none
+  at::Tensor operator()(const at::Tensor& x) const { return ops::linear(x, weight, bias); }
+};
+
+/// One decoder layer; what its family does not have is undefined.
+struct Layer {
+  Norm attention_norm, attention_output_norm, mlp_norm, mlp_output_norm, q_norm, k_norm;
+  Linear q, k, v, o, gate, up, down;
+  ops::AttentionOptions attention;
+  size_t rope = 0;  ///< index into Blocks::ropes
+};
+
+/// What the forward pass needs beside the embedding and the head.
+struct Transformer::Blocks {
+  const Family* family;
+  std::vector<Layer> layers;
+  Norm final_norm;
+  at::Tensor positions;           ///< learned ones, [max_positions, H]
+  std::vector<RopeTables> ropes;  ///< of all layers, or of those without and those with a window
+  double embedding_scale = 1;
+  double eps = 0;
+
+  at::Tensor normed(const at::Tensor& x, const Norm& norm) const {
+    switch (family->norm) {
+      case NormKind::kLayer:
+        return ops::layer_norm(x, norm.weight, norm.bias, eps);
+      case NormKind::kRmsOnePlus:
+        return ops::rms_norm(x, norm.weight, eps, 1);
+      case NormKind::kRms:
+        break;
+    }
+    return ops::rms_norm(x, norm.weight, eps);
+  }
+
+  /// Each head of x [rows, heads, head_dim] by itself.
+  at::Tensor normed_heads(const at::Tensor& x, const Norm& norm) const {
+    return normed(x.reshape({x.size(0) * x.size(1), x.size(2)}), norm).view(x.sizes());
+  }
+
+  at::Tensor mlp(const at::Tensor& x, const Layer& layer) const {
+    switch (family->mlp) {
+      case MlpKind::kGelu:
+        return layer.down(ops::gelu(layer.up(x)));
+      case MlpKind::kGeglu:
+        return layer.down(ops::geglu(layer.gate(x), layer.up(x)));
+      case MlpKind::kSwiglu:
+        break;
+    }
+    return layer.down(ops::swiglu(layer.gate(x), layer.up(x)));
+  }
+};
+
+/// Where the rows of a forward pass stand in their sequences.
+struct Transformer::Places {
+  std::vector<int64_t> position;  ///< [M]
+  std::vector<int64_t> length;    ///< [M] tokens of the row's sequence
+};
+
+}  // namespace praetor
