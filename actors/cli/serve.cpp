@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstdio>
@@ -81,7 +82,7 @@ class StopOnSignal {
           server.stop();
           std::unique_lock lock(mutex_);
           if (!ended_.wait_for(
-                  lock, std::chrono::seconds(grace_seconds), [this] { return over_; })) {
+                  lock, std::chrono::seconds(grace_seconds), [this] { return over_.load(); })) {
             loop.stop();
           }
         }) {}
