@@ -147,7 +147,8 @@ struct HttpServer::Impl {
     server.set_keep_alive_max_count(10000);
     server.set_tcp_nodelay(true);
     // The library's own choice would let a second server listen on the same port.
-    server.set_socket_options([](socket_t socket) {
+    server.set_socket_options([this](socket_t socket) {
+      listening = socket;
       const int yes = 1;
       ::setsockopt(socket, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
     });
@@ -241,6 +242,7 @@ struct HttpServer::Impl {
   EngineLoop& loop;
   const int64_t started = static_cast<int64_t>(std::time(nullptr));
   Metrics metrics;
+  socket_t listening = INVALID_SOCKET;
   httplib::Server server;
 };
 
@@ -256,6 +258,9 @@ int HttpServer::bind() {
   if (port <= 0 || (!any && !impl_->server.bind_to_port(o.host, o.port))) {
     throw IoError("cannot listen on ", o.host, ':', o.port, ": is the address right, and free?");
   }
+  // The library lets five callers wait to be taken in; of a crowd that comes at once some would be
+  // turned away.
+  ::listen(impl_->listening, SOMAXCONN);
   return port;
 }
 

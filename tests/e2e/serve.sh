@@ -1,6 +1,6 @@
 # praetor serve: a checkpoint of a run, asked by curl's kind of requests and by the openai client; then a graceful end.
 source "$(dirname "$0")/lib.sh"
-tiny_job 1 2 > "$work/job.yaml"
+tiny_job 1 2 | sed 's/max_positions: 64/max_positions: 512/' > "$work/job.yaml"
 "$praetor" train "$work/job.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "train"; }
 model=$(echo "$work"/runs/tiny/stages/*sft)
 [ -f "$model/model.safetensors" ] || fail "no model in $work/runs/tiny/stages"

@@ -42,8 +42,11 @@ std::vector<Event> all_of(Call& call, size_t generations) {
 
 template <typename Condition>
 bool soon(Condition holds) {
-  for (int i = 0; i < 1000 && !holds(); ++i) std::this_thread::sleep_for(10ms);
-  return holds();
+  for (int i = 0; i < 1000; ++i) {
+    if (holds()) return true;
+    std::this_thread::sleep_for(10ms);
+  }
+  return false;
 }
 
 }  // namespace
