@@ -4,10 +4,11 @@
 
 find_program(CCACHE_PROGRAM ccache)
 if(CCACHE_PROGRAM)
-  # The precompiled header is named by a checksum file, not hashed anew for every object.
+  # The precompiled header is named by a checksum file (below): its own bytes differ from one making to the next, and
+  # are many to hash for every object.
   set(CMAKE_CXX_COMPILER_LAUNCHER ${CMAKE_COMMAND} -E env
     CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime
-    CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 ${CCACHE_PROGRAM})
+    CCACHE_BASEDIR=${CMAKE_SOURCE_DIR} CCACHE_NOHASHDIR=1 CCACHE_PCH_EXTSUM=1 ${CCACHE_PROGRAM})
 endif()
 find_program(MOLD_PROGRAM mold)
 
@@ -36,7 +37,12 @@ if(PRAETOR_PCH)
   file(WRITE ${CMAKE_BINARY_DIR}/praetor_pch.cpp "")
   add_library(praetor_pch OBJECT ${CMAKE_BINARY_DIR}/praetor_pch.cpp)
   target_link_libraries(praetor_pch PRIVATE praetor_flags praetor_torch)
-  target_precompile_headers(praetor_pch PRIVATE <torch/types.h> <string> <vector>)
+  set(headers <torch/types.h> <string> <vector>)
+  target_precompile_headers(praetor_pch PRIVATE ${headers})
+  # Everything that decides what the precompiled header says.
+  string(SHA256 pch_sum "${headers} ${LIBTORCH_ROOT} ${CMAKE_CXX_COMPILER} ${CMAKE_CXX_COMPILER_VERSION} ${CMAKE_BUILD_TYPE} \
+${CMAKE_CXX_FLAGS} ${CMAKE_CXX_FLAGS_RELEASE} ${CMAKE_CXX_FLAGS_DEBUG} ${PRAETOR_SANITIZE} ${PRAETOR_WERROR}")
+  file(CONFIGURE OUTPUT ${CMAKE_BINARY_DIR}/CMakeFiles/praetor_pch.dir/cmake_pch.hxx.gch.sum CONTENT "${pch_sum}\n")
 endif()
 
 function(praetor_common target)
