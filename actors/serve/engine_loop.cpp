@@ -138,6 +138,10 @@ bool EngineLoop::take_orders(Session& session) {
 
 void EngineLoop::begin(Session& session, Order order) {
   const std::shared_ptr<Call>& call = order.call;
+  const auto give_up = [&](Event why) {
+    for (const int64_t id : call->ids_) session.cancel(id);
+    call->push(std::move(why), /*last=*/true);
+  };
   int64_t number = 0;
   try {
     for (GenerationRequest& request : order.requests) {
@@ -156,8 +160,9 @@ void EngineLoop::begin(Session& session, Order order) {
     }
     call->push(Accepted{});
   } catch (const InvalidArgument& refusal) {
-    for (const int64_t id : call->ids_) session.cancel(id);
-    call->push(Refused{refusal.what()}, /*last=*/true);
+    give_up(Refused{refusal.what()});
+  } catch (const std::exception& failure) {
+    give_up(Failed{str("generation failed: ", failure.what())});
   }
   if (!call->ids_.empty()) calls_.push_back(call);
   const std::lock_guard lock(mutex_);
