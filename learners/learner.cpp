@@ -89,6 +89,7 @@ void complete_models(const ModelPlan& plan,
 LearnerConfig LearnerConfig::from_yaml(YamlReader in) {
   LearnerConfig c;
   c.optimizer = OptimizerConfig::from_yaml(in.child("optimizer"));
+  c.sharding = ShardingConfig::from_yaml(in.child("sharding"));
   c.micro_batch_tokens = in.get("micro_batch_tokens", c.micro_batch_tokens, at_least(1));
   in.reject_unknown_keys();
   return c;
@@ -114,30 +115,9 @@ Learner::Learner(LearnerConfig config,
   complete_models(
       my.plan, my.config, my.algorithm->name(), std::max<int64_t>(labels, 1), my.models);
   my.require_equal_start();
-
   if (my.plan.probe) return;  // which no optimizer steps
-  std::vector<NamedTensor> trained = my.plan.gate           ? my.models.gate->parameters()
-                                     : my.plan.reward_model ? my.models.scalar->parameters()
-                                                            : my.models.policy->parameters();
-  if (my.plan.critic == CriticKind::kShared)
-    trained.push_back({"score.weight", my.models.value_head->weight});
-  const auto add = [&](const char* name, std::vector<NamedTensor> of, OptimizerConfig settings) {
-    my.optimizers.push_back(
-        std::make_unique<ShardedOptimizer>(name, std::move(of), std::move(settings), *my.ranks));
-  };
-  add(my.plan.gate           ? "gate"
-      : my.plan.reward_model ? "reward_model"
-                             : "policy",
-      std::move(trained),
-      my.config.optimizer);
-  if (my.plan.critic == CriticKind::kSeparate) {
-    OptimizerConfig settings = my.plan.critic_optimizer;
-    settings.schedule.total_steps = my.config.optimizer.schedule.total_steps;
-    add("critic", my.models.scalar->parameters(), settings);
-  }
-  for (const auto& one : my.optimizers) {
-    for (const NamedTensor& parameter : one->parameters()) parameter.tensor.set_requires_grad(true);
-  }
+  my.shard_networks();
+  my.add_optimizers();
 }
 
 Learner::~Learner() = default;

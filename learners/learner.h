@@ -15,12 +15,15 @@
 #include "core/model/transformer.h"
 #include "learners/algorithm.h"
 #include "learners/optim/adamw.h"
+#include "learners/sharding/flat_unit.h"
+#include "learners/sharding/sharding_config.h"
 
 namespace praetor {
 
 /// Settings of the update loop.
 struct LearnerConfig {
   OptimizerConfig optimizer;  ///< of the policy, or of the reward model
+  ShardingConfig sharding;    ///< what the ranks keep in parts
   int64_t micro_batch_tokens =
       8192;  ///< tokens of one forward, prompt included; a longer sequence goes alone
   double temperature = 1.0;      ///< > 0, the sampling temperature; 0 < t as ratios need it
@@ -30,7 +33,7 @@ struct LearnerConfig {
   bool exact_rollouts = false;
   uint64_t seed = 0;   ///< the job's
   uint32_t stage = 0;  ///< index of the stage in the job
-  /// Keys optimizer and micro_batch_tokens; the rest is the job's to set.
+  /// Keys optimizer, sharding and micro_batch_tokens; the rest is the job's to set.
   static LearnerConfig from_yaml(YamlReader in);
 };
 
@@ -66,10 +69,11 @@ struct StepReport {
 /// thread at a time.
 ///
 /// With a collective it is one rank of a data-parallel group (learners/README.md, "Ranks"): each
-/// holds all weights and a part of the optimizer state, is given the same input, computes a share,
-/// and ends with the same weights and the same report. Construction, update, evaluate, *_logprobs
-/// and load_state are then calls that every rank makes alike; an error that one rank meets in its
-/// share is thrown on all. CollectiveError leaves the learner unusable.
+/// holds all weights and a part of the optimizer state (with `sharding` also of gradients, and of
+/// weights), is given the same input, computes a share, and ends with the same weights and the same
+/// report. Construction, update, evaluate, *_logprobs, gather_weights and load_state are then calls
+/// that every rank makes alike; an error that one rank meets in its share is thrown on all.
+/// CollectiveError leaves the learner unusable.
 class Learner {
  public:
   /// @param collective  borrowed, must outlive the learner; null: a world of one
@@ -114,9 +118,9 @@ class Learner {
 
   /// This rank's share of everything that a bitwise resume needs: "policy/<name>",
   /// "critic/<name>", "reward_model/<name>", "gate/<name>", "anchor/<name>",
-  /// "value_head/score.weight" (rank 0 alone), and its part of "optimizer/policy/exp_avg/<name>",
-  /// ... (1-D pieces are
-  /// "...<name>@BEGIN-END", elements of the flattened tensor). The tensors themselves, not copies.
+  /// "value_head/score.weight" (rank 0 alone, unless they are kept in parts), and its part of
+  /// "optimizer/policy/exp_avg/<name>", ... (1-D pieces are "...<name>@BEGIN-END", elements of the
+  /// flattened tensor). The tensors themselves, not copies.
   std::vector<NamedTensor> state() const;
   /// Step counters, the algorithm's state; the same on every rank.
   std::string state_json() const;
@@ -127,12 +131,23 @@ class Learner {
   /// every rank; nothing is changed then
   void load_state(const std::vector<NamedTensor>& tensors, const std::string& json);
 
+  /// Brings the weights of `models` (of this learner; null ones do not count) together on rank 0,
+  /// or on every rank, for as long as the result lives; where weights are not kept in parts they
+  /// are there in any case. Unit by unit, so that the other ranks never hold more than one. The
+  /// learner must outlive the result, and makes no update, evaluation or log-probabilities before
+  /// its end.
+  [[nodiscard]] std::shared_ptr<const void> gather_weights(
+      const std::vector<const Transformer*>& models, bool on_every_rank = false) const;
+  /// Of weights that are kept in parts.
+  const UnitMeter& unit_meter() const;
+
   /// Updates done.
   int64_t step() const;
   const Algorithm& algorithm() const;
   bool has_policy() const;
-  /// Shared with an engine of the same process: an update writes to these very tensors. @throws
-  /// InvalidArgument
+  /// Shared with an engine of the same process: an update writes to these very tensors. Where
+  /// weights are kept in parts (sharding stage 3 with several ranks), those of this one and of the
+  /// networks below are readable under gather_weights alone. @throws InvalidArgument
   const Transformer& policy() const;
   /// The anchor, or the reference without one; null without either. Its tensors stay the same ones.
   const Transformer* companion() const;

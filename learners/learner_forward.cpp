@@ -74,22 +74,43 @@ Outputs Learner::Impl::forward(const PackedSlice& slice, Want want) const {
       out.value = (*models.value_head)(rows);
       if (want.bootstrap) out.bootstrap = (*models.value_head)(hidden.index_select(0, slice.last));
     }
+    finish(*models.policy, {&out.logprob, &out.entropy, &out.rival, &out.value, &out.bootstrap});
   }
   if (plan.critic == CriticKind::kSeparate) {
     const at::Tensor hidden = models.scalar->backbone.hidden(slice.packed);
     out.value = models.scalar->head(hidden.index_select(0, slice.rows));
     if (want.bootstrap) out.bootstrap = models.scalar->head(hidden.index_select(0, slice.last));
+    finish(models.scalar->backbone, {&out.value, &out.bootstrap});
   }
   if (plan.gate) {
     // The backbone's parameters want no gradient, so that no graph of it is kept.
     const at::Tensor hidden = models.scalar->backbone.hidden(slice.packed);
     const at::Tensor values = models.scalar->head(hidden.index_select(0, slice.last));
+    finish(models.scalar->backbone, {});
     out.score = models.gate->corrected(values.view({-1, models.gate->attributes()}));
     out.gate = (*models.gate)(hidden.index_select(0, slice.prompt));
   } else if (plan.reward_model) {
     const at::Tensor hidden = models.scalar->backbone.hidden(slice.packed);
     out.score = models.scalar->head(hidden.index_select(0, slice.last));
+    finish(models.scalar->backbone, {&out.score});
   }
+  return out;
+}
+
+void Learner::Impl::finish(const Transformer& model,
+                           const std::vector<at::Tensor*>& outputs) const {
+  if (ShardedNetwork* network = sharding_of(model)) network->finish(outputs);
+}
+
+std::vector<LockStep::Use> Learner::Impl::uses(bool policy, bool backward) const {
+  std::vector<LockStep::Use> out;
+  const auto add = [&](const Transformer& model, bool trained) {
+    if (ShardedNetwork* network = sharding_of(model))
+      out.push_back({.network = network, .backward = backward && trained});
+  };
+  if (plan.policy && policy) add(*models.policy, true);
+  if (plan.critic == CriticKind::kSeparate || plan.reward_model)
+    add(models.scalar->backbone, !plan.gate);
   return out;
 }
 
@@ -107,9 +128,16 @@ Learner::Impl::RankCut Learner::Impl::cut(const SequenceBatch& batch, const Unit
   return out;
 }
 
-std::vector<std::vector<int64_t>> Learner::Impl::own_cut(
-    const SequenceBatch& batch, const std::vector<int64_t>& sequences) const {
-  return cut(batch, units_of(sequences))[static_cast<size_t>(ranks->rank())];
+void Learner::Impl::each_micro_batch(
+    const RankCut& cut,
+    const std::function<std::vector<LockStep::Use>(size_t pass)>& uses,
+    const std::function<void(const std::vector<int64_t>&)>& work) const {
+  size_t passes = 0;
+  for (const auto& of_rank : cut) passes = std::max(passes, of_rank.size());
+  const auto& own = cut[static_cast<size_t>(ranks->rank())];
+  lock_step.run(passes, uses, [&](size_t pass) {
+    if (pass < own.size()) work(own[pass]);
+  });
 }
 
 std::vector<int64_t> Learner::Impl::trained(const Experience& experience) const {
@@ -138,13 +166,19 @@ at::Tensor Learner::Impl::logprobs(const Transformer& model,
   const at::NoGradGuard no_grad;
   const auto own = [&]() -> std::vector<at::Tensor> {
     std::vector<at::Tensor> parts;
-    for (const auto& part : own_cut(batch, sequences)) {
+    const auto one = [&](const std::vector<int64_t>& part) {
       const PackedSlice slice = pack(batch, part);
-      if (slice.rows.numel() == 0) continue;
+      if (slice.rows.numel() == 0) return;
       const at::Tensor rows = model.hidden(slice.packed).index_select(0, slice.rows);
       parts.push_back(
           ops::token_logprobs(rows, model.head(), slice.targets, at_temperature).logprob);
-    }
+      finish(model, {});
+    };
+    const auto network = [&](size_t) -> std::vector<LockStep::Use> {
+      if (ShardedNetwork* held = sharding_of(model)) return {{.network = held}};
+      return {};
+    };
+    each_micro_batch(cut(batch, units_of(sequences)), network, one);
     return {joined(parts, model.head().weight)};
   };
   return spread(gather_tensors_agreed(*ranks, own)[0], batch.target_offsets, sequences);
@@ -176,10 +210,12 @@ at::Tensor Learner::Impl::scores(const SequenceBatch& batch) const {
   const at::NoGradGuard no_grad;
   const auto own = [&]() -> std::vector<at::Tensor> {
     std::vector<at::Tensor> parts;
-    for (const auto& sequences : own_cut(batch, in_order(batch))) {
+    const auto one = [&](const std::vector<int64_t>& sequences) {
       const Outputs outputs = forward(pack(batch, sequences), {.policy = false});
       parts.push_back(plan.gate ? (outputs.score * outputs.gate).sum(1) : outputs.score);
-    }
+    };
+    const auto networks = [&](size_t) { return uses(false, false); };
+    each_micro_batch(cut(batch, units_of(in_order(batch))), networks, one);
     return {joined(parts, models.scalar->head.weight)};
   };
   return gather_tensors_agreed(*ranks, own)[0];
@@ -192,17 +228,26 @@ BatchContext Learner::Impl::prepare(Experience& experience, const SequenceBatch&
   const auto known = [&](int64_t i) { return knows_proximal(experience, i); };
   std::vector<int64_t> wanted = trained(experience);
   std::ranges::stable_partition(wanted, known);
+  // A policy whose value head is wanted runs in any case.
+  const auto runs_policy = [&](const std::vector<int64_t>& sequences) {
+    return plan.critic == CriticKind::kShared || !std::ranges::all_of(sequences, known);
+  };
+  const RankCut parts = cut(batch, units_of(wanted));
+  const auto networks = [&](size_t pass) {
+    return uses(
+        std::ranges::any_of(
+            parts, [&](const auto& of) { return pass < of.size() && runs_policy(of[pass]); }),
+        false);
+  };
   const auto own = [&] {
     std::vector<at::Tensor> logprob, value, bootstrap;
-    for (const auto& sequences : own_cut(batch, wanted)) {
+    each_micro_batch(parts, networks, [&](const std::vector<int64_t>& sequences) {
       const PackedSlice slice = pack(batch, sequences);
       if (slice.rows.numel() == 0) {
         bootstrap.push_back(at::zeros({slice.sequences()}, like.options()));
-        continue;
+        return;
       }
-      // A policy whose value head is wanted runs in any case.
-      const bool policy =
-          plan.critic == CriticKind::kShared || !std::ranges::all_of(sequences, known);
+      const bool policy = runs_policy(sequences);
       const Outputs outputs = forward(slice, {.policy = policy, .bootstrap = critic});
       logprob.push_back(
           policy ? outputs.logprob
@@ -211,7 +256,7 @@ BatchContext Learner::Impl::prepare(Experience& experience, const SequenceBatch&
         value.push_back(outputs.value);
         bootstrap.push_back(outputs.bootstrap);
       }
-    }
+    });
     std::vector<at::Tensor> out{joined(logprob, like)};
     if (critic) {
       out.push_back(joined(value, like));

@@ -13,6 +13,8 @@
 #include "learners/algorithms/ridge.h"
 #include "learners/learner.h"
 #include "learners/micro_batch.h"
+#include "learners/sharding/lock_step.h"
+#include "learners/sharding/sharded_network.h"
 #include "learners/sharding/sharded_optimizer.h"
 #include "learners/statistics.h"
 
@@ -36,6 +38,10 @@ struct Learner::Impl {
   ModelPlan plan;
   std::unique_ptr<Collective> alone;  ///< when none was given
   Collective* ranks = nullptr;
+  UnitMeter meter;
+  mutable LockStep lock_step;
+  /// Those that are kept in parts beyond the optimizer's moments.
+  std::vector<std::unique_ptr<ShardedNetwork>> sharded;
   /// "policy" (with a shared value head), "reward_model" or "gate", then "critic" (a separate one);
   /// none where the plan has a probe.
   std::vector<std::unique_ptr<ShardedOptimizer>> optimizers;
@@ -47,6 +53,24 @@ struct Learner::Impl {
     bool rival = false;
     bool bootstrap = false;
   };
+  /// Of `sharded`; null where the network is whole on every rank.
+  ShardedNetwork* sharding_of(const Transformer& model) const;
+  /// Puts the networks into parts as the stage says.
+  void shard_networks();
+  void shard(const char* who, Transformer& model, ShardedNetwork::Options options);
+  void add_optimizers();
+  /// Over the units of `model` where it has any, else (null, too) over `parameters`.
+  void add_optimizer(const char* name,
+                     std::vector<NamedTensor> parameters,
+                     const Transformer* model,
+                     OptimizerConfig settings);
+  /// The heads of `model` have been used, for `outputs`.
+  void finish(const Transformer& model, const std::vector<at::Tensor*>& outputs) const;
+  /// The networks that a forward runs, as LockStep wants them.
+  std::vector<LockStep::Use> uses(bool policy, bool backward) const;
+  /// The weights of `model` that this rank steps or moves: its parts, or all.
+  std::vector<NamedTensor> held(const Transformer& model) const;
+
   /// One forward of every network in training over a slice with at least one row.
   Outputs forward(const PackedSlice& slice, Want want) const;
   double temperature() const { return algorithm->online() ? config.temperature : 1.0; }
@@ -63,9 +87,11 @@ struct Learner::Impl {
   /// `units` cut over the ranks, then each part by the token budget: [rank][micro-batch][sequence].
   using RankCut = std::vector<std::vector<std::vector<int64_t>>>;
   RankCut cut(const SequenceBatch& batch, const Units& units) const;
-  /// This rank's part of `sequences`.
-  std::vector<std::vector<int64_t>> own_cut(const SequenceBatch& batch,
-                                            const std::vector<int64_t>& sequences) const;
+  /// Calls `work` with this rank's micro-batches in order, in step with the other ranks and theirs.
+  /// @param uses  the networks that a pass runs; `pass` counts the micro-batches of each rank
+  void each_micro_batch(const RankCut& cut,
+                        const std::function<std::vector<LockStep::Use>(size_t pass)>& uses,
+                        const std::function<void(const std::vector<int64_t>&)>& work) const;
   static std::vector<int64_t> in_order(const SequenceBatch& batch);
   /// Sequences whose log-probabilities the algorithm wants.
   std::vector<int64_t> trained(const Experience& experience) const;
@@ -159,6 +185,15 @@ struct Learner::Impl {
   std::vector<NamedTensor> networks() const;
   /// Those in training: what the state holds.
   std::vector<NamedTensor> weights() const;
+  struct HeldPiece {
+    std::string name;  ///< of the whole tensor
+    int64_t begin = 0;
+    int64_t whole = 0;        ///< elements of the whole tensor
+    at::Tensor tensor;        ///< its elements from `begin` on; of its shape when it is all of it
+    bool everywhere = false;  ///< every rank holds all of it
+  };
+  /// Of weights kept in parts this rank's pieces, of others all.
+  std::vector<HeldPiece> held_weights() const;
   /// @throws InvalidArgument on every rank unless all start from the same settings and weights
   void require_equal_start() const;
 };

@@ -6,6 +6,7 @@
 #include "core/base/error.h"
 #include "learners/learner_impl.h"
 #include "learners/sharding/agreement.h"
+#include "learners/sharding/flat_layout.h"
 #include "learners/sharding/shard_state.h"
 
 namespace praetor {
@@ -61,6 +62,7 @@ void Learner::Impl::require_equal_start() const {
     start["micro_batch_tokens"] = config.micro_batch_tokens;
     start["temperature"] = config.temperature;
     start["exact_rollouts"] = config.exact_rollouts;
+    start["sharding stage"] = config.sharding.stage;
     start["learning_rate"] = config.optimizer.learning_rate;
     for (const NamedTensor& t : networks()) {
       const at::Tensor values = t.tensor.detach().contiguous();
@@ -86,7 +88,11 @@ void Learner::Impl::require_equal_start() const {
 std::vector<NamedTensor> Learner::state() const {
   const Impl& my = *impl_;
   std::vector<NamedTensor> out;
-  if (my.ranks->rank() == 0) out = my.weights();
+  for (const Impl::HeldPiece& piece : my.held_weights()) {
+    if (piece.everywhere && my.ranks->rank() > 0) continue;
+    const int64_t end = piece.begin + piece.tensor.numel();
+    out.push_back({piece_name(piece.name, piece.begin, end, piece.whole), piece.tensor});
+  }
   for (const auto& one : my.optimizers) add(out, optimizer_prefix(*one), one->state());
   return out;
 }
@@ -109,7 +115,8 @@ void Learner::load_state(const std::vector<NamedTensor>& tensors, const std::str
   std::optional<ShardState> given;
   run_agreed(*my.ranks, [&] {
     given.emplace(tensors);
-    for (const NamedTensor& t : my.weights()) given->require_whole(t.name, t.tensor);
+    for (const NamedTensor& t : my.weights())
+      given->require(t.name, t.tensor.sizes(), t.tensor.scalar_type());
     for (const auto& one : my.optimizers) {
       for (const char* moment : kMoments) {
         for (const NamedTensor& p : one->parameters()) {
@@ -140,8 +147,9 @@ void Learner::load_state(const std::vector<NamedTensor>& tensors, const std::str
   run_agreed(*my.ranks, [&] { my.algorithm->load_state_json(algorithm_state); });
 
   const at::NoGradGuard no_grad;
-  for (const NamedTensor& t : my.weights())
-    given->copy(t.name, 0, t.tensor.numel(), t.tensor.detach());
+  for (const Impl::HeldPiece& piece : my.held_weights()) {
+    given->copy(piece.name, piece.begin, piece.begin + piece.tensor.numel(), piece.tensor.detach());
+  }
   for (size_t i = 0; i < my.optimizers.size(); ++i) {
     ShardedOptimizer& one = *my.optimizers[i];
     for (const NamedTensor& t : one.state()) {

@@ -120,11 +120,11 @@ MicroBatch Learner::Impl::micro_batch(const Step& step,
 Learner::Impl::Share Learner::Impl::run_micro_batches(const Step& step,
                                                       const Denominators& totals) {
   Share share;
-  for (const auto& sequences : step.micro_batches[static_cast<size_t>(ranks->rank())]) {
+  const auto train = [&](const std::vector<int64_t>& sequences) {
     const PackedSlice slice = pack(step.batch, sequences);
     const bool counts =
         plan.reward_model || step.mask.index_select(0, slice.index).any().item<bool>();
-    if (!counts) continue;  // no gradient would come of it
+    if (!counts) return;  // no gradient would come of it
     const UpdatePlan passes = algorithm->update_plan();
     const Outputs outputs = forward(slice, {.entropy = passes.entropy, .rival = passes.rival});
     MicroBatch batch = micro_batch(step, sequences, slice, outputs, totals);
@@ -157,7 +157,9 @@ Learner::Impl::Share Learner::Impl::run_micro_batches(const Step& step,
     share.losses.push_back(loss);
     share.statistics.insert(
         share.statistics.end(), result.statistics.begin(), result.statistics.end());
-  }
+  };
+  const auto networks = [&](size_t) { return uses(true, true); };
+  each_micro_batch(step.micro_batches, networks, train);
   return share;
 }
 
@@ -229,7 +231,8 @@ void Learner::Impl::apply(Statistics& statistics, Digests& digests) {
 void Learner::Impl::move_anchor() const {
   if (!plan.anchor || (updates + 1) % plan.anchor->every != 0) return;
   const at::NoGradGuard no_grad;
-  const auto from = models.policy->parameters(), to = models.anchor->parameters();
+  const auto from = held(*models.policy), to = held(*models.anchor);
+  PRAETOR_CHECK(from.size() == to.size(), "the anchor is cut otherwise than the policy");
   for (size_t i = 0; i < to.size(); ++i) {
     if (plan.anchor->decay > 0) {
       to[i].tensor.lerp_(from[i].tensor, 1 - plan.anchor->decay);

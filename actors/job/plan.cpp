@@ -100,7 +100,7 @@ void add_networks(const JobConfig& job,
     const ModelConfig loaded = maker ? full_shape(job, *maker) : ModelConfig::load(folder->path);
     const int64_t parameters =
         folder->scalar ? scalar_parameters(loaded) : loaded.parameter_count();
-    out.networks.push_back({"reward/" + listed.config->name, parameters, false});
+    out.networks.push_back({"reward/" + listed.config->name, parameters, false, false});
     if (listed.config->model && !reward_parameters) reward_parameters = parameters;
   }
   if (models.critic == CriticKind::kSeparate) {
@@ -143,6 +143,18 @@ int64_t StagePlan::model_bytes() const {
   return sum;
 }
 
+int64_t StagePlan::rank_bytes() const {
+  const auto part = [&](int64_t bytes, int64_t from_stage) {
+    return sharding_stage >= from_stage ? (bytes + learner_ranks - 1) / learner_ranks : bytes;
+  };
+  int64_t sum = 0;
+  for (const Network& n : networks) {
+    if (n.learner)
+      sum += part(n.weight_bytes(), 3) + part(n.gradient_bytes(), 2) + part(n.optimizer_bytes(), 1);
+  }
+  return sum;
+}
+
 std::vector<StagePlan> plan_job(const JobConfig& job) {
   std::vector<StagePlan> out;
   for (const StageConfig& stage : job.stages) {
@@ -152,6 +164,8 @@ std::vector<StagePlan> plan_job(const JobConfig& job) {
     if (stage.trains()) {
       const auto algorithm = stage.make_algorithm();
       const SamplePlan samples = algorithm->sample_plan();
+      plan.learner_ranks = job.roles.learner_ranks;
+      plan.sharding_stage = stage.learner.sharding.stage;
       add_networks(job, stage, *algorithm, plan);
       plan.rows = count_rows(job, stage.data.train, samples.rows);
       plan.steps = stage.steps;
@@ -199,6 +213,15 @@ std::string plan_text(const std::vector<StagePlan>& plan) {
                         n.optimizer_bytes());
       }
       out += str("  memory of the networks: ", bytes_text(stage.model_bytes()), "\n");
+      if (stage.learner_ranks > 1) {
+        out += str("  of which each of ",
+                   stage.learner_ranks,
+                   " learner ranks keeps, at sharding stage ",
+                   stage.sharding_stage,
+                   ": ",
+                   bytes_text(stage.rank_bytes()),
+                   "\n");
+      }
     }
     out += str("  steps: ",
                stage.steps ? std::to_string(*stage.steps) : "not known",

@@ -9,12 +9,14 @@
 
 namespace praetor {
 
-/// What one stage will take, computed from its shapes; float32 throughout, one process.
+/// What one stage will take, computed from its shapes; float32 throughout, one process unless it
+/// says otherwise.
 struct StagePlan {
   struct Network {
     std::string name;  ///< policy, reference, critic, reward model, reward/PART
     int64_t parameters = 0;
     bool trained = false;
+    bool learner = true;  ///< the learner holds it; else who scores
     int64_t weight_bytes() const { return 4 * parameters; }
     int64_t gradient_bytes() const { return trained ? 4 * parameters : 0; }
     int64_t optimizer_bytes() const {
@@ -33,7 +35,12 @@ struct StagePlan {
   int64_t ledger_bytes_per_step =
       0;  ///< payload of a step's responses at their longest; 0: nothing is generated
 
+  int64_t learner_ranks = 1;
+  int64_t sharding_stage = 1;
+
   int64_t model_bytes() const;  ///< weights, gradients and optimizer states of all networks
+  /// The same of the learner's networks, as one of its ranks keeps them between steps.
+  int64_t rank_bytes() const;
 };
 
 /// One entry a stage. The job has no errors.

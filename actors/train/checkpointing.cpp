@@ -1,11 +1,18 @@
 #include "actors/train/checkpointing.h"
 
+#include <ATen/ops/empty.h>
+
 #include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/fs.h"
 #include "core/checkpoint/checkpoint.h"
+#include "core/model/families.h"
 #include "core/model/safetensors.h"
+#include "learners/sharding/flat_layout.h"
+#include "learners/sharding/shard_state.h"
 
 namespace praetor {
 
@@ -120,20 +127,55 @@ std::map<std::string, std::string> checkpoint_environment(const fs::path& folder
       .get<std::map<std::string, std::string>>();
 }
 
+namespace {
+
+/// Shapes of a model's tensors by name.
+std::map<std::string, std::vector<int64_t>> shapes_of(const ModelConfig& config) {
+  std::map<std::string, std::vector<int64_t>> out;
+  for (ParameterSpec& spec : parameter_layout(config)) out[spec.name] = std::move(spec.shape);
+  if (config.num_labels > 0) out["score.weight"] = {config.num_labels, config.hidden_size};
+  return out;
+}
+
+/// The policy's tensors, or the reward model's, whole, whether the ranks kept them in parts or not.
+std::vector<NamedTensor> exported_weights(const CheckpointReader& reader) {
+  std::vector<NamedTensor> found;
+  for (int32_t rank = 0; rank < reader.manifest().world_size; ++rank) {
+    for (NamedTensor& tensor : reader.shard(rank)) {
+      for (const std::string prefix : {"policy/", "reward_model/"}) {
+        if (tensor.name.rfind(prefix, 0) == 0)
+          found.push_back({tensor.name.substr(prefix.size()), std::move(tensor.tensor)});
+      }
+    }
+  }
+  ShardState given(found);
+  const auto shapes = shapes_of(ModelConfig::load(reader.folder()));
+  std::vector<NamedTensor> out;
+  std::set<std::string> joined;
+  for (const NamedTensor& tensor : found) {
+    const PieceName piece = split_piece_name(tensor.name);
+    if (!piece.range) {
+      out.push_back(tensor);
+    } else if (joined.insert(piece.parameter).second) {
+      const auto shape = shapes.find(piece.parameter);
+      if (shape == shapes.end())
+        throw CheckpointError(reader.folder().string(), ": no model has a ", piece.parameter);
+      out.push_back({piece.parameter, at::empty(shape->second, tensor.tensor.options())});
+      given.require(piece.parameter, shape->second, tensor.tensor.scalar_type());
+      given.copy(piece.parameter, 0, out.back().tensor.numel(), out.back().tensor);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
 void export_checkpoint(const fs::path& checkpoint, const fs::path& to) {
   if (fs::exists(to) && !fs::is_empty(to)) {
     throw InvalidArgument(to.string(), ": is not empty; give --to a new folder");
   }
   const CheckpointReader reader(checkpoint);
-  std::vector<NamedTensor> tensors;
-  for (int32_t rank = 0; rank < reader.manifest().world_size; ++rank) {
-    for (NamedTensor& tensor : reader.shard(rank)) {
-      for (const std::string prefix : {"policy/", "reward_model/"}) {
-        if (tensor.name.rfind(prefix, 0) == 0)
-          tensors.push_back({tensor.name.substr(prefix.size()), tensor.tensor});
-      }
-    }
-  }
+  const std::vector<NamedTensor> tensors = exported_weights(reader);
   if (tensors.empty())
     throw CheckpointError(checkpoint.string(), ": holds neither a policy nor a reward model");
   make_folder(to);

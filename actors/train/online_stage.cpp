@@ -70,6 +70,12 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
   }
 }
 
+std::shared_ptr<const void> OnlineStage::gather_for_publication(int64_t step, bool wanted) {
+  if (stage_.learner.sharding.stage < 3 || context_.ranks.world_size() == 1) return {};
+  if (agree(wanted && publication_.version.step != step) == 0) return {};
+  return learner_->gather_weights({&learner_->policy(), companion(step).model});
+}
+
 const Publication& OnlineStage::published(int64_t step) {
   if (publication_.version.step == step) return publication_;
   publication_ = {.version = {.stage = stage_.index, .lineage = lineage(), .step = step}};
@@ -96,6 +102,7 @@ int64_t OnlineStage::agree(int64_t decision) {
 StepBatch OnlineStage::collect(int64_t step) {
   LearnerService& run = context_.run;
   if (!context_.leads()) {
+    gather_for_publication(step - 1, false);
     for (;;) {
       const int64_t decision = agree(kWaiting);
       if (decision > 0) throw Interrupted{static_cast<int>(decision)};
@@ -107,9 +114,11 @@ StepBatch OnlineStage::collect(int64_t step) {
   }
   const bool recorded = run.has_batch(stage_.index, step);
   if (!local_) timer_.begin("publish");
+  auto whole = gather_for_publication(step - 1, !recorded);
   const Publication weights =
       recorded ? Publication{.version = {.stage = stage_.index, .step = step - 1}}
                : published(step - 1);
+  whole.reset();
   const auto begin = [&](const char* phase) {
     progress_->phase(step, phase);
     timer_.begin(phase);
@@ -184,7 +193,9 @@ StepReport OnlineStage::replay_step(int64_t step) {
 
 Evaluation OnlineStage::evaluation_of(int64_t step) {
   LearnerService& run = context_.run;
+  auto whole = gather_for_publication(step, true);
   const Publication& weights = published(step);
+  whole.reset();
   for (;;) {
     run.open_evaluation(stage_.index, step, held_out_, weights);
     auto batch = run.wait_evaluation(stage_.index, step, local_ ? kNoWait : kPoll);
@@ -201,6 +212,7 @@ MetricList OnlineStage::evaluate(int64_t step) {
     if (context_.metrics)
       write_samples(context_.run_dir / "samples", stage_.name, step, evaluation.samples);
   } else {
+    gather_for_publication(step, false);
     while (agree(kWaiting) == kWaiting) {
     }
   }

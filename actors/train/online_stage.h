@@ -23,6 +23,9 @@ class OnlineStage final : public StageRunner {
   void write_result(const std::filesystem::path& folder) override;
 
  private:
+  /// Brings together what `published(step)` reads, where ranks keep weights in parts and the first
+  /// one says that it is `wanted`, and not published yet. Every rank calls it alike.
+  std::shared_ptr<const void> gather_for_publication(int64_t step, bool wanted);
   /// The policy after `step` updates, where workers find it; published once.
   const Publication& published(int64_t step);
   StepBatch collect(int64_t step);

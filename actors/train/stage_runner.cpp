@@ -282,6 +282,8 @@ void StageRunner::finish() {
       log::info(str(stage_.name, ": the result is the best evaluated checkpoint, step ", step));
     }
   }
+  const auto whole = learner_->gather_weights(
+      {learner_->has_policy() ? &learner_->policy() : &learner_->scalar().backbone});
   if (context_.leads()) {
     // Made beside its place and renamed, so that a crash leaves the whole result or none.
     const fs::path target = context_.results() / stage_.name;

@@ -111,6 +111,10 @@ Transformer TransformerBuilder::assemble(ModelConfig config, std::vector<NamedTe
   return out;
 }
 
+void TransformerBuilder::set_hooks(Transformer& model, ForwardHooks* hooks) {
+  model.blocks_->hooks = hooks;
+}
+
 at::Tensor normal_tensor(const std::vector<int64_t>& shape,
                          double deviation,
                          RandomStream& stream,
@@ -241,8 +245,12 @@ at::Tensor Transformer::forward(const at::Tensor& tokens,
   for (size_t i = 0; i < blocks.ropes.size(); ++i)
     rotations[i] = rotation_of(blocks.ropes[i], places.position, places.length);
   const int64_t rows = tokens.numel();
-  at::Tensor x = embed(tokens, places);
+  at::Tensor x;
+  blocks.enter(0, x);
+  x = embed(tokens, places);
+  blocks.leave(0, x);
   for (size_t i = 0; i < blocks.layers.size(); ++i) {
+    blocks.enter(i + 1, x);
     const Layer& layer = blocks.layers[i];
     const Rotation& rotate = rotations[layer.rope];
     const auto heads = [&](const at::Tensor& flat, int64_t count) {
@@ -270,7 +278,9 @@ at::Tensor Transformer::forward(const at::Tensor& tokens,
     h = blocks.mlp(blocks.normed(x, layer.mlp_norm), layer);
     if (layer.mlp_output_norm.weight.defined()) h = blocks.normed(h, layer.mlp_output_norm);
     x = at::add(x, h);
+    blocks.leave(i + 1, x);
   }
+  blocks.enter(blocks.layers.size() + 1, x);
   return blocks.normed(x, blocks.final_norm);
 }
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "core/model/families.h"
+#include "core/model/forward_hooks.h"
 #include "core/model/ops.h"
 #include "core/model/rope.h"
 #include "core/model/transformer_builder.h"
@@ -40,6 +41,14 @@ struct Transformer::Blocks {
   std::vector<RopeTables> ropes;  ///< of all layers, or of those without and those with a window
   double embedding_scale = 1;
   double eps = 0;
+  mutable ForwardHooks* hooks = nullptr;  ///< of the model they are set for; borrowed
+
+  void enter(size_t part, at::Tensor& x) const {
+    if (hooks) x = hooks->enter(part, x);
+  }
+  void leave(size_t part, at::Tensor& x) const {
+    if (hooks) x = hooks->leave(part, x);
+  }
 
   at::Tensor normed(const at::Tensor& x, const Norm& norm) const {
     switch (family->norm) {

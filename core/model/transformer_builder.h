@@ -2,17 +2,20 @@
 
 #include <vector>
 
+#include "core/model/forward_hooks.h"
 #include "core/model/transformer.h"
 
 namespace praetor {
 
-/// Makes a Transformer of tensors that exist already; for core's sources.
+/// Makes a Transformer of tensors that exist already, and reaches into one; for core's sources.
 struct TransformerBuilder {
   using Blocks = Transformer::Blocks;
   using Places = Transformer::Places;
   /// `parameters` as parameter_layout(config, with_head) orders and shapes them, all of one dtype,
   /// owned by the result.
   static Transformer assemble(ModelConfig config, std::vector<NamedTensor> parameters);
+  /// As praetor::set_hooks.
+  static void set_hooks(Transformer& model, ForwardHooks* hooks);
 };
 
 /// Values drawn from normal(0, deviation), in the order of the elements.

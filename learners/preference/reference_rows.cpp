@@ -100,10 +100,13 @@ void add_reference_logprobs(const Learner& learner,
                             const fs::path& file,
                             std::span<Example* const> examples) {
   PRAETOR_CHECK(learner.step() == 0, "the policy is the reference before its first update only");
-  const std::string of = digest(learner, examples);
+  const bool leads = ranks.rank() == 0;
+  const std::string of = [&] {
+    const auto whole = learner.gather_weights({&learner.policy()});
+    return leads ? digest(learner, examples) : std::string();
+  }();
   size_t count = 0;
   for (const Example* example : examples) count += targets_of(*example);
-  const bool leads = ranks.rank() == 0;
   const std::string kept =
       gather_agreed(ranks, [&] { return leads ? read(file, of, count) : std::string(); }).front();
   std::vector<float> values(count);

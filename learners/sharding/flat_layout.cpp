@@ -9,7 +9,11 @@
 namespace praetor {
 namespace {
 
-constexpr int64_t kAlignment = 16;
+constexpr int64_t kPartElements = 16;
+
+int64_t round_up(int64_t count, int64_t to) {
+  return (count + to - 1) / to * to;
+}
 
 bool parse(std::string_view digits, int64_t& out) {
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), out);
@@ -18,30 +22,24 @@ bool parse(std::string_view digits, int64_t& out) {
 
 }  // namespace
 
-FlatLayout::FlatLayout(const std::vector<NamedTensor>& parameters, int32_t world_size) {
-  for (const NamedTensor& parameter : parameters)
-    offsets_.push_back(offsets_.back() + parameter.tensor.numel());
-  const int64_t even = (total() + world_size - 1) / world_size;
-  part_ = (even + kAlignment - 1) / kAlignment * kAlignment;
+FlatLayout::FlatLayout(const std::vector<NamedTensor>& parameters,
+                       int32_t world_size,
+                       int64_t alignment) {
+  for (const NamedTensor& parameter : parameters) {
+    begins_.push_back(round_up(total(), alignment));
+    ends_.push_back(begins_.back() + parameter.tensor.numel());
+  }
+  part_ = round_up(round_up(total(), world_size) / world_size, kPartElements);
 }
 
 std::vector<FlatPiece> FlatLayout::pieces(int64_t begin, int64_t end) const {
   std::vector<FlatPiece> out;
-  end = std::min(end, total());
-  auto next = std::upper_bound(offsets_.begin(), offsets_.end(), begin);
-  for (; begin < end; ++next) {
-    const auto parameter = static_cast<size_t>(next - offsets_.begin()) - 1;
-    const int64_t stop = std::min(end, *next);
-    if (stop == begin) continue;  // a parameter without elements
-    out.push_back({.parameter = parameter,
-                   .begin = begin - offsets_[parameter],
-                   .end = stop - offsets_[parameter]});
-    begin = stop;
-  }
-  int64_t at = 0;
-  for (FlatPiece& piece : out) {
-    piece.at = at;
-    at += piece.end - piece.begin;
+  auto i = static_cast<size_t>(std::ranges::upper_bound(ends_, begin) - ends_.begin());
+  for (; i < begins_.size() && begins_[i] < end; ++i) {
+    const int64_t from = std::max(begin, begins_[i]), stop = std::min(end, ends_[i]);
+    if (from >= stop) continue;  // a parameter without elements
+    out.push_back(
+        {.parameter = i, .begin = from - begins_[i], .end = stop - begins_[i], .at = from - begin});
   }
   return out;
 }
@@ -58,6 +56,8 @@ void gather_flat(const FlatLayout& layout,
     const at::Tensor& tensor = tensors[piece.parameter];
     const auto bytes = static_cast<size_t>((piece.end - piece.begin) * element_bytes);
     std::byte* place = to + piece.at * element_bytes;
+    std::memset(
+        to + filled * element_bytes, 0, static_cast<size_t>((piece.at - filled) * element_bytes));
     if (tensor.defined()) {
       const auto* from = static_cast<const std::byte*>(tensor.const_data_ptr());
       std::memcpy(place, from + piece.begin * element_bytes, bytes);

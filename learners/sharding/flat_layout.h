@@ -25,10 +25,15 @@ struct FlatPiece {
 /// hold nothing.
 class FlatLayout {
  public:
-  FlatLayout(const std::vector<NamedTensor>& parameters, int32_t world_size);
+  /// @param alignment  every parameter begins at a multiple of this; what is left between two
+  /// belongs to neither
+  FlatLayout(const std::vector<NamedTensor>& parameters, int32_t world_size, int64_t alignment = 1);
 
   int64_t part() const { return part_; }
-  int64_t total() const { return offsets_.back(); }
+  /// Elements up to the end of the last parameter.
+  int64_t total() const { return ends_.empty() ? 0 : ends_.back(); }
+  /// Where a parameter begins.
+  int64_t begin_of(size_t parameter) const { return begins_[parameter]; }
   /// What of [begin, end) there is, parameter by parameter.
   std::vector<FlatPiece> pieces(int64_t begin, int64_t end) const;
   std::vector<FlatPiece> pieces_of(int32_t rank) const {
@@ -36,12 +41,12 @@ class FlatLayout {
   }
 
  private:
-  std::vector<int64_t> offsets_{0};
+  std::vector<int64_t> begins_, ends_;  ///< of each parameter
   int64_t part_ = 0;
 };
 
 /// Copies [begin, end) of `tensors` (those the layout was made from, contiguous, one dtype) to
-/// `buffer`. Undefined tensors, and what lies behind the last, give zeros.
+/// `buffer`. Undefined tensors, and what belongs to none, give zeros.
 void gather_flat(const FlatLayout& layout,
                  const std::vector<at::Tensor>& tensors,
                  int64_t begin,

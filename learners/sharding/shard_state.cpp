@@ -46,15 +46,6 @@ ShardState::Entry& ShardState::find(const std::string& name) {
   return found->second;
 }
 
-void ShardState::require_whole(const std::string& name, const at::Tensor& like) {
-  const Entry& entry = find(name);
-  for (const auto& [begin, part] : entry.parts) {
-    if (!part.whole)
-      throw CheckpointError("learner state: ", part.name, ": ", name, " is wanted in one piece");
-    require_form(name, part.tensor, like.sizes(), like.scalar_type());
-  }
-}
-
 void ShardState::require(const std::string& name, at::IntArrayRef sizes, at::ScalarType dtype) {
   const Entry& entry = find(name);
   int64_t numel = 1;

@@ -19,10 +19,9 @@ class ShardState {
   /// @throws CheckpointError for a name that is there twice
   explicit ShardState(const std::vector<NamedTensor>& tensors);
 
-  /// @throws CheckpointError unless `name` is there in one piece, of the shape and dtype of `like`
-  void require_whole(const std::string& name, const at::Tensor& like);
-  /// The same, also for pieces: each 1-D of its range's length, within `numel`, none overlapping
-  /// another, none missing.
+  /// @throws CheckpointError unless `name` is there, in one piece of this shape and dtype, or in
+  /// several: each 1-D of its range's length, within the whole, none overlapping another, none
+  /// missing
   /// @param sizes  of the whole tensor
   void require(const std::string& name, at::IntArrayRef sizes, at::ScalarType dtype);
   /// @throws CheckpointError naming a tensor that nobody required

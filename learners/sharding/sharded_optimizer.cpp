@@ -1,10 +1,7 @@
 #include "learners/sharding/sharded_optimizer.h"
 
-#include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty.h>
-
-#include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <span>
 #include <utility>
 
@@ -14,23 +11,12 @@
 namespace praetor {
 namespace {
 
-template <typename T>
-std::span<T> elements(const at::Tensor& tensor) {
-  return {tensor.mutable_data_ptr<T>(), static_cast<size_t>(tensor.numel())};
-}
-
-/// What this rank steps: in a world of one the parameters, else aliases of their pieces, which
-/// carry the reduced gradients while the parameters carry the rank's own.
-std::vector<NamedTensor> pieces_of(const std::vector<NamedTensor>& parameters,
-                                   const std::vector<FlatPiece>& owned) {
-  const at::NoGradGuard no_grad;
+template <typename Get>
+std::vector<NamedTensor> joined(const std::vector<FlatUnit*>& units, Get get) {
   std::vector<NamedTensor> out;
-  for (const FlatPiece& piece : owned) {
-    const NamedTensor& whole = parameters[piece.parameter];
-    const at::Tensor alias = whole.tensor.detach();
-    const bool all = piece.begin == 0 && piece.end == alias.numel();
-    out.push_back({piece_name(whole.name, piece.begin, piece.end, alias.numel()),
-                   all ? alias : alias.view(-1).slice(0, piece.begin, piece.end).detach()});
+  for (const FlatUnit* unit : units) {
+    const std::vector<NamedTensor>& part = get(*unit);
+    out.insert(out.end(), part.begin(), part.end());
   }
   return out;
 }
@@ -42,89 +28,52 @@ ShardedOptimizer::ShardedOptimizer(std::string name,
                                    OptimizerConfig config,
                                    Collective& ranks,
                                    int64_t bucket_bytes)
-    : name_(std::move(name)),
-      parameters_(std::move(parameters)),
-      ranks_(ranks),
-      bucket_bytes_(bucket_bytes),
-      layout_(parameters_, ranks.world_size()),
-      owned_(layout_.pieces_of(ranks.rank())) {
+    : name_(std::move(name)), parameters_(std::move(parameters)), ranks_(ranks) {
   if (alone()) {
     adam_ = std::make_unique<AdamW>(parameters_, std::move(config));
     return;
   }
-  for (const NamedTensor& parameter : parameters_) {
-    if (parameter.tensor.scalar_type() != parameters_.front().tensor.scalar_type()) {
-      throw InvalidArgument("optimizer of the ",
-                            name_,
-                            ": ",
-                            parameter.name,
-                            " is ",
-                            c10::toString(parameter.tensor.scalar_type()),
-                            " and ",
-                            parameters_.front().name,
-                            " ",
-                            c10::toString(parameters_.front().tensor.scalar_type()),
-                            "; parts of several ranks need one type");
-    }
-    if (!parameter.tensor.is_contiguous()) {
-      throw InvalidArgument("optimizer of the ", name_, ": ", parameter.name, " is not contiguous");
-    }
-  }
-  adam_ = std::make_unique<AdamW>(pieces_of(parameters_, owned_), std::move(config));
+  own_unit_ =
+      std::make_unique<FlatUnit>("optimizer of the " + name_, parameters_, ranks_, 1, bucket_bytes);
+  units_ = {own_unit_.get()};
+  adam_ = std::make_unique<AdamW>(own_unit_->owned(), std::move(config));
 }
 
-int64_t ShardedOptimizer::bucket() const {
-  const int64_t size = parameters_.front().tensor.element_size() * ranks_.world_size();
-  return std::max<int64_t>(bucket_bytes_ / size, 1);
+ShardedOptimizer::ShardedOptimizer(std::string name,
+                                   std::vector<FlatUnit*> units,
+                                   OptimizerConfig config,
+                                   Collective& ranks)
+    : name_(std::move(name)),
+      parameters_(joined(
+          units, [](const FlatUnit& unit) -> const auto& { return unit.parameters(); })),
+      ranks_(ranks),
+      units_(std::move(units)) {
+  PRAETOR_CHECK(!alone(), "units are for several ranks");
+  adam_ = std::make_unique<AdamW>(
+      joined(
+          units_, [](const FlatUnit& unit) -> const auto& { return unit.owned(); }),
+      std::move(config));
 }
 
 void ShardedOptimizer::reduce_gradients() {
   if (alone() || parameters_.empty()) return;
-  const auto count = parameters_.size();
-  std::vector<std::byte> mine(count), all(count * static_cast<size_t>(ranks_.world_size()));
-  for (size_t i = 0; i < count; ++i) mine[i] = std::byte(parameters_[i].tensor.grad().defined());
+  if (own_unit_) own_unit_->add_gradients();
+  std::vector<std::byte> mine;
+  for (const FlatUnit* unit : units_) {
+    for (const bool seen : unit->seen()) mine.push_back(std::byte(seen));
+  }
+  std::vector<std::byte> all(mine.size() * static_cast<size_t>(ranks_.world_size()));
   ranks_.all_gather<std::byte>(mine, all);
-  has_gradient_.assign(count, false);
-  for (size_t i = 0; i < all.size(); ++i) {
-    if (all[i] != std::byte{0}) has_gradient_[i % count] = true;
-  }
-  if (parameters_.front().tensor.scalar_type() == at::kDouble) {
-    reduce_buckets<double>();
-  } else {
-    reduce_buckets<float>();
-  }
-  for (const NamedTensor& parameter : parameters_) parameter.tensor.mutable_grad() = at::Tensor();
-  for (size_t i = 0; i < owned_.size(); ++i) {
-    const FlatPiece& piece = owned_[i];
-    if (!has_gradient_[piece.parameter]) continue;
-    const at::Tensor& weight = adam_->parameters()[i].tensor;
-    weight.mutable_grad() =
-        gradient_.slice(0, piece.at, piece.at + piece.end - piece.begin).view(weight.sizes());
-  }
-}
-
-template <typename T>
-void ShardedOptimizer::reduce_buckets() {
-  const at::NoGradGuard no_grad;
-  std::vector<at::Tensor> gradients;
-  for (const NamedTensor& parameter : parameters_) {
-    at::Tensor& gradient = parameter.tensor.mutable_grad();
-    if (gradient.defined() && !gradient.is_contiguous()) gradient = gradient.contiguous();
-    gradients.push_back(gradient);
-  }
-  const auto options = parameters_.front().tensor.options().requires_grad(false);
-  const int64_t world = ranks_.world_size();
-  gradient_ = at::empty({layout_.part()}, options);
-  const at::Tensor bucket_of_all = at::empty({std::min(bucket(), layout_.part()) * world}, options);
-  const std::span<T> reduced = elements<T>(gradient_), send = elements<T>(bucket_of_all);
-  for (int64_t at = 0; at < layout_.part(); at += bucket()) {
-    const int64_t length = std::min(bucket(), layout_.part() - at);
-    for (int64_t r = 0; r < world; ++r) {
-      const int64_t begin = r * layout_.part() + at;
-      gather_flat(layout_, gradients, begin, begin + length, send.data() + r * length, sizeof(T));
+  has_gradient_.clear();
+  size_t at = 0;
+  for (FlatUnit* unit : units_) {
+    std::vector<bool> any(unit->parameters().size(), false);
+    for (size_t i = 0; i < any.size(); ++i, ++at) {
+      for (size_t k = at; k < all.size(); k += mine.size())
+        any[i] = any[i] || all[k] != std::byte{0};
     }
-    ranks_.reduce_scatter<T>(send.first(static_cast<size_t>(length * world)),
-                             reduced.subspan(static_cast<size_t>(at), static_cast<size_t>(length)));
+    unit->hand_over(any);
+    has_gradient_.push_back(std::move(any));
   }
 }
 
@@ -151,45 +100,16 @@ double ShardedOptimizer::clip_gradients() {
 
 void ShardedOptimizer::step(double learning_rate) {
   adam_->step(learning_rate);
-  if (alone() || parameters_.empty()) return;
-  if (parameters_.front().tensor.scalar_type() == at::kDouble) {
-    gather_weights<double>();
-  } else {
-    gather_weights<float>();
-  }
-  // Caches made from weights that another rank has stepped are old, too.
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    if (has_gradient_[i]) parameters_[i].tensor.unsafeGetTensorImpl()->bump_version();
-  }
-}
-
-template <typename T>
-void ShardedOptimizer::gather_weights() {
-  std::vector<at::Tensor> weights;
-  for (const NamedTensor& parameter : parameters_) weights.push_back(parameter.tensor);
-  const auto options = parameters_.front().tensor.options().requires_grad(false);
-  const int64_t world = ranks_.world_size(), rank = ranks_.rank();
-  const at::Tensor bucket_of_all = at::empty({std::min(bucket(), layout_.part()) * world}, options);
-  const std::span<T> all = elements<T>(bucket_of_all);
-  for (int64_t at = 0; at < layout_.part(); at += bucket()) {
-    const int64_t length = std::min(bucket(), layout_.part() - at);
-    const auto place = [&](int64_t r) {
-      return all.subspan(static_cast<size_t>(r * length), static_cast<size_t>(length));
-    };
-    const auto begin = [&](int64_t r) { return r * layout_.part() + at; };
-    gather_flat(layout_, weights, begin(rank), begin(rank) + length, place(rank).data(), sizeof(T));
-    ranks_.all_gather<T>(place(rank), all.first(static_cast<size_t>(length * world)));
-    for (int64_t r = 0; r < world; ++r) {
-      if (r != rank)
-        scatter_flat(layout_, weights, begin(r), begin(r) + length, place(r).data(), sizeof(T));
-    }
+  for (size_t u = 0; u < units_.size(); ++u) {
+    if (!units_[u]->is_cut()) units_[u]->share_weights();
+    // Caches made from weights that another rank has stepped are old, too.
+    if (!has_gradient_.empty()) units_[u]->bump_versions(has_gradient_[u]);
   }
 }
 
 void ShardedOptimizer::zero_grad() {
-  for (const NamedTensor& parameter : parameters_) parameter.tensor.mutable_grad() = at::Tensor();
   adam_->zero_grad();
-  gradient_ = at::Tensor();
+  for (FlatUnit* unit : units_) unit->drop_gradients();
 }
 
 }  // namespace praetor

@@ -10,23 +10,25 @@
 #include "core/base/sha256.h"
 #include "core/collective/collective.h"
 #include "learners/optim/adamw.h"
-#include "learners/sharding/flat_layout.h"
+#include "learners/sharding/flat_unit.h"
 
 namespace praetor {
 
-/// AdamW whose moments are spread over the ranks (ZeRO stage 1, arXiv:1910.02054): the parameters,
-/// end to end, are cut into equal parts (FlatLayout), and each rank holds the moments of its part
-/// and steps it. Every rank holds all weights, and gradients of what it has seen.
+/// AdamW whose moments are spread over the ranks (ZeRO, arXiv:1910.02054): the parameters, end to
+/// end, are cut into equal parts (FlatUnit), and each rank holds the moments of its part and steps
+/// it.
 ///
 ///   backward on every rank -> reduce_gradients -> clip_gradients -> step
 ///
-/// Elements pass between ranks in buckets, so that beside weights and gradients only one part of
-/// the gradient and some buckets are held. In a world of one it is AdamW on the parameters as they
-/// are. All calls but the plain getters, state and zero_grad are made by every rank alike.
+/// Stage 1: all parameters are one unit, every rank holds all weights, and gradients of what it has
+/// seen until the step. Stages 2 and 3: the units are those of a ShardedNetwork, whose backward has
+/// summed the gradients already. Elements pass between ranks in buckets, so that beside weights and
+/// gradients only one part of the gradient and some buckets are held. In a world of one it is AdamW
+/// on the parameters as they are. All calls but the plain getters, state and zero_grad are made by
+/// every rank alike.
 class ShardedOptimizer {
  public:
-  /// Elements of one exchange, over all ranks.
-  static constexpr int64_t kBucketBytes = int64_t{32} << 20;
+  static constexpr int64_t kBucketBytes = FlatUnit::kBucketBytes;
 
   /// `ranks` is borrowed and must outlive it; the tensors of `parameters` are the model's own.
   /// @throws InvalidArgument as AdamW does, and for parameters of two dtypes in a world above one
@@ -35,6 +37,12 @@ class ShardedOptimizer {
                    OptimizerConfig config,
                    Collective& ranks,
                    int64_t bucket_bytes = kBucketBytes);
+  /// Over units of a network, borrowed, whose gradients are summed in its backward; a world above
+  /// one. @throws InvalidArgument as AdamW does
+  ShardedOptimizer(std::string name,
+                   std::vector<FlatUnit*> units,
+                   OptimizerConfig config,
+                   Collective& ranks);
 
   const std::string& name() const { return name_; }
   const std::vector<NamedTensor>& parameters() const { return parameters_; }
@@ -42,15 +50,15 @@ class ShardedOptimizer {
   int64_t steps() const { return adam_->steps(); }
   void set_steps(int64_t steps) { adam_->set_steps(steps); }
 
-  /// Sums the gradients of all ranks, in rank order, into the owners' pieces. A parameter has a
-  /// gradient when it has one on any rank; the others count as zeros. The parameters' own are
-  /// dropped.
+  /// Sums the gradients of all ranks, in rank order, into the owners' pieces, where the backward
+  /// has not. A parameter has a gradient when it has one on any rank; the others count as zeros.
+  /// The parameters' own are dropped.
   void reduce_gradients();
   /// Takes in the owned gradients, in order.
   void digest_gradients(Sha256& digest) const;
   /// Clips to config().max_grad_norm. @return the norm of all parts before it
   double clip_gradients();
-  /// Steps the owned pieces and gathers the weights of the others.
+  /// Steps the owned pieces and gathers the weights of the others, unless these stay in parts.
   void step(double learning_rate);
   /// Drops all gradients.
   void zero_grad();
@@ -61,21 +69,14 @@ class ShardedOptimizer {
 
  private:
   bool alone() const { return ranks_.world_size() == 1; }
-  template <typename T>
-  void reduce_buckets();
-  template <typename T>
-  void gather_weights();
-  int64_t bucket() const;  ///< elements of one rank in one exchange
 
   std::string name_;
   std::vector<NamedTensor> parameters_;
   Collective& ranks_;
-  int64_t bucket_bytes_;
-  FlatLayout layout_;
-  std::vector<FlatPiece> owned_;
-  std::unique_ptr<AdamW> adam_;     ///< over the owned pieces
-  at::Tensor gradient_;             ///< [part], of the owned pieces, between reduce and zero_grad
-  std::vector<bool> has_gradient_;  ///< of each parameter, on any rank
+  std::unique_ptr<FlatUnit> own_unit_;           ///< stage 1
+  std::vector<FlatUnit*> units_;                 ///< none in a world of one
+  std::unique_ptr<AdamW> adam_;                  ///< over the owned pieces
+  std::vector<std::vector<bool>> has_gradient_;  ///< of each unit's parameters, on any rank
 };
 
 }  // namespace praetor

@@ -96,6 +96,15 @@ std::shared_ptr<const PackedWeight> packed_weight(const at::Tensor& weight) {
   return entry.packed;
 }
 
+void forget_packed_weights(const at::Tensor& weight) {
+  const c10::StorageImpl* const storage = weight.storage().unsafeGetStorageImpl();
+  Cache& all = cache();
+  const std::lock_guard lock(all.mutex);
+  auto entry = all.entries.lower_bound(Key{storage, 0, 0, 0});
+  while (entry != all.entries.end() && std::get<0>(entry->first) == storage)
+    entry = all.entries.erase(entry);
+}
+
 PackedWeightStats packed_weight_stats() {
   Cache& all = cache();
   const std::lock_guard lock(all.mutex);

@@ -24,6 +24,10 @@ struct PackedWeight {
 /// the counter with Tensor::unsafeGetTensorImpl()->bump_version(), or computes with the old values.
 std::shared_ptr<const PackedWeight> packed_weight(const at::Tensor& weight);
 
+/// Forgets every packed form of what lies in the storage of `weight`: its memory is about to go
+/// away, while the tensor stays.
+void forget_packed_weights(const at::Tensor& weight);
+
 struct PackedWeightStats {
   int64_t entries = 0;   ///< weights remembered
   int64_t bytes = 0;     ///< of their panels

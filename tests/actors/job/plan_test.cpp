@@ -38,6 +38,23 @@ TEST_CASE("the plan counts networks, bytes and steps from the shapes", "[actors]
   CHECK(text.find("policy                       260032") != std::string::npos);
 }
 
+TEST_CASE("a learner rank keeps less at each stage of sharding", "[actors][cpu]") {
+  StagePlan plan{.name = "s",
+                 .kind = "ppo",
+                 .networks = {{"policy", 1000, true},
+                              {"reference", 1000, false},
+                              {"reward/judge", 1000, false, false}},
+                 .learner_ranks = 4};
+  // Of the policy 4000 bytes of weights, 4000 of gradients, 8000 of moments; of the reference 4000.
+  CHECK(plan.rank_bytes() == 4000 + 4000 + 2000 + 4000);
+  plan.sharding_stage = 2;
+  CHECK(plan.rank_bytes() == 4000 + 1000 + 2000 + 4000);
+  plan.sharding_stage = 3;
+  CHECK(plan.rank_bytes() == 1000 + 1000 + 2000 + 1000);
+  CHECK_THAT(plan_text({plan}),
+             Catch::Contains("each of 4 learner ranks keeps, at sharding stage 3: 4.9 KiB"));
+}
+
 TEST_CASE("a reference that is asked once takes no memory", "[actors][cpu]") {
   for (const char* reference : {"computed", "precomputed"}) {
     CAPTURE(reference);

@@ -8,6 +8,7 @@
 #include "core/base/sha256.h"
 #include "learners/algorithms/attribute_gate.h"
 #include "learners/algorithms/attribute_model.h"
+#include "learners/algorithms/dpo.h"
 #include "learners/algorithms/grpo.h"
 #include "learners/algorithms/ppo.h"
 #include "learners/algorithms/reward_model.h"
@@ -17,8 +18,14 @@
 namespace praetor::testing {
 
 const std::vector<std::string>& learner_cases() {
-  static const std::vector<std::string> kCases{
-      "ppo", "ppo_shared", "grpo", "sft", "reward_model", "attribute_model", "attribute_gate"};
+  static const std::vector<std::string> kCases{"ppo",
+                                               "ppo_shared",
+                                               "grpo",
+                                               "sft",
+                                               "dpo",
+                                               "reward_model",
+                                               "attribute_model",
+                                               "attribute_gate"};
   return kCases;
 }
 
@@ -34,11 +41,20 @@ std::vector<Example> labelled_rows() {
   return out;
 }
 
-std::unique_ptr<ScalarModel> two_heads(uint64_t seed) {
-  auto out = tiny_scalar(seed);
-  out->head = ScalarHead::make(
-      16, RandomStream({.job_seed = seed, .purpose = Purpose::kInitialise}), at::kFloat, 2);
-  return out;
+RandomStream stream_of(const CaseOptions& options) {
+  return RandomStream({.job_seed = options.seed, .purpose = Purpose::kInitialise});
+}
+
+Transformer network(const CaseOptions& options) {
+  ModelConfig config = tiny_policy()->config();
+  config.tie_embeddings = options.tied;
+  config.num_layers = options.layers;
+  return Transformer(config, stream_of(options));
+}
+
+std::unique_ptr<ScalarModel> scalar(const CaseOptions& options, int64_t heads) {
+  return std::make_unique<ScalarModel>(
+      ScalarModel{network(options), ScalarHead::make(16, stream_of(options), at::kFloat, heads)});
 }
 
 }  // namespace
@@ -48,26 +64,28 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
   config.optimizer.learning_rate = 1e-3;
   config.optimizer.max_grad_norm = options.max_grad_norm;
   config.optimizer.weight_decay = 0.01;
-  config.micro_batch_tokens = 9;
+  config.micro_batch_tokens = options.micro_batch_tokens;
+  config.sharding.stage = options.stage;
   config.seed = 5;
   LearnerModels models;
   if (name == "reward_model") {
-    models.scalar = tiny_scalar(options.seed);
+    models.scalar = scalar(options, 1);
     return Learner(config, make_reward_model({.margin = true}), std::move(models), ranks);
   }
   if (name == "attribute_model") {
-    models.scalar = two_heads(options.seed);
+    models.scalar = scalar(options, 2);
     AttributeModelConfig attributes;
     attributes.attributes = {{"good", 1}, {"long", -1}};
     return Learner(config, make_attribute_model(attributes), std::move(models), ranks);
   }
   if (name == "attribute_gate") {
-    models.scalar = two_heads(options.seed);
-    models.gate = std::make_unique<AttributeGate>(AttributeGate::make(
-        16, 2, 1, 8, RandomStream({.job_seed = options.seed, .purpose = Purpose::kInitialise})));
+    models.scalar = scalar(options, 2);
+    models.gate =
+        std::make_unique<AttributeGate>(AttributeGate::make(16, 2, 1, 8, stream_of(options)));
     return Learner(config, make_attribute_gate({}), std::move(models), ranks);
   }
-  models.policy = tiny_policy(options.seed);
+  models.policy = std::make_unique<Transformer>(network(options));
+  if (name == "dpo") return Learner(config, make_dpo({.beta = 1}), std::move(models), ranks);
   if (name == "sft") return Learner(config, make_sft(SftConfig{}), std::move(models), ranks);
   if (name == "grpo") {
     GrpoConfig grpo;
@@ -96,13 +114,16 @@ StepReport update_case(const std::string& name, Learner& learner, int step) {
   auto rolls = mixed_rolls();
   for (size_t i = 0; i < rolls.size(); ++i)
     rolls[i].score += 0.3 * std::sin(static_cast<double>(i) + step);
+  auto whole = learner.gather_weights({&learner.policy()}, true);
   Experience experience = make_experience(rolls, learner.policy());
+  whole.reset();
   if (name == "grpo") experience.prompt_ordinal = {0, 0, 0, 1, 1};
   return learner.update(experience);
 }
 
 double loss_of(const std::string& name, const StepReport& report) {
   if (name == "sft") return metric(report, "sft/loss");
+  if (name == "dpo") return metric(report, "dpo/loss");
   if (name == "reward_model") return metric(report, "rm/loss");
   if (name == "attribute_model") return metric(report, "attributes/loss");
   if (name == "attribute_gate") return metric(report, "gate/loss");
@@ -132,9 +153,13 @@ std::string weights_digest(const Learner& learner) {
           std::span(static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()));
     }
   };
-  if (learner.has_policy()) add(learner.policy().parameters());
   const CriticKind critic = learner.algorithm().models().critic;
-  if (critic == CriticKind::kSeparate || !learner.has_policy()) add(learner.scalar().parameters());
+  const bool scalar = critic == CriticKind::kSeparate || !learner.has_policy();
+  const auto whole = learner.gather_weights({learner.has_policy() ? &learner.policy() : nullptr,
+                                             scalar ? &learner.scalar().backbone : nullptr},
+                                            true);
+  if (learner.has_policy()) add(learner.policy().parameters());
+  if (scalar) add(learner.scalar().parameters());
   if (learner.algorithm().models().gate) add(learner.gate().parameters());
   return digest.hex();
 }
@@ -142,14 +167,16 @@ std::string weights_digest(const Learner& learner) {
 std::string learner_transcript(Collective& ranks) {
   std::ostringstream out;
   out.precision(17);
-  for (const std::string& name : learner_cases()) {
-    Learner learner = make_case(name, &ranks);
-    for (int step = 0; step < 2; ++step) {
-      const StepReport report = update_case(name, learner, step);
-      out << name << ' ' << step << ' ' << report.loss_digest << ' ' << report.gradient_digest
-          << ' ' << report.manifest;
-      for (const auto& [key, value] : report.metrics) out << ' ' << key << '=' << value;
-      out << ' ' << weights_digest(learner) << '\n';
+  for (const int64_t stage : {1, 2, 3}) {
+    for (const std::string& name : learner_cases()) {
+      Learner learner = make_case(name, &ranks, {.stage = stage});
+      for (int step = 0; step < 2; ++step) {
+        const StepReport report = update_case(name, learner, step);
+        out << name << ' ' << stage << ' ' << step << ' ' << report.loss_digest << ' '
+            << report.gradient_digest << ' ' << report.manifest;
+        for (const auto& [key, value] : report.metrics) out << ' ' << key << '=' << value;
+        out << ' ' << weights_digest(learner) << '\n';
+      }
     }
   }
   return out.str();

@@ -10,13 +10,17 @@
 namespace praetor::testing {
 
 /// "ppo" (separate critic), "ppo_shared", "grpo", "sft", "reward_model", "attribute_model",
-/// "attribute_gate": tiny models, fixed batches.
+/// "attribute_gate", "dpo": tiny models, fixed batches.
 const std::vector<std::string>& learner_cases();
 
 struct CaseOptions {
   double max_grad_norm = 1.0;
   int64_t minibatches = 2;  ///< of ppo and grpo: optimizer steps of an update
   uint64_t seed = 1;        ///< of the initial weights
+  int64_t stage = 1;        ///< of sharding
+  int64_t micro_batch_tokens = 9;
+  bool tied = true;    ///< the head is the embedding
+  int64_t layers = 2;  ///< of every network
 };
 
 /// @param ranks  null: a world of one
@@ -31,11 +35,12 @@ double loss_of(const std::string& name, const StepReport& report);
 /// Five pairs: chosen, rejected, ...
 std::vector<Example> example_pairs();
 
-/// SHA-256 over the bytes of all weights that `learner` holds.
+/// SHA-256 over the bytes of all weights that `learner` trains. Where ranks keep them in parts, a
+/// call that all of them make.
 std::string weights_digest(const Learner& learner);
 
-/// Trains every case for two updates and returns reports and weights as text: what backends are
-/// compared by.
+/// Trains every case for two updates, at every stage of sharding, and returns reports and weights
+/// as text: what backends are compared by.
 std::string learner_transcript(Collective& ranks);
 
 }  // namespace praetor::testing

@@ -12,6 +12,7 @@
 #include "learners/algorithms/sft.h"
 #include "learners/learner.h"
 #include "tests/learners/sharding/cases.h"
+#include "tests/learners/sharding/train_group.h"
 #include "tests/learners/support/tiny.h"
 #include "tests/support/catch.h"
 
@@ -19,73 +20,16 @@ namespace praetor {
 
 using testing::CaseOptions;
 using testing::flat_state;
+using testing::joined;
 using testing::learner_cases;
 using testing::loss_of;
 using testing::make_case;
+using testing::part_of_state;
+using testing::relative_distance;
 using testing::run_ranks;
+using testing::train;
+using testing::Trained;
 using testing::update_case;
-
-namespace {
-
-/// What a group of ranks has after some updates.
-struct Trained {
-  std::vector<std::string> errors;
-  std::vector<NamedTensor> shards;  ///< of all ranks together, copies
-  std::vector<std::string> state_json;
-  std::vector<std::string> weights;  ///< digests
-  std::vector<StepReport> last;
-};
-
-using Prepare = std::function<void(Learner&)>;
-
-Trained train(const std::string& name,
-              int32_t world,
-              int from,
-              int to,
-              const CaseOptions& options = {},
-              const Prepare& prepare = {}) {
-  const auto w = static_cast<size_t>(world);
-  Trained out;
-  std::vector<std::vector<NamedTensor>> shards(w);
-  out.state_json.resize(w);
-  out.weights.resize(w);
-  out.last.resize(w);
-  out.errors = run_ranks(world, [&](Collective& ranks) {
-    const auto r = static_cast<size_t>(ranks.rank());
-    Learner learner = make_case(name, &ranks, options);
-    if (prepare) prepare(learner);
-    for (int step = from; step < to; ++step) out.last[r] = update_case(name, learner, step);
-    for (const NamedTensor& t : learner.state())
-      shards[r].push_back({t.name, t.tensor.detach().clone()});
-    out.state_json[r] = learner.state_json();
-    out.weights[r] = testing::weights_digest(learner);
-  });
-  for (const auto& of_rank : shards)
-    out.shards.insert(out.shards.end(), of_rank.begin(), of_rank.end());
-  return out;
-}
-
-/// The whole state, in a learner of one.
-Learner joined(const std::string& name, const Trained& trained, const CaseOptions& options = {}) {
-  Learner out = make_case(name, nullptr, options);
-  out.load_state(trained.shards, trained.state_json.at(0));
-  return out;
-}
-
-at::Tensor part_of_state(const Learner& learner, const std::string& kind) {
-  std::vector<at::Tensor> parts;
-  for (const NamedTensor& t : learner.state()) {
-    if (t.name.find(kind) != std::string::npos)
-      parts.push_back(t.tensor.detach().flatten().to(at::kDouble));
-  }
-  return at::cat(parts);
-}
-
-double relative_distance(const at::Tensor& a, const at::Tensor& b) {
-  return ((a - b).norm() / b.norm()).item<double>();
-}
-
-}  // namespace
 
 TEST_CASE("the first step has the loss and the gradient of one rank", "[learners][cpu]") {
   const testing::OneThread one_thread;

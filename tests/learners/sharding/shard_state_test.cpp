@@ -98,8 +98,6 @@ TEST_CASE("what does not make a tensor whole is named", "[learners][cpu]") {
   CHECK_THROWS_WITH(require({{"w", at::zeros({10})}}), Catch::Contains("wanted Float[2, 5]"));
   CHECK_THROWS_WITH(require({{"w", at::zeros({2, 5}, at::kDouble)}}), Catch::Contains("Double"));
   CHECK_THROWS_WITH(ShardState({run("w", 0, 3), run("w", 0, 3)}), Catch::Contains("twice"));
-  ShardState pieces({run("w", 0, 10)});
-  CHECK_THROWS_WITH(pieces.require_whole("w", at::zeros({10})), Catch::Contains("one piece"));
   ShardState more({run("w", 0, 10), run("v", 0, 3)});
   more.require("w", {10}, at::kFloat);
   CHECK_THROWS_WITH(more.require_no_more(), Catch::Contains("v@0-3 is not part"));

@@ -1,0 +1,237 @@
+#include "learners/sharding/flat_unit.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <c10/core/CPUAllocator.h>
+
+#include <algorithm>
+#include <span>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/model/kernels/packed_weight.h"
+
+namespace praetor {
+namespace {
+
+template <typename T>
+std::span<T> elements(const at::Tensor& tensor) {
+  return {tensor.mutable_data_ptr<T>(), static_cast<size_t>(tensor.numel())};
+}
+
+std::span<std::byte> bytes_of(const at::Tensor& tensor) {
+  return {static_cast<std::byte*>(tensor.mutable_data_ptr()), tensor.nbytes()};
+}
+
+std::vector<at::Tensor> tensors_of(const std::vector<NamedTensor>& parameters) {
+  std::vector<at::Tensor> out;
+  for (const NamedTensor& parameter : parameters) out.push_back(parameter.tensor);
+  return out;
+}
+
+/// Memory for `bytes` behind the tensors of a storage; 0: none.
+void resize_storage(const at::Tensor& tensor, size_t bytes) {
+  c10::StorageImpl* const storage = tensor.storage().unsafeGetStorageImpl();
+  storage->set_data_ptr_noswap(c10::GetCPUAllocator()->allocate(bytes));
+  storage->set_nbytes(bytes);
+}
+
+}  // namespace
+
+FlatUnit::FlatUnit(const std::string& who,
+                   std::vector<NamedTensor> parameters,
+                   Collective& ranks,
+                   int64_t alignment,
+                   int64_t bucket_bytes)
+    : parameters_(std::move(parameters)),
+      ranks_(ranks),
+      bucket_bytes_(bucket_bytes),
+      layout_(parameters_, ranks.world_size(), alignment),
+      pieces_(layout_.pieces_of(ranks.rank())),
+      seen_(parameters_.size(), false) {
+  for (const NamedTensor& parameter : parameters_) {
+    const at::Tensor& first = parameters_.front().tensor;
+    if (parameter.tensor.scalar_type() != first.scalar_type()) {
+      throw InvalidArgument(who,
+                            ": ",
+                            parameter.name,
+                            " is ",
+                            c10::toString(parameter.tensor.scalar_type()),
+                            " and ",
+                            parameters_.front().name,
+                            " ",
+                            c10::toString(first.scalar_type()),
+                            "; parts of several ranks need one type");
+    }
+    if (!parameter.tensor.is_contiguous())
+      throw InvalidArgument(who, ": ", parameter.name, " is not contiguous");
+  }
+  const at::NoGradGuard no_grad;
+  for (const FlatPiece& piece : pieces_) {
+    const NamedTensor& whole = parameters_[piece.parameter];
+    const at::Tensor alias = whole.tensor.detach();
+    const bool all = piece.begin == 0 && piece.end == alias.numel();
+    owned_.push_back({piece_name(whole.name, piece.begin, piece.end, alias.numel()),
+                      all ? alias : alias.view(-1).slice(0, piece.begin, piece.end).detach()});
+  }
+}
+
+int64_t FlatUnit::bucket() const {
+  const int64_t size = parameters_.front().tensor.element_size() * ranks_.world_size();
+  return std::max<int64_t>(bucket_bytes_ / size, 1);
+}
+
+int64_t FlatUnit::gradient_bytes() const {
+  int64_t out = 0;
+  for (const NamedTensor& parameter : parameters_) {
+    if (parameter.tensor.grad().defined())
+      out += static_cast<int64_t>(parameter.tensor.grad().nbytes());
+  }
+  return out;
+}
+
+void FlatUnit::add_gradients() {
+  if (parameters_.empty()) return;
+  const at::NoGradGuard no_grad;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (parameters_[i].tensor.grad().defined()) seen_[i] = true;
+  }
+  const auto options = parameters_.front().tensor.options().requires_grad(false);
+  at::Tensor sums = at::empty({layout_.part()}, options);
+  if (sums.scalar_type() == at::kDouble) {
+    reduce<double>(sums);
+  } else {
+    reduce<float>(sums);
+  }
+  for (const NamedTensor& parameter : parameters_) parameter.tensor.mutable_grad() = at::Tensor();
+  if (gradient_.defined()) {
+    gradient_.add_(sums);
+  } else {
+    gradient_ = sums;
+  }
+}
+
+template <typename T>
+void FlatUnit::reduce(at::Tensor& sums) {
+  std::vector<at::Tensor> gradients;
+  for (const NamedTensor& parameter : parameters_) {
+    at::Tensor& gradient = parameter.tensor.mutable_grad();
+    if (gradient.defined() && !gradient.is_contiguous()) gradient = gradient.contiguous();
+    gradients.push_back(gradient);
+  }
+  const int64_t world = ranks_.world_size(), part = layout_.part();
+  const at::Tensor bucket_of_all = at::empty({std::min(bucket(), part) * world}, sums.options());
+  const std::span<T> reduced = elements<T>(sums), send = elements<T>(bucket_of_all);
+  for (int64_t at = 0; at < part; at += bucket()) {
+    const int64_t length = std::min(bucket(), part - at);
+    for (int64_t r = 0; r < world; ++r) {
+      const int64_t begin = r * part + at;
+      gather_flat(layout_, gradients, begin, begin + length, send.data() + r * length, sizeof(T));
+    }
+    ranks_.reduce_scatter<T>(send.first(static_cast<size_t>(length * world)),
+                             reduced.subspan(static_cast<size_t>(at), static_cast<size_t>(length)));
+  }
+}
+
+void FlatUnit::hand_over(const std::vector<bool>& any) {
+  for (size_t i = 0; i < owned_.size(); ++i) {
+    const FlatPiece& piece = pieces_[i];
+    if (!any[piece.parameter]) continue;
+    const at::Tensor& weight = owned_[i].tensor;
+    weight.mutable_grad() =
+        gradient_.slice(0, piece.at, piece.at + piece.end - piece.begin).view(weight.sizes());
+  }
+}
+
+void FlatUnit::drop_gradients() {
+  for (const NamedTensor& parameter : parameters_) parameter.tensor.mutable_grad() = at::Tensor();
+  for (const NamedTensor& piece : owned_) piece.tensor.mutable_grad() = at::Tensor();
+  gradient_ = at::Tensor();
+  seen_.assign(parameters_.size(), false);
+}
+
+void FlatUnit::share_weights() {
+  PRAETOR_CHECK(!is_cut(), "weights in parts are gathered, not shared");
+  if (parameters_.empty()) return;
+  const std::vector<at::Tensor> weights = tensors_of(parameters_);
+  const auto options = parameters_.front().tensor.options().requires_grad(false);
+  const int64_t world = ranks_.world_size(), rank = ranks_.rank(), part = layout_.part();
+  const int64_t size = parameters_.front().tensor.element_size();
+  const at::Tensor bucket_of_all = at::empty({std::min(bucket(), part) * world}, options);
+  const std::span<std::byte> all = bytes_of(bucket_of_all);
+  for (int64_t at = 0; at < part; at += bucket()) {
+    const int64_t length = std::min(bucket(), part - at);
+    const auto place = [&](int64_t r) {
+      return all.subspan(static_cast<size_t>(r * length * size),
+                         static_cast<size_t>(length * size));
+    };
+    const auto begin = [&](int64_t r) { return r * part + at; };
+    gather_flat(layout_, weights, begin(rank), begin(rank) + length, place(rank).data(), size);
+    ranks_.all_gather<std::byte>(place(rank),
+                                 all.first(static_cast<size_t>(length * world * size)));
+    for (int64_t r = 0; r < world; ++r) {
+      if (r != rank)
+        scatter_flat(layout_, weights, begin(r), begin(r) + length, place(r).data(), size);
+    }
+  }
+}
+
+void FlatUnit::cut(UnitMeter& meter) {
+  PRAETOR_CHECK(!is_cut(), "a unit is cut once");
+  if (parameters_.empty()) return;
+  meter_ = &meter;
+  const at::NoGradGuard no_grad;
+  const auto options = parameters_.front().tensor.options().requires_grad(false);
+  const int64_t part = layout_.part(), begin = ranks_.rank() * part;
+  part_ = at::empty({part}, options);
+  gather_flat(layout_,
+              tensors_of(parameters_),
+              begin,
+              begin + part,
+              part_.mutable_data_ptr(),
+              part_.element_size());
+  for (size_t i = 0; i < owned_.size(); ++i) {
+    const FlatPiece& piece = pieces_[i];
+    owned_[i].tensor = part_.slice(0, piece.at, piece.at + piece.end - piece.begin)
+                           .view(owned_[i].tensor.sizes())
+                           .detach();
+  }
+  storage_ = at::empty({ranks_.world_size() * part}, options);
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    const at::Tensor& tensor = parameters_[i].tensor;
+    const int64_t from = layout_.begin_of(i);
+    tensor.set_data(storage_.slice(0, from, from + tensor.numel()).view(tensor.sizes()));
+  }
+  resize_storage(storage_, 0);
+  meter_->part_bytes += static_cast<int64_t>(part_.nbytes());
+}
+
+void FlatUnit::gather(bool keep) {
+  PRAETOR_CHECK(!gathered_, "a unit is gathered already");
+  if (!is_cut()) return;
+  resize_storage(storage_, static_cast<size_t>(storage_.numel() * storage_.element_size()));
+  gathered_ = true;
+  ++meter_->units;
+  meter_->bytes += static_cast<int64_t>(storage_.nbytes());
+  meter_->peak_units = std::max(meter_->peak_units, meter_->units);
+  meter_->peak_bytes = std::max(meter_->peak_bytes, meter_->bytes);
+  ranks_.all_gather<std::byte>(bytes_of(part_), bytes_of(storage_));
+  if (!keep) release();
+}
+
+void FlatUnit::release() {
+  if (!gathered_) return;
+  ops::kernels::forget_packed_weights(storage_);
+  --meter_->units;
+  meter_->bytes -= static_cast<int64_t>(storage_.nbytes());
+  resize_storage(storage_, 0);
+  gathered_ = false;
+}
+
+void FlatUnit::bump_versions(const std::vector<bool>& which) const {
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (which[i]) parameters_[i].tensor.unsafeGetTensorImpl()->bump_version();
+  }
+}
+
+}  // namespace praetor

@@ -1,0 +1,97 @@
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "core/collective/collective.h"
+#include "core/model/named_tensor.h"
+#include "learners/sharding/flat_layout.h"
+
+namespace praetor {
+
+/// What a rank holds for a while of units whose weights are kept in parts, beside its own part.
+struct UnitMeter {
+  int64_t part_bytes = 0;           ///< of the weights that this rank keeps
+  int64_t units = 0;                ///< gathered now
+  int64_t bytes = 0;                ///< of their weights
+  int64_t peak_units = 0;           ///< since it was made
+  int64_t peak_bytes = 0;           ///< since it was made
+  int64_t peak_gradient_bytes = 0;  ///< of whole gradients that wait to be summed
+};
+
+/// Some parameters that pass between ranks together, end to end and cut into equal parts
+/// (FlatLayout), one a rank: their gradients are summed into the owner's part, and their weights
+/// gathered from the owners.
+///
+/// Until `cut`, every rank holds the weights. After it, a rank holds its part, and the parameters
+/// have memory between `gather` and `release` alone; the tensors stay the same ones, so graphs and
+/// modules go on pointing at them. Nothing may read a weight, or write to one, in between.
+///
+/// Every rank makes the calls marked "all ranks" alike. Sums are in rank order.
+class FlatUnit {
+ public:
+  /// Elements of one exchange, over all ranks.
+  static constexpr int64_t kBucketBytes = int64_t{32} << 20;
+
+  /// The tensors of `parameters` are the model's own; `ranks` is borrowed.
+  /// @param who  in messages
+  /// @throws InvalidArgument for parameters of two dtypes, or one that is not contiguous
+  FlatUnit(const std::string& who,
+           std::vector<NamedTensor> parameters,
+           Collective& ranks,
+           int64_t alignment = 1,
+           int64_t bucket_bytes = kBucketBytes);
+
+  const std::vector<NamedTensor>& parameters() const { return parameters_; }
+  /// What this rank owns, in order: one tensor a piece, named NAME@BEGIN-END; of the parameter's
+  /// shape when it is all of it. Before `cut` they are aliases of the parameters.
+  const std::vector<NamedTensor>& owned() const { return owned_; }
+  /// The pieces' places, beside owned().
+  const std::vector<FlatPiece>& pieces() const { return pieces_; }
+
+  /// Adds the gradients of all ranks to the owners' parts and drops the parameters' own. One that
+  /// is undefined counts as zeros. All ranks.
+  void add_gradients();
+  /// Bytes of the parameters' own gradients.
+  int64_t gradient_bytes() const;
+  /// Which parameters have had a gradient here since drop_gradients.
+  const std::vector<bool>& seen() const { return seen_; }
+  /// Gives owned() the sums, where `any` says that some rank had a gradient; the others have none.
+  void hand_over(const std::vector<bool>& any);
+  void drop_gradients();
+
+  /// Not cut: gives every rank the weights of all owners, after these have stepped. All ranks.
+  void share_weights();
+
+  /// From now on each rank keeps its part. `meter` (borrowed) counts what is gathered.
+  void cut(UnitMeter& meter);
+  bool is_cut() const { return storage_.defined(); }
+  /// After `cut`. All ranks; `keep` says whether this one wants the weights.
+  void gather(bool keep = true);
+  void release();
+  bool gathered() const { return gathered_; }
+  /// The owned weights have changed: what was made from the parameters is old.
+  void bump_versions(const std::vector<bool>& which) const;
+
+ private:
+  template <typename T>
+  void reduce(at::Tensor& sums);
+  int64_t bucket() const;  ///< elements of one rank in one exchange
+
+  std::vector<NamedTensor> parameters_;
+  Collective& ranks_;
+  int64_t bucket_bytes_;
+  FlatLayout layout_;
+  std::vector<FlatPiece> pieces_;
+  std::vector<NamedTensor> owned_;
+  at::Tensor gradient_;     ///< [part], sums so far; undefined before the first
+  std::vector<bool> seen_;  ///< of each parameter
+  at::Tensor part_;         ///< [part] weights of this rank, once cut
+  at::Tensor storage_;      ///< [world * part], what the parameters are views of, once cut
+  bool gathered_ = false;
+  UnitMeter* meter_ = nullptr;
+};
+
+}  // namespace praetor

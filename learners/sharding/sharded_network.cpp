@@ -1,0 +1,135 @@
+#include "learners/sharding/sharded_network.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/base/error.h"
+#include "learners/sharding/boundary.h"
+
+namespace praetor {
+namespace {
+
+/// Parameters of a unit begin on a 64-byte border, as they do in memory of their own: products of
+/// MKL may have other bits elsewhere.
+constexpr int64_t kAlignment = 16;
+
+constexpr const char* kLanguageHead = "lm_head.weight";
+
+}  // namespace
+
+ShardedNetwork::ShardedNetwork(const std::string& who,
+                               Transformer& model,
+                               Collective& ranks,
+                               LockStep& steps,
+                               UnitMeter& meter,
+                               Options options)
+    : model_(model), steps_(steps), meter_(meter), options_(std::move(options)) {
+  auto named = parts_of(model);
+  auto& heads = named.back();
+  if (!options_.language_head) {
+    const auto unused = std::ranges::find(heads, kLanguageHead, &NamedTensor::name);
+    if (unused != heads.end()) {
+      if (options_.cut) add_unit(who, {*unused}, ranks);
+      heads.erase(unused);
+    }
+  }
+  heads.insert(heads.end(), options_.scalar_head.begin(), options_.scalar_head.end());
+  for (auto& parameters : named) {
+    FlatUnit* const unit = add_unit(who, std::move(parameters), ranks);
+    used_.push_back(unit);
+    parts_.push_back({.read = {unit}, .summed = {unit}});
+  }
+  if (options_.language_head && model.config().tie_embeddings)
+    parts_.back().read.insert(parts_.back().read.begin(), used_.front());
+  set_hooks(model_, this);
+}
+
+ShardedNetwork::~ShardedNetwork() {
+  set_hooks(model_, nullptr);
+}
+
+FlatUnit* ShardedNetwork::add_unit(const std::string& who,
+                                   std::vector<NamedTensor> parameters,
+                                   Collective& ranks) {
+  units_.push_back(std::make_unique<FlatUnit>(who, std::move(parameters), ranks, kAlignment));
+  if (options_.cut) units_.back()->cut(meter_);
+  return units_.back().get();
+}
+
+at::Tensor ShardedNetwork::enter(size_t part, const at::Tensor& x) {
+  at::Tensor out = x;
+  if (!steps_.running()) {
+    PRAETOR_CHECK(!options_.cut || whole_,
+                  "a forward outside of a pass, while weights are in parts");
+    return out;
+  }
+  if (options_.cut) steps_.reach({this, part, Exchange::Kind::kGather});
+  if (part > 0 && options_.trained) {
+    add_boundary({&out}, [this, part] { steps_.reach({this, part, Exchange::Kind::kReduce}); });
+  }
+  return out;
+}
+
+at::Tensor ShardedNetwork::leave(size_t part, const at::Tensor& x) {
+  at::Tensor out = x;
+  if (!steps_.running() || !options_.cut) return out;
+  release_part(part);
+  // The backward of an embedding reads no weight.
+  if (part > 0 && options_.trained) {
+    add_boundary({&out}, [this, part] { steps_.reach({this, part, Exchange::Kind::kRegather}); });
+  }
+  return out;
+}
+
+void ShardedNetwork::finish(const std::vector<at::Tensor*>& outputs) {
+  if (!steps_.running() || !options_.cut) return;
+  release_part(last());
+  if (!options_.trained) return;
+  add_boundary(outputs, [this] { steps_.reach({this, last(), Exchange::Kind::kRegather}); });
+}
+
+void ShardedNetwork::release_part(size_t part) {
+  for (FlatUnit* unit : parts_[part].read) unit->release();
+}
+
+void ShardedNetwork::gather(bool keep) {
+  PRAETOR_CHECK(!steps_.running() && !open_, "weights are gathered once, between passes");
+  if (!options_.cut) return;
+  for (FlatUnit* unit : used_) unit->gather(keep);
+  open_ = true;
+  whole_ = keep;
+}
+
+void ShardedNetwork::release() {
+  for (FlatUnit* unit : used_) unit->release();
+  open_ = whole_ = false;
+}
+
+void ShardedNetwork::add_forward(std::vector<Exchange>& program) {
+  PRAETOR_CHECK(!open_, "weights that are gathered for reading take part in no pass");
+  if (!options_.cut) return;
+  for (size_t part = 0; part < parts_.size(); ++part)
+    program.push_back({this, part, Exchange::Kind::kGather});
+}
+
+void ShardedNetwork::add_backward(std::vector<Exchange>& program) {
+  for (size_t part = parts_.size(); part-- > 0;) {
+    if (options_.cut && part > 0) program.push_back({this, part, Exchange::Kind::kRegather});
+    program.push_back({this, part, Exchange::Kind::kReduce});
+  }
+}
+
+void ShardedNetwork::perform(const Exchange& exchange, bool computes) {
+  const Part& part = parts_[exchange.part];
+  if (exchange.kind != Exchange::Kind::kReduce) {
+    for (FlatUnit* unit : part.read) unit->gather(computes);
+    return;
+  }
+  release_part(exchange.part);
+  int64_t waiting = 0;
+  for (const FlatUnit* unit : used_) waiting += unit->gradient_bytes();
+  meter_.peak_gradient_bytes = std::max(meter_.peak_gradient_bytes, waiting);
+  for (FlatUnit* unit : part.summed) unit->add_gradients();
+}
+
+}  // namespace praetor

@@ -1,0 +1,12 @@
+#include "learners/sharding/sharding_config.h"
+
+namespace praetor {
+
+ShardingConfig ShardingConfig::from_yaml(YamlReader in) {
+  ShardingConfig c;
+  c.stage = in.get("stage", c.stage, closed(1, 3));
+  in.reject_unknown_keys();
+  return c;
+}
+
+}  // namespace praetor

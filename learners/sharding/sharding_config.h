@@ -1,0 +1,18 @@
+#pragma once
+
+#include <cstdint>
+
+#include "core/config/yaml_reader.h"
+
+namespace praetor {
+
+/// What the ranks of a learner keep in parts (ZeRO, arXiv:1910.02054). A learner of one rank keeps
+/// everything, whatever this says.
+struct ShardingConfig {
+  /// 1: the optimizer's moments. 2: the gradients too, summed as the backward leaves a unit. 3: the
+  /// weights too, also those of frozen networks, gathered unit by unit while they are used.
+  int64_t stage = 1;  ///< 1, 2 or 3
+  static ShardingConfig from_yaml(YamlReader in);
+};
+
+}  // namespace praetor

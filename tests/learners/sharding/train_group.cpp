@@ -1,0 +1,57 @@
+#include "tests/learners/sharding/train_group.h"
+
+#include <ATen/ATen.h>
+
+#include "tests/support/ranks.h"
+
+namespace praetor::testing {
+
+Trained train(const std::string& name,
+              int32_t world,
+              int from,
+              int to,
+              const CaseOptions& options,
+              const std::function<void(Learner&)>& prepare) {
+  const auto w = static_cast<size_t>(world);
+  Trained out;
+  std::vector<std::vector<NamedTensor>> shards(w);
+  out.state_json.resize(w);
+  out.weights.resize(w);
+  out.last.resize(w);
+  out.meters.resize(w);
+  out.errors = run_ranks(world, [&](Collective& ranks) {
+    const auto r = static_cast<size_t>(ranks.rank());
+    Learner learner = make_case(name, &ranks, options);
+    if (prepare) prepare(learner);
+    for (int step = from; step < to; ++step) out.last[r] = update_case(name, learner, step);
+    out.meters[r] = learner.unit_meter();
+    for (const NamedTensor& t : learner.state())
+      shards[r].push_back({t.name, t.tensor.detach().clone()});
+    out.state_json[r] = learner.state_json();
+    out.weights[r] = weights_digest(learner);
+  });
+  for (const auto& of_rank : shards)
+    out.shards.insert(out.shards.end(), of_rank.begin(), of_rank.end());
+  return out;
+}
+
+Learner joined(const std::string& name, const Trained& trained, const CaseOptions& options) {
+  Learner out = make_case(name, nullptr, options);
+  out.load_state(trained.shards, trained.state_json.at(0));
+  return out;
+}
+
+at::Tensor part_of_state(const Learner& learner, const std::string& kind) {
+  std::vector<at::Tensor> parts;
+  for (const NamedTensor& t : learner.state()) {
+    if (t.name.find(kind) != std::string::npos)
+      parts.push_back(t.tensor.detach().flatten().to(at::kDouble));
+  }
+  return at::cat(parts);
+}
+
+double relative_distance(const at::Tensor& a, const at::Tensor& b) {
+  return ((a - b).norm() / b.norm()).item<double>();
+}
+
+}  // namespace praetor::testing

@@ -1,0 +1,39 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "tests/learners/sharding/cases.h"
+
+namespace praetor::testing {
+
+/// What a group of ranks has after some updates.
+struct Trained {
+  std::vector<std::string> errors;
+  std::vector<NamedTensor> shards;  ///< of all ranks together, copies
+  std::vector<std::string> state_json;
+  std::vector<std::string> weights;  ///< digests
+  std::vector<StepReport> last;
+  std::vector<UnitMeter> meters;
+};
+
+/// Updates `from` up to `to` (not included) of a case by a group of threads.
+/// @param prepare  called with each rank's learner before the first
+Trained train(const std::string& name,
+              int32_t world,
+              int from,
+              int to,
+              const CaseOptions& options = {},
+              const std::function<void(Learner&)>& prepare = {});
+
+/// The whole state, in a learner of one.
+Learner joined(const std::string& name, const Trained& trained, const CaseOptions& options = {});
+
+/// The tensors of the state whose names hold `kind`, end to end, float64.
+at::Tensor part_of_state(const Learner& learner, const std::string& kind);
+
+/// |a - b| / |b|.
+double relative_distance(const at::Tensor& a, const at::Tensor& b);
+
+}  // namespace praetor::testing
