@@ -50,27 +50,25 @@ TEST_CASE("with one micro-batch a rank, stages 2 and 3 have the bits of stage 1"
           "[learners][cpu]") {
   const testing::OneThread one_thread;
   for (const std::string& name : learner_cases()) {
-    for (const bool tied : {true, false}) {
-      for (const int32_t world : {1, 2, 3, 4}) {
-        const CaseOptions first{.micro_batch_tokens = 8192, .tied = tied};
-        const Trained wanted = train(name, world, 0, 2, first);
-        REQUIRE(wanted.errors == none(world));
-        for (const int64_t stage : {2, 3}) {
-          INFO(name << ", " << world << " ranks, stage " << stage << ", tied " << tied);
-          CaseOptions options = first;
-          options.stage = stage;
-          const Trained got = train(name, world, 0, 2, options);
-          CHECK(got.errors == none(world));
-          CHECK(got.weights == wanted.weights);
-          CHECK(got.state_json == wanted.state_json);
-          for (size_t r = 0; r < got.last.size(); ++r) {
-            CHECK(got.last[r].loss_digest == wanted.last[r].loss_digest);
-            CHECK(got.last[r].manifest == wanted.last[r].manifest);
-            CHECK(got.last[r].gradient_digest == got.last[0].gradient_digest);
-          }
-          CHECK(at::equal(flat_state(joined(name, got, first)),
-                          flat_state(joined(name, wanted, first))));
+    for (const int32_t world : {1, 2, 3, 4}) {
+      const CaseOptions first{.micro_batch_tokens = 8192, .tied = world % 2 == 0};
+      const Trained wanted = train(name, world, 0, 2, first);
+      REQUIRE(wanted.errors == none(world));
+      for (const int64_t stage : {2, 3}) {
+        INFO(name << ", " << world << " ranks, stage " << stage);
+        CaseOptions options = first;
+        options.stage = stage;
+        const Trained got = train(name, world, 0, 2, options);
+        CHECK(got.errors == none(world));
+        CHECK(got.weights == wanted.weights);
+        CHECK(got.state_json == wanted.state_json);
+        for (size_t r = 0; r < got.last.size(); ++r) {
+          CHECK(got.last[r].loss_digest == wanted.last[r].loss_digest);
+          CHECK(got.last[r].manifest == wanted.last[r].manifest);
+          CHECK(got.last[r].gradient_digest == got.last[0].gradient_digest);
         }
+        CHECK(at::equal(flat_state(joined(name, got, first)),
+                        flat_state(joined(name, wanted, first))));
       }
     }
   }
@@ -80,7 +78,7 @@ TEST_CASE("with many micro-batches, stages 2 and 3 have each other's bits and st
           "[learners][cpu]") {
   const testing::OneThread one_thread;
   for (const std::string& name : learner_cases()) {
-    for (const int32_t world : {2, 3, 4}) {
+    for (const int32_t world : {2, 3}) {
       const Trained one = train(name, world, 0, 2), two = train(name, world, 0, 2, {.stage = 2}),
                     three = train(name, world, 0, 2, {.stage = 3});
       INFO(name << ", " << world << " ranks: " << two.errors[0] << three.errors[0]);
