@@ -18,11 +18,11 @@ stub sudo 'exit 1'
 stub apt-get 'touch "$STATE/apt-get"; exit 1'
 stub df 'echo head; echo disk 0 0 99999999 0% /'
 
-# bootstrap STATUS [NAME=VALUE...]: nothing answers at the index's address.
+# bootstrap STATUS [NAME=VALUE...]: nothing answers at the index's address. As a user runs it: without the developers' tools.
 bootstrap() {
   local want=$1 got
   shift
-  env -u http_proxy -u https_proxy -u HTTP_PROXY -u HTTPS_PROXY -u all_proxy -u ALL_PROXY PIP_CONFIG_FILE=/dev/null \
+  env -u PRAETOR_DEV_TOOLS -u http_proxy -u https_proxy -u HTTP_PROXY -u HTTPS_PROXY -u all_proxy -u ALL_PROXY PIP_CONFIG_FILE=/dev/null \
     PIP_INDEX_URL=http://127.0.0.1:9/simple PATH="$work/bin:$PATH" STATE="$work" PRAETOR_CACHE="$work/cache" "$@" \
     timeout 60 "$root/scripts/bootstrap" >"$work/out" 2>"$work/err"
   got=$?
