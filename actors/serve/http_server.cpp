@@ -1,15 +1,13 @@
 #include "actors/serve/http_server.h"
 
 #include <httplib.h>
-#include <openssl/crypto.h>
 #include <sys/socket.h>
 
-#include <atomic>
-#include <cstdio>
 #include <ctime>
-#include <random>
+#include <string>
 #include <utility>
 
+#include "actors/rpc/secret.h"
 #include "actors/serve/answer.h"
 #include "actors/serve/metrics.h"
 #include "core/base/error.h"
@@ -24,23 +22,8 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds kPulse{100};
 constexpr const char* kJson = "application/json";
 
-uint64_t random_number() {
-  thread_local std::random_device device;
-  return static_cast<uint64_t>(device()) << 32U | device();
-}
-
-std::string random_id(const char* prefix) {
-  char hex[33];
-  std::snprintf(hex,
-                sizeof(hex),
-                "%016llx%016llx",
-                static_cast<unsigned long long>(random_number()),
-                static_cast<unsigned long long>(random_number()));
-  return str(prefix, hex);
-}
-
-bool same(const std::string& a, const std::string& b) {
-  return a.size() == b.size() && CRYPTO_memcmp(a.data(), b.data(), a.size()) == 0;
+uint64_t random_seed() {
+  return std::stoull(random_hex(8), nullptr, 16);
 }
 
 ApiError error_of(const Failed& failed) {
@@ -54,7 +37,7 @@ class Exchange {
       : request_(std::move(request)),
         answer_(request_,
                 model,
-                random_id(request_.endpoint == Endpoint::kChat ? "chatcmpl-" : "cmpl-"),
+                str(request_.endpoint == Endpoint::kChat ? "chatcmpl-" : "cmpl-", random_hex(16)),
                 static_cast<int64_t>(std::time(nullptr))),
         metrics_(metrics) {}
 
@@ -184,7 +167,7 @@ struct HttpServer::Impl {
   httplib::Server::HandlerResponse let_in(const httplib::Request& in, httplib::Response& out) {
     using Response = httplib::Server::HandlerResponse;
     if (options.api_key.empty() || in.path == "/health") return Response::Unhandled;
-    if (same(in.get_header_value("Authorization"), "Bearer " + options.api_key)) {
+    if (same_secret(in.get_header_value("Authorization"), "Bearer " + options.api_key)) {
       return Response::Unhandled;
     }
     answer_with(
@@ -221,7 +204,7 @@ struct HttpServer::Impl {
   void generate(Endpoint endpoint, const httplib::Request& in, httplib::Response& out) {
     try {
       const auto exchange = std::make_shared<Exchange>(
-          read_request(endpoint, in.body, model, random_number()), model, metrics);
+          read_request(endpoint, in.body, model, random_seed()), model, metrics);
       exchange->begin(loop, options.request_limit);
       // A whole answer is written like this too: only so is a caller seen who hangs up.
       out.set_chunked_content_provider(
