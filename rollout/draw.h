@@ -1,10 +1,14 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <vector>
 
 namespace praetor {
+
+/// The logit of what is never drawn.
+constexpr float kBarred = -std::numeric_limits<float>::infinity();
 
 /// How a distribution is cut before a draw, in this order.
 struct Truncation {

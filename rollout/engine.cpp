@@ -122,19 +122,19 @@ int64_t Engine::blocks_wanted(std::span<const GenerationRequest> requests) const
   return std::accumulate(blocks.begin(), blocks.begin() + running, int64_t{1});
 }
 
-int64_t Engine::tokens_before_switch(const ModelSet& used, int64_t length) const {
+int64_t Engine::tokens_before_switch(PrefixTree::Models used, int64_t length) const {
   int64_t least = std::numeric_limits<int64_t>::max();
   for (size_t m = 0; m < models_.size(); ++m) {
-    const int64_t most = used[m] ? models_[m].config().switch_length() : 0;
+    const int64_t most = (used >> m & 1U) != 0 ? models_[m].config().switch_length() : 0;
     if (most >= length) least = std::min(least, most - length);
   }
   return least;
 }
 
-uint32_t Engine::rotations(const ModelSet& used, int64_t length) const {
-  uint32_t switched = 0;
+PrefixTree::Models Engine::rotations(PrefixTree::Models used, int64_t length) const {
+  PrefixTree::Models switched = 0;
   for (size_t m = 0; m < models_.size(); ++m) {
-    const int64_t most = used[m] ? models_[m].config().switch_length() : 0;
+    const int64_t most = (used >> m & 1U) != 0 ? models_[m].config().switch_length() : 0;
     switched |= most > 0 && length > most ? 1U << m : 0U;
   }
   return switched;

@@ -12,6 +12,7 @@
 #include "core/tokenizer/tokenizer.h"
 #include "rollout/cached_model.h"
 #include "rollout/engine_config.h"
+#include "rollout/prefix_tree.h"
 #include "rollout/processors/chain.h"
 #include "rollout/sampler.h"
 #include "rollout/voices.h"
@@ -91,9 +92,9 @@ class Engine final : public Generator {
   int64_t most_blocks(const ModelSet& used) const;                 ///< that cache_bytes allow
   int64_t blocks_wanted(std::span<const GenerationRequest> requests) const;
   /// The models of `used`, one bit each, that rotate a sequence of `length` tokens as a long one.
-  uint32_t rotations(const ModelSet& used, int64_t length) const;
+  PrefixTree::Models rotations(PrefixTree::Models used, int64_t length) const;
   /// Tokens that a sequence of `length` may grow by until one of them does so.
-  int64_t tokens_before_switch(const ModelSet& used, int64_t length) const;
+  int64_t tokens_before_switch(PrefixTree::Models used, int64_t length) const;
   void check(const GenerationRequest& request, const std::string& what);
   void check_fits(const GenerationRequest& request, const std::string& what, int64_t most) const;
   void make_room(int64_t blocks, const ModelSet& used);

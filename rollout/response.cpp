@@ -75,9 +75,13 @@ bool Response::push(const SampledToken& sampled, int64_t version) {
   if (!stopped && static_cast<int64_t>(made_.tokens.size()) < max_tokens_) return false;
   // What the decoder still held back may complete a stop string as well.
   const bool matched_at_end = decoder_ && !matched && stops_.push(decoder_->finish());
-  made_.finish = stopped || matched_at_end ? FinishReason::kStop : FinishReason::kLength;
-  made_.text = decoder_ ? stops_.text() : tokenizer_.decode(made_.tokens);
+  end(stopped || matched_at_end ? FinishReason::kStop : FinishReason::kLength);
   return true;
+}
+
+void Response::end(FinishReason reason) {
+  made_.finish = reason;
+  made_.text = decoder_ ? stops_.text() : tokenizer_.decode(made_.tokens);
 }
 
 std::string_view Response::new_text() {
@@ -92,9 +96,8 @@ Generation Response::take() {
 }
 
 Generation Response::abandon(FinishReason reason) {
-  made_.finish = reason;
   if (decoder_) stops_.push(decoder_->finish());
-  made_.text = decoder_ ? stops_.text() : tokenizer_.decode(made_.tokens);
+  end(reason);
   return take();
 }
 

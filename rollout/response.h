@@ -45,6 +45,7 @@ class Response {
 
  private:
   bool is_stop(int64_t token) const;
+  void end(FinishReason reason);
 
   const GenerationRequest& request_;
   const Tokenizer& tokenizer_;

@@ -15,8 +15,8 @@ namespace {
 constexpr ModelSet kAllModels = {true, true};
 
 // One bit a model.
-uint32_t bits(const ModelSet& models) {
-  uint32_t all = 0;
+PrefixTree::Models bits(const ModelSet& models) {
+  PrefixTree::Models all = 0;
   for (size_t m = 0; m < models.size(); ++m) all |= models[m] ? 1U << m : 0U;
   return all;
 }
@@ -145,9 +145,8 @@ std::unique_ptr<Sequence> Session::new_sequence(int64_t id, int32_t sample) {
   s->sample = sample;
   s->tokens.reserve(r.prompt.size() + static_cast<size_t>(limit));
   s->tokens = r.prompt;
-  const ModelSet models = models_of(r.voice);
-  s->models = bits(models);
-  s->root = PrefixTree::root(engine_.rotations(models, s->length()));
+  s->models = bits(models_of(r.voice));
+  s->root = PrefixTree::root(engine_.rotations(s->models, s->length()));
   s->keep = s->length() + (keep_responses_ ? limit : 0);
   s->response = std::make_unique<Response>(r,
                                            id,
@@ -263,11 +262,10 @@ void Session::guess(Sequence& s, int64_t met) {
   const auto drafted = static_cast<int64_t>(s.draft.size());
   if (s.draft_limit == 0) s.draft_limit = longest;
   if (drafted > 0) s.draft_limit = met == drafted ? std::min(longest, 2 * drafted) : met + 1;
-  const ModelSet models = models_of(jobs_.at(s.request).request->voice);
   // The last token of a response needs no row of its own.
   const int64_t most = std::min({s.draft_limit,
                                  s.response->tokens_left() - 1,
-                                 engine_.tokens_before_switch(models, s.length())});
+                                 engine_.tokens_before_switch(s.models, s.length())});
   guess_next(s.tokens, most, s.draft);
 }
 
@@ -288,13 +286,11 @@ void Session::add_fork(const Sequence& parent,
 // True when the last token made the sequence longer than its model's switch length: the keys in
 // the cache are of the shorter sequence's rotation, and all are computed again.
 bool Session::outgrew_cache(const Sequence& s) const {
-  const ModelSet needed = models_of(jobs_.at(s.request).request->voice);
-  return engine_.rotations(needed, s.length()) != engine_.rotations(needed, s.length() - 1);
+  return engine_.rotations(s.models, s.length()) != engine_.rotations(s.models, s.length() - 1);
 }
 
 std::unique_ptr<Sequence> Session::restarted(std::unique_ptr<Sequence> s) const {
-  const ModelSet needed = models_of(jobs_.at(s->request).request->voice);
-  s->root = PrefixTree::root(engine_.rotations(needed, s->length()));
+  s->root = PrefixTree::root(engine_.rotations(s->models, s->length()));
   return s;
 }
 

@@ -1,10 +1,10 @@
 #include "rollout/grammar/token_automaton.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "core/base/error.h"
+#include "rollout/draw.h"
 
 namespace praetor::grammar {
 namespace {
@@ -190,7 +190,6 @@ TokenAutomaton::MaskPtr TokenAutomaton::make_mask(int32_t state, bool first) {
 }
 
 void TokenAutomaton::bar(Place& place, std::span<const int64_t> stop_tokens, std::span<float> z) {
-  constexpr float kBarred = -std::numeric_limits<float>::infinity();
   MaskPtr mask;
   std::vector<std::pair<size_t, float>> stops;  // kept as they are
   {

@@ -1,9 +1,9 @@
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "core/base/error.h"
 #include "core/base/text.h"
+#include "rollout/draw.h"
 #include "rollout/processors/registry.h"
 
 namespace praetor {
@@ -27,7 +27,7 @@ class BadWords final : public LogitProcessor {
       if (before > tail_.size()) continue;
       const auto begin = tail_.end() - static_cast<std::ptrdiff_t>(before);
       if (std::equal(begin, tail_.end(), sequence.begin()))
-        z[static_cast<size_t>(sequence.back())] = -std::numeric_limits<float>::infinity();
+        z[static_cast<size_t>(sequence.back())] = kBarred;
     }
   }
 

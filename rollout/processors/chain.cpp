@@ -1,9 +1,9 @@
 #include "rollout/processors/chain.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "core/base/error.h"
+#include "rollout/draw.h"
 #include "rollout/processors/registry.h"
 
 namespace praetor {
@@ -25,9 +25,7 @@ void ProcessorChain::push(int64_t token) {
 void ProcessorChain::apply(std::span<float> z) {
   for (auto& [kind, processor] : links_) {
     processor->apply(z);
-    const bool left = std::any_of(z.begin(), z.end(), [](float value) {
-      return value != -std::numeric_limits<float>::infinity();
-    });
+    const bool left = std::any_of(z.begin(), z.end(), [](float value) { return value != kBarred; });
     if (!left) {
       throw DataError("request ",
                       request_,

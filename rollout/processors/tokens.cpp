@@ -1,15 +1,13 @@
 #include <algorithm>
-#include <limits>
 #include <utility>
 
+#include "rollout/draw.h"
 #include "rollout/processors/registry.h"
 
 // Processors that look at ids alone: allowed_tokens, logit_bias, min_new_tokens.
 
 namespace praetor {
 namespace {
-
-constexpr float kBarred = -std::numeric_limits<float>::infinity();
 
 class AllowedTokens final : public LogitProcessor {
  public:

@@ -18,7 +18,6 @@ namespace praetor {
 namespace {
 
 constexpr int kDraws = 200'000;
-constexpr double kBarred = -std::numeric_limits<double>::infinity();
 
 const std::vector<double>& logits() {
   static const std::vector<double> kLogits = {2.0, -1.0, 0.5, 1.0, 0.0, -2.0, 1.5, 0.25};
