@@ -10,7 +10,7 @@
 #include "core/base/fs.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/model/families.h"
-#include "core/model/safetensors.h"
+#include "core/model/transformer.h"
 #include "learners/sharding/flat_layout.h"
 #include "learners/sharding/shard_state.h"
 
@@ -178,9 +178,7 @@ void export_checkpoint(const fs::path& checkpoint, const fs::path& to) {
   const std::vector<NamedTensor> tensors = exported_weights(reader);
   if (tensors.empty())
     throw CheckpointError(checkpoint.string(), ": holds neither a policy nor a reward model");
-  make_folder(to);
-  write_safetensors(to / "model.safetensors", tensors, {{"format", "pt"}});
-  write_file_atomic(to / "config.json", read_file(reader.file("config.json")));
+  save_hf(ModelConfig::load(reader.folder()), tensors, to);
   for (const char* name : kTokenizerFiles) {
     if (reader.has_file(name)) write_file_atomic(to / name, read_file(reader.file(name)));
   }

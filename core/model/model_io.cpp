@@ -285,23 +285,26 @@ ScalarModel ScalarModel::load(const fs::path& folder,
           std::move(names)};
 }
 
-void save_hf(const Transformer& model, const fs::path& folder, int64_t max_shard_bytes) {
-  const at::ScalarType dtype = model.head().weight.scalar_type();
+void save_hf(const ModelConfig& config,
+             const std::vector<NamedTensor>& tensors,
+             const fs::path& folder,
+             int64_t max_shard_bytes) {
+  PRAETOR_CHECK(!tensors.empty(), "a model has tensors");
+  const char* kind = config.num_labels > 0 ? "sequence_classification" : "causal_lm";
   save_folder(folder,
-              with_dtype(model.config().to_json("causal_lm"), dtype),
-              generation_json(model.config()),
-              to_stored(model.config(), model.parameters()),
+              with_dtype(config.to_json(kind), tensors.back().tensor.scalar_type()),
+              generation_json(config),
+              to_stored(config, tensors),
               max_shard_bytes);
 }
 
+void save_hf(const Transformer& model, const fs::path& folder, int64_t max_shard_bytes) {
+  (void)model.head();  // throws for a backbone alone
+  save_hf(model.config(), model.parameters(), folder, max_shard_bytes);
+}
+
 void save_hf(const ScalarModel& model, const fs::path& folder, int64_t max_shard_bytes) {
-  const ModelConfig config = model.config();
-  save_folder(
-      folder,
-      with_dtype(config.to_json("sequence_classification"), model.head.weight.scalar_type()),
-      generation_json(config),
-      to_stored(config, model.parameters()),
-      max_shard_bytes);
+  save_hf(model.config(), model.parameters(), folder, max_shard_bytes);
 }
 
 }  // namespace praetor

@@ -126,5 +126,10 @@ void save_hf(const Transformer& model,
 void save_hf(const ScalarModel& model,
              const std::filesystem::path& folder,
              int64_t max_shard_bytes = int64_t{4} << 30);
+/// Of tensors under the model's own names, a scalar head's among them where the config has labels.
+void save_hf(const ModelConfig& config,
+             const std::vector<NamedTensor>& tensors,
+             const std::filesystem::path& folder,
+             int64_t max_shard_bytes = int64_t{4} << 30);
 
 }  // namespace praetor
