@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <optional>
 #include <string>
 
@@ -29,6 +30,8 @@ class Judge {
   /// metadata field, ...). Either is counted and named by the scorer. A judge never answers 0 for
   /// "I could not tell".
   virtual Verdict judge(const Sample& sample, const Deadline& deadline) const = 0;
+  /// How long one sample may take where the part does not say; absent: the section's `timeout_ms`.
+  virtual std::optional<std::chrono::milliseconds> usual_timeout() const { return std::nullopt; }
 };
 
 }  // namespace praetor

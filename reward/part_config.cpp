@@ -114,6 +114,7 @@ class PartReader {
       }
       const auto timeout = in.get_optional_integer("timeout_ms", closed(1, 600'000));
       if (timeout && *timeout > 0) part.timeout = std::chrono::milliseconds(*timeout);
+      if (!timeout && part.judge) part.timeout = part.judge->usual_timeout();
       part.retries = in.get_optional_integer("retries", closed(0, 10));
     } else {
       return false;

@@ -21,6 +21,7 @@
 #include "core/base/error.h"
 #include "core/base/threads.h"
 #include "core/model/kernels/self_check.h"
+#include "reward/sandbox/sandbox.h"
 
 namespace praetor::cli {
 
@@ -91,6 +92,16 @@ nlohmann::ordered_json mpi() {
   return {{"version", version}, {"two_ranks", started}, {"failure", started ? "" : text}};
 }
 
+/// Whether rewards of kind `code` can run programs here.
+nlohmann::ordered_json sandbox() {
+  try {
+    Sandbox({}).run({"/usr/bin/true"}, "", Deadline::after(std::chrono::seconds(10)));
+    return {{"works", true}, {"failure", ""}};
+  } catch (const Error& failure) {
+    return {{"works", false}, {"failure", failure.what()}};
+  }
+}
+
 nlohmann::ordered_json examine() {
   struct sysinfo memory {};
   ::sysinfo(&memory);
@@ -123,6 +134,7 @@ nlohmann::ordered_json examine() {
           {"gpus", gpus()},
           {"rpc", loopback()},
           {"mpi", mpi()},
+          {"sandbox", sandbox()},
           {"limits",
            {{"memory_bytes", static_cast<uint64_t>(memory.totalram) * memory.mem_unit},
             {"free_memory_bytes", static_cast<uint64_t>(memory.freeram) * memory.mem_unit},

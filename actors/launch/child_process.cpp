@@ -19,6 +19,7 @@
 #include "core/base/exec_child.h"
 #include "core/base/lasting_thread.h"
 #include "core/base/log.h"
+#include "core/base/program.h"
 #include "core/base/text.h"
 
 namespace praetor {
@@ -49,24 +50,6 @@ class Descriptor {
  private:
   int fd_;
 };
-
-/// The file to execute for argv[0].
-std::string find_program(const std::string& name) {
-  if (name.find('/') != name.npos) return name;
-  const char* path = ::getenv("PATH");
-  std::string rest = path ? path : "/usr/local/bin:/usr/bin:/bin";
-  rest += ':';
-  for (size_t begin = 0, end; (end = rest.find(':', begin)) != rest.npos; begin = end + 1) {
-    const fs::path candidate =
-        fs::path(end == begin ? "." : rest.substr(begin, end - begin)) / name;
-    struct stat info {};
-    if (::access(candidate.c_str(), X_OK) == 0 && ::stat(candidate.c_str(), &info) == 0 &&
-        S_ISREG(info.st_mode)) {
-      return candidate.string();
-    }
-  }
-  throw MissingInput("cannot start \"", printable(name), "\": no such program in PATH");
-}
 
 std::vector<std::string> environment_with(const std::map<std::string, std::string>& added) {
   std::vector<std::string> out;

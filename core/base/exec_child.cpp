@@ -53,6 +53,9 @@ void exec_child(const ChildPlan& plan) {
   }
   if (plan.errors >= 0 && ::dup2(plan.errors, STDERR_FILENO) < 0) fail(plan);
   close_others_on_exec();
+  for (int i = 0; i < plan.handed_on_count; ++i) {
+    if (::fcntl(plan.handed_on[i], F_SETFD, 0) != 0) fail(plan);
+  }
   if (plan.environment != nullptr) {
     ::execve(plan.program, plan.argv, plan.environment);
   } else {

@@ -12,6 +12,7 @@ namespace praetor {
 /// Every judge: one source reward/judges/NAME.cpp with make_NAME, one line here. NAME is its `kind`
 /// in the job file.
 #define PRAETOR_JUDGES(X)  \
+  X(code)                  \
   X(external)              \
   X(format)                \
   X(instruction_following) \

@@ -1,12 +1,12 @@
 #pragma once
 
-#include <sys/types.h>
-
 #include <chrono>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "core/base/deadline.h"
+#include "core/base/piped_child.h"
 
 namespace praetor {
 
@@ -45,14 +45,11 @@ class ScorerProcess {
   void read_stderr();
   [[noreturn]] void give_up(const Deadline& deadline);
   std::string end_report();
-  int collect(std::chrono::milliseconds patience);
-  void close_all();
   std::string shown() const;
 
   std::vector<std::string> command_;
   std::chrono::milliseconds start_timeout_;
-  pid_t pid_ = -1;
-  int stdin_ = -1, stdout_ = -1, stderr_ = -1;
+  std::unique_ptr<PipedChild> child_;  ///< empty: it is started by the next question
   std::chrono::steady_clock::time_point started_;
   bool answered_ = false;  ///< since it was started
   bool owes_ = false;      ///< an answer that nobody waits for any more
