@@ -22,7 +22,8 @@ class Launcher {
   virtual ChildCommand learners(const std::vector<std::string>& words,
                                 int64_t ranks,
                                 int64_t attempt) = 0;
-  /// The worker `name`, `number` (from 0) of the run. Another attempt may be on another host.
+  /// The worker `name`; `number` counts all processes of the run, the learner ranks before it, and
+  /// says whose turn it is among the hosts. Another attempt may be on another host.
   virtual ChildCommand worker(const std::string& name,
                               const std::vector<std::string>& words,
                               int64_t number,

@@ -142,7 +142,8 @@ class SeparateRun {
       fs::remove(learners_done_file(run_dir_), ignored);
       return launcher_->learners(learner, job_.roles.learner_ranks, attempt);
     }));
-    int64_t number = 0;  // of all workers: those of both kinds take turns on the hosts
+    // Workers of both kinds take turns on the hosts, the learners' last.
+    int64_t number = roles.learner_ranks;
     const auto add_workers =
         [&](const std::string& role, int64_t count, int threads, const std::string& serves) {
           for (int64_t i = 0; i < count; ++i) {
