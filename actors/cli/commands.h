@@ -13,6 +13,8 @@ namespace praetor::cli {
 #define PRAETOR_COMMANDS(X) \
   X(train)                  \
   X(validate)               \
+  X(submit)                 \
+  X(cancel)                 \
   X(status)                 \
   X(generate)               \
   X(serve)                  \

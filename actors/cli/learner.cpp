@@ -1,5 +1,4 @@
 #include <CLI/CLI.hpp>
-#include <filesystem>
 #include <memory>
 
 #include "actors/cli/commands.h"
@@ -8,18 +7,17 @@
 namespace praetor::cli {
 
 void add_learner(CLI::App& app, int& status) {
-  struct Options {
-    std::filesystem::path run, from;
-  };
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<LearnerOptions>();
   auto* command = app.add_subcommand(
-      "learner", "A role that train starts: one rank of the learner group (several: under mpirun)");
-  command->add_option("run", options->run, "A run directory whose controller runs")
+      "learner",
+      "A role that train starts: one rank of the learner group (several: under mpirun or srun)");
+  command->add_option("run", options->run_dir, "A run directory whose controller runs")
       ->required()
       ->type_name("RUN_DIR");
   command->add_option("--from", options->from, "Go on from this checkpoint, not from the newest")
       ->type_name("CHECKPOINT");
-  command->callback([options, &status] { status = run_learner(options->run, options->from); });
+  command->add_option("--until", options->until, "The last stage to run")->type_name("STAGE");
+  command->callback([options, &status] { status = run_learner(*options); });
 }
 
 }  // namespace praetor::cli

@@ -27,6 +27,9 @@ void add_train(CLI::App& app, int& status) {
                    "name; or the path of a run "
                    "directory or of a checkpoint in one")
       ->type_name("auto|never|PATH");
+  command
+      ->add_option("--until", options->until, "End after this stage; --resume auto does the rest")
+      ->type_name("STAGE");
   command->footer(
       "Prints the run directory first and one line a step on stderr, and {\"run\",\"status\"} on "
       "stdout at the end.\n"

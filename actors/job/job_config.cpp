@@ -57,6 +57,34 @@ void read_stages(JobConfig& job, YamlReader in, const CheckpointConfig& checkpoi
   }
 }
 
+/// What the launcher cannot do for the rest of the job.
+void check_launcher(const JobConfig& job, YamlReader in) {
+  const LauncherConfig& launcher = job.launcher;
+  YamlReader section = in.child("launcher");
+  if (job.placement == "colocated" && launcher.kind == "mpirun") {
+    section.error_at("kind",
+                     "mpirun starts the processes of placement: separate; with placement: "
+                     "colocated there is but one, and local is wanted");
+  }
+  if (job.placement == "colocated" && launcher.kind == "slurm" && launcher.spans_hosts()) {
+    section.error_at("kind",
+                     "with placement: colocated the job is one process, but slurm asks for several "
+                     "nodes; leave placement out, or ask for one node");
+  }
+  if (launcher.kind != "mpirun") return;
+  int64_t slots = 0;
+  for (const HostSlots& host : launcher.hosts) slots += host.slots;
+  if (slots > 0 && slots < job.roles.learner_ranks) {
+    section.error_at("hosts",
+                     str("have ",
+                         slots,
+                         slots == 1 ? " slot" : " slots",
+                         ", fewer than the ",
+                         job.roles.learner_ranks,
+                         " ranks of roles.learner.ranks"));
+  }
+}
+
 }  // namespace
 
 JobConfig JobConfig::read(std::shared_ptr<YamlDocument> document) {
@@ -74,13 +102,17 @@ JobConfig JobConfig::read(std::shared_ptr<YamlDocument> document) {
   job.seed = static_cast<uint64_t>(in.get("seed", static_cast<int64_t>(job.seed), at_least(0)));
   job.output = in.get("output", job.output.string());
   if (job.output.empty()) in.error_at("output", "is empty; a folder is wanted");
-  job.placement = in.get("placement", job.placement, {"colocated", "separate"});
+  job.launcher = LauncherConfig::from_yaml(in.child("launcher"));
+  job.placement = in.get("placement",
+                         job.launcher.kind == "local" ? "colocated" : "separate",
+                         {"colocated", "separate"});
   job.threads =
       static_cast<int>(in.get("threads", static_cast<int64_t>(job.threads), closed(0, 4096)));
   job.digest = in.get("digest", job.digest);
   job.ledger = LedgerConfig::from_yaml(in.child("ledger"));
   job.roles = RolesConfig::from_yaml(in.child("roles"));
-  job.network = NetworkConfig::from_yaml(in.child("network"));
+  job.network = NetworkConfig::from_yaml(in.child("network"), job.launcher.spans_hosts());
+  check_launcher(job, in);
   job.supervision = SupervisionConfig::from_yaml(in.child("supervision"));
   job.publish = PublishConfig::from_yaml(in.child("publish"));
 
@@ -106,8 +138,15 @@ JobConfig JobConfig::load(const std::filesystem::path& file,
 }
 
 std::string JobConfig::resolved_arithmetic() const {
-  static const std::set<std::string> kElsewhere = {
-      "name", "output", "placement", "roles", "network", "supervision", "publish", "ledger"};
+  static const std::set<std::string> kElsewhere = {"name",
+                                                   "output",
+                                                   "placement",
+                                                   "launcher",
+                                                   "roles",
+                                                   "network",
+                                                   "supervision",
+                                                   "publish",
+                                                   "ledger"};
   std::istringstream lines(resolved());
   std::string out;
   bool skip = false;

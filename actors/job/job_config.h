@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "actors/job/launcher_config.h"
 #include "actors/job/roles_config.h"
 #include "actors/job/stage_config.h"
 #include "core/config/yaml_reader.h"
@@ -22,6 +23,7 @@ struct JobConfig {
   int threads = 0;                      ///< of tensor work; 0: all cores
   bool digest = true;                   ///< record digests of loss and gradient of every step
   LedgerConfig ledger;
+  LauncherConfig launcher;
   RolesConfig roles;  ///< this and the three below: of `placement: separate` alone
   NetworkConfig network;
   SupervisionConfig supervision;

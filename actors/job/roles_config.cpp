@@ -22,18 +22,32 @@ RolesConfig RolesConfig::from_yaml(YamlReader in) {
   return c;
 }
 
-NetworkConfig NetworkConfig::from_yaml(YamlReader in) {
+bool is_loopback(const std::string& name) {
+  return name == "localhost" || name == "::1" || name == "[::1]" || name == "lo" ||
+         name.starts_with("127.");
+}
+
+NetworkConfig NetworkConfig::from_yaml(YamlReader in, bool spans_hosts) {
   NetworkConfig c;
-  c.bind = in.get("bind", c.bind);
+  c.interface = in.get("interface", c.interface);
+  c.bind = in.get("bind", spans_hosts && c.interface.empty() ? "0.0.0.0" : c.bind);
   if (c.bind.empty()) in.error_at("bind", "is empty; a host name or an address is wanted");
   c.advertise = in.get("advertise", c.advertise);
   const bool everywhere = c.bind == "0.0.0.0" || c.bind == "::" || c.bind == "[::]";
-  if (everywhere && c.advertise.empty()) {
+  if (everywhere && c.advertise.empty() && !spans_hosts && c.interface.empty()) {
     in.error_at("bind",
                 str("\"",
                     c.bind,
                     "\" listens on every interface: say with advertise under which host name or "
                     "address the others reach this one"));
+  }
+  const std::string& place = c.interface.empty() ? c.bind : c.interface;
+  if (spans_hosts && is_loopback(place)) {
+    in.error_at(c.interface.empty() ? "bind" : "interface",
+                str("\"",
+                    place,
+                    "\" is the loopback, which the launcher's other hosts cannot reach: leave bind "
+                    "out, or give interface the name of one that the hosts share"));
   }
   in.reject_unknown_keys();
   return c;

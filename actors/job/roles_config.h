@@ -9,8 +9,8 @@
 
 namespace praetor {
 
-/// Section `roles`: how many processes of each kind a job with `placement: separate` starts on this
-/// machine, and their threads of tensor work.
+/// Section `roles`: how many processes of each kind a job with `placement: separate` starts,
+/// and their threads of tensor work.
 struct RolesConfig {
   int64_t rollout_workers = 1;  ///< 0: all of them join by hand
   int64_t rollout_threads = 0;  ///< each; 0: the cores, divided by the workers
@@ -24,9 +24,16 @@ struct RolesConfig {
 /// Section `network`: where the servers of a run listen.
 struct NetworkConfig {
   std::string bind = "127.0.0.1";  ///< host or address of the interface
-  std::string advertise;           ///< host that others reach it under; empty: `bind`
-  static NetworkConfig from_yaml(YamlReader in);
+  std::string advertise;           ///< host that others reach it under; empty: `bind`, or, where
+                                   ///< that is every interface, the process's host name
+  std::string interface;           ///< by name, in place of both: its address on each host
+  /// `spans_hosts`: the processes of the run lie on several hosts, so that the loopback is refused
+  /// and every interface is the default.
+  static NetworkConfig from_yaml(YamlReader in, bool spans_hosts = false);
 };
+
+/// True for an address, or the name of an interface, that other hosts cannot reach.
+bool is_loopback(const std::string& name);
 
 /// Section `supervision`: when a process counts as lost, and what is done about it.
 struct SupervisionConfig {

@@ -13,4 +13,7 @@ namespace praetor {
 /// during the call, and, where `parent` is given, one that is not the parent any more.
 void die_with_parent(std::optional<pid_t> parent = std::nullopt);
 
+/// True for a process of mpirun or srun, which are no parents that die visibly by themselves.
+bool started_by_launcher();
+
 }  // namespace praetor

@@ -17,6 +17,7 @@ using std::chrono::steady_clock;
 struct Supervisor::Process {
   ProcessSpec spec;
   int64_t incarnation = 0;
+  int64_t attempts = 0;                 // of starts
   std::unique_ptr<ChildProcess> child;  // while it runs
   std::optional<Time> due;              // of a planned restart
   std::deque<Time> restarts;            // within the window
@@ -69,6 +70,11 @@ void Supervisor::start(Process& process) {
   ++process.incarnation;
   process.due.reset();
   ChildCommand command = process.spec.command;
+  if (process.spec.renew) {
+    ChildCommand fresh = process.spec.renew(++process.attempts);
+    command.argv = std::move(fresh.argv);
+    command.environment.merge(fresh.environment);
+  }
   command.environment["PRAETOR_INCARNATION"] = std::to_string(process.incarnation);
   process.child = std::make_unique<ChildProcess>(std::move(command));
   if (callbacks_.started)
@@ -228,6 +234,12 @@ std::vector<std::string> Supervisor::names() const {
   for (const auto& [name, process] : processes_) {
     if (process->child) out.push_back(name);
   }
+  return out;
+}
+
+std::vector<std::string> Supervisor::all_names() const {
+  std::vector<std::string> out;
+  for (const auto& [name, process] : processes_) out.push_back(name);
   return out;
 }
 

@@ -25,6 +25,9 @@ enum class Restart : uint8_t {
 struct ProcessSpec {
   std::string name;      ///< unique: "rollout-0", "learners"
   ChildCommand command;  ///< PRAETOR_INCARNATION is added to its environment
+  /// Makes argv and environment of each start anew, over those of `command`, where they depend on
+  /// what is alive; `attempt` counts from 1. What it throws counts as a start that failed.
+  std::function<ChildCommand(int64_t attempt)> renew;
   Restart restart = Restart::kOnFailure;
   int max_restarts = 5;                       ///< within `window`
   std::chrono::milliseconds window{600'000};  ///< 10 minutes
@@ -81,6 +84,8 @@ class Supervisor {
   bool alive(const std::string& name) const;
   /// Of those that run.
   std::vector<std::string> names() const;
+  /// Of all that were ever added.
+  std::vector<std::string> all_names() const;
   int64_t incarnation(const std::string& name) const;  ///< the latest; 0 for an unknown name
   int64_t restarts() const { return restarts_; }       ///< of all processes
 

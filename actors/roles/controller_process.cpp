@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "actors/controller/run_controller.h"
+#include "actors/roles/server_place.h"
 #include "actors/rpc/endpoint.h"
 #include "actors/rpc/secret.h"
 #include "actors/rpc/server.h"
@@ -62,8 +63,9 @@ int run_controller(const std::filesystem::path& run_dir) {
   ServeOptions serve;
   serve.run_id = run_id;
   serve.secret = make_secret(run_dir);
-  serve.bind = job.network.bind;
-  serve.advertise = job.network.advertise;
+  const ServerPlace place = server_place(job.network);
+  serve.bind = place.bind;
+  serve.advertise = place.advertise;
   serve.port = before ? port_of(before->address) : 0;  // members that know only it find us again
   RpcServer server({&controller, &controller, &controller}, serve);
   write_endpoint(run_dir,

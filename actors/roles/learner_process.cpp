@@ -7,11 +7,13 @@
 
 #include "actors/launch/die_with_parent.h"
 #include "actors/roles/member.h"
+#include "actors/roles/server_place.h"
 #include "actors/train/environment.h"
 #include "actors/train/interrupt.h"
 #include "actors/train/publisher.h"
 #include "actors/train/stages.h"
 #include "core/base/error.h"
+#include "core/base/fs.h"
 #include "core/base/log.h"
 #include "core/base/log_context.h"
 #include "core/base/threads.h"
@@ -25,13 +27,15 @@ namespace {
 
 constexpr std::chrono::milliseconds kControllerStart{30'000};
 
-/// Set by OpenMPI's launchers; without one there is no group.
-constexpr const char* kGroupSize = "OMPI_COMM_WORLD_SIZE";
+/// Ranks of the MPI job that this process belongs to: mpirun says it, or srun where it started one.
+int group_size() {
+  if (const char* size = std::getenv("OMPI_COMM_WORLD_SIZE")) return std::atoi(size);
+  const char* size = std::getenv("SLURM_STEP_NUM_TASKS");
+  return size && std::getenv("PMIX_RANK") ? std::atoi(size) : 1;
+}
 
 std::unique_ptr<Collective> join_group() {
-  const char* size = std::getenv(kGroupSize);
-  if (!size || std::atoi(size) < 2) return make_local_collective();
-  return make_mpi_collective();
+  return group_size() > 1 ? make_mpi_collective() : make_local_collective();
 }
 
 int threads_of_rank(const JobConfig& job) {
@@ -45,8 +49,13 @@ int threads_of_rank(const JobConfig& job) {
 
 }  // namespace
 
-int run_learner(const fs::path& run_dir, const fs::path& from) {
-  if (std::getenv(kGroupSize)) die_with_parent();
+fs::path learners_done_file(const fs::path& run_dir) {
+  return run_dir / "learners.done";
+}
+
+int run_learner(const LearnerOptions& options) {
+  const fs::path& run_dir = options.run_dir;
+  if (started_by_launcher()) die_with_parent();
   const InterruptGuard guard(kSaving);
   const auto ranks = join_group();
   const std::string name = str("learner-", ranks->rank());
@@ -84,8 +93,9 @@ int run_learner(const fs::path& run_dir, const fs::path& from) {
       ServeOptions serve;
       serve.run_id = address.run_id;
       serve.secret = address.secret;
-      serve.bind = job.network.bind;
-      serve.advertise = job.network.advertise;
+      const ServerPlace place = server_place(job.network);
+      serve.bind = place.bind;
+      serve.advertise = place.advertise;
       publisher = std::make_unique<Publisher>(job.publish, run_dir, serve);
     }
     RunContext context{.job = job,
@@ -97,8 +107,11 @@ int run_learner(const fs::path& run_dir, const fs::path& from) {
                        .publisher = publisher.get(),
                        .member = &member};
     const bool first = incarnation_of_process() == 1 || !std::getenv("PRAETOR_INCARNATION");
-    run_stages(context, first && !from.empty() ? std::optional(from) : std::nullopt);
+    run_stages(context,
+               first && !options.from.empty() ? std::optional(options.from) : std::nullopt,
+               options.until);
     if (metrics) metrics->sync();
+    if (ranks->rank() == 0) write_file_atomic(learners_done_file(run_dir), "");
   } catch (const Interrupted& stop) {
     status = 128 + stop.signal;
   } catch (const std::exception& failure) {

@@ -5,9 +5,18 @@
 
 namespace praetor {
 
+struct LearnerOptions {
+  std::filesystem::path run_dir;
+  std::filesystem::path from;  ///< the first process of the group goes on from this checkpoint
+  std::string until;           ///< the last stage to run; empty: the job's last
+};
+
 /// `praetor learner RUN_DIR`: one rank of the learner group of a run of separate roles, alone or
-/// under mpirun. Goes on from the newest checkpoint; with `from` (a checkpoint's folder) the first
-/// process of the group goes on from there. @return exit status
-int run_learner(const std::filesystem::path& run_dir, const std::filesystem::path& from);
+/// as a rank of mpirun or srun. Goes on from the newest checkpoint. @return exit status
+int run_learner(const LearnerOptions& options);
+
+/// Written by the first rank once every stage is done: srun also ends with status 0 when it lost
+/// the node.
+std::filesystem::path learners_done_file(const std::filesystem::path& run_dir);
 
 }  // namespace praetor

@@ -1,7 +1,6 @@
 #include "actors/roles/separate_run.h"
 
 #include <signal.h>
-#include <unistd.h>
 
 #include <cstdio>
 #include <map>
@@ -9,9 +8,12 @@
 #include <thread>
 #include <vector>
 
+#include "actors/launch/launcher.h"
 #include "actors/launch/supervisor.h"
+#include "actors/roles/learner_process.h"
 #include "actors/roles/log_follower.h"
 #include "actors/roles/member.h"
+#include "actors/roles/server_place.h"
 #include "actors/rpc/endpoint.h"
 #include "actors/rpc/secret.h"
 #include "actors/train/interrupt.h"
@@ -35,7 +37,6 @@ constexpr milliseconds kGrace{10'000};       ///< between SIGTERM and SIGKILL
 constexpr milliseconds kSaveGrace{600'000};  ///< for learners that save a checkpoint
 
 const char* const kController = "controller";
-const char* const kLearners = "learners";
 
 int share_of_cores(int64_t threads, int64_t processes) {
   if (threads > 0) return static_cast<int>(threads);
@@ -46,10 +47,15 @@ int share_of_cores(int64_t threads, int64_t processes) {
 /// The run as the supervisor holds it.
 class SeparateRun {
  public:
-  SeparateRun(const JobConfig& job, fs::path run_dir, std::optional<fs::path> from)
+  SeparateRun(const JobConfig& job,
+              fs::path run_dir,
+              std::optional<fs::path> from,
+              std::string until)
       : job_(job),
         run_dir_(std::move(run_dir)),
         from_(std::move(from)),
+        until_(std::move(until)),
+        launcher_(Launcher::make(job)),
         program_(fs::read_symlink("/proc/self/exe").string()),
         learner_log_(log_of(kLearners)),
         supervisor_({.started = nullptr,
@@ -59,6 +65,9 @@ class SeparateRun {
                      .gave_up = [this](auto& name, auto& why) { gave_up_[name] = why; }}) {}
 
   int run() {
+    server_place(job_.network);  // throws, if at all, before anything is started
+    if (job_.launcher.kind != "local")
+      std::fprintf(stderr, "processes start on %s\n", launcher_->describe().c_str());
     make_secret(run_dir_);
     const auto before = read_endpoint(run_dir_);
     start_controller(before ? before->incarnation : 0);
@@ -86,18 +95,22 @@ class SeparateRun {
  private:
   fs::path log_of(const std::string& name) const { return run_dir_ / "logs" / (name + ".log"); }
 
-  ProcessSpec spec(const std::string& name, std::vector<std::string> argv) const {
+  ProcessSpec spec(const std::string& name, std::function<ChildCommand(int64_t)> renew) const {
     ProcessSpec out;
     out.name = name;
-    out.command = {.argv = std::move(argv),
-                   .environment = {{"OMP_WAIT_POLICY", "passive"}},
-                   .log_file = log_of(name)};
+    out.command.log_file = log_of(name);
+    out.renew = std::move(renew);
+    // Nobody leaves before the end, whatever status a launcher has for it.
+    out.restart = Restart::kAlways;
     out.max_restarts = static_cast<int>(job_.supervision.restarts);
     return out;
   }
 
   void start_controller(int64_t incarnation_before) {
-    supervisor_.add(spec(kController, {program_, "controller", run_dir_.string()}));
+    supervisor_.add(spec(kController, [this](int64_t) {
+      return ChildCommand{.argv = {program_, "controller", run_dir_.string()},
+                          .environment = role_environment(job_)};
+    }));
     const auto end = Clock::now() + kControllerStart;
     for (;;) {
       const auto endpoint = read_endpoint(run_dir_);
@@ -121,35 +134,33 @@ class SeparateRun {
 
   void start_others() {
     const RolesConfig& roles = job_.roles;
-    std::vector<std::string> learner;
-    if (roles.learner_ranks > 1) {
-      learner = {"mpirun", "-n", str(roles.learner_ranks), "--oversubscribe", "--bind-to", "none"};
-      if (::geteuid() == 0) learner.push_back("--allow-run-as-root");
-      // Ranks that wait must not take the cores from those that work.
-      for (const char* word : {"--mca", "mpi_yield_when_idle", "1"}) learner.push_back(word);
-    }
-    for (const std::string& word : {program_, std::string("learner"), run_dir_.string()})
-      learner.push_back(word);
-    if (from_) {
-      learner.push_back("--from");
-      learner.push_back(from_->string());
-    }
-    supervisor_.add(spec(kLearners, learner));
+    std::vector<std::string> learner = {program_, "learner", run_dir_.string()};
+    if (from_) learner.insert(learner.end(), {"--from", from_->string()});
+    if (!until_.empty()) learner.insert(learner.end(), {"--until", until_});
+    supervisor_.add(spec(kLearners, [this, learner](int64_t attempt) {
+      std::error_code ignored;
+      fs::remove(learners_done_file(run_dir_), ignored);
+      return launcher_->learners(learner, job_.roles.learner_ranks, attempt);
+    }));
+    // Workers of both kinds take turns on the hosts, the learners' last.
+    int64_t number = roles.learner_ranks;
     const auto add_workers =
         [&](const std::string& role, int64_t count, int threads, const std::string& serves) {
           for (int64_t i = 0; i < count; ++i) {
             const std::string name = str(role, "-", i);
-            supervisor_.add(spec(name,
-                                 {program_,
-                                  "worker",
-                                  "--join",
-                                  run_dir_.string(),
-                                  "--name",
-                                  name,
-                                  "--serve",
-                                  serves,
-                                  "--threads",
-                                  str(threads)}));
+            const std::vector<std::string> words = {program_,
+                                                    "worker",
+                                                    "--join",
+                                                    run_dir_.string(),
+                                                    "--name",
+                                                    name,
+                                                    "--serve",
+                                                    serves,
+                                                    "--threads",
+                                                    str(threads)};
+            supervisor_.add(spec(name, [this, name, words, at = number++](int64_t attempt) {
+              return launcher_->worker(name, words, at, attempt);
+            }));
           }
         };
     add_workers("rollout",
@@ -164,7 +175,7 @@ class SeparateRun {
 
   void died(const std::string& name, int64_t incarnation, const ExitReport& report) {
     last_status_[name] = report.exit_status();
-    if (name == kLearners && report.success()) {
+    if (name == kLearners && report.success() && fs::exists(learners_done_file(run_dir_))) {
       done_ = true;
       return;
     }
@@ -243,8 +254,7 @@ class SeparateRun {
   int interrupt(int signal) {
     std::fprintf(stderr, "interrupted: the learners save a checkpoint\n");
     ending_ = true;
-    // mpirun passes SIGUSR1 on to its ranks, but ends them at a SIGTERM.
-    supervisor_.request_end(kLearners, job_.roles.learner_ranks > 1 ? SIGUSR1 : SIGTERM);
+    supervisor_.request_end(kLearners, launcher_->end_signal(kLearners));
     const auto end = Clock::now() + kSaveGrace;
     while (supervisor_.running(kLearners) && Clock::now() < end) {
       supervisor_.poll(kPoll);
@@ -263,13 +273,17 @@ class SeparateRun {
       log::warn(str("the controller did not hear of the end: ", failure.what()));
     }
     supervisor_.request_end(kController, 0);  // not to be started again
-    for (const std::string& name : supervisor_.names()) {
-      if (name != kController) supervisor_.request_end(name, SIGTERM);
+    std::vector<std::string> others;
+    for (const std::string& name : supervisor_.all_names()) {
+      if (name == kController) continue;
+      others.push_back(name);
+      supervisor_.request_end(name, launcher_->end_signal(name));
     }
     // The controller leaves once all members have; it stays for those that were started elsewhere.
     const auto late = Clock::now() + kGrace;
     while (!supervisor_.names().empty() && Clock::now() < late) supervisor_.poll(kPoll);
     supervisor_.stop_all(kGrace);
+    launcher_->clear(others);
   }
 
   struct Death {
@@ -281,6 +295,8 @@ class SeparateRun {
   const JobConfig& job_;
   const fs::path run_dir_;
   const std::optional<fs::path> from_;
+  const std::string until_;
+  const std::unique_ptr<Launcher> launcher_;
   const std::string program_;
   RunAddress address_;
   std::unique_ptr<SupervisorClient> client_;
@@ -298,8 +314,9 @@ class SeparateRun {
 
 int run_separate(const JobConfig& job,
                  const fs::path& run_dir,
-                 const std::optional<fs::path>& from) {
-  return SeparateRun(job, run_dir, from).run();
+                 const std::optional<fs::path>& from,
+                 const std::string& until) {
+  return SeparateRun(job, run_dir, from, until).run();
 }
 
 }  // namespace praetor

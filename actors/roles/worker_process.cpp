@@ -7,6 +7,7 @@
 #include <mutex>
 #include <thread>
 
+#include "actors/launch/die_with_parent.h"
 #include "actors/roles/worker_models.h"
 #include "actors/train/interrupt.h"
 #include "actors/workers/reward_worker.h"
@@ -114,6 +115,7 @@ class Loop {
 }  // namespace
 
 int run_worker(const WorkerOptions& options) {
+  if (started_by_launcher()) die_with_parent();
   const std::string name =
       options.name.empty() ? str("worker-", host_name(), "-", ::getpid()) : options.name;
   log::set_role(name);

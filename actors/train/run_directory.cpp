@@ -60,6 +60,12 @@ RunDirectory RunDirectory::create(const fs::path& output, const std::string& nam
   }
 }
 
+fs::path RunDirectory::next(const fs::path& output, const std::string& name) {
+  int number = 1;
+  while (fs::exists(numbered(output, name, number))) ++number;
+  return numbered(output, name, number);
+}
+
 RunDirectory RunDirectory::open(const fs::path& folder) {
   if (!fs::exists(folder / "resolved.yaml")) {
     throw MissingInput(folder.string(), ": not a run directory (it has no resolved.yaml)");

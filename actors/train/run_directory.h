@@ -15,6 +15,8 @@ class RunDirectory {
  public:
   /// A new folder OUTPUT/NAME, or OUTPUT/NAME-2, -3, ... when that exists. @throws IoError
   static RunDirectory create(const std::filesystem::path& output, const std::string& name);
+  /// The folder that create would make now.
+  static std::filesystem::path next(const std::filesystem::path& output, const std::string& name);
   /// An existing run. @throws MissingInput when there is no ledger in it; TemporaryError when
   /// another process has it.
   static RunDirectory open(const std::filesystem::path& folder);

@@ -38,7 +38,9 @@ std::optional<fs::path> newest_checkpoint(LearnerService& run,
   return found;
 }
 
-void run_stages(RunContext& context, const std::optional<fs::path>& from_checkpoint) {
+void run_stages(RunContext& context,
+                const std::optional<fs::path>& from_checkpoint,
+                const std::string& until) {
   const std::string wanted =
       from_checkpoint ? CheckpointReader(*from_checkpoint).manifest().stage : "";
   // As it was before anything is trained again.
@@ -47,7 +49,10 @@ void run_stages(RunContext& context, const std::optional<fs::path>& from_checkpo
     known.push_back(context.run.stage_progress(stage.index));
   context.ranks.barrier();
   bool reached = wanted.empty();
+  bool over = false;
   for (const StageConfig& stage : context.job.stages) {
+    if (over) break;
+    over = stage.name == until;
     const StageProgress& record = known[stage.index];
     const bool finished = record.finished && fs::exists(context.run_dir / record.result);
     if (!reached && stage.name == wanted) {

@@ -8,9 +8,12 @@
 namespace praetor {
 
 /// Runs the stages of a job that are not finished, each from its newest checkpoint; with
-/// `from_checkpoint` that stage from there, and all after it from their beginning. Every rank of
-/// the learner group calls it alike. @throws Interrupted after saving a checkpoint
-void run_stages(RunContext& context, const std::optional<std::filesystem::path>& from_checkpoint);
+/// `from_checkpoint` that stage from there, and all after it from their beginning; with `until` the
+/// stage of that name is the last one. Every rank of the learner group calls it alike.
+/// @throws Interrupted after saving a checkpoint
+void run_stages(RunContext& context,
+                const std::optional<std::filesystem::path>& from_checkpoint,
+                const std::string& until = "");
 
 /// The newest durable checkpoint of a stage whose step is below `before`.
 std::optional<std::filesystem::path> newest_checkpoint(LearnerService& run,

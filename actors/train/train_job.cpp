@@ -1,5 +1,8 @@
 #include "actors/train/train_job.h"
 
+#include <signal.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <exception>
@@ -8,6 +11,8 @@
 
 #include "actors/controller/run_controller.h"
 #include "actors/job/check.h"
+#include "actors/launch/allocation_watch.h"
+#include "actors/launch/slurm_allocation.h"
 #include "actors/roles/separate_run.h"
 #include "actors/train/environment.h"
 #include "actors/train/interrupt.h"
@@ -50,9 +55,12 @@ ResumePoint find_resume_point(const TrainOptions& options, const JobConfig& job)
 }
 
 /// Prints what the job reached. False when a stage that had to raise its score did not.
-bool report(const JobConfig& job, const fs::path& run_dir) {
+bool report(const JobConfig& job, const fs::path& run_dir, const std::string& until) {
   bool met = true;
+  bool over = false;
   for (const StageConfig& stage : job.stages) {
+    if (over) break;
+    over = stage.name == until;
     if (!stage.trains()) continue;
     const StageSummary summary = summarise(run_dir, stage);
     std::fprintf(stderr, "%s", summary.text.c_str());
@@ -69,7 +77,8 @@ bool report(const JobConfig& job, const fs::path& run_dir) {
 
 int run_colocated(const JobConfig& job,
                   const fs::path& run_dir,
-                  const std::optional<fs::path>& from_checkpoint) {
+                  const std::optional<fs::path>& from_checkpoint,
+                  const std::string& until) {
   log::add_file(run_dir / "logs/train.log");
   clean_checkpoints(run_dir);
   const auto ledger = Ledger::open(run_dir);
@@ -78,15 +87,67 @@ int run_colocated(const JobConfig& job,
   RunController controller(job, run_dir, *ledger, {.run_id = run_dir.filename().string()});
   const auto ranks = make_local_collective();
   RunContext context{job, run_dir, controller, &controller, &metrics, *ranks};
-  run_stages(context, from_checkpoint);
+  run_stages(context, from_checkpoint, until);
   metrics.sync();
   return kExitDone;
+}
+
+void check_until(const JobConfig& job, const std::string& until) {
+  if (until.empty() || job.find(until)) return;
+  std::vector<std::string> names;
+  for (const StageConfig& stage : job.stages) names.push_back(stage.name);
+  throw InvalidArgument(
+      "--until ", printable(until), ": the job has the stages ", join(names, ", "));
+}
+
+/// The allocation whose end the run minds.
+std::optional<SlurmAllocation> own_allocation(const JobConfig& job) {
+  if (job.launcher.kind != "slurm") return std::nullopt;
+  return SlurmAllocation::current();
+}
+
+/// Asks the run to save, as Slurm's own signal does, when its allocation comes to its end.
+std::unique_ptr<AllocationWatch> watch_allocation(const JobConfig& job,
+                                                  const fs::path& run_dir,
+                                                  const SlurmAllocation& allocation) {
+  AllocationWatchOptions options;
+  options.left = [id = allocation.job_id] { return slurm_time_left(id); };
+  options.need = [file = run_dir / "metrics.jsonl", margin = job.launcher.slurm.margin] {
+    return measured_leave_time(file) + std::chrono::seconds(static_cast<int64_t>(margin));
+  };
+  options.near = [](std::chrono::seconds left) {
+    std::fprintf(stderr,
+                 "the allocation ends in %lld s\n",
+                 static_cast<long long>(std::max<int64_t>(0, left.count())));
+    ::kill(::getpid(), SIGUSR1);
+  };
+  return std::make_unique<AllocationWatch>(std::move(options));
+}
+
+/// After an interrupt: a job that Slurm still calls running goes back into its queue; one that it
+/// is ending (scancel, or a requeue of its own) is left alone. @return true when it goes on by
+/// itself
+bool requeue(const JobConfig& job, const SlurmAllocation& allocation) {
+  if (!job.launcher.slurm.requeue) return false;
+  try {
+    if (slurm_job_state(allocation.job_id) != "RUNNING") return false;
+    const std::string refusal = slurm_requeue(allocation.job_id);
+    if (refusal.empty()) {
+      std::fprintf(stderr, "Slurm job %s is queued again\n", allocation.job_id.c_str());
+      return true;
+    }
+    std::fprintf(stderr, "Slurm does not queue the job again: %s\n", refusal.c_str());
+  } catch (const Error& failure) {
+    std::fprintf(stderr, "Slurm cannot be asked to queue the job again: %s\n", failure.what());
+  }
+  return false;
 }
 
 }  // namespace
 
 int train_job(const TrainOptions& options) {
   const JobConfig job = load_checked_job(options.job, options.overrides);
+  check_until(job, options.until);
   set_threads(job.threads);
 
   const ResumePoint resume = find_resume_point(options, job);
@@ -97,17 +158,21 @@ int train_job(const TrainOptions& options) {
   write_file_atomic(run / "resolved.yaml", job.resolved());
 
   const InterruptGuard guard(job.placement == "separate" ? "" : kSaving);
+  const auto allocation = own_allocation(job);
+  const auto watch = allocation ? watch_allocation(job, run.path(), *allocation) : nullptr;
   int status = kExitDone;
   try {
-    status = job.placement == "separate" ? run_separate(job, run.path(), resume.checkpoint)
-                                         : run_colocated(job, run.path(), resume.checkpoint);
-    if (status == kExitDone && !report(job, run.path())) status = kExitGoalMissed;
+    status = job.placement == "separate"
+                 ? run_separate(job, run.path(), resume.checkpoint, options.until)
+                 : run_colocated(job, run.path(), resume.checkpoint, options.until);
+    if (status == kExitDone && !report(job, run.path(), options.until)) status = kExitGoalMissed;
   } catch (const Interrupted& stop) {
     std::fprintf(stderr,
                  "go on with: praetor train %s --resume %s\n",
                  options.job.c_str(),
                  run.path().c_str());
     status = 128 + stop.signal;
+    if (allocation && stop.signal != SIGINT && requeue(job, *allocation)) status = kExitTemporary;
   }
   std::printf(
       "%s\n",

@@ -15,10 +15,12 @@ struct TrainOptions {
   std::vector<std::string> overrides;  ///< --set
   std::string resume = "never";  ///< never: a new run; auto: the newest run of this name; else a
                                  ///< run directory or a checkpoint in one
+  std::string until;             ///< the last stage to run; empty: the job's last
 };
 
-/// Runs a whole job colocated in this process and returns the exit status. The run directory's path
-/// is printed first.
+/// Runs a whole job and returns the exit status. Within a Slurm allocation that its launcher knows
+/// of, it saves before the end of the allocation and puts the job back into the queue: 75 then. The
+/// run directory's path is printed first.
 /// @throws ConfigError before anything is made when the job is wrong in any way
 int train_job(const TrainOptions& options);
 

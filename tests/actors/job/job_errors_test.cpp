@@ -81,8 +81,8 @@ const std::vector<Broken> kBroken = {
     {"seed: 1", "checkpoint: 5", ":2:13: checkpoint: 5 is a number, but a mapping is wanted"},
     {"seed: 1",
      "kind: ppo",
-     ":2:1: unknown key \"kind\"; known here: name, seed, output, placement, threads, digest, "
-     "ledger, roles, network, supervision, publish, checkpoint, stages"},
+     ":2:1: unknown key \"kind\"; known here: name, seed, output, launcher, placement, threads, "
+     "digest, ledger, roles, network, supervision, publish, checkpoint, stages"},
     {"seed: 1", "seed: [1", ":3:7: not valid YAML: end of sequence flow not found"},
     {"seed: 1", "\tseed: 1", ":2:1: a tab in the indentation; YAML wants spaces"},
     {"seed: 1", "seed: *one", ":2:7: not valid YAML: the referenced anchor is not defined"},

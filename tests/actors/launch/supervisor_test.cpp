@@ -239,4 +239,23 @@ TEST_CASE("waiting ends when a process does, not before and not much later", "[a
   CHECK(run.events.size() == 2);
 }
 
+TEST_CASE("a command that is made anew says what each start runs", "[actors][cpu]") {
+  Watched run;
+  ProcessSpec moving = spec("a", "exit 1");
+  moving.restart = Restart::kAlways;
+  moving.renew = [](int64_t attempt) {
+    if (attempt == 2) throw TemporaryError("no node is there");
+    return shell(str("exit ", attempt + 4));
+  };
+  run.supervisor.add(moving);
+  CHECK(run.event(2) == "died a 1 5");
+  // The second start failed before it began, and is made up for.
+  run.now += milliseconds(600);
+  CHECK(run.supervisor.poll(milliseconds(0)));
+  CHECK(run.events.size() == 2);
+  run.now += milliseconds(60'000);
+  CHECK(run.event(4) == "died a 3 7");
+  CHECK(run.supervisor.all_names() == std::vector<std::string>{"a"});
+}
+
 }  // namespace praetor

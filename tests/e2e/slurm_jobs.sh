@@ -1,0 +1,66 @@
+# Jobs on two Slurm nodes: to the end, bit for bit the run of one process; in two components; as a chain of jobs; cancelled;
+# what is told before and when Slurm refuses.
+source "$(dirname "$0")/lib.sh"
+source "$(dirname "$0")/slurm_lib.sh"
+calm_run 8
+
+# --dry-run makes nothing.
+slurm_job dry 8 > "$work/dry.yaml"
+"$praetor" submit "$work/dry.yaml" --dry-run --set launcher.slurm.partition=main --set launcher.slurm.gpus_per_node=4 > "$work/script"
+for line in '#!/bin/bash' '#SBATCH --nodes=2' '#SBATCH --partition=main' '#SBATCH --gpus-per-node=4' '#SBATCH --requeue'; do
+  grep -qxF -- "$line" "$work/script" || { cat "$work/script"; fail "no line $line"; }
+done
+grep -q "^exec .*/praetor train $work/runs/dry/resolved.yaml --resume $work/runs/dry\$" "$work/script" || { cat "$work/script"; fail "the last line"; }
+[ ! -e "$work/runs/dry" ] || fail "--dry-run made a run directory"
+bash -n "$work/script" || fail "the script is no shell"
+
+# Slurm's own words, and nothing is left; without Slurm it is said what to do.
+status=0
+"$praetor" submit "$work/dry.yaml" --set launcher.slurm.partition=nowhere > "$work/out" 2> "$work/err" || status=$?
+[ "$status" = 78 ] && grep -q "invalid partition specified: nowhere" "$work/err" || { cat "$work/err"; fail "a partition that is not there: $status"; }
+[ ! -e "$work/runs/dry" ] || fail "a refused job left a run directory"
+status=0
+PATH=/nowhere "$praetor" submit "$work/dry.yaml" > "$work/out" 2> "$work/err" || status=$?
+[ "$status" = 66 ] && grep -q "sbatch: no such program in PATH; .*login node" "$work/err" || { cat "$work/err"; fail "no sbatch: $status"; }
+status=0
+"$praetor" train "$work/dry.yaml" --set launcher.kind=slurm > "$work/out" 2> "$work/err" || status=$?
+[ "$status" = 64 ] && grep -q "praetor submit" "$work/err" || { cat "$work/err"; fail "train outside of an allocation: $status"; }
+
+# To the end, with workers on both nodes.
+slurm_job whole 8 > "$work/whole.yaml"
+submit whole
+grep -q "squeue -j $id" "$work/err" && grep -q "praetor status $run" "$work/err" || { cat "$work/err"; fail "how to watch it"; }
+check_run "two nodes"
+grep -q "processes start on 2 nodes of Slurm job $id" "$run/logs/slurm-$id.log" || fail "the nodes are not told"
+status=0; "$praetor" cancel "$run" > "$work/out" || status=$?
+[ "$status" = 0 ] && grep -q "\"ended\":\[\"$id\"\]" "$work/out" || { cat "$work/out"; fail "cancel of a job that has ended"; }
+
+# Two learner ranks as one MPI job over the nodes, in a heterogeneous job whose second component has the workers.
+slurm_job het 8 > "$work/het.yaml"
+submit het --set roles.learner.ranks=2 --set threads=2 --set launcher.slurm.nodes=1 --set launcher.slurm.workers.nodes=1
+await_state "$id" COMPLETED 120 "two components"
+"$praetor" verify "$run" > "$work/verify.json" || { cat "$work/verify.json"; fail "verify of the heterogeneous job"; }
+no_orphans "$run" "heterogeneous"
+
+# Two ranks over two nodes, a job a stage. The chain waits for its turns on the same run directory.
+slurm_job chain 8 > "$work/chain.yaml"
+submit chain --set roles.learner.ranks=2 --set threads=2 --set launcher.slurm.stages=chain
+[ "$(grep -c "^submitted Slurm job" "$work/err")" = 3 ] || { cat "$work/err"; fail "three stages that train are three jobs"; }
+last=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["jobs"][-1])' "$work/submitted")
+scontrol show job -o "$last" | grep -q "Dependency=afterok:" || fail "the last job does not wait"
+await_state "$last" COMPLETED 180 "a chain"
+[ "$(state_of "$id")" = COMPLETED ] || fail "the first job of the chain"
+"$praetor" verify "$run" > "$work/verify.json" || { cat "$work/verify.json"; fail "verify of the chain"; }
+for stage in sft reward_model ppo; do
+  cmp "$work/runs/het/stages/$stage/model.safetensors" "$run/stages/$stage/model.safetensors" || fail "$stage: other weights in a chain"
+done
+
+# Cancelled by the job file: it ends, is not queued again, and goes on later from what it saved.
+slurm_job end 400 > "$work/end.yaml"
+submit end
+await_metrics "$run" 24 "a job to cancel"
+"$praetor" cancel "$work/end.yaml" > "$work/out"
+grep -q "\"cancelled\":\[\"$id\"\]" "$work/out" || { cat "$work/out"; fail "cancel"; }
+for _ in $(seq 150); do [ -z "$(squeue -h -j "$id" 2> /dev/null)" ] && break; sleep 0.2; done
+[ "$(state_of "$id")" = CANCELLED ] || { show_logs; fail "a cancelled job is $(state_of "$id")"; }
+no_orphans "$run" "cancelled"
