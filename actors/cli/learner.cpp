@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <memory>
+#include <string>
 
 #include "actors/cli/commands.h"
 #include "actors/roles/learner_process.h"
@@ -10,6 +11,7 @@ namespace praetor::cli {
 void add_learner(CLI::App& app, int& status) {
   struct Options {
     std::filesystem::path run, from;
+    std::string advertise;
   };
   auto options = std::make_shared<Options>();
   auto* command = app.add_subcommand(
@@ -19,7 +21,14 @@ void add_learner(CLI::App& app, int& status) {
       ->type_name("RUN_DIR");
   command->add_option("--from", options->from, "Go on from this checkpoint, not from the newest")
       ->type_name("CHECKPOINT");
-  command->callback([options, &status] { status = run_learner(options->run, options->from); });
+  command
+      ->add_option("--advertise",
+                   options->advertise,
+                   "Host that the workers reach this process under, in place of network.advertise")
+      ->type_name("HOST");
+  command->callback([options, &status] {
+    status = run_learner(options->run, options->from, options->advertise);
+  });
 }
 
 }  // namespace praetor::cli

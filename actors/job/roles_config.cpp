@@ -1,5 +1,9 @@
 #include "actors/job/roles_config.h"
 
+#include <algorithm>
+#include <utility>
+
+#include "actors/rpc/tls.h"
 #include "core/base/str.h"
 
 namespace praetor {
@@ -35,8 +39,29 @@ NetworkConfig NetworkConfig::from_yaml(YamlReader in) {
                     "\" listens on every interface: say with advertise under which host name or "
                     "address the others reach this one"));
   }
+  c.tls = in.get("tls", c.tls, {"auto", "on", "off"});
+  c.certificate = in.get_path("certificate");
+  c.key = in.get_path("key");
+  c.ca = in.get_path("ca");
+  c.check_certificates(in);
   in.reject_unknown_keys();
   return c;
+}
+
+bool NetworkConfig::encrypted() const {
+  return tls == "on" || (tls == "auto" && (own_certificates() || !is_loopback(bind)));
+}
+
+void NetworkConfig::check_certificates(YamlReader& in) const {
+  const std::pair<const char*, const std::filesystem::path&> all[] = {
+      {"certificate", certificate}, {"key", key}, {"ca", ca}};
+  const auto given = std::ranges::count_if(all, [](auto& one) { return !one.second.empty(); });
+  if (given == 0) return;
+  for (const auto& [name, file] : all) {
+    if (file.empty())
+      in.error_at(name, "is missing: certificate, key and ca go together, or none of them");
+  }
+  if (tls == "off") in.error_at("tls", "is off, and a certificate is given; on or auto is wanted");
 }
 
 SupervisionConfig SupervisionConfig::from_yaml(YamlReader in) {

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <string>
 
+#include "actors/rpc/tls.h"
 #include "core/config/yaml_reader.h"
 
 namespace praetor {
@@ -25,7 +26,18 @@ struct RolesConfig {
 struct NetworkConfig {
   std::string bind = "127.0.0.1";  ///< host or address of the interface
   std::string advertise;           ///< host that others reach it under; empty: `bind`
+  /// Mutual TLS; auto: unless `bind` is loopback and no certificate is given.
+  std::string tls = "auto";
+  /// The user's own, all three or none; empty: the run makes its own.
+  std::filesystem::path certificate, key, ca;
+
+  bool encrypted() const;
+  bool own_certificates() const { return !ca.empty(); }
+  TlsFiles own_files() const { return {certificate, key, ca}; }
   static NetworkConfig from_yaml(YamlReader in);
+
+ private:
+  void check_certificates(YamlReader& in) const;
 };
 
 /// Section `supervision`: when a process counts as lost, and what is done about it.
@@ -43,6 +55,10 @@ struct SupervisionConfig {
 struct PublishConfig {
   std::string via = "auto";      ///< file: mapped from a shared path; stream; auto: whichever works
   std::filesystem::path folder;  ///< of the files; empty: RUN_DIR/weights
+  /// Where a run's weights are published as files.
+  std::filesystem::path folder_of(const std::filesystem::path& run_dir) const {
+    return folder.empty() ? run_dir / "weights" : folder / run_dir.filename();
+  }
   static PublishConfig from_yaml(YamlReader in);
 };
 

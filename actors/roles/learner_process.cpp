@@ -7,6 +7,7 @@
 
 #include "actors/launch/die_with_parent.h"
 #include "actors/roles/member.h"
+#include "actors/roles/serve_options.h"
 #include "actors/train/environment.h"
 #include "actors/train/interrupt.h"
 #include "actors/train/publisher.h"
@@ -45,7 +46,7 @@ int threads_of_rank(const JobConfig& job) {
 
 }  // namespace
 
-int run_learner(const fs::path& run_dir, const fs::path& from) {
+int run_learner(const fs::path& run_dir, const fs::path& from, const std::string& advertise) {
   if (std::getenv(kGroupSize)) die_with_parent();
   const InterruptGuard guard(kSaving);
   const auto ranks = join_group();
@@ -81,12 +82,10 @@ int run_learner(const fs::path& run_dir, const fs::path& from) {
       for (const auto& [key, value] : environment_facts(job, ranks->world_size()))
         run.set_fact(key, value);
       metrics = std::make_unique<MetricsWriter>(run_dir);
-      ServeOptions serve;
-      serve.run_id = address.run_id;
-      serve.secret = address.secret;
-      serve.bind = job.network.bind;
-      serve.advertise = job.network.advertise;
-      publisher = std::make_unique<Publisher>(job.publish, run_dir, serve);
+      publisher = std::make_unique<Publisher>(
+          job.publish,
+          run_dir,
+          serve_options(job.network, run_dir, address.run_id, address.secret, advertise));
     }
     RunContext context{.job = job,
                        .run_dir = run_dir,

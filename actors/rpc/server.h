@@ -7,6 +7,8 @@
 #include <string>
 
 #include "actors/controller/services.h"
+#include "actors/rpc/gate.h"
+#include "actors/rpc/tls.h"
 
 namespace praetor {
 
@@ -23,6 +25,10 @@ struct ServeOptions {
   /// none is answered RESOURCE_EXHAUSTED (clients try again). Half of them may wait in long polls.
   int max_threads = 1024;
   std::chrono::milliseconds max_wait{30'000};  ///< a long poll's wait is cut to it
+  /// What the server shows and whose certificates it believes: mutual TLS. Null: plain text, for
+  /// loopback.
+  std::shared_ptr<const TlsIdentity> tls;
+  rpc::GateLimits gate;  ///< who may connect
 };
 
 /// The interfaces a server offers; null: not offered. Borrowed, and must outlive the server.
@@ -66,6 +72,7 @@ class RpcServer {
   /// By method ("Worker.Lease") of those that were called.
   std::map<std::string, RpcLatency> latencies() const;
   int64_t refused() const;  ///< calls without the right secret and run id
+  int64_t ended() const;    ///< connections beyond the bounds of the gate
 
  private:
   struct Impl;
