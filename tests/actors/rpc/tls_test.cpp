@@ -129,7 +129,8 @@ TEST_CASE("strangers to the authority are refused, and the refusal says why",
 
   // No client certificate is shown.
   CHECK_THAT(refusal(std::make_shared<TlsIdentity>(TlsIdentity{"", "", wire.member->ca})),
-             Catch::Contains("does not take this process's certificate"));
+             Catch::Contains("does not take this process's certificate") ||
+                 Catch::Contains("closed the connection when it had seen"));
 
   // One of ours that has expired: signed by the same authority.
   fs::create_directories(old / "tls");
