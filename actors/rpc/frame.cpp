@@ -19,6 +19,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr int kHandshakeMs = 10'000;       ///< until a connection speaks TLS and HTTP/2
+constexpr int kIdleThreads = 64;           ///< that wait for calls
 constexpr int kMetadataBytes = 16 * 1024;  ///< of all headers of a call
 
 /// "ipv4:10.0.0.7:40312" without the port, which differs from connection to connection.
@@ -90,6 +91,9 @@ bool Frame::listen(int port, const std::vector<grpc::Service*>& services) {
   grpc::ResourceQuota quota("praetor");
   quota.SetMaxThreads(options_.max_threads);
   builder.SetResourceQuota(quota);
+  // A thread that has served a call waits for the next one: most would end otherwise, and each new
+  // one has its stack's pages zeroed.
+  builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS, kIdleThreads);
   for (grpc::Service* service : services) builder.RegisterService(service);
   server_ = builder.BuildAndStart();
   if (!server_) return false;

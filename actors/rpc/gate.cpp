@@ -22,7 +22,8 @@ namespace praetor::rpc {
 
 namespace {
 
-constexpr int kBacklog = 1024;
+constexpr int kBacklog = 4096;
+constexpr std::chrono::milliseconds kRest{5};  ///< while callers wait in the backlog
 constexpr int kOwnFiles = 256;  ///< that are left to the ledger, logs and whatever else
 constexpr std::chrono::milliseconds kSweep{500};
 constexpr size_t kMostHosts = 4096;  ///< whose rates are known
@@ -180,6 +181,12 @@ void ConnectionGate::run() {
 
 void ConnectionGate::accept_all(int listener) {
   for (;;) {
+    if (must_wait()) {
+      // A thousand workers that start at once are strangers, too: none may push another out before
+      // it had its chance.
+      std::this_thread::sleep_for(kRest);
+      return;
+    }
     sockaddr_storage address{};
     socklen_t size = sizeof(address);
     const int fd = ::accept4(
@@ -239,6 +246,13 @@ bool ConnectionGate::may_connect(const std::string& host, Clock::time_point now)
   if (bucket.left < 1) return false;
   bucket.left -= 1;
   return true;
+}
+
+bool ConnectionGate::must_wait() const {
+  const std::lock_guard lock(mutex_);
+  if (static_cast<int>(strangers_.size()) < limits_.most_strangers) return false;
+  const Connection& oldest = strangers_.at(order_.front());
+  return inode_of(oldest.fd) == oldest.inode && Clock::now() - oldest.since < limits_.grace;
 }
 
 /// Room for one more stranger. False: there is none.

@@ -18,10 +18,11 @@ namespace praetor::rpc {
 /// Bounds of who may connect to a server. A stranger is a connection that has made no call with the
 /// run's secret yet.
 struct GateLimits {
-  int most = 8192;           ///< connections at once; fewer where the process may open fewer files
-  int most_strangers = 512;  ///< of them; a further one ends the oldest
-  int burst = 2048;          ///< connections that one host may make at once,
-  int per_second = 512;      ///< and in each second after
+  int most = 8192;            ///< connections at once; fewer where the process may open fewer files
+  int most_strangers = 2048;  ///< of them; a further one ends the oldest, and waits until that has
+  std::chrono::milliseconds grace{1'000};           ///< had so long for its first call
+  int burst = 2048;                                 ///< connections that one host may make at once,
+  int per_second = 512;                             ///< and in each second after
   std::chrono::milliseconds stranger_time{20'000};  ///< after which a stranger is ended
   int most_refusals = 16;  ///< refused calls of a stranger, after which it is ended
 };
@@ -72,6 +73,7 @@ class ConnectionGate {
 
   void run();
   void accept_all(int listener);
+  bool must_wait() const;
   bool may_connect(const std::string& host, Clock::time_point now);
   bool make_room(Report& report);
   void sweep(Report& report);

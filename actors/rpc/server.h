@@ -23,7 +23,7 @@ struct ServeOptions {
   int64_t max_message_bytes = int64_t{64} << 20;  ///< a longer request is refused
   /// Threads that may serve calls. Each call holds one until it is answered, and a call that finds
   /// none is answered RESOURCE_EXHAUSTED (clients try again). Half of them may wait in long polls.
-  int max_threads = 1024;
+  int max_threads = 4096;
   std::chrono::milliseconds max_wait{30'000};  ///< a long poll's wait is cut to it
   /// What the server shows and whose certificates it believes: mutual TLS. Null: plain text, for
   /// loopback.

@@ -188,7 +188,8 @@ std::optional<std::string> why_no_handshake(const std::string& address,
   if (taken == Outcome::kClosed) {
     ::ERR_clear_error();
     return std::string(
-        "the server closed the connection when it had seen this process's certificate: one that has "
+        "the server closed the connection when it had seen this process's certificate: one that "
+        "has "
         "not expired and is of the server's authority is wanted (the server's log says more)");
   }
   return std::nullopt;

@@ -80,6 +80,8 @@ TEST_CASE("thousands of idle connections do no harm to a run", "[actors][rpc][cp
   ::setrlimit(RLIMIT_NOFILE, &limit);
   ServeOptions serve;
   serve.gate.burst = 1 << 20;
+  serve.gate.most_strangers = 512;
+  serve.gate.grace = milliseconds(10);
   Loopback loop(serve);
   const int wanted =
       static_cast<int>(std::min<rlim_t>(10'000, limit.rlim_cur - static_cast<rlim_t>(1500)));
@@ -125,9 +127,13 @@ TEST_CASE("a stranger that says nothing is ended, a member is not", "[actors][rp
 TEST_CASE("the oldest stranger makes room for the next", "[actors][rpc][cpu]") {
   ServeOptions serve;
   serve.gate.most_strangers = 2;
+  serve.gate.grace = milliseconds(200);
   Loopback loop(serve);
+  const auto start = std::chrono::steady_clock::now();
   const Line first(loop.server->port()), second(loop.server->port()), third(loop.server->port());
   CHECK(first.ends(milliseconds(10'000)));
+  // Not before it had its time for a first call.
+  CHECK(std::chrono::steady_clock::now() - start >= milliseconds(200));
   CHECK_FALSE(second.ends(milliseconds(100)));
   CHECK_FALSE(third.ends(milliseconds(1)));
   check_serves(loop);
