@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <memory>
+#include <string>
 
 #include "actors/cli/commands.h"
 #include "actors/roles/controller_process.h"
@@ -8,14 +9,24 @@
 namespace praetor::cli {
 
 void add_controller(CLI::App& app, int& status) {
-  auto run_dir = std::make_shared<std::filesystem::path>();
+  struct Options {
+    std::filesystem::path run;
+    std::string advertise;
+  };
+  auto options = std::make_shared<Options>();
   auto* command = app.add_subcommand(
       "controller",
       "A role that train starts: serves a run to its workers and learners, keeps its account");
-  command->add_option("run", *run_dir, "A run directory with its resolved.yaml")
+  command->add_option("run", options->run, "A run directory with its resolved.yaml")
       ->required()
       ->type_name("RUN_DIR");
-  command->callback([run_dir, &status] { status = run_controller(*run_dir); });
+  command
+      ->add_option("--advertise",
+                   options->advertise,
+                   "Host that the others reach this process under, in place of network.advertise")
+      ->type_name("HOST");
+  command->callback(
+      [options, &status] { status = run_controller(options->run, options->advertise); });
 }
 
 }  // namespace praetor::cli

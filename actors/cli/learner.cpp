@@ -1,5 +1,6 @@
 #include <CLI/CLI.hpp>
 #include <memory>
+#include <string>
 
 #include "actors/cli/commands.h"
 #include "actors/roles/learner_process.h"
@@ -17,6 +18,11 @@ void add_learner(CLI::App& app, int& status) {
   command->add_option("--from", options->from, "Go on from this checkpoint, not from the newest")
       ->type_name("CHECKPOINT");
   command->add_option("--until", options->until, "The last stage to run")->type_name("STAGE");
+  command
+      ->add_option("--advertise",
+                   options->advertise,
+                   "Host that the workers reach this process under, in place of network.advertise")
+      ->type_name("HOST");
   command->callback([options, &status] { status = run_learner(*options); });
 }
 

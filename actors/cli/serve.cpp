@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "actors/cli/commands.h"
+#include "actors/rpc/tls.h"
 #include "actors/serve/http_server.h"
 #include "core/base/error.h"
 #include "core/base/fs.h"
@@ -40,10 +41,6 @@ struct ServeOptions {
   EngineConfig engine;
   int threads = 0;
 };
-
-bool is_loopback(const std::string& host) {
-  return host == "localhost" || host == "::1" || host.starts_with("127.");
-}
 
 std::string key_in(const std::filesystem::path& file) {
   std::string key = read_file(file);

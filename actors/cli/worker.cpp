@@ -31,7 +31,10 @@ RunAddress address_of(const Options& options) {
   }
   return {.run_id = options.run_id,
           .secret = read_secret(options.secret_folder),
-          .resolve = [address = options.join] { return address; }};
+          .resolve = [address = options.join] { return address; },
+          .tls = std::filesystem::exists(options.secret_folder / "tls")
+                     ? read_identity(run_certificates(options.secret_folder))
+                     : nullptr};
 }
 
 }  // namespace
@@ -45,9 +48,11 @@ void add_worker(CLI::App& app, int& status) {
       ->type_name("RUN_DIR|HOST:PORT");
   command->add_option("--run-id", options->run_id, "With HOST:PORT: the run's id");
   command
-      ->add_option("--secret-folder",
-                   options->secret_folder,
-                   "With HOST:PORT: a folder with a copy of the run's file \"secret\"")
+      ->add_option(
+          "--secret-folder",
+          options->secret_folder,
+          "With HOST:PORT: a folder with copies of the run's file \"secret\" and, of a run "
+          "with TLS, of tls/member.pem, tls/member.key and tls/ca.pem")
       ->type_name("DIR");
   command->add_option("--serve", options->serve, "generate, score, or generate,score")
       ->delimiter(',')

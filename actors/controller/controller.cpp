@@ -342,17 +342,16 @@ Controller::Intake Controller::examine(Completion completion) const {
 }
 
 void Controller::record(std::vector<Intake>& intakes) const {
-  std::vector<RolloutRecord> rollouts;
-  std::vector<ScoreRecord> scores;
-  for (Intake& in : intakes) {
-    if (in.purpose != Purpose::kPolicy) continue;
-    rollouts.insert(rollouts.end(), in.rollouts.begin(), in.rollouts.end());
-    scores.insert(scores.end(), in.scores.begin(), in.scores.end());
-  }
-  if (rollouts.empty() && scores.empty()) return;
+  const auto brings = [](const Intake& in) {
+    return in.purpose == Purpose::kPolicy && !(in.rollouts.empty() && in.scores.empty());
+  };
+  if (std::ranges::none_of(intakes, brings)) return;
   ledger_.transaction([&] {
-    if (!rollouts.empty()) ledger_.record_rollouts(stage(), rollouts);
-    if (!scores.empty()) ledger_.record_scores(stage(), scores);
+    for (const Intake& in : intakes) {
+      if (!brings(in)) continue;
+      if (!in.rollouts.empty()) ledger_.record_rollouts(stage(), in.rollouts);
+      if (!in.scores.empty()) ledger_.record_scores(stage(), in.scores);
+    }
   });
 }
 

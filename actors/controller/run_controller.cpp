@@ -23,6 +23,7 @@ struct RunController::Arrival {
   Completion completion;
   std::exception_ptr failure;
   bool done = false;
+  std::condition_variable changed;
 };
 
 RunController::RunController(const JobConfig& job,
@@ -188,17 +189,21 @@ void RunController::complete(Completion completion) {
   {
     std::unique_lock inbox(inbox_mutex_);
     inbox_.push_back(&mine);
-    inbox_changed_.wait(inbox, [&] { return mine.done || !settling_; });
+    mine.changed.wait(inbox, [&] { return mine.done || (!settling_ && inbox_.front() == &mine); });
     if (!mine.done) {
-      // Whoever finds nobody at it settles all that came in meanwhile: one commit for many.
+      // Whoever is the first of those that came in meanwhile settles them all: one commit for many.
       settling_ = true;
       const std::vector<Arrival*> all = std::exchange(inbox_, {});
       inbox.unlock();
       settle(all);
       inbox.lock();
-      for (Arrival* one : all) one->done = true;
+      // Each is woken by itself: of a thousand that wait, only those that have something to do.
+      for (Arrival* one : all) {
+        one->done = true;
+        if (one != &mine) one->changed.notify_one();
+      }
       settling_ = false;
-      inbox_changed_.notify_all();
+      if (!inbox_.empty()) inbox_.front()->changed.notify_one();
     }
   }
   if (mine.failure) std::rethrow_exception(mine.failure);

@@ -128,8 +128,7 @@ class RunController final : public WorkerService, public LearnerService, public 
   std::chrono::steady_clock::time_point balanced_at_;
 
   std::mutex inbox_mutex_;
-  std::condition_variable inbox_changed_;
-  std::vector<Arrival*> inbox_;
+  std::vector<Arrival*> inbox_;  ///< the first of them settles all, once nobody settles
   bool settling_ = false;
 };
 

@@ -8,6 +8,7 @@
 #include <set>
 #include <sstream>
 
+#include "actors/rpc/tls.h"
 #include "core/base/error.h"
 #include "core/base/str.h"
 #include "core/base/text.h"
@@ -26,6 +27,16 @@ namespace fs = std::filesystem;
 class Checker {
  public:
   explicit Checker(const JobConfig& job) : job_(job) {}
+
+  /// The user's own certificates, where this host has them.
+  void check_network() {
+    const NetworkConfig& network = job_.network;
+    if (network.certificate.empty() || network.key.empty() || network.ca.empty()) return;
+    YamlReader in = job_.document->root().child("network");
+    const std::string& host = network.advertise.empty() ? network.bind : network.advertise;
+    for (const TlsFault& fault : faults_of(network.own_files(), host))
+      in.error_at(fault.file, fault.message);
+  }
 
   void check(const StageConfig& stage) {
     if (!stage.usable || !stage.trains()) return;
@@ -456,6 +467,7 @@ class Checker {
 
 std::vector<std::string> check_job(const JobConfig& job) {
   Checker checker(job);
+  checker.check_network();
   for (const StageConfig& stage : job.stages) checker.check(stage);
   return job.document->errors();
 }

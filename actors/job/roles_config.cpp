@@ -1,5 +1,9 @@
 #include "actors/job/roles_config.h"
 
+#include <algorithm>
+#include <utility>
+
+#include "actors/rpc/tls.h"
 #include "core/base/str.h"
 
 namespace praetor {
@@ -22,11 +26,6 @@ RolesConfig RolesConfig::from_yaml(YamlReader in) {
   return c;
 }
 
-bool is_loopback(const std::string& name) {
-  return name == "localhost" || name == "::1" || name == "[::1]" || name == "lo" ||
-         name.starts_with("127.");
-}
-
 NetworkConfig NetworkConfig::from_yaml(YamlReader in, bool spans_hosts) {
   NetworkConfig c;
   c.interface = in.get("interface", c.interface);
@@ -41,16 +40,40 @@ NetworkConfig NetworkConfig::from_yaml(YamlReader in, bool spans_hosts) {
                     "\" listens on every interface: say with advertise under which host name or "
                     "address the others reach this one"));
   }
-  const std::string& place = c.interface.empty() ? c.bind : c.interface;
-  if (spans_hosts && is_loopback(place)) {
+  if (spans_hosts && c.local_only()) {
     in.error_at(c.interface.empty() ? "bind" : "interface",
                 str("\"",
-                    place,
+                    c.interface.empty() ? c.bind : c.interface,
                     "\" is the loopback, which the launcher's other hosts cannot reach: leave bind "
                     "out, or give interface the name of one that the hosts share"));
   }
+  c.tls = in.get("tls", c.tls, {"auto", "on", "off"});
+  c.certificate = in.get_path("certificate");
+  c.key = in.get_path("key");
+  c.ca = in.get_path("ca");
+  c.check_certificates(in);
   in.reject_unknown_keys();
   return c;
+}
+
+bool NetworkConfig::local_only() const {
+  return interface.empty() ? is_loopback(bind) : interface == "lo";
+}
+
+bool NetworkConfig::encrypted() const {
+  return tls == "on" || (tls == "auto" && (own_certificates() || !local_only()));
+}
+
+void NetworkConfig::check_certificates(YamlReader& in) const {
+  const std::pair<const char*, const std::filesystem::path&> all[] = {
+      {"certificate", certificate}, {"key", key}, {"ca", ca}};
+  const auto given = std::ranges::count_if(all, [](auto& one) { return !one.second.empty(); });
+  if (given == 0) return;
+  for (const auto& [name, file] : all) {
+    if (file.empty())
+      in.error_at(name, "is missing: certificate, key and ca go together, or none of them");
+  }
+  if (tls == "off") in.error_at("tls", "is off, and a certificate is given; on or auto is wanted");
 }
 
 SupervisionConfig SupervisionConfig::from_yaml(YamlReader in) {

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <string>
 
+#include "actors/rpc/tls.h"
 #include "core/config/yaml_reader.h"
 
 namespace praetor {
@@ -27,13 +28,23 @@ struct NetworkConfig {
   std::string advertise;           ///< host that others reach it under; empty: `bind`, or, where
                                    ///< that is every interface, the process's host name
   std::string interface;           ///< by name, in place of both: its address on each host
+  /// Mutual TLS; auto: unless servers listen on the loopback alone and no certificate is given.
+  std::string tls = "auto";
+  /// The user's own, all three or none; empty: the run makes its own.
+  std::filesystem::path certificate, key, ca;
+
+  /// No other host can reach what listens as this says.
+  bool local_only() const;
+  bool encrypted() const;
+  bool own_certificates() const { return !ca.empty(); }
+  TlsFiles own_files() const { return {certificate, key, ca}; }
   /// `spans_hosts`: the processes of the run lie on several hosts, so that the loopback is refused
   /// and every interface is the default.
   static NetworkConfig from_yaml(YamlReader in, bool spans_hosts = false);
-};
 
-/// True for an address, or the name of an interface, that other hosts cannot reach.
-bool is_loopback(const std::string& name);
+ private:
+  void check_certificates(YamlReader& in) const;
+};
 
 /// Section `supervision`: when a process counts as lost, and what is done about it.
 struct SupervisionConfig {
@@ -50,6 +61,10 @@ struct SupervisionConfig {
 struct PublishConfig {
   std::string via = "auto";      ///< file: mapped from a shared path; stream; auto: whichever works
   std::filesystem::path folder;  ///< of the files; empty: RUN_DIR/weights
+  /// Where a run's weights are published as files.
+  std::filesystem::path folder_of(const std::filesystem::path& run_dir) const {
+    return folder.empty() ? run_dir / "weights" : folder / run_dir.filename();
+  }
   static PublishConfig from_yaml(YamlReader in);
 };
 

@@ -158,7 +158,7 @@ std::unique_ptr<Launcher> make_slurm_launcher(const JobConfig& job) {
   for (const SlurmComponent& component : allocation->components) {
     for (const std::string& node : component.nodes) {
       const bool here = node == allocation->node;
-      if (here || !job.network.interface.empty() || !is_loopback(job.network.bind)) continue;
+      if (here || !job.network.local_only()) continue;
       throw ConfigError("network.bind",
                         ": \"",
                         job.network.bind,

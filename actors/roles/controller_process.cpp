@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "actors/controller/run_controller.h"
-#include "actors/roles/server_place.h"
+#include "actors/roles/serve_options.h"
 #include "actors/rpc/endpoint.h"
 #include "actors/rpc/secret.h"
 #include "actors/rpc/server.h"
@@ -42,7 +42,7 @@ int port_of(const std::string& address) {
 
 }  // namespace
 
-int run_controller(const std::filesystem::path& run_dir) {
+int run_controller(const std::filesystem::path& run_dir, const std::string& advertise) {
   // Each of the many threads that serve calls would keep memory of its own.
   ::mallopt(M_ARENA_MAX, 4);
   log::set_role("controller");
@@ -60,19 +60,25 @@ int run_controller(const std::filesystem::path& run_dir) {
        .patience = {.heartbeat = milliseconds_of(job.supervision.heartbeat),
                     .lost_after = milliseconds_of(job.supervision.lost_after),
                     .hung_after = milliseconds_of(job.supervision.hung_after)}});
-  ServeOptions serve;
-  serve.run_id = run_id;
-  serve.secret = make_secret(run_dir);
-  const ServerPlace place = server_place(job.network);
-  serve.bind = place.bind;
-  serve.advertise = place.advertise;
+  const std::string secret = make_secret(run_dir);
+  std::optional<TlsFiles> members;
+  if (job.network.encrypted() && !job.network.own_certificates())
+    members = make_run_certificates(run_dir);
+  else if (job.network.encrypted())
+    members = job.network.own_files();
+  else if (!job.network.local_only())
+    log::warn(
+        "network.tls is off: whoever is on the network between the hosts can read the run's "
+        "secret, and with it all that passes");
+  ServeOptions serve = serve_options(job.network, run_dir, run_id, secret, advertise);
   serve.port = before ? port_of(before->address) : 0;  // members that know only it find us again
   RpcServer server({&controller, &controller, &controller}, serve);
   write_endpoint(run_dir,
                  {.run_id = run_id,
                   .address = server.address(),
                   .pid = ::getpid(),
-                  .incarnation = before ? before->incarnation + 1 : 1});
+                  .incarnation = before ? before->incarnation + 1 : 1,
+                  .tls = members});
   log::info(str("serving run ", run_id, " on ", server.address()));
 
   int left = kTicksAfterEnd;

@@ -7,7 +7,7 @@
 
 #include "actors/launch/die_with_parent.h"
 #include "actors/roles/member.h"
-#include "actors/roles/server_place.h"
+#include "actors/roles/serve_options.h"
 #include "actors/train/environment.h"
 #include "actors/train/interrupt.h"
 #include "actors/train/publisher.h"
@@ -90,13 +90,10 @@ int run_learner(const LearnerOptions& options) {
       for (const auto& [key, value] : environment_facts(job, ranks->world_size()))
         run.set_fact(key, value);
       metrics = std::make_unique<MetricsWriter>(run_dir);
-      ServeOptions serve;
-      serve.run_id = address.run_id;
-      serve.secret = address.secret;
-      const ServerPlace place = server_place(job.network);
-      serve.bind = place.bind;
-      serve.advertise = place.advertise;
-      publisher = std::make_unique<Publisher>(job.publish, run_dir, serve);
+      publisher = std::make_unique<Publisher>(
+          job.publish,
+          run_dir,
+          serve_options(job.network, run_dir, address.run_id, address.secret, options.advertise));
     }
     RunContext context{.job = job,
                        .run_dir = run_dir,

@@ -9,6 +9,7 @@ struct LearnerOptions {
   std::filesystem::path run_dir;
   std::filesystem::path from;  ///< the first process of the group goes on from this checkpoint
   std::string until;           ///< the last stage to run; empty: the job's last
+  std::string advertise;       ///< host that workers fetch weights from; empty: as the job says
 };
 
 /// `praetor learner RUN_DIR`: one rank of the learner group of a run of separate roles, alone or

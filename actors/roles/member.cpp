@@ -18,7 +18,8 @@ RunAddress RunAddress::of(const std::filesystem::path& run_dir, std::chrono::mil
     if (const auto endpoint = read_endpoint(run_dir)) {
       return {.run_id = endpoint->run_id,
               .secret = read_secret(run_dir),
-              .resolve = endpoint_resolver(run_dir, endpoint->run_id)};
+              .resolve = endpoint_resolver(run_dir, endpoint->run_id),
+              .tls = endpoint->tls ? read_identity(*endpoint->tls) : nullptr};
     }
     if (std::chrono::steady_clock::now() >= end) {
       throw MissingInput(endpoint_file(run_dir).string(),
@@ -35,6 +36,7 @@ RpcClientOptions RunAddress::options(std::chrono::milliseconds patience,
   options.run_id = run_id;
   options.secret = secret;
   options.resolve = resolve;
+  options.tls = tls;
   options.patience = patience;
   options.cancelled = std::move(cancelled);
   return options;

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -17,9 +18,11 @@ namespace praetor {
 struct RunAddress {
   std::string run_id;
   std::string secret;
-  std::function<std::string()> resolve;  ///< HOST:PORT
+  std::function<std::string()> resolve;    ///< HOST:PORT
+  std::shared_ptr<const TlsIdentity> tls;  ///< null: the wire is plain text
 
-  /// From the run directory's controller.json and secret. Waits for the first up to `wait`.
+  /// From the run directory's controller.json and secret, and the certificates that the first
+  /// names. Waits for the first up to `wait`.
   /// @throws MissingInput, RefusedError, DataError
   static RunAddress of(const std::filesystem::path& run_dir,
                        std::chrono::milliseconds wait = std::chrono::milliseconds(0));

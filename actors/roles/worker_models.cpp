@@ -6,11 +6,23 @@
 #include "actors/rpc/weight_stream.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/text.h"
 #include "core/publication/weight_file.h"
 
 namespace praetor {
 
 namespace fs = std::filesystem;
+
+namespace {
+
+bool is_below(const fs::path& file, const fs::path& folder) {
+  std::error_code ignored;
+  const fs::path inside =
+      fs::weakly_canonical(file, ignored).lexically_relative(fs::weakly_canonical(folder, ignored));
+  return !inside.empty() && *inside.begin() != ".." && *inside.begin() != ".";
+}
+
+}  // namespace
 
 WorkerModels::WorkerModels(const JobConfig& job, Options options)
     : job_(job), options_(std::move(options)) {}
@@ -29,6 +41,16 @@ const StageConfig& WorkerModels::stage_of(const Lease& lease) const {
 void WorkerModels::load_weights(const Publication& publication, Held& into) {
   if (into.version && into.version->same_weights(publication.version)) return;
   fs::path file = publication.file;
+  // The path came over the network: it may name what this job's learner publishes, nothing else.
+  const fs::path published = fs::absolute(job_.publish.folder_of(options_.run_dir));
+  if (!file.empty() && !is_below(file, published)) {
+    throw RefusedError("weights of step ",
+                       publication.version.step,
+                       ": ",
+                       printable(file.string()),
+                       " does not lie in ",
+                       published.string());
+  }
   fs::path fetched;
   std::error_code failure;
   if (file.empty() || !fs::exists(file, failure)) {
@@ -38,7 +60,7 @@ void WorkerModels::load_weights(const Publication& publication, Held& into) {
           ": no such file on this host, and nobody streams it (publish.via)");
     }
     fs::create_directories(options_.scratch, failure);
-    file = fetched = options_.scratch / str(publication.version.digest, ".safetensors");
+    file = fetched = options_.scratch / "weights.safetensors";
     fetch_weights(publication, file, options_.fetch);
   }
   const WeightFile weights = WeightFile::open(file, publication.version.digest);
@@ -80,7 +102,7 @@ Scorer& WorkerModels::scorer(const Lease& lease) {
     scorer_ =
         Scorer::make(stage_of(lease).rewards,
                      [this](const std::string& name) { return options_.run_dir / "stages" / name; },
-                     {.connect = ScorerClient::connect});
+                     {.connect = ScorerClient::connector(options_.scorer_tls)});
     scorer_stage_ = lease.stage;
   }
   return *scorer_;

@@ -19,10 +19,11 @@ namespace praetor {
 class WorkerModels {
  public:
   struct Options {
-    std::filesystem::path run_dir;  ///< as this host names it
-    std::filesystem::path scratch;  ///< made when weights are streamed to it
-    RpcClientOptions fetch;         ///< for streamed weights
-    std::function<void()> on_step;  ///< called at each forward pass of the engine
+    std::filesystem::path run_dir;                  ///< as this host names it
+    std::filesystem::path scratch;                  ///< made when weights are streamed to it
+    RpcClientOptions fetch;                         ///< for streamed weights
+    std::shared_ptr<const TlsIdentity> scorer_tls;  ///< for the user's scorers on other hosts
+    std::function<void()> on_step;                  ///< called at each forward pass of the engine
   };
   WorkerModels(const JobConfig& job, Options options);
   ~WorkerModels();

@@ -152,6 +152,8 @@ int run_worker(const WorkerOptions& options) {
                       ? fs::temp_directory_path() / str("praetor-", name, "-", ::getpid())
                       : options.scratch,
        .fetch = calls,
+       .scorer_tls =
+           job.network.own_certificates() ? read_identity(job.network.own_files()) : nullptr,
        .on_step = [&member] { member.made_progress(); }});
 
   std::mutex turn;

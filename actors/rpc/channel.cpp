@@ -7,6 +7,7 @@
 #include <random>
 #include <thread>
 
+#include "actors/rpc/credentials.h"
 #include "actors/rpc/frame.h"
 #include "actors/rpc/library_logs.h"
 #include "actors/rpc/status.h"
@@ -21,6 +22,8 @@ namespace {
 
 /// How often the wish to end is asked about.
 constexpr milliseconds kLook{100};
+/// For asking a server what it has against our certificate.
+constexpr milliseconds kProbe{1'000};
 
 /// 3/4 to 5/4 of `time`, so that many clients do not come back at one moment.
 milliseconds jittered(milliseconds time) {
@@ -107,7 +110,8 @@ std::shared_ptr<grpc::Channel> RpcChannel::connection(const std::string& address
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetMaxReceiveMessageSize(static_cast<int>(options_.max_message_bytes));
   arguments.SetMaxSendMessageSize(-1);
-  channel_ = grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  channel_ =
+      grpc::CreateCustomChannel(address, rpc::channel_credentials(options_.tls.get()), arguments);
   address_ = address;
   return channel_;
 }
@@ -130,6 +134,22 @@ void RpcChannel::pause(const std::string& call, milliseconds time) const {
   }
 }
 
+std::optional<std::string> RpcChannel::handshake_refusal(const grpc::Status& status,
+                                                         const RpcTry& one,
+                                                         const std::string& address) {
+  if (status.error_code() != grpc::StatusCode::UNAVAILABLE || rpc::is_answer(status) ||
+      one.too_slow())
+    return std::nullopt;
+  // gRPC calls every connection that comes to nothing unavailable. One asked twice does not mistake
+  // a server that was just about to end.
+  std::optional<std::string> why;
+  for (int asked = 0; asked < 2; ++asked) {
+    why = why_no_handshake(address, options_.tls.get(), kProbe);
+    if (!why) return std::nullopt;
+  }
+  return why;
+}
+
 void RpcChannel::run(const std::string& call,
                      const std::function<grpc::Status(RpcTry&)>& attempt,
                      const std::function<int64_t()>& moved) {
@@ -149,13 +169,15 @@ void RpcChannel::run(const std::string& call,
     }
     if (reachable) {
       RpcTry one(connection(address), options_);
-      const grpc::Status status = attempt(one);
+      grpc::Status status = attempt(one);
       if (status.ok()) {
         if (first_failure)
           log::info(str(call, " at ", address, " goes on after ", tries, " tries"));
         return;
       }
       if (one.cancelled()) throw CancelledError(call, ": given up, the process is to end");
+      if (const auto refusal = handshake_refusal(status, one, address))
+        status = {grpc::StatusCode::UNAUTHENTICATED, *refusal};
       if (rpc::is_refusal(status)) {
         // A stranger may have taken the port of a server that moved: once more, where it is now.
         std::string now = address;

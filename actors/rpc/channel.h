@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "actors/rpc/client.h"
@@ -143,6 +144,10 @@ class RpcChannel {
     rpc.Finish(&ignored, nullptr);
     one.next(std::chrono::milliseconds::max());
   }
+  /// What a server that nothing came of has against us, or we against it, where that is TLS.
+  std::optional<std::string> handshake_refusal(const grpc::Status& status,
+                                               const RpcTry& one,
+                                               const std::string& address);
   void check_size(const char* call, size_t bytes) const;
   /// The connection to `address`, made when there is none.
   std::shared_ptr<grpc::Channel> connection(const std::string& address);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "actors/controller/services.h"
+#include "actors/rpc/tls.h"
 
 namespace praetor {
 
@@ -23,6 +24,8 @@ class CancelledError : public Error {
 struct RpcClientOptions {
   std::string run_id;
   std::string secret;
+  /// What this process shows, and whom it believes. Null: plain text.
+  std::shared_ptr<const TlsIdentity> tls;
   /// HOST:PORT of the server; asked before the first try and before each retry, so that a server
   /// started again elsewhere is found. What it throws as MissingInput counts as out of reach.
   std::function<std::string()> resolve;

@@ -24,6 +24,7 @@ constexpr int64_t kMaxItems = int64_t{1} << 20;
 constexpr int64_t kMaxTokens = int64_t{1} << 24;
 /// Most bytes of a name of ours.
 constexpr size_t kMaxName = 256;
+constexpr size_t kMaxPath = 4096;
 
 v1::LeaseKind to_proto(LeaseKind kind);
 LeaseKind from_proto(v1::LeaseKind kind);

@@ -85,10 +85,9 @@ void to_proto(const CheckpointRecord& from, v1::CheckpointRecord* to) {
 }
 
 CheckpointRecord from_proto(const v1::CheckpointRecord& from) {
-  if (from.path().empty()) refuse("path", "is empty");
   return {static_cast<int32_t>(within("stage", from.stage(), 0)),
           within("step", from.step(), 0),
-          from.path(),
+          path_field("path", from.path()),
           from.durable()};
 }
 

@@ -18,10 +18,15 @@ fs::path endpoint_file(const fs::path& run_dir) {
 }
 
 void write_endpoint(const fs::path& run_dir, const Endpoint& endpoint) {
-  const nlohmann::ordered_json json = {{"run_id", endpoint.run_id},
-                                       {"address", endpoint.address},
-                                       {"pid", endpoint.pid},
-                                       {"incarnation", endpoint.incarnation}};
+  nlohmann::ordered_json json = {{"run_id", endpoint.run_id},
+                                 {"address", endpoint.address},
+                                 {"pid", endpoint.pid},
+                                 {"incarnation", endpoint.incarnation}};
+  if (endpoint.tls) {
+    json["tls"] = {{"certificate", endpoint.tls->certificate.string()},
+                   {"key", endpoint.tls->key.string()},
+                   {"ca", endpoint.tls->ca.string()}};
+  }
   write_file_atomic(endpoint_file(run_dir), json.dump() + "\n");
 }
 
@@ -38,7 +43,14 @@ std::optional<Endpoint> read_endpoint(const fs::path& run_dir) {
     Endpoint endpoint{json.at("run_id").get<std::string>(),
                       json.at("address").get<std::string>(),
                       json.at("pid").get<int64_t>(),
-                      json.at("incarnation").get<int64_t>()};
+                      json.at("incarnation").get<int64_t>(),
+                      std::nullopt};
+    if (json.contains("tls")) {
+      const auto& tls = json["tls"];
+      endpoint.tls = TlsFiles{tls.at("certificate").get<std::string>(),
+                              tls.at("key").get<std::string>(),
+                              tls.at("ca").get<std::string>()};
+    }
     if (endpoint.run_id.empty() || endpoint.address.find(':') == std::string::npos) {
       throw DataError(file.string(), ": run_id or address is empty");
     }

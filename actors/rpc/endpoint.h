@@ -6,15 +6,18 @@
 #include <optional>
 #include <string>
 
+#include "actors/rpc/tls.h"
+
 namespace praetor {
 
 /// Where the controller of a run answers: RUN_DIR/controller.json. A controller that was started
 /// again has written it anew, so clients read it before each retry.
 struct Endpoint {
   std::string run_id;
-  std::string address;      ///< HOST:PORT
-  int64_t pid = 0;          ///< on the controller's host
-  int64_t incarnation = 0;  ///< 1, 2, ...: grows with each controller of the run
+  std::string address;          ///< HOST:PORT
+  int64_t pid = 0;              ///< on the controller's host
+  int64_t incarnation = 0;      ///< 1, 2, ...: grows with each controller of the run
+  std::optional<TlsFiles> tls;  ///< of its members; nothing: the wire is plain text
 };
 
 /// RUN_DIR/controller.json

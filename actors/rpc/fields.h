@@ -1,7 +1,9 @@
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <filesystem>
 #include <limits>
 #include <optional>
 #include <string>
@@ -58,6 +60,17 @@ inline const std::string& name_field(std::string_view field,
   if (name.size() > kMaxName) refuse(field, name.size(), " bytes, ", kMaxName, " are the most");
   if (!is_utf8(name)) refuse(field, "is not UTF-8");
   return name;
+}
+
+/// A path below the run directory, and nowhere else. Bytes need not be UTF-8.
+inline const std::string& path_field(std::string_view field, const std::string& path) {
+  if (path.empty()) refuse(field, "is empty");
+  if (path.size() > kMaxPath) refuse(field, path.size(), " bytes, ", kMaxPath, " are the most");
+  if (path.find('\0') != std::string::npos) refuse(field, "holds a zero byte");
+  const std::filesystem::path parts(path);
+  if (parts.is_absolute() || std::ranges::find(parts, "..") != parts.end())
+    refuse(field, printable(path), " leads out of the run directory");
+  return path;
 }
 
 /// Sizes of vectors that belong together.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "actors/rpc/credentials.h"
 #include "actors/rpc/library_logs.h"
 #include "actors/rpc/secret.h"
 #include "core/base/error.h"
@@ -16,6 +17,10 @@ namespace praetor::rpc {
 namespace {
 
 using std::chrono::milliseconds;
+
+constexpr int kHandshakeMs = 10'000;       ///< until a connection speaks TLS and HTTP/2
+constexpr int kIdleThreads = 64;           ///< that wait for calls
+constexpr int kMetadataBytes = 16 * 1024;  ///< of all headers of a call
 
 /// "ipv4:10.0.0.7:40312" without the port, which differs from connection to connection.
 std::string host_of(const std::string& peer) {
@@ -58,35 +63,54 @@ Frame::Frame(const ServeOptions& options) : options_(options) {
   if (options.max_wait.count() < 0) throw InvalidArgument("max_wait is below 0");
 }
 
+bool Frame::listen(int port, const std::vector<grpc::Service*>& services) {
+  std::unique_ptr<ConnectionGate> gate;
+  try {
+    gate = std::make_unique<ConnectionGate>(
+        options_.bind, port, options_.gate, [this](const auto& host, const auto& why) {
+          note_stranger(host, why);
+        });
+  } catch (const TemporaryError&) {
+    return false;
+  }
+  grpc::ServerBuilder builder;
+  // The gate listens: gRPC's own listener knows no bounds, and is deaf for ever once the process
+  // has run out of files.
+  const std::shared_ptr<grpc::experimental::ExternalConnectionAcceptor> acceptor =
+      builder.experimental().AddExternalConnectionAcceptor(
+          grpc::ServerBuilder::experimental_type::ExternalConnectionType::FROM_FD,
+          server_credentials(options_.tls.get()));
+  // A peer whose machine is gone says nothing; pings find out.
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 20'000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMs);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMetadataBytes);
+  builder.SetMaxReceiveMessageSize(static_cast<int>(options_.max_message_bytes));
+  builder.SetMaxSendMessageSize(-1);
+  grpc::ResourceQuota quota("praetor");
+  quota.SetMaxThreads(options_.max_threads);
+  builder.SetResourceQuota(quota);
+  // A thread that has served a call waits for the next one: most would end otherwise, and each new
+  // one has its stack's pages zeroed.
+  builder.SetSyncServerOption(grpc::ServerBuilder::SyncServerOption::MAX_POLLERS, kIdleThreads);
+  for (grpc::Service* service : services) builder.RegisterService(service);
+  server_ = builder.BuildAndStart();
+  if (!server_) return false;
+  port_ = gate->port();
+  gate_ = std::move(gate);
+  gate_->open([acceptor](int fd) {
+    grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+    connection.fd = fd;
+    acceptor->HandleNewConnection(&connection);
+  });
+  return true;
+}
+
 void Frame::start(const std::vector<grpc::Service*>& services) {
   adopt_library_logs();
-  const auto try_port = [&](int port) {
-    grpc::ServerBuilder builder;
-    int bound = 0;
-    builder.AddListeningPort(
-        host_and_port(options_.bind, port), grpc::InsecureServerCredentials(), &bound);
-    // Two controllers must not share a port: the kernel would deal the calls out to both.
-    builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-    // A peer whose machine is gone says nothing; pings find out.
-    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, 20'000);
-    builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 10'000);
-    builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
-    builder.SetMaxReceiveMessageSize(static_cast<int>(options_.max_message_bytes));
-    builder.SetMaxSendMessageSize(-1);
-    grpc::ResourceQuota quota("praetor");
-    quota.SetMaxThreads(options_.max_threads);
-    builder.SetResourceQuota(quota);
-    for (grpc::Service* service : services) builder.RegisterService(service);
-    server_ = builder.BuildAndStart();
-    if (server_ && bound == 0) {
-      server_->Shutdown(std::chrono::system_clock::now());
-      server_.reset();
-    }
-    port_ = bound;
-    return server_ != nullptr;
-  };
-  if (try_port(options_.port)) return;
-  if (options_.port != 0 && options_.any_port && try_port(0)) return;
+  if (listen(options_.port, services)) return;
+  if (options_.port != 0 && options_.any_port && listen(0, services)) return;
   throw TemporaryError("cannot listen on ",
                        host_and_port(options_.bind, options_.port),
                        ": the port is taken, or the host is not this machine's");
@@ -95,6 +119,7 @@ void Frame::start(const std::vector<grpc::Service*>& services) {
 void Frame::stop(milliseconds grace) {
   const std::lock_guard lock(stop_mutex_);
   if (!server_) return;
+  gate_->close();
   server_->Shutdown(std::chrono::system_clock::now() + grace);
   server_->Wait();
   server_.reset();
@@ -128,12 +153,21 @@ grpc::Status Frame::check_member(const grpc::ServerContext& context, const char*
                  options_.run_id,
                  "\"");
   } else {
+    gate_->member(context.peer());
     return grpc::Status::OK;
   }
   refused_.fetch_add(1);
+  gate_->refused_call(context.peer());
   const std::string line = str("refused ", host_of(context.peer()), ": ", reason);
   if (first_time(line)) log::warn(str(line, " (", method, "; said once)"));
   return {code, reason};
+}
+
+void Frame::note_stranger(const std::string& host, const std::string& why) {
+  const std::string line = str("refused ", printable(host), ": ", why);
+  if (!first_time(line)) return;
+  const std::string handshake = options_.tls ? last_handshake_failure() : std::string();
+  log::warn(str(line, handshake.empty() ? "" : "; TLS: ", handshake, " (said once)"));
 }
 
 void Frame::note_failure(const grpc::ServerContext& context,

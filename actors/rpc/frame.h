@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "actors/rpc/gate.h"
 #include "actors/rpc/latency.h"
 #include "actors/rpc/server.h"
 #include "actors/rpc/status.h"
@@ -76,9 +77,13 @@ class Frame {
 
   std::map<std::string, RpcLatency> latencies() const;
   int64_t refused() const { return refused_.load(); }
+  int64_t ended() const { return gate_ ? gate_->ended() : 0; }
 
  private:
   grpc::Status check_member(const grpc::ServerContext& context, const char* method);
+  /// False: the port cannot be had.
+  bool listen(int port, const std::vector<grpc::Service*>& services);
+  void note_stranger(const std::string& host, const std::string& why);
   void note_failure(const grpc::ServerContext& context,
                     const char* method,
                     const grpc::Status& status);
@@ -93,6 +98,7 @@ class Frame {
   std::set<std::string> said_;
   std::map<std::string, std::unique_ptr<LatencyHistogram>, std::less<>> histograms_;
   std::mutex stop_mutex_;
+  std::unique_ptr<ConnectionGate> gate_;
   std::unique_ptr<grpc::Server> server_;
 };
 

@@ -70,7 +70,7 @@ void handle(LearnerService& service,
 void handle(LearnerService& service,
             const v1::FinishStageRequest& request,
             v1::FinishStageResponse*) {
-  service.finish_stage(request.stage(), request.result());
+  service.finish_stage(request.stage(), path_field("result", request.result()));
 }
 
 void handle(LearnerService& service, const v1::SetFactRequest& request, v1::SetFactResponse*) {
@@ -87,8 +87,7 @@ void handle(LearnerService& service,
 void handle(LearnerService& service,
             const v1::ForgetCheckpointRequest& request,
             v1::ForgetCheckpointResponse*) {
-  if (request.path().empty()) refuse("path", "is empty");
-  service.forget_checkpoint(request.path());
+  service.forget_checkpoint(path_field("path", request.path()));
 }
 
 void handle(LearnerService& service,

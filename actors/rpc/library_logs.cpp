@@ -3,6 +3,7 @@
 #include <google/protobuf/stubs/logging.h>
 #include <grpc/support/log.h>
 
+#include <chrono>
 #include <mutex>
 #include <string>
 
@@ -13,8 +14,31 @@ namespace praetor::rpc {
 
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
+/// The newest failed handshake: gRPC tells its log alone.
+struct Failure {
+  std::mutex mutex;
+  std::string text;
+  Clock::time_point when;
+};
+
+Failure& newest() {
+  static Failure failure;
+  return failure;
+}
+
 void grpc_line(gpr_log_func_args* args) {
-  log::debug(str("gRPC: ", args->file, ":", args->line, ": ", args->message));
+  const std::string message = args->message;
+  if (const size_t at = message.find("SSL routines::"); at != std::string::npos) {
+    Failure& failure = newest();
+    const std::lock_guard lock(failure.mutex);
+    failure.text = message.substr(at + sizeof("SSL routines::") - 1);
+    if (const size_t end = failure.text.find_last_not_of(". \n"); end != std::string::npos)
+      failure.text.resize(end + 1);
+    failure.when = Clock::now();
+  }
+  log::debug(str("gRPC: ", args->file, ":", args->line, ": ", message));
 }
 
 void protobuf_line(google::protobuf::LogLevel,
@@ -32,6 +56,12 @@ void adopt_library_logs() {
     gpr_set_log_function(grpc_line);
     google::protobuf::SetLogHandler(protobuf_line);
   });
+}
+
+std::string last_handshake_failure() {
+  Failure& failure = newest();
+  const std::lock_guard lock(failure.mutex);
+  return Clock::now() - failure.when < std::chrono::seconds(5) ? failure.text : std::string();
 }
 
 }  // namespace praetor::rpc

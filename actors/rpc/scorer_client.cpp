@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "actors/controller/services.h"
+#include "actors/rpc/credentials.h"
 #include "actors/rpc/library_logs.h"
 #include "actors/rpc/status.h"
 #include "core/base/deadline.h"
@@ -22,7 +23,8 @@ namespace {
 
 constexpr int kMostBytes = 64 << 20;  // of an answer
 
-std::shared_ptr<grpc::Channel> open_channel(const std::string& address) {
+std::shared_ptr<grpc::Channel> open_channel(const std::string& address,
+                                            const TlsIdentity* identity) {
   rpc::adopt_library_logs();
   grpc::ChannelArguments arguments;
   // Scorers of one process would share one connection otherwise, and its fate.
@@ -31,7 +33,7 @@ std::shared_ptr<grpc::Channel> open_channel(const std::string& address) {
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1'000);
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   arguments.SetMaxReceiveMessageSize(kMostBytes);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  return grpc::CreateCustomChannel(address, rpc::channel_credentials(identity), arguments);
 }
 
 ScorerAnswer answer_of(v1::ScorerVerdict& verdict) {
@@ -46,6 +48,7 @@ ScorerAnswer answer_of(v1::ScorerVerdict& verdict) {
 }  // namespace
 
 struct ScorerClient::Impl {
+  std::shared_ptr<const TlsIdentity> tls;
   std::string address;
   std::shared_ptr<grpc::Channel> channel;
   std::unique_ptr<v1::Scorer::Stub> stub;
@@ -65,6 +68,8 @@ struct ScorerClient::Impl {
       case grpc::StatusCode::DEADLINE_EXCEEDED:
         if (channel->GetState(false) == GRPC_CHANNEL_READY)
           throw TimeoutError(str("timeout after ", timeout.count(), " ms at ", address));
+        if (const auto why = why_no_handshake(address, tls.get(), milliseconds(1000)))
+          throw RefusedError("the scorer at ", address, ": ", *why);
         throw TemporaryError("nobody answers at ",
                              address,
                              ": no connection within ",
@@ -91,9 +96,12 @@ struct ScorerClient::Impl {
   }
 };
 
-ScorerClient::ScorerClient(const std::string& address) : impl_(std::make_unique<Impl>()) {
+ScorerClient::ScorerClient(const std::string& address, std::shared_ptr<const TlsIdentity> tls)
+    : impl_(std::make_unique<Impl>()) {
+  const std::string host = address.substr(0, address.rfind(':'));
+  if (!is_loopback(host)) impl_->tls = std::move(tls);
   impl_->address = address;
-  impl_->channel = open_channel(address);
+  impl_->channel = open_channel(address, impl_->tls.get());
   impl_->stub = v1::Scorer::NewStub(impl_->channel);
 }
 
@@ -101,6 +109,10 @@ ScorerClient::~ScorerClient() = default;
 
 std::unique_ptr<ScorerService> ScorerClient::connect(const std::string& address) {
   return std::make_unique<ScorerClient>(address);
+}
+
+ConnectScorer ScorerClient::connector(std::shared_ptr<const TlsIdentity> tls) {
+  return [tls](const std::string& address) { return std::make_unique<ScorerClient>(address, tls); };
 }
 
 ScorerIdentity ScorerClient::describe(milliseconds timeout) {

@@ -172,4 +172,8 @@ int64_t RpcServer::refused() const {
   return impl_->frame.refused();
 }
 
+int64_t RpcServer::ended() const {
+  return impl_->frame.ended();
+}
+
 }  // namespace praetor

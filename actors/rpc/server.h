@@ -7,6 +7,8 @@
 #include <string>
 
 #include "actors/controller/services.h"
+#include "actors/rpc/gate.h"
+#include "actors/rpc/tls.h"
 
 namespace praetor {
 
@@ -21,8 +23,12 @@ struct ServeOptions {
   int64_t max_message_bytes = int64_t{64} << 20;  ///< a longer request is refused
   /// Threads that may serve calls. Each call holds one until it is answered, and a call that finds
   /// none is answered RESOURCE_EXHAUSTED (clients try again). Half of them may wait in long polls.
-  int max_threads = 1024;
+  int max_threads = 4096;
   std::chrono::milliseconds max_wait{30'000};  ///< a long poll's wait is cut to it
+  /// What the server shows and whose certificates it believes: mutual TLS. Null: plain text, for
+  /// loopback.
+  std::shared_ptr<const TlsIdentity> tls;
+  rpc::GateLimits gate;  ///< who may connect
 };
 
 /// The interfaces a server offers; null: not offered. Borrowed, and must outlive the server.
@@ -66,6 +72,7 @@ class RpcServer {
   /// By method ("Worker.Lease") of those that were called.
   std::map<std::string, RpcLatency> latencies() const;
   int64_t refused() const;  ///< calls without the right secret and run id
+  int64_t ended() const;    ///< connections beyond the bounds of the gate
 
  private:
   struct Impl;

@@ -20,12 +20,13 @@ LocalRoles::LocalRoles(WorkerService& controller,
                        const Transformer* companion,
                        const Tokenizer& tokenizer,
                        const StageConfig& stage,
-                       const std::filesystem::path& results)
+                       const std::filesystem::path& results,
+                       std::shared_ptr<const TlsIdentity> scorer_tls)
     : controller_(controller),
       engine_(policy, tokenizer, stage.engine, companion),
       scorer_(Scorer::make(stage.rewards,
                            [&](const std::string& name) { return results / name; },
-                           {.connect = ScorerClient::connect})),
+                           {.connect = ScorerClient::connector(std::move(scorer_tls))})),
       rollout_(controller, [this](const Lease&) -> Generator& { return engine_; }, {.name = kName}),
       reward_(
           controller, [this](const Lease&) -> Scorer& { return *scorer_; }, kName) {}

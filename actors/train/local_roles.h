@@ -2,6 +2,7 @@
 
 #include <memory>
 
+#include "actors/rpc/tls.h"
 #include "actors/train/stage_runner.h"
 #include "actors/workers/reward_worker.h"
 #include "actors/workers/rollout_worker.h"
@@ -11,7 +12,8 @@
 namespace praetor {
 
 /// The workers' part of an online stage within the learner's process: engine and judges over the
-/// very weights that are trained (colocated). All arguments are borrowed.
+/// very weights that are trained (colocated). All arguments but `scorer_tls`,
+/// for the user's scorers on other hosts, are borrowed.
 class LocalRoles {
  public:
   LocalRoles(WorkerService& controller,
@@ -19,7 +21,8 @@ class LocalRoles {
              const Transformer* companion,
              const Tokenizer& tokenizer,
              const StageConfig& stage,
-             const std::filesystem::path& results);
+             const std::filesystem::path& results,
+             std::shared_ptr<const TlsIdentity> scorer_tls = nullptr);
 
   /// Works off what waits, rollouts first. `begin_phase` (may be empty) is told what begins.
   /// @throws Interrupted, when it may, once a signal asked for the end; what is finished is handed

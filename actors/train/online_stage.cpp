@@ -66,7 +66,10 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
                                           companion(0).model,
                                           *tokenizer_,
                                           stage,
-                                          context_.results());
+                                          context_.results(),
+                                          context.job.network.own_certificates()
+                                              ? read_identity(context.job.network.own_files())
+                                              : nullptr);
   }
 }
 

@@ -15,8 +15,7 @@ constexpr int64_t kVersionsKept = 2;
 Publisher::Publisher(const PublishConfig& config,
                      const std::filesystem::path& run_dir,
                      const ServeOptions& serve)
-    : folder_(config.folder.empty() ? run_dir / "weights" : config.folder / run_dir.filename()),
-      offers_file_(config.via != "stream") {
+    : folder_(config.folder_of(run_dir)), offers_file_(config.via != "stream") {
   if (config.via != "file") server_ = std::make_unique<WeightServer>(serve);
 }
 

@@ -76,7 +76,7 @@ TEST_CASE("a worker generates with the published weights, mapped or streamed", "
   const std::vector<int64_t> wanted = sample(reference);
   for (const char* via : {"file", "stream"}) {
     CAPTURE(via);
-    Publisher publisher({.via = via, .folder = run.dir / via}, run.dir.path(), run.serve());
+    Publisher publisher({.via = via}, run.dir.path(), run.serve());
     const Publication weights = publisher.publish(1, 0, 5, *run.policy, {}).publication;
     CHECK(weights.file.empty() == (std::string(via) == "stream"));
     auto models = run.models();
@@ -98,7 +98,7 @@ TEST_CASE("a worker generates with the published weights, mapped or streamed", "
 TEST_CASE("weights with a flipped bit are refused, the tensor named, the old ones kept",
           "[actors][cpu]") {
   const Run run;
-  Publisher publisher({.via = "file", .folder = run.dir / "w"}, run.dir.path(), run.serve());
+  Publisher publisher({.via = "file"}, run.dir.path(), run.serve());
   const Publication first = publisher.publish(1, 0, 5, *run.policy, {}).publication;
   auto models = run.models();
   const std::vector<int64_t> wanted = sample(models.engine(run.lease(first)));
@@ -119,6 +119,27 @@ TEST_CASE("weights with a flipped bit are refused, the tensor named, the old one
   CHECK(sample(models.engine(run.lease(first))) == wanted);
 }
 
+TEST_CASE("a path that comes over the network leads nowhere but to the run's weights",
+          "[actors][cpu]") {
+  const Run run;
+  auto models = run.models();
+  Publisher publisher({.via = "stream"}, run.dir.path(), run.serve());
+  Publication named = publisher.publish(1, 0, 5, *run.policy, {}).publication;
+  for (const std::string& path : {std::string("/etc/hostname"),
+                                  (run.dir / "job.yaml").string(),
+                                  (run.dir / "weights" / ".." / "job.yaml").string(),
+                                  (run.dir / "weights").string()}) {
+    CAPTURE(path);
+    named.file = path;
+    CHECK_THROWS_AS(models.engine(run.lease(named)), RefusedError);
+  }
+  // Nor does a digest name a file.
+  named.file.clear();
+  named.version.digest = "../../escaped";
+  CHECK_THROWS_AS(models.engine(run.lease(named)), MissingInput);
+  CHECK_FALSE(std::filesystem::exists(run.dir.path().parent_path() / "escaped.safetensors"));
+}
+
 TEST_CASE("weights that nobody offers any more are named", "[actors][cpu]") {
   const Run run;
   auto models = run.models();
@@ -126,10 +147,9 @@ TEST_CASE("weights that nobody offers any more are named", "[actors][cpu]") {
   gone.version.stage = 1;
   gone.version.step = 2;
   gone.version.digest = "d";
-  gone.file = "/nowhere/w.safetensors";
-  CHECK_THROWS_WITH(
-      models.engine(run.lease(gone)),
-      "/nowhere/w.safetensors: no such file on this host, and nobody streams it (publish.via)");
+  gone.file = run.dir / "weights" / "w.safetensors";
+  CHECK_THROWS_WITH(models.engine(run.lease(gone)),
+                    gone.file + ": no such file on this host, and nobody streams it (publish.via)");
   Lease foreign = run.lease(gone);
   foreign.stage = 9;
   CHECK_THROWS_AS(models.engine(foreign), DataError);
