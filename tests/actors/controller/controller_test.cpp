@@ -63,6 +63,7 @@ class Service final : public WorkerService {
     return controller_.lease(request.worker, request.kind, request.max_items);
   }
   void complete(Completion completion) override { controller_.complete(std::move(completion)); }
+  std::optional<Publication> newer_weights(const NewerWeights&) override { return std::nullopt; }
 
  private:
   Controller& controller_;
