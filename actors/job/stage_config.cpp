@@ -335,10 +335,14 @@ void StageConfig::read_length() {
 
 void StageConfig::read_staleness(const Algorithm& algorithm) {
   if (!online()) {
-    for (const char* key : {"max_staleness", "partial_rollouts"}) {
-      if (!in.has(key)) continue;
-      in.get(key, std::string());  // known, and refused
-      in.error_at(key, str(kind, " learns from rows of a file: no sample of it can be stale"));
+    const std::string why = str(kind, " learns from rows of a file: no sample of it can be stale");
+    if (in.has("max_staleness")) {
+      in.get("max_staleness", 0);
+      in.error_at("max_staleness", why);
+    }
+    if (in.has("partial_rollouts")) {
+      in.get("partial_rollouts", false);
+      in.error_at("partial_rollouts", why);
     }
     return;
   }
