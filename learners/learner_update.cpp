@@ -54,7 +54,8 @@ std::vector<Statistic> Learner::Impl::mismatch(const Experience& experience,
   }
   at::Tensor counted = own.index_select(0, slice.sequence_of).logical_and(batch.mask);
   if (mixed)
-    counted = counted.logical_and(experience.token_version.index_select(0, slice.index).ge(updates));
+    counted =
+        counted.logical_and(experience.token_version.index_select(0, slice.index).ge(updates));
   const at::Tensor gap = (batch.logprob.detach() - batch.behavior_logprob)
                              .masked_select(counted)
                              .abs()

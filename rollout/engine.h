@@ -54,7 +54,8 @@ struct EngineStats {
 /// On CPU in float32 a response is a function of the weights, the prompt, the parameters, the voice
 /// and the key alone, bit for bit: batch, order, limits of EngineConfig, preemption and threads do
 /// not touch it. Models and tokenizer are borrowed and outlive the engine. The weights may be
-/// replaced in place between calls (and within one, set_refresh); nothing is cached across calls. One thread at a time.
+/// replaced in place between calls (and within one, set_refresh); nothing is cached across calls.
+/// One thread at a time.
 class Engine final : public Generator {
  public:
   /// The caches, one for each model that a call's voices need, are allocated by the calls, grow to
@@ -83,9 +84,9 @@ class Engine final : public Generator {
   void set_on_step(std::function<void()> on_step) { on_step_ = std::move(on_step); }
 
   /// Asked before each step of generate from now on, by the thread that generates: the version of
-  /// weights that have just replaced the models' in place, or nothing. Running responses go on under
-  /// them, with all keys and values computed anew, and Generation::versions says which tokens are
-  /// whose (0: those from before). Empty: never.
+  /// weights that have just replaced the models' in place, or nothing. Running responses go on
+  /// under them, with all keys and values computed anew, and Generation::versions says which tokens
+  /// are whose (0: those from before). Empty: never.
   void set_refresh(std::function<std::optional<int64_t>()> refresh) {
     refresh_ = std::move(refresh);
   }

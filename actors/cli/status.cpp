@@ -193,15 +193,16 @@ void print_waits(const nlohmann::ordered_json& status) {
   const auto row = status["metrics"].find(status["roles"]["stage"].get<std::string>());
   if (row == status["metrics"].end() || !row->contains("idle/learner")) return;
   const auto figure = [&](const char* name) { return row->value(name, 0.0); };
-  std::fprintf(stderr,
-               "step %ld: samples %.2f updates old, at most %.0f; waited: learner %.2f s for samples, "
-               "rollout workers %.2f s for prompts, reward workers %.2f s for responses\n",
-               row->value("step", 0L),
-               figure("staleness/mean"),
-               figure("staleness/max"),
-               figure("idle/learner"),
-               figure("idle/rollout"),
-               figure("idle/reward"));
+  std::fprintf(
+      stderr,
+      "step %ld: samples %.2f updates old, at most %.0f; waited: learner %.2f s for samples, "
+      "rollout workers %.2f s for prompts, reward workers %.2f s for responses\n",
+      row->value("step", 0L),
+      figure("staleness/mean"),
+      figure("staleness/max"),
+      figure("idle/learner"),
+      figure("idle/rollout"),
+      figure("idle/reward"));
 }
 
 void print_table(const nlohmann::ordered_json& status) {

@@ -328,7 +328,8 @@ void Controller::record(std::vector<Intake>& intakes) const {
 }
 
 void Controller::apply(Intake in) {
-  Work* open = in.purpose == Purpose::kPolicy ? &training_ : (evaluation_ ? &*evaluation_ : nullptr);
+  Work* open =
+      in.purpose == Purpose::kPolicy ? &training_ : (evaluation_ ? &*evaluation_ : nullptr);
   if (!open) return;
   for (RolloutRecord& record : in.rollouts) {
     const SampleId id = record.id;

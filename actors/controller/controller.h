@@ -40,14 +40,14 @@ ClosedBatch load_batch(const Ledger& ledger, const OnlinePlan& plan, const Batch
 /// The controller of one online stage: issues prompts in order, leases work out, takes results in,
 /// closes batches by prompt ordinal. Every fact goes to the ledger before anybody acts on it, so
 /// that a new controller over the same ledger goes on where this one ended. Evaluations of held-out
-/// prompts take the same way, but leave no record; their work goes first. Does no tensor arithmetic.
-/// Not synchronised; the ledger is borrowed.
+/// prompts take the same way, but leave no record; their work goes first. Does no tensor
+/// arithmetic. Not synchronised; the ledger is borrowed.
 ///
-/// Prompts are one stream. Step s trains on the first `prompts_per_step` of them that are kept, from
-/// where the batch of step s - 1 ended; a rejected one is replaced at the stream's end. While the
-/// weights after s - 1 updates are the newest, so many prompts are issued that the kept ones fill
-/// the steps s to s + max_staleness and no more: whatever is sampled now is then trained at most
-/// max_staleness updates later.
+/// Prompts are one stream. Step s trains on the first `prompts_per_step` of them that are kept,
+/// from where the batch of step s - 1 ended; a rejected one is replaced at the stream's end. While
+/// the weights after s - 1 updates are the newest, so many prompts are issued that the kept ones
+/// fill the steps s to s + max_staleness and no more: whatever is sampled now is then trained at
+/// most max_staleness updates later.
 class Controller {
  public:
   /// Nothing to keep a prompt's samples, else why they are dropped and another prompt is taken.
@@ -198,11 +198,11 @@ class Controller {
 
   Work training_;
   std::optional<Work> evaluation_;
-  int64_t first_ordinal_ = 0;         ///< where the batch of the open step begins
-  int64_t end_ordinal_ = 0;           ///< of the prompts that are issued
-  std::set<int64_t> to_judge_;        ///< ordinals of groups that have just been finished
+  int64_t first_ordinal_ = 0;               ///< where the batch of the open step begins
+  int64_t end_ordinal_ = 0;                 ///< of the prompts that are issued
+  std::set<int64_t> to_judge_;              ///< ordinals of groups that have just been finished
   std::map<int64_t, WeightVersion> known_;  ///< that samples of what is open may come from, by step
-  std::set<std::string> told_;        ///< reasons of drops that were logged already
+  std::set<std::string> told_;              ///< reasons of drops that were logged already
   std::optional<ClosedBatch> closed_;
   int64_t leases_reissued_ = 0;
   std::vector<std::string> set_aside_;

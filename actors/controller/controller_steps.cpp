@@ -273,8 +273,7 @@ ClosedBatch Controller::make_batch(int64_t end) const {
   }
   const auto counts = [&](const ScoredSample& sample) { return measured(sample); };
   if (std::ranges::none_of(batch.samples, counts)) {
-    throw DataError(
-        "step ", batch.step, ": no sample is left: ", batch.dropped.begin()->first);
+    throw DataError("step ", batch.step, ": no sample is left: ", batch.dropped.begin()->first);
   }
   return batch;
 }

@@ -137,8 +137,8 @@ int64_t RunController::fair_share(const LeaseRequest& request) const {
   const bool holds = !desk_->leases_of(request.worker, request.kind).empty();
   const int64_t idle =
       members_.serving(request.kind) - desk_->holders(request.kind) + (holds ? 1 : 0);
-  const bool prompts = request.kind == LeaseKind::kGenerate &&
-                       desk_->next_purpose(request.kind) == Purpose::kPolicy;
+  const bool prompts =
+      request.kind == LeaseKind::kGenerate && desk_->next_purpose(request.kind) == Purpose::kPolicy;
   int64_t most = request.max_items;
   // What is leased keeps its weights: no more than a step's share of what is issued ahead.
   if (prompts && plan.max_staleness > 0 && !plan.partial_rollouts)
@@ -162,8 +162,7 @@ std::optional<Lease> RunController::lease(const LeaseRequest& request) {
   }
   // Whoever asks for more has nothing in hand: what is held under its name was lost on its way.
   if (desk_) {
-    for (const int64_t id : desk_->leases_of(request.worker, request.kind))
-      desk_->give_back(id);
+    for (const int64_t id : desk_->leases_of(request.worker, request.kind)) desk_->give_back(id);
   }
   // An answer to a process that has ended meanwhile would be lost as well.
   const int64_t incarnation = members_.incarnation(request.worker);
@@ -565,8 +564,7 @@ RunStatus RunController::status() {
          .why = member.why,
          .progress = member.beat.progress,
          .weight_step = member.beat.weight_step,
-         .open_leases =
-             desk_ ? static_cast<int64_t>(desk_->leases_of(name).size()) : int64_t{0},
+         .open_leases = desk_ ? static_cast<int64_t>(desk_->leases_of(name).size()) : int64_t{0},
          .samples = member.samples});
   }
   out.over = over_;

@@ -76,7 +76,8 @@ Engine& WorkerModels::engine(const Lease& lease) {
 }
 
 bool WorkerModels::refresh(const Publication& newer) {
-  PRAETOR_CHECK(engine_ && engine_stage_ == newer.version.stage, "no engine of the stage is at work");
+  PRAETOR_CHECK(engine_ && engine_stage_ == newer.version.stage,
+                "no engine of the stage is at work");
   try {
     for (const Publication& other : newer.companions) load_weights(other, companion_);
     load_weights(newer, policy_);

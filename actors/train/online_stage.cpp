@@ -182,9 +182,8 @@ StageRunner::StepResult OnlineStage::train_step(int64_t step) {
   if (!local_) result.metrics.emplace_back("idle/learner", waited);
   const auto now = std::chrono::steady_clock::now();
   // Where sampling goes on during the update, the wait says nothing of its speed.
-  const double seconds = stage_.max_staleness == 0
-                             ? waited
-                             : std::chrono::duration<double>(now - last_batch_).count();
+  const double seconds =
+      stage_.max_staleness == 0 ? waited : std::chrono::duration<double>(now - last_batch_).count();
   last_batch_ = now;
   if (seconds > 0) {
     result.metrics.emplace_back("rollout/tokens_per_second",

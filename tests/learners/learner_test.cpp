@@ -308,8 +308,9 @@ TEST_CASE("exact log-probabilities of the engine make an update the same bits wi
   }
 }
 
-TEST_CASE("stale samples are weighted, and only the present weights' tokens are held against the engine",
-          "[learners][cpu]") {
+TEST_CASE(
+    "stale samples are weighted, and only the present weights' tokens are held against the engine",
+    "[learners][cpu]") {
   PpoConfig ppo = busy_ppo();
   ppo.mismatch.correction = "token_tis";
   Learner learner = ppo_learner(ppo, quick());

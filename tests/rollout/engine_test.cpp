@@ -38,8 +38,8 @@ at::Tensor teacher_forced(const Transformer& model,
   std::vector<int64_t> tokens = request.prompt;
   const auto prompt = static_cast<int64_t>(tokens.size());
   tokens.insert(tokens.end(), made.tokens.begin(), made.tokens.end());
-  const at::Tensor hidden = model.hidden(pack({tokens}))
-                                .narrow(0, prompt - 1, static_cast<int64_t>(made.tokens.size()));
+  const at::Tensor hidden =
+      model.hidden(pack({tokens})).narrow(0, prompt - 1, static_cast<int64_t>(made.tokens.size()));
   return ops::token_logprobs(
              hidden, model.head(), at::tensor(made.tokens), request.params.temperature)
       .logprob;
@@ -268,8 +268,9 @@ TEST_CASE("the statistics count rows, steps and tokens", "[rollout][cpu]") {
   CHECK(stats.seconds > 0);
 }
 
-TEST_CASE("responses go on under weights that replace theirs, which say the rest's log-probabilities",
-          "[rollout][cpu]") {
+TEST_CASE(
+    "responses go on under weights that replace theirs, which say the rest's log-probabilities",
+    "[rollout][cpu]") {
   Transformer model = tiny_model();
   const Transformer before = tiny_model();
   const LetterTokenizer tokenizer(97);

@@ -314,7 +314,8 @@ TEST_CASE("whoever generates hears of newer weights of the stage", "[actors][cpu
 
 TEST_CASE("without partial rollouts a lease is no larger than a step", "[actors][cpu]") {
   for (const bool partial : {false, true}) {
-    const Run run(4, str("    max_staleness: 1\n    partial_rollouts: ", partial ? "true" : "false", "\n"));
+    const Run run(
+        4, str("    max_staleness: 1\n    partial_rollouts: ", partial ? "true" : "false", "\n"));
     run.join("w");
     run.controller->open_step(1, 1, Run::weights(0));
     const auto lease = run.controller->lease({.worker = "w", .max_items = 100, .number = 1});

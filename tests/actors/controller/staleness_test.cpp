@@ -64,14 +64,13 @@ Completion answer(const Lease& lease,
 }
 
 void work_off(Controller& controller, LeaseKind kind, int64_t most = 100) {
-  if (const auto lease = controller.lease("w", kind, most)) controller.complete(answer(*lease, "w"));
+  if (const auto lease = controller.lease("w", kind, most))
+    controller.complete(answer(*lease, "w"));
 }
 
 void commit(Controller& controller) {
-  controller.commit_step("{}",
-                         {.step = controller.close_step()->step,
-                          .loss_digest = "l",
-                          .gradient_digest = "g"});
+  controller.commit_step(
+      "{}", {.step = controller.close_step()->step, .loss_digest = "l", .gradient_digest = "g"});
 }
 
 std::vector<int64_t> ordinals(const ClosedBatch& batch) {
@@ -207,8 +206,8 @@ TEST_CASE("each token's weights are kept, and the sample counts as old as its fi
     begun.rollouts[0].generation.versions = mixed;
     begun.rollouts[1].generation.versions = fresh;
     // Newer than any, falling, one missing, older than the lease's.
-    for (const std::vector<int64_t>& wrong : std::vector<std::vector<int64_t>>{
-             {0, 1, 2}, {1, 0, 1}, {0, 1}, {-1, 0, 0}}) {
+    for (const std::vector<int64_t>& wrong :
+         std::vector<std::vector<int64_t>>{{0, 1, 2}, {1, 0, 1}, {0, 1}, {-1, 0, 0}}) {
       Completion bad = begun;
       bad.rollouts[2].generation.versions = wrong;
       CHECK_THROWS_AS(controller.complete(bad), InvalidArgument);

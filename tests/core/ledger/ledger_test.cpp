@@ -300,8 +300,9 @@ TEST_CASE("a foreign or later file is not taken for a ledger", "[core][cpu][ledg
   CHECK_THROWS_AS(Ledger::open(dir / "other", {.segment_bytes = 0}), InvalidArgument);
 }
 
-TEST_CASE("a response of several weights keeps each token's, one of a single weight is stored as ever",
-          "[core][cpu][ledger]") {
+TEST_CASE(
+    "a response of several weights keeps each token's, one of a single weight is stored as ever",
+    "[core][cpu][ledger]") {
   RolloutRecord rollout = make_rollout(1, 0);
   const std::string plain = encode_rollout(0, rollout);
   CHECK(plain[0] == 1);

@@ -135,12 +135,11 @@ struct Stale {
     b.entropy = at::zeros_like(now);
     b.proximal_logprob = proximal;
     b.denominators = {.tokens = static_cast<double>(now.numel()), .sequences = 1};
-    b.advantage = advantage * mismatch_weights(proximal,
-                                               behavior,
-                                               b.mask,
-                                               b.sequence_of,
-                                               {.correction = "token_tis", .cap = cap})
-                                  .weight;
+    b.advantage =
+        advantage *
+        mismatch_weights(
+            proximal, behavior, b.mask, b.sequence_of, {.correction = "token_tis", .cap = cap})
+            .weight;
     return policy_objective(b, {}).loss;
   }
 };
