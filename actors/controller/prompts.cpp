@@ -66,7 +66,6 @@ OnlinePlan online_plan(const StageConfig& stage,
                   .others = samples.others,
                   .scores = algorithm->score_plan(),
                   .max_staleness = stage.max_staleness,
-                  .partial_rollouts = stage.partial_rollouts,
                   .shuffle = stage.data.shuffle,
                   .params = stage.sampling,
                   .parts = empty_counters(stage.rewards)};

@@ -140,8 +140,9 @@ int64_t RunController::fair_share(const LeaseRequest& request) const {
   const bool prompts =
       request.kind == LeaseKind::kGenerate && desk_->next_purpose(request.kind) == Purpose::kPolicy;
   int64_t most = request.max_items;
-  // What is leased keeps its weights: no more than a step's share of what is issued ahead.
-  if (prompts && plan.max_staleness > 0 && !plan.partial_rollouts)
+  // No more than a step's share of what is issued ahead: an evaluation waits for the end of a
+  // lease, and so do newer weights where responses do not go on under them.
+  if (prompts && plan.max_staleness > 0)
     most = std::min(most, plan.prompts_per_step * plan.most_samples());
   if (idle <= 1) return most;
   const int64_t unit = prompts ? plan.most_samples() : 1;

@@ -15,6 +15,7 @@ import argparse
 import json
 import math
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -23,8 +24,9 @@ import tempfile
 from pathlib import Path
 
 
-def cut_last_stage(text):
-    """The job without its last stage, and that stage's name (or kind)."""
+def cut_last_stage(job):
+    """The job without its last stage, relative paths made absolute, and that stage's name (or kind)."""
+    text = re.sub(r"(?<=[ \"])(\.\./)+[^\s,}\"]*", lambda path: str((job.parent / path.group()).resolve()), job.read_text())
     lines = text.splitlines()
     at = max(i for i, line in enumerate(lines) if line.startswith("  - kind:"))
     kind = lines[at].split(":", 1)[1].strip()
@@ -113,7 +115,7 @@ def main():
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     options = parser.parse_args()
     os.environ["OMP_WAIT_POLICY"] = "passive"
-    before_text, stage = cut_last_stage(options.job.read_text())
+    before_text, stage = cut_last_stage(options.job)
     given = dict(one.split("=", 1) for one in options.set)
     earlier = {key: value for key, value in given.items() if not key.startswith(f"stages.{stage}.")}
     kinds = [("sync", 0, options.threads), ("async", options.bound, options.threads)]
@@ -122,27 +124,24 @@ def main():
     runs = {name: [] for name, _, _ in kinds}
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
-        first = options.job.parent / f".{options.job.stem}.before.yaml"
+        first = work / "before.yaml"
         first.write_text(before_text)
-        try:
-            for seed in range(1, options.seeds + 1):
-                base = train(options.praetor, first, {**earlier, "seed": seed, "output": work / "base"})
-                # Who goes first changes with the seed.
-                for name, bound, threads in kinds if seed % 2 else kinds[::-1]:
-                    run = work / name / base.name
-                    shutil.copytree(base, run, symlinks=True)
-                    train(options.praetor, options.job,
-                          {"seed": seed, "output": run.parent, "placement": "separate", "roles.rollout.threads": threads,
-                           "roles.reward.threads": 1, "roles.learner.threads": threads, f"stages.{stage}.eval.every": 0,
-                           f"stages.{stage}.checkpoint.every": 0, **given, f"stages.{stage}.max_staleness": bound}, run)
-                    out = {"job": options.job.stem, "run": name, "max_staleness": bound, "threads": threads, "seed": seed,
-                           **figures(run, stage), "load": round(os.getloadavg()[0], 2)}
-                    runs[name].append(out)
-                    print(json.dumps(out), flush=True)
-                    shutil.rmtree(run)
-                shutil.rmtree(base)
-        finally:
-            first.unlink()
+        for seed in range(1, options.seeds + 1):
+            base = train(options.praetor, first, {**earlier, "seed": seed, "output": work / "base"})
+            # Who goes first changes with the seed.
+            for name, bound, threads in kinds if seed % 2 else kinds[::-1]:
+                run = work / name / base.name
+                shutil.copytree(base, run, symlinks=True)
+                train(options.praetor, options.job,
+                      {"seed": seed, "output": run.parent, "placement": "separate", "roles.rollout.threads": threads,
+                       "roles.reward.threads": 1, "roles.learner.threads": threads, f"stages.{stage}.eval.every": 0,
+                       f"stages.{stage}.checkpoint.every": 0, **given, f"stages.{stage}.max_staleness": bound}, run)
+                out = {"job": options.job.stem, "run": name, "max_staleness": bound, "threads": threads, "seed": seed,
+                       **figures(run, stage), "load": round(os.getloadavg()[0], 2)}
+                runs[name].append(out)
+                print(json.dumps(out), flush=True)
+                shutil.rmtree(run)
+            shutil.rmtree(base)
 
     def ratios(name):
         return [round(a["median_step"] / b["median_step"], 3) for a, b in zip(runs[name], runs["async"])]

@@ -312,16 +312,14 @@ TEST_CASE("whoever generates hears of newer weights of the stage", "[actors][cpu
   CHECK_FALSE(ask(0, milliseconds(0), 0));
 }
 
-TEST_CASE("without partial rollouts a lease is no larger than a step", "[actors][cpu]") {
-  for (const bool partial : {false, true}) {
-    const Run run(
-        4, str("    max_staleness: 1\n    partial_rollouts: ", partial ? "true" : "false", "\n"));
-    run.join("w");
-    run.controller->open_step(1, 1, Run::weights(0));
-    const auto lease = run.controller->lease({.worker = "w", .max_items = 100, .number = 1});
-    REQUIRE(lease);
-    CHECK(lease->generate.size() == (partial ? 16 : 8));
-  }
+TEST_CASE("a lease is no larger than a step, however far ahead is sampled", "[actors][cpu]") {
+  const Run run(4, "    max_staleness: 2\n");
+  run.join("w");
+  run.controller->open_step(1, 1, Run::weights(0));
+  const auto lease = run.controller->lease({.worker = "w", .max_items = 100, .number = 1});
+  REQUIRE(lease);
+  CHECK(lease->generate.size() == 8);
+  CHECK(run.controller->status().to_generate == 16);
 }
 
 TEST_CASE("a batch says how long workers waited since the one before", "[actors][cpu]") {
