@@ -224,6 +224,9 @@ class Algorithm {
   /// Default: that of methods that learn from scored rollouts.
   virtual Headline headline() const { return {"eval/score", true, "reward/mean"}; }
   bool online() const { return sample_plan().rows == RowForm::kPrompt; }
+  /// Its loss can weigh samples of older weights against the policy at the start of the update
+  /// (section `mismatch`); others learn from samples of the present policy alone.
+  virtual bool corrects_staleness() const { return false; }
 
   /// Of labels (SamplePlan), in the score of the reward model.
   virtual std::vector<double> label_weights() const { return {}; }

@@ -98,11 +98,11 @@ struct Learner::Impl {
   /// True when the engine's log-probabilities of a sequence are those that the policy would give.
   bool knows_proximal(const Experience& experience, int64_t sequence) const;
   /// mismatch/logprob_*: how far the engine's log-probabilities of the policy's own samples are
-  /// from those of the first forward in training.
-  static std::vector<Statistic> mismatch(const Experience& experience,
-                                         const MicroBatch& batch,
-                                         const PackedSlice& slice,
-                                         const std::vector<int64_t>& sequences);
+  /// from those of the first forward in training. Tokens of older weights differ for a reason.
+  std::vector<Statistic> mismatch(const Experience& experience,
+                                  const MicroBatch& batch,
+                                  const PackedSlice& slice,
+                                  const std::vector<int64_t>& sequences) const;
   /// Rows of a file that stay together: 2 for pairs.
   int64_t unit() const { return algorithm->sample_plan().rows == RowForm::kPreference ? 2 : 1; }
 

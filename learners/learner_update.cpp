@@ -43,11 +43,19 @@ at::Tensor select(const at::Tensor& whole, const at::Tensor& index, at::ScalarTy
 std::vector<Statistic> Learner::Impl::mismatch(const Experience& experience,
                                                const MicroBatch& batch,
                                                const PackedSlice& slice,
-                                               const std::vector<int64_t>& sequences) {
+                                               const std::vector<int64_t>& sequences) const {
+  const bool mixed = experience.token_version.defined();
   at::Tensor own = at::ones({slice.sequences()}, at::kBool);
-  for (size_t k = 0; k < sequences.size() && !experience.voice.empty(); ++k)
-    own.mutable_data_ptr<bool>()[k] = experience.voice[static_cast<size_t>(sequences[k])] == 0;
-  const at::Tensor counted = own.index_select(0, slice.sequence_of).logical_and(batch.mask);
+  for (size_t k = 0; k < sequences.size(); ++k) {
+    const auto i = static_cast<size_t>(sequences[k]);
+    const bool others = !experience.voice.empty() && experience.voice[i] != 0;
+    const bool stale = !mixed && experience.weight_version[i] < updates;
+    own.mutable_data_ptr<bool>()[k] = !others && !stale;
+  }
+  at::Tensor counted = own.index_select(0, slice.sequence_of).logical_and(batch.mask);
+  if (mixed)
+    counted =
+        counted.logical_and(experience.token_version.index_select(0, slice.index).ge(updates));
   const at::Tensor gap = (batch.logprob.detach() - batch.behavior_logprob)
                              .masked_select(counted)
                              .abs()

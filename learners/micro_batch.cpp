@@ -68,6 +68,8 @@ SequenceBatch SequenceBatch::from(const Experience& experience) {
   const auto responses = static_cast<int64_t>(out.positions.size());
   require_length("sequence_of", experience.sequence_of, responses);
   require_length("behavior_logprob", experience.behavior_logprob, responses);
+  if (experience.token_version.defined())
+    require_length("token_version", experience.token_version, responses);
   require_length("score", experience.score, count);
   std::map<std::vector<int64_t>, int64_t> families;  // by prompt
   for (int64_t i = 0; i < count; ++i) {

@@ -233,7 +233,10 @@ void Engine::generate(std::span<const GenerationRequest> requests,
     // The caller keeps the requests.
     session.submit({std::shared_ptr<void>(), &requests[i]}, {.on_finish = deliver}, std::nullopt);
   }
-  while (wanted && session.step()) {
+  while (wanted) {
+    if (const auto version = refresh_ ? refresh_() : std::nullopt)
+      session.weights_replaced(*version, /*recompute=*/true);
+    if (!session.step()) break;
   }
   stats_ = session.stats();
 }

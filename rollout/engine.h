@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -53,7 +54,8 @@ struct EngineStats {
 /// On CPU in float32 a response is a function of the weights, the prompt, the parameters, the voice
 /// and the key alone, bit for bit: batch, order, limits of EngineConfig, preemption and threads do
 /// not touch it. Models and tokenizer are borrowed and outlive the engine. The weights may be
-/// replaced in place between calls; nothing is cached across calls. One thread at a time.
+/// replaced in place between calls (and within one, set_refresh); nothing is cached across calls.
+/// One thread at a time.
 class Engine final : public Generator {
  public:
   /// The caches, one for each model that a call's voices need, are allocated by the calls, grow to
@@ -81,6 +83,14 @@ class Engine final : public Generator {
   /// goes on, also while no response ends for long. Empty: nothing.
   void set_on_step(std::function<void()> on_step) { on_step_ = std::move(on_step); }
 
+  /// Asked before each step of generate from now on, by the thread that generates: the version of
+  /// weights that have just replaced the models' in place, or nothing. Running responses go on
+  /// under them, with all keys and values computed anew, and Generation::versions says which tokens
+  /// are whose (0: those from before). Empty: never.
+  void set_refresh(std::function<std::optional<int64_t>()> refresh) {
+    refresh_ = std::move(refresh);
+  }
+
   /// Of the last call of generate that returned.
   const EngineStats& stats() const { return stats_; }
 
@@ -106,6 +116,7 @@ class Engine final : public Generator {
   ProcessorCache processors_;
   EngineStats stats_;
   std::function<void()> on_step_;
+  std::function<std::optional<int64_t>()> refresh_;
   bool busy_ = false;  ///< a session has it
 };
 

@@ -188,12 +188,32 @@ void print_roles(const nlohmann::ordered_json& roles) {
   }
 }
 
+/// What the last step says of waiting, where roles are processes.
+void print_waits(const nlohmann::ordered_json& status) {
+  const auto row = status["metrics"].find(status["roles"]["stage"].get<std::string>());
+  if (row == status["metrics"].end() || !row->contains("idle/learner")) return;
+  const auto figure = [&](const char* name) { return row->value(name, 0.0); };
+  std::fprintf(
+      stderr,
+      "step %ld: samples %.2f updates old, at most %.0f; waited: learner %.2f s for samples, "
+      "rollout workers %.2f s for prompts, reward workers %.2f s for responses\n",
+      row->value("step", 0L),
+      figure("staleness/mean"),
+      figure("staleness/max"),
+      figure("idle/learner"),
+      figure("idle/rollout"),
+      figure("idle/reward"));
+}
+
 void print_table(const nlohmann::ordered_json& status) {
   std::fprintf(stderr,
                "%s: %s\n",
                status["run"].get<std::string>().c_str(),
                status["running"] ? "running" : "not running");
-  if (status.contains("roles")) print_roles(status["roles"]);
+  if (status.contains("roles")) {
+    print_roles(status["roles"]);
+    print_waits(status);
+  }
   if (status.contains("stages")) {
     std::fprintf(stderr,
                  "%-16s %-9s %6s %8s %8s %8s %8s\n",

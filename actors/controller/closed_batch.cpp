@@ -42,7 +42,8 @@ MetricList task_metrics(const std::vector<const Score*>& scores) {
 
 /// Figures of the measured voice's samples; of the others' only the mean score.
 MetricList batch_metrics(const ClosedBatch& batch, int64_t rows) {
-  double sum = 0, squares = 0, length = 0, finished = 0, others = 0;
+  double sum = 0, squares = 0, length = 0, finished = 0, others = 0, staleness = 0;
+  int64_t stalest = 0;
   double low = std::numeric_limits<double>::infinity(), high = -low;
   std::vector<PartCounters> parts;  // in the order in which they are met
   std::vector<const Score*> scores;
@@ -53,6 +54,9 @@ MetricList batch_metrics(const ClosedBatch& batch, int64_t rows) {
       }));
   for (const ScoredSample& sample : batch.samples) {
     const double score = *sample.score.score.score;
+    const int64_t behind = batch.step - 1 - sample.rollout.weight_version;
+    staleness += static_cast<double>(behind);
+    stalest = std::max(stalest, behind);
     if (sample.rollout.voice != batch.measured_voice) {
       others += score;
       continue;
@@ -93,8 +97,8 @@ MetricList batch_metrics(const ClosedBatch& batch, int64_t rows) {
       {"rollout/response_length", length / n},
       {"rollout/truncated", 1 - finished / n},
       {"rollout/finished", finished / n},
-      {"staleness/mean", 0.0},
-      {"staleness/max", 0.0},
+      {"staleness/mean", staleness / static_cast<double>(batch.samples.size())},
+      {"staleness/max", static_cast<double>(stalest)},
       {"data/epoch", static_cast<double>(batch.end_ordinal) / static_cast<double>(rows)},
       {"data/consumed", static_cast<double>(batch.end_ordinal)},
       {"data/dropped", static_cast<double>(dropped)}};

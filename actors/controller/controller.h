@@ -40,8 +40,14 @@ ClosedBatch load_batch(const Ledger& ledger, const OnlinePlan& plan, const Batch
 /// The controller of one online stage: issues prompts in order, leases work out, takes results in,
 /// closes batches by prompt ordinal. Every fact goes to the ledger before anybody acts on it, so
 /// that a new controller over the same ledger goes on where this one ended. Evaluations of held-out
-/// prompts take the same way, but leave no record. Does no tensor arithmetic. Not synchronised; the
-/// ledger is borrowed.
+/// prompts take the same way, but leave no record; their work goes first. Does no tensor
+/// arithmetic. Not synchronised; the ledger is borrowed.
+///
+/// Prompts are one stream. Step s trains on the first `prompts_per_step` of them that are kept,
+/// from where the batch of step s - 1 ended; a rejected one is replaced at the stream's end. While
+/// the weights after s - 1 updates are the newest, so many prompts are issued that the kept ones
+/// fill the steps s to s + max_staleness and no more: whatever is sampled now is then trained at
+/// most max_staleness updates later.
 class Controller {
  public:
   /// Nothing to keep a prompt's samples, else why they are dropped and another prompt is taken.
@@ -54,10 +60,11 @@ class Controller {
              std::vector<Prompt> held_out,
              Accept accept);
 
-  /// Begins step `step`, whose samples come from `weights`. What the ledger has of it already is
-  /// taken over; the rest becomes work. The step that is open already goes on.
+  /// Begins step `step`, whose samples come from `weights`, or with max_staleness from older ones.
+  /// What the ledger has of it already is taken over, and what is in work for it and later steps
+  /// goes on; the rest becomes work. The step that is open already goes on.
   void open_step(int64_t step, const Publication& weights);
-  /// Begins an evaluation of the first `count` held-out prompts; the step in work waits.
+  /// Begins an evaluation of the first `count` held-out prompts.
   void open_evaluation(int64_t step, int64_t count, const Publication& weights);
 
   /// Up to `max_items` items, or nothing when no work of this kind waits.
@@ -71,7 +78,8 @@ class Controller {
     std::vector<RolloutRecord> rollouts;
     std::vector<ScoreRecord> scores;
   };
-  /// @throws RefusedError for a lease that another worker holds
+  /// @throws RefusedError for a lease that another worker holds; InvalidArgument for a response
+  /// whose versions cannot be
   Intake examine(Completion completion) const;
   /// Makes the results of `intakes` durable, in one commit. Touches the ledger alone: no
   /// lock is needed, but nothing may be opened, closed or committed meanwhile.
@@ -98,34 +106,86 @@ class Controller {
 
   const OnlinePlan& plan() const { return plan_; }
   int64_t rows() const { return order_.rows(); }
-  int64_t step() const { return step_; }
-  Purpose purpose() const { return purpose_; }
-  const Publication& weights() const { return weights_; }
+  bool training(int64_t step) const { return training_.step == step; }
+  bool evaluating(int64_t step) const { return evaluation_ && evaluation_->step == step; }
+  /// Of the weights that the next samples of the policy come from.
+  const Publication& policy_weights() const { return training_.weights; }
+  const Publication& weights() const {
+    return evaluation_ ? evaluation_->weights : training_.weights;
+  }
   bool has_closed() const { return closed_.has_value(); }
   int64_t leases_reissued() const { return leases_reissued_; }
   const std::vector<std::string>& set_aside() const { return set_aside_; }
-  const WorkQueue& work() const { return work_; }
-  int64_t ready() const;  ///< samples of the open step that are scored
+  int64_t ready() const;  ///< samples for training that are scored, in no batch yet
+
+  // The books of both kinds of work together.
+  int64_t waiting(LeaseKind kind) const;  ///< samples
+  int64_t held(LeaseKind kind) const;     ///< samples
+  bool is_out(int64_t lease) const { return find(lease) != nullptr; }
+  std::vector<int64_t> leases_of(const std::string& worker,
+                                 std::optional<LeaseKind> kind = std::nullopt) const;
+  /// Workers that hold a lease of a kind.
+  int64_t holders(LeaseKind kind) const;
+  /// Whose work the next lease of a kind is.
+  Purpose next_purpose(LeaseKind kind) const {
+    return evaluation_ && evaluation_->work.waiting(kind) > 0 ? Purpose::kEvaluation
+                                                              : Purpose::kPolicy;
+  }
 
  private:
   struct Pending {
     std::optional<RolloutRecord> rollout;
     std::optional<ScoreRecord> score;
-    bool dropped =
-        false;  ///< decided; recorded when the step commits, so that a crash before it decides anew
+    /// Why it is given up; recorded when the step commits, so that a crash before it decides anew.
+    std::optional<std::string> drop_reason;
+  };
+  enum class Verdict : uint8_t { kOpen, kAccepted, kRejected };
+  /// A prompt's samples.
+  struct GroupState {
+    int64_t unfinished = 0;  ///< neither scored nor dropped
+    Verdict verdict = Verdict::kOpen;
+  };
+  /// What is open for one purpose.
+  struct Work {
+    Purpose purpose = Purpose::kPolicy;
+    int64_t step = -1;
+    Publication weights;
+    mutable std::map<int64_t, Prompt> asked;  ///< prompts as they are asked
+    std::map<SampleId, Pending> samples;
+    std::map<int64_t, GroupState> groups;  ///< by ordinal
+    int64_t unfinished = 0;                ///< samples
+    WorkQueue work;
   };
 
-  void begin(Purpose purpose, int64_t step, const Publication& weights);
+  void begin(int64_t step, const Publication& weights);
+  void advance(int64_t step, const Publication& weights);
+  int64_t steps_ahead() const;
   void issue(int64_t count);
+  void refill();
   void adopt(int64_t from, int64_t to);
-  void end_lease(int64_t id, bool died);
-  void set_condemned_aside();
-  void want_score(SampleId id);
   void answer_from_data(int64_t from, int64_t to);
-  GenerateItem generate_item(SampleId id) const;
-  ScoreItem score_item(SampleId id) const;
-  const Prompt& prompt_of(int64_t ordinal) const;
-  const Prompt& plain_prompt(int64_t ordinal) const;
+  void finish_one(Work& in, int64_t ordinal);
+  void judge();
+  void reject(int64_t ordinal, const std::string& why);
+  bool too_stale(int64_t ordinal) const;
+  std::vector<ScoredSample> kept_samples(int64_t ordinal) const;
+  bool measured(const ScoredSample& sample) const {
+    return sample.rollout.voice == plan_.measured_voice();
+  }
+  std::optional<int64_t> end_of_batch();
+  ClosedBatch make_batch(int64_t end) const;
+  void tell_drops(const ClosedBatch& batch);
+  void end_lease(int64_t id, bool died);
+  void set_condemned_aside(Work& in);
+  void want_score(Work& in, SampleId id);
+  const Work* work_of(Purpose purpose) const;
+  std::vector<const Work*> all_work() const;
+  const WorkQueue::Held* find(int64_t lease) const;
+  /// Samples of the weights may be part of what is open.
+  bool is_known(const WeightVersion& version, Purpose purpose) const;
+  GenerateItem generate_item(const Work& in, SampleId id) const;
+  ScoreItem score_item(const Work& in, SampleId id) const;
+  const Prompt& prompt_of(const Work& in, int64_t ordinal) const;
   int64_t end_of_step(int64_t step) const;
   int32_t stage() const { return static_cast<int32_t>(plan_.stage); }
 
@@ -136,18 +196,14 @@ class Controller {
   const Accept accept_;
   const RowOrder order_;
 
-  Purpose purpose_ = Purpose::kPolicy;  ///< of what is open
-  int64_t step_ = -1;
-  Publication weights_;
-  int64_t first_ordinal_ = 0, end_ordinal_ = 0;
-  mutable std::map<int64_t, Prompt> asked_;  ///< prompts of what is open, as they are asked
-  std::map<SampleId, Pending> samples_;      ///< of the open step or evaluation
-  int64_t unfinished_ = 0;                   ///< of them, neither scored nor dropped
-  std::vector<int64_t> accepted_, judged_;   ///< ordinals
-  std::map<std::string, std::vector<SampleId>> dropped_;
-  std::set<std::string> told_;  ///< reasons of drops that were logged already
+  Work training_;
+  std::optional<Work> evaluation_;
+  int64_t first_ordinal_ = 0;               ///< where the batch of the open step begins
+  int64_t end_ordinal_ = 0;                 ///< of the prompts that are issued
+  std::set<int64_t> to_judge_;              ///< ordinals of groups that have just been finished
+  std::map<int64_t, WeightVersion> known_;  ///< that samples of what is open may come from, by step
+  std::set<std::string> told_;              ///< reasons of drops that were logged already
   std::optional<ClosedBatch> closed_;
-  WorkQueue work_;
   int64_t leases_reissued_ = 0;
   std::vector<std::string> set_aside_;
 };

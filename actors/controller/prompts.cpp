@@ -65,6 +65,7 @@ OnlinePlan online_plan(const StageConfig& stage,
                   .samples_by_task = samples.samples_by_task,
                   .others = samples.others,
                   .scores = algorithm->score_plan(),
+                  .max_staleness = stage.max_staleness,
                   .shuffle = stage.data.shuffle,
                   .params = stage.sampling,
                   .parts = empty_counters(stage.rewards)};

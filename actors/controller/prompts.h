@@ -36,6 +36,8 @@ struct OnlinePlan {
   std::map<std::string, int64_t> samples_by_task;
   std::vector<VoicePlan> others;
   ScorePlan scores = ScorePlan::kScalar;
+  int64_t max_staleness = 0;  ///< updates that a sample's weights may be behind those it trains
+  int64_t total_steps = 0;    ///< nothing is issued for later ones; 0: not known
   bool shuffle = true;
   SamplingParams params;
 

@@ -49,7 +49,7 @@ void RunController::notify() {
   ++events_;
   changed_.notify_all();
   for (const LeaseKind kind : {LeaseKind::kGenerate, LeaseKind::kScore}) {
-    if (desk_ && desk_->work().waiting(kind) > 0) work_for(kind).notify_all();
+    if (desk_ && desk_->waiting(kind) > 0) work_for(kind).notify_all();
   }
 }
 
@@ -134,16 +134,21 @@ void RunController::end_run() {
 /// An equal part of what waits for each idle worker; whole prompts, whose samples share their
 /// cache.
 int64_t RunController::fair_share(const LeaseRequest& request) const {
-  const WorkQueue& work = desk_->work();
-  const bool holds = !work.of_worker(request.worker, request.kind).empty();
+  const OnlinePlan& plan = desk_->plan();
+  const bool holds = !desk_->leases_of(request.worker, request.kind).empty();
   const int64_t idle =
-      members_.serving(request.kind) - work.holders(request.kind) + (holds ? 1 : 0);
-  if (idle <= 1) return request.max_items;
-  const int64_t unit = request.kind == LeaseKind::kGenerate && desk_->purpose() == Purpose::kPolicy
-                           ? desk_->plan().most_samples()
-                           : 1;
-  const int64_t share = (work.waiting(request.kind) + idle - 1) / idle;
-  return std::min(request.max_items, (share + unit - 1) / unit * unit);
+      members_.serving(request.kind) - desk_->holders(request.kind) + (holds ? 1 : 0);
+  const bool prompts =
+      request.kind == LeaseKind::kGenerate && desk_->next_purpose(request.kind) == Purpose::kPolicy;
+  int64_t most = request.max_items;
+  // No more than a step's share of what is issued ahead: an evaluation waits for the end of a
+  // lease, and so do newer weights where responses do not go on under them.
+  if (prompts && plan.max_staleness > 0)
+    most = std::min(most, plan.prompts_per_step * plan.most_samples());
+  if (idle <= 1) return most;
+  const int64_t unit = prompts ? plan.most_samples() : 1;
+  const int64_t share = (desk_->waiting(request.kind) + idle - 1) / idle;
+  return std::min(most, (share + unit - 1) / unit * unit);
 }
 
 std::optional<Lease> RunController::lease(const LeaseRequest& request) {
@@ -154,13 +159,12 @@ std::optional<Lease> RunController::lease(const LeaseRequest& request) {
   const std::pair key{request.worker, request.kind};
   if (const auto answer = answers_.find(key); desk_ && answer != answers_.end() &&
                                               answer->second.first == request.number &&
-                                              desk_->work().find(answer->second.second.id)) {
+                                              desk_->is_out(answer->second.second.id)) {
     return answer->second.second;
   }
   // Whoever asks for more has nothing in hand: what is held under its name was lost on its way.
   if (desk_) {
-    for (const int64_t id : desk_->work().of_worker(request.worker, request.kind))
-      desk_->give_back(id);
+    for (const int64_t id : desk_->leases_of(request.worker, request.kind)) desk_->give_back(id);
   }
   // An answer to a process that has ended meanwhile would be lost as well.
   const int64_t incarnation = members_.incarnation(request.worker);
@@ -173,14 +177,27 @@ std::optional<Lease> RunController::lease(const LeaseRequest& request) {
       return std::nullopt;
     }
     // One that counts as lost must give a sign of life first.
-    if (desk_ && incarnation >= 0 && desk_->work().waiting(request.kind) > 0) {
+    if (desk_ && incarnation >= 0 && desk_->waiting(request.kind) > 0) {
       if (auto lease = desk_->lease(request.worker, request.kind, fair_share(request))) {
         answers_[key] = {request.number, *lease};
         return lease;
       }
     }
+    const IdleClock::Waiting waiting(idle_, request.kind, request.worker);
     if (work_for(request.kind).wait_until(lock, end) == std::cv_status::timeout)
       return std::nullopt;
+  }
+}
+
+std::optional<Publication> RunController::newer_weights(const NewerWeights& request) {
+  const auto end = std::chrono::steady_clock::now() + request.wait;
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    if (desk_ && desk_->plan().stage == request.stage) {
+      const Publication& now = desk_->policy_weights();
+      if (now.version.step > request.step) return now;
+    }
+    if (over_ || changed_.wait_until(lock, end) == std::cv_status::timeout) return std::nullopt;
   }
 }
 
@@ -381,6 +398,10 @@ Controller& RunController::desk(uint32_t stage) {
   if (config.data.eval.given())
     held_out = read_prompts(config.data.eval.in(results), *tokenizer, config.data.format, task);
   total_steps_ = config.total_steps(static_cast<int64_t>(prompts.size()), plan.prompts_per_step);
+  plan.total_steps = total_steps_;
+  // Waits of earlier stages are not this one's.
+  for (const LeaseKind kind : {LeaseKind::kGenerate, LeaseKind::kScore})
+    idle_.take(kind, IdleClock::Clock::now());
   const std::shared_ptr<const Algorithm> method = config.make_algorithm();
   const int32_t measured = plan.measured_voice();
   desk_ = std::make_unique<Controller>(
@@ -416,9 +437,21 @@ void RunController::open_step(uint32_t stage, int64_t step, const Publication& w
 /// enough for a step whose samples are all scored.
 Controller& RunController::desk_at(uint32_t stage, int64_t step) {
   Controller& at = desk(stage);
-  if (at.purpose() != Purpose::kPolicy || at.step() != step)
+  if (!at.training(step))
     at.open_step(step, {.version = {.stage = stage, .step = step - 1, .digest = "unknown"}});
   return at;
+}
+
+/// Seconds that a worker of each kind waited for work since the last batch, on average. Of members:
+/// in one process nobody waits for another.
+void RunController::add_idle(std::vector<std::pair<std::string, double>>& figures) {
+  for (const LeaseKind kind : {LeaseKind::kGenerate, LeaseKind::kScore}) {
+    const double seconds = idle_.take(kind, IdleClock::Clock::now());
+    const int64_t serving = members_.serving(kind);
+    if (serving == 0) continue;
+    figures.emplace_back(kind == LeaseKind::kGenerate ? "idle/rollout" : "idle/reward",
+                         seconds / static_cast<double>(serving));
+  }
 }
 
 std::optional<StepBatch> RunController::wait_batch(uint32_t stage,
@@ -436,15 +469,16 @@ std::optional<StepBatch> RunController::wait_batch(uint32_t stage,
       const std::lock_guard recording(recording_);
       const std::lock_guard lock(mutex_);
       Controller& at = desk_at(stage, step);
-      const int64_t waiting = at.work().waiting(LeaseKind::kGenerate);
+      const int64_t waiting = at.waiting(LeaseKind::kGenerate);
       if (const ClosedBatch* batch = at.close_step()) {
         StepBatch out = batch->slice(slice, at.rows());
         out.circumstances.emplace_back(
             "fault/leases_reissued", static_cast<double>(reissued_before_ + at.leases_reissued()));
         out.circumstances.emplace_back("fault/restarts", static_cast<double>(deaths_.size()));
+        if (slice.rank == 0) add_idle(out.circumstances);
         return out;
       }
-      if (at.work().waiting(LeaseKind::kGenerate) != waiting) notify();
+      if (at.waiting(LeaseKind::kGenerate) != waiting) notify();
       seen = events_;
     }
     std::unique_lock lock(mutex_);
@@ -483,7 +517,7 @@ std::optional<EvaluationBatch> RunController::wait_evaluation(uint32_t stage,
   for (;;) {
     Controller& at = desk(stage);
     // Not open: the controller was restarted, and is told anew what to evaluate.
-    if (at.purpose() == Purpose::kEvaluation && at.step() == step) {
+    if (at.evaluating(step)) {
       if (auto batch = at.close_evaluation()) return batch;
     }
     if (over_ || changed_.wait_until(lock, end) == std::cv_status::timeout) return std::nullopt;
@@ -517,10 +551,10 @@ RunStatus RunController::status() {
   out.leases_reissued = reissued_before_;
   if (desk_) {
     out.weights = desk_->weights().version;
-    out.to_generate = desk_->work().waiting(LeaseKind::kGenerate);
-    out.generating = desk_->work().held(LeaseKind::kGenerate);
-    out.to_score = desk_->work().waiting(LeaseKind::kScore);
-    out.scoring = desk_->work().held(LeaseKind::kScore);
+    out.to_generate = desk_->waiting(LeaseKind::kGenerate);
+    out.generating = desk_->held(LeaseKind::kGenerate);
+    out.to_score = desk_->waiting(LeaseKind::kScore);
+    out.scoring = desk_->held(LeaseKind::kScore);
     out.ready = desk_->ready();
     out.leases_reissued += desk_->leases_reissued();
     out.set_aside.insert(out.set_aside.end(), desk_->set_aside().begin(), desk_->set_aside().end());
@@ -536,8 +570,7 @@ RunStatus RunController::status() {
          .why = member.why,
          .progress = member.beat.progress,
          .weight_step = member.beat.weight_step,
-         .open_leases =
-             desk_ ? static_cast<int64_t>(desk_->work().of_worker(name).size()) : int64_t{0},
+         .open_leases = desk_ ? static_cast<int64_t>(desk_->leases_of(name).size()) : int64_t{0},
          .samples = member.samples});
   }
   out.over = over_;

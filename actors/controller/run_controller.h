@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "actors/controller/controller.h"
+#include "actors/controller/idle_clock.h"
 #include "actors/controller/members.h"
 #include "actors/controller/services.h"
 #include "actors/job/job_config.h"
@@ -42,6 +43,7 @@ class RunController final : public WorkerService, public LearnerService, public 
   void leave(const std::string& name) override;
   std::optional<Lease> lease(const LeaseRequest& request) override;
   void complete(Completion completion) override;
+  std::optional<Publication> newer_weights(const NewerWeights& request) override;
 
   StageProgress stage_progress(uint32_t stage) override;
   std::vector<CheckpointRecord> checkpoints() override;
@@ -98,6 +100,7 @@ class RunController final : public WorkerService, public LearnerService, public 
   void settle(const std::vector<Arrival*>& arrivals);
   StageProgress progress_of(uint32_t stage) const;
   int64_t fair_share(const LeaseRequest& request) const;
+  void add_idle(std::vector<std::pair<std::string, double>>& figures);
   void lose_leases(const std::string& name, bool died);
 
   const JobConfig& job_;
@@ -115,6 +118,7 @@ class RunController final : public WorkerService, public LearnerService, public 
   int32_t stage_ = -1;
   int64_t step_ = 0, total_steps_ = 0;
   Members members_;
+  IdleClock idle_;
   /// The last lease of each worker and kind, for a repeated request.
   std::map<std::pair<std::string, LeaseKind>, std::pair<int64_t, Lease>> answers_;
   std::set<std::pair<std::string, int64_t>> deaths_;  ///< process and incarnation

@@ -94,7 +94,7 @@ struct Completion {
   std::string worker;
   int64_t lease = 0;
   Purpose purpose = Purpose::kPolicy;
-  WeightVersion weights;                ///< that generated the rollouts
+  WeightVersion weights;  ///< the lease's, that the rollouts began with (Generation::versions)
   std::vector<RolloutResult> rollouts;  ///< of a generation lease
   std::vector<ScoreResult> scores;      ///< of a scoring lease
 };
@@ -147,6 +147,13 @@ struct LeaseRequest {
   std::chrono::milliseconds wait{0};  ///< for work to turn up
 };
 
+/// Asks for weights that are newer than those a lease named.
+struct NewerWeights {
+  uint32_t stage = 0;  ///< of the lease
+  int64_t step = 0;    ///< of the weights at hand
+  std::chrono::milliseconds wait{0};
+};
+
 /// What workers and learners ask. Every call may be repeated. Any thread.
 /// Errors: RefusedError; RpcError from a remote one that stays out of reach.
 class WorkerService {
@@ -161,6 +168,9 @@ class WorkerService {
   /// When it returns the results are durable. Results that are recorded already, or that nobody
   /// wants any more, are ignored. @throws RefusedError for a lease that another worker holds
   virtual void complete(Completion completion) = 0;
+  /// The weights that the next responses of a stage come from, once they are newer; nothing when
+  /// none were published within `wait`. For responses that go on under them.
+  virtual std::optional<Publication> newer_weights(const NewerWeights& request) = 0;
 };
 
 /// A finished and scored response.

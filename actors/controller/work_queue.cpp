@@ -24,6 +24,22 @@ void WorkQueue::forget_prompt(int64_t ordinal) {
   std::erase_if(to_score_, of_prompt);
 }
 
+std::vector<int64_t> WorkQueue::forget_before(int64_t ordinal) {
+  const auto is_over = [ordinal](const SampleId& id) { return id.ordinal < ordinal; };
+  std::erase_if(to_generate_, is_over);
+  std::erase_if(to_score_, is_over);
+  std::erase_if(deaths_, [ordinal](const auto& one) { return one.first < ordinal; });
+  std::vector<int64_t> ended;
+  for (auto at = held_.begin(); at != held_.end();) {
+    const auto lease = at++;
+    std::erase_if(lease->second.items, is_over);
+    if (!lease->second.items.empty()) continue;
+    ended.push_back(lease->first);
+    release(lease);
+  }
+  return ended;
+}
+
 std::vector<SampleId> WorkQueue::take(LeaseKind kind, int64_t most) {
   auto& waiting = queue(kind);
   std::vector<SampleId> items;

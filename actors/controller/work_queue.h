@@ -35,6 +35,9 @@ class WorkQueue {
   /// Wanted no more, by nobody.
   void forget(LeaseKind kind, SampleId id);
   void forget_prompt(int64_t ordinal);
+  /// Prompts before `ordinal` are over. @return leases that are out no more, having held nothing
+  /// else
+  std::vector<int64_t> forget_before(int64_t ordinal);
 
   /// Takes up to `most` waiting items for one lease: the first in order; none when nothing waits.
   std::vector<SampleId> take(LeaseKind kind, int64_t most);
@@ -56,7 +59,9 @@ class WorkQueue {
   /// Leases of a kind that a worker holds.
   std::vector<int64_t> of_worker(const std::string& worker, LeaseKind kind) const;
   /// Workers that hold a lease of a kind.
-  int64_t holders(LeaseKind kind) const { return static_cast<int64_t>(holders_of(kind).size()); }
+  void add_holders(LeaseKind kind, std::set<std::string>& names) const {
+    for (const auto& [name, leases] : holders_of(kind)) names.insert(name);
+  }
   bool idle() const { return held_.empty(); }
 
  private:

@@ -170,6 +170,7 @@ void StageConfig::read(std::span<const StageConfig> earlier,
     read_model(earlier, names);
     read_tokenizer(earlier, names);
     if (online()) read_online(earlier, names);
+    read_staleness(*algorithm);
     read_data(earlier, names);
     read_length();
     if (samples.prompts_per_step == 0 && (steps.value_or(1) != 1 || epochs.value_or(1) != 1)) {
@@ -330,6 +331,40 @@ void StageConfig::read_length() {
   if (in.has("epochs") && in.has("steps")) {
     in.error_at("steps", "epochs is given as well; keep one of the two");
   }
+}
+
+void StageConfig::read_staleness(const Algorithm& algorithm) {
+  if (!online()) {
+    const std::string why = str(kind, " learns from rows of a file: no sample of it can be stale");
+    if (in.has("max_staleness")) {
+      in.get("max_staleness", 0);
+      in.error_at("max_staleness", why);
+    }
+    if (in.has("partial_rollouts")) {
+      in.get("partial_rollouts", false);
+      in.error_at("partial_rollouts", why);
+    }
+    return;
+  }
+  max_staleness = in.get("max_staleness", max_staleness, closed(0, 1000));
+  partial_rollouts = in.get("partial_rollouts", max_staleness > 0);
+  if (max_staleness == 0) {
+    if (partial_rollouts)
+      in.error_at("partial_rollouts",
+                  "no response is open when new weights come, as max_staleness is 0");
+    return;
+  }
+  if (!algorithm.corrects_staleness()) {
+    in.error_at("max_staleness",
+                str(kind,
+                    " learns from samples of the present policy: 0 is wanted (ppo, grpo, dr_grpo, "
+                    "dapo, gspo, rloo, reinforce_pp and remax correct for older ones)"));
+    return;
+  }
+  // The decoupled objective (arXiv:2505.24298) with truncated weights, unless the job says
+  // otherwise.
+  YamlReader mismatch = in.child(kind).child("mismatch");
+  if (!mismatch.has("correction")) mismatch.resolve("correction", "token_tis");
 }
 
 void StageConfig::read_online(std::span<const StageConfig> earlier,

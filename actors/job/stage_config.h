@@ -67,6 +67,11 @@ struct StageConfig {
   SamplingParams sampling;  ///< online; stop_tokens without the model's own end tokens
   EngineConfig engine;      ///< online
   RewardConfig rewards;     ///< online
+  /// Online: updates that the weights a sample comes from may be behind those it trains; 0: none,
+  /// sampling and updates take turns.
+  int64_t max_staleness = 0;
+  /// Responses that are being generated when new weights come go on under them.
+  bool partial_rollouts = false;
 
   bool trains() const { return kind != kToyLanguage; }
   /// Learns from rollouts; else from the rows of data.train.
@@ -93,6 +98,7 @@ struct StageConfig {
   void read_data(std::span<const StageConfig> earlier, const std::vector<std::string>& names);
   void read_length();
   void read_online(std::span<const StageConfig> earlier, const std::vector<std::string>& names);
+  void read_staleness(const Algorithm& algorithm);
 };
 
 }  // namespace praetor

@@ -97,6 +97,23 @@ Engine& WorkerModels::engine(const Lease& lease) {
   return *engine_;
 }
 
+bool WorkerModels::refresh(const Publication& newer) {
+  PRAETOR_CHECK(engine_ && engine_stage_ == newer.version.stage,
+                "no engine of the stage is at work");
+  try {
+    for (const Publication& other : newer.companions) load_weights(other, companion_);
+    load_weights(newer, policy_);
+  } catch (const MissingInput& missed) {
+    log::info(str("not refreshed: ", missed.what()));
+    return false;
+  }
+  return true;
+}
+
+bool WorkerModels::goes_on(const Lease& lease) const {
+  return lease.purpose == Purpose::kPolicy && stage_of(lease).partial_rollouts;
+}
+
 Scorer& WorkerModels::scorer(const Lease& lease) {
   if (scorer_stage_ != lease.stage) {
     scorer_ =

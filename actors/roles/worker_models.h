@@ -33,6 +33,12 @@ class WorkerModels {
   /// @throws MissingInput when nobody offers them any more; DataError naming the tensor that came
   /// damaged
   Engine& engine(const Lease& lease);
+  /// Brings newer weights of the stage into the engine that generates, whose lease may go on under
+  /// them: between two of its steps. False, and nothing is changed, when nobody offers them any
+  /// more, as still newer ones are there. @throws DataError
+  bool refresh(const Publication& newer);
+  /// True when responses of the stage go on under newer weights.
+  bool goes_on(const Lease& lease) const;
   /// The scorer of the lease's stage.
   Scorer& scorer(const Lease& lease);
   int64_t weight_step() const { return policy_.version ? policy_.version->step : -1; }

@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <cstdlib>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 #include "actors/launch/die_with_parent.h"
+#include "actors/roles/weight_watch.h"
 #include "actors/roles/worker_models.h"
 #include "actors/train/interrupt.h"
 #include "actors/workers/reward_worker.h"
@@ -38,6 +40,7 @@ class Loop {
       : member_(member), models_(models), turn_(turn) {}
 
   void generate(WorkerService& service, const std::function<bool()>& over) {
+    WeightWatch watch(service);
     std::unique_lock<std::mutex> mine;
     RolloutWorker worker(
         service,
@@ -47,12 +50,16 @@ class Loop {
           log::set_step(lease.weights.version.step + (lease.purpose == Purpose::kPolicy ? 1 : 0));
           Engine& engine = models_.engine(lease);
           member_.holds_weights(models_.weight_step());
+          engine.set_refresh(models_.goes_on(lease) ? refresh_from(watch) : nullptr);
+          if (models_.goes_on(lease)) watch.watch(lease.weights.version);
           return engine;
         },
         {.name = member_.info().name, .stream = true});
     run(over, [&] {
       const Release release{member_, mine};
-      return worker.work_once(kGenerateLease, kWait, over);
+      const bool worked = worker.work_once(kGenerateLease, kWait, over);
+      watch.rest();
+      return worked;
     });
   }
 
@@ -76,6 +83,16 @@ class Loop {
   }
 
  private:
+  /// What an engine asks between two steps.
+  std::function<std::optional<int64_t>()> refresh_from(WeightWatch& watch) {
+    return [this, &watch]() -> std::optional<int64_t> {
+      const auto newer = watch.take();
+      if (!newer || !models_.refresh(*newer)) return std::nullopt;
+      member_.holds_weights(models_.weight_step());
+      return newer->version.step;
+    };
+  }
+
   /// At the end of a lease, however it ends.
   struct Release {
     Member& member;

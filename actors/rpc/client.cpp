@@ -95,6 +95,20 @@ std::optional<Lease> WorkerClient::lease(const LeaseRequest& asked) {
   return std::nullopt;
 }
 
+std::optional<Publication> WorkerClient::newer_weights(const NewerWeights& asked) {
+  v1::NewerWeightsRequest request;
+  request.set_stage(asked.stage);
+  request.set_step(asked.step);
+  const milliseconds wait = cut(asked.wait);
+  request.set_wait_ms(wait.count());
+  const v1::NewerWeightsResponse answer =
+      channel_->unary("Worker.NewerWeights", &WorkerStub::PrepareAsyncNewerWeights, request, wait);
+  if (answer.has_weights()) return from_proto(answer.weights());
+  if (answer.retry_after_ms() > 0)
+    channel_->pause("Worker.NewerWeights", std::min(wait, milliseconds(answer.retry_after_ms())));
+  return std::nullopt;
+}
+
 void WorkerClient::complete(Completion completion) {
   const std::vector<RolloutResult> rollouts = std::move(completion.rollouts);
   const std::vector<ScoreResult> scores = std::move(completion.scores);

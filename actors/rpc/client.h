@@ -60,6 +60,7 @@ class WorkerClient final : public WorkerService {
   void leave(const std::string& name) override;
   std::optional<Lease> lease(const LeaseRequest& request) override;
   void complete(Completion completion) override;
+  std::optional<Publication> newer_weights(const NewerWeights& request) override;
 
  private:
   std::unique_ptr<RpcChannel> channel_;

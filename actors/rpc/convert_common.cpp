@@ -177,6 +177,13 @@ SamplingParams from_proto(const v1::SamplingParams& from) {
   return to;
 }
 
+/// One a token, or none.
+std::vector<int64_t> versions_from(const google::protobuf::RepeatedField<int64_t>& from,
+                                   int64_t tokens) {
+  same_length("versions", from.size(), tokens, true);
+  return {from.begin(), from.end()};
+}
+
 void to_proto(const Generation& from, v1::Generation* to) {
   to->set_request(from.request);
   to->set_sample(from.sample);
@@ -193,6 +200,7 @@ void to_proto(const Generation& from, v1::Generation* to) {
     to->add_top_tokens(static_cast<uint32_t>(top.token));
     to->add_top_logprobs(top.logprob);
   }
+  to->mutable_versions()->Assign(from.versions.begin(), from.versions.end());
 }
 
 Generation from_proto(const v1::Generation& from) {
@@ -218,6 +226,7 @@ Generation from_proto(const v1::Generation& from) {
     refuse("top_tokens", top_count, " are no whole number for each of ", tokens, " tokens");
   for (int i = 0; i < from.top_logprobs_size(); ++i)
     to.top_logprobs.push_back({tops[static_cast<size_t>(i)], from.top_logprobs(i)});
+  to.versions = versions_from(from.versions(), tokens);
   return to;
 }
 
@@ -352,6 +361,7 @@ void to_proto(const RolloutRecord& from, v1::RolloutRecord* to) {
   to->set_weight_version(from.weight_version);
   to->set_worker(name_field("worker", from.worker, true));
   to->set_voice(from.voice);
+  to->mutable_versions()->Assign(from.versions.begin(), from.versions.end());
 }
 
 RolloutRecord from_proto(const v1::RolloutRecord& from) {
@@ -371,6 +381,7 @@ RolloutRecord from_proto(const v1::RolloutRecord& from) {
   to.weight_version = within("weight_version", from.weight_version(), 0);
   to.worker = name_field("worker", from.worker(), true);
   to.voice = static_cast<int32_t>(within("voice", from.voice(), 0, 65535));
+  to.versions = versions_from(from.versions(), response);
   return to;
 }
 

@@ -49,6 +49,16 @@ void handle(WorkerService& service, const v1::CompleteRequest& request, v1::Comp
   service.complete(from_proto(request));
 }
 
+void handle(WorkerService& service,
+            const v1::NewerWeightsRequest& request,
+            std::chrono::milliseconds most_wait,
+            v1::NewerWeightsResponse* answer) {
+  const auto found = service.newer_weights({.stage = request.stage(),
+                                            .step = within("step", request.step(), 0),
+                                            .wait = cut_wait(request.wait_ms(), most_wait)});
+  if (found) to_proto(*found, answer->mutable_weights());
+}
+
 void handle(LearnerService& service,
             const v1::StageProgressRequest& request,
             v1::StageProgressResponse* answer) {
@@ -186,6 +196,9 @@ bool poll(const RpcServices& services, Bytes bytes) {
   if constexpr (std::is_same_v<Request, v1::LeaseRequest>) {
     v1::LeaseResponse answer;
     handle(*services.worker, message, kNoWait, &answer);
+  } else if constexpr (std::is_same_v<Request, v1::NewerWeightsRequest>) {
+    v1::NewerWeightsResponse answer;
+    handle(*services.worker, message, kNoWait, &answer);
   } else {
     handle(*services.learner, message, kNoWait);
   }
@@ -199,6 +212,8 @@ bool answer(const RpcServices&, Bytes bytes) {
   if (!parse(bytes, &message)) return false;
   if constexpr (std::is_same_v<Answer, v1::LeaseResponse>) {
     if (message.has_lease()) from_proto(message.lease());
+  } else if constexpr (std::is_same_v<Answer, v1::NewerWeightsResponse>) {
+    if (message.has_weights()) from_proto(message.weights());
   } else if constexpr (std::is_same_v<Answer, v1::CheckpointsResponse>) {
     list_from<CheckpointRecord>("checkpoints", message.checkpoints());
   } else if constexpr (std::is_same_v<Answer, v1::BatchPart> ||
@@ -210,7 +225,7 @@ bool answer(const RpcServices&, Bytes bytes) {
   return true;
 }
 
-constexpr std::array<bool (*)(const RpcServices&, Bytes), 28> kKinds = {
+constexpr std::array<bool (*)(const RpcServices&, Bytes), 30> kKinds = {
     request<&RpcServices::worker, v1::JoinRequest, v1::JoinResponse>,
     request<&RpcServices::worker, v1::HeartbeatRequest, v1::HeartbeatResponse>,
     request<&RpcServices::worker, v1::LeaveRequest, v1::LeaveResponse>,
@@ -239,6 +254,8 @@ constexpr std::array<bool (*)(const RpcServices&, Bytes), 28> kKinds = {
     answer<v1::BatchPart>,
     answer<v1::EvaluationPart>,
     answer<v1::StatusResponse>,
+    poll<v1::NewerWeightsRequest>,
+    answer<v1::NewerWeightsResponse>,
 };
 
 }  // namespace

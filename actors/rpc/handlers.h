@@ -74,6 +74,10 @@ void handle(WorkerService& service,
             const v1::LeaseRequest& request,
             std::chrono::milliseconds most_wait,
             v1::LeaseResponse* answer);
+void handle(WorkerService& service,
+            const v1::NewerWeightsRequest& request,
+            std::chrono::milliseconds most_wait,
+            v1::NewerWeightsResponse* answer);
 /// Without parts: not ready within the wait.
 std::vector<v1::BatchPart> handle(LearnerService& service,
                                   const v1::WaitBatchRequest& request,

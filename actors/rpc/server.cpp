@@ -65,6 +65,17 @@ class WorkerHandlers final : public v1::Worker::Service {
     });
   }
 
+  grpc::Status NewerWeights(ServerContext* context,
+                            const v1::NewerWeightsRequest* request,
+                            v1::NewerWeightsResponse* answer) override {
+    return frame_.serve(*context, "Worker.NewerWeights", [&] {
+      const WaitSlot slot = frame_.wait_slot();
+      const auto most = slot.granted() ? frame_.most_wait(*context) : std::chrono::milliseconds(0);
+      handle(service_, *request, most, answer);
+      if (!answer->has_weights() && !slot.granted()) answer->set_retry_after_ms(kRetryAfterMs);
+    });
+  }
+
  private:
   Frame& frame_;
   WorkerService& service_;

@@ -47,6 +47,8 @@ Experience make_experience(const std::vector<ScoredSample>& samples) {
   Experience experience;
   std::vector<int64_t> tokens, sequence_of;
   std::vector<float> logprobs, scores;
+  std::vector<int64_t> versions;
+  bool mixed = false;
   experience.offsets.push_back(0);
   for (const ScoredSample& sample : samples) {
     const RolloutRecord& rollout = sample.rollout;
@@ -62,6 +64,12 @@ Experience make_experience(const std::vector<ScoredSample>& samples) {
     experience.prompt_ordinal.push_back(rollout.id.ordinal);
     experience.sample_index.push_back(rollout.id.sample);
     experience.weight_version.push_back(rollout.weight_version);
+    mixed = mixed || !rollout.versions.empty();
+    if (rollout.versions.empty()) {
+      versions.insert(versions.end(), rollout.behavior_logprobs.size(), rollout.weight_version);
+    } else {
+      versions.insert(versions.end(), rollout.versions.begin(), rollout.versions.end());
+    }
     const Score& score = sample.score.score;
     experience.voice.push_back(rollout.voice);
     experience.satisfied.push_back(score.satisfied ? static_cast<int8_t>(*score.satisfied) : -1);
@@ -71,6 +79,7 @@ Experience make_experience(const std::vector<ScoredSample>& samples) {
   experience.tokens = at::tensor(tokens, at::kLong);
   experience.sequence_of = at::tensor(sequence_of, at::kLong);
   experience.behavior_logprob = at::tensor(logprobs, at::kFloat);
+  if (mixed) experience.token_version = at::tensor(versions, at::kLong);
   experience.score = at::tensor(scores, at::kFloat);
   add_attributes(samples, experience);
   return experience;
@@ -101,7 +110,8 @@ nlohmann::json to_json(const ScoredSample& sample) {
           score.satisfied ? static_cast<int>(*score.satisfied) : -1,
           score.task,
           std::move(preferences),
-          std::move(attributes)};
+          std::move(attributes),
+          rollout.versions};
 }
 
 ScoredSample from_json(const nlohmann::json& in) {
@@ -120,6 +130,7 @@ ScoredSample from_json(const nlohmann::json& in) {
   score.task = in[10].get<std::string>();
   for (const auto& one : in[11])
     score.preferences.push_back({one[0].get<int32_t>(), one[1].get<double>()});
+  rollout.versions = in[13].get<std::vector<int64_t>>();
   if (in[12].empty()) return sample;
   PartScore& part = score.parts.emplace_back();
   for (const auto& one : in[12])

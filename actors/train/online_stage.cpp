@@ -6,11 +6,13 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <string_view>
 
 #include "actors/train/experience_builder.h"
 #include "actors/train/interrupt.h"
 #include "actors/train/publisher.h"
 #include "core/base/error.h"
+#include "core/base/log.h"
 #include "core/data/dataset.h"
 
 namespace praetor {
@@ -70,6 +72,12 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
                                           context.job.network.own_certificates()
                                               ? read_identity(context.job.network.own_files())
                                               : nullptr);
+    if (stage.max_staleness > 0) {
+      log::warn(str(stage.name,
+                    ": in one process sampling and updates take turns: max_staleness ",
+                    stage.max_staleness,
+                    " makes samples older and saves no time; placement: separate overlaps them"));
+    }
   }
 }
 
@@ -173,14 +181,22 @@ StageRunner::StepResult OnlineStage::train_step(int64_t step) {
   result.metrics.insert(
       result.metrics.end(), batch.circumstances.begin(), batch.circumstances.end());
   result.metrics.insert(result.metrics.end(), publish_metrics_.begin(), publish_metrics_.end());
-  const double seconds = timer_.seconds("rollout");
+  const double waited = timer_.seconds("rollout");
+  if (!local_) result.metrics.emplace_back("idle/learner", waited);
+  const auto now = std::chrono::steady_clock::now();
+  // Where sampling goes on during the update, the wait says nothing of its speed.
+  const double seconds =
+      stage_.max_staleness == 0 ? waited : std::chrono::duration<double>(now - last_batch_).count();
+  last_batch_ = now;
   if (seconds > 0) {
     result.metrics.emplace_back("rollout/tokens_per_second",
                                 static_cast<double>(experience.sequence_of.numel()) / seconds);
   }
   result.metrics.emplace_back("sync/version", static_cast<double>(step));
   for (const auto& [name, value] : result.metrics) {
-    for (const char* shown : {"reward/mean", "objective/kl", "rollout/response_length"}) {
+    for (const char* shown :
+         {"reward/mean", "objective/kl", "rollout/response_length", "staleness/mean"}) {
+      if (shown == std::string_view("staleness/mean") && stage_.max_staleness == 0) continue;
       if (name == shown) result.line += str(result.line.empty() ? "" : "  ", name, " ", value);
     }
   }

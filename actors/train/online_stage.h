@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <optional>
 
@@ -39,6 +40,7 @@ class OnlineStage final : public StageRunner {
   Publication publication_{.version = {.step = -1}};
   MetricList publish_metrics_;
   std::unique_ptr<LocalRoles> local_;
+  std::chrono::steady_clock::time_point last_batch_ = std::chrono::steady_clock::now();
 };
 
 }  // namespace praetor

@@ -1,5 +1,6 @@
 #include "actors/workers/rollout_worker.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
@@ -48,6 +49,11 @@ std::vector<GenerationRequest> requests_of(const Lease& lease) {
     if (item.greedy) requests.back().params.temperature = 0;
   }
   return requests;
+}
+
+/// The engine counts from 0, the lease's weights; those that replaced them it names.
+void name_versions(std::vector<int64_t>& versions, int64_t lease_step) {
+  std::ranges::replace(versions, int64_t{0}, lease_step);
 }
 
 /// Hands results in, on the caller's thread or on one of its own.
@@ -147,6 +153,7 @@ bool RolloutWorker::work_once(int64_t max_items,
     const SampleKey& key = requests[static_cast<size_t>(generation.request)].key;
     const SampleId id{static_cast<int64_t>(key.prompt_ordinal),
                       static_cast<int32_t>(key.sample_index) + generation.sample};
+    name_versions(generation.versions, lease->weights.version.step);
     sender.push({id, std::move(generation)});
     return !(stop && stop());
   });

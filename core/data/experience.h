@@ -23,8 +23,10 @@ struct Experience {
   std::vector<bool> finished;           ///< [N] ended by a stop token or string, not by length
   std::vector<int64_t> prompt_ordinal;  ///< [N]
   std::vector<int32_t> sample_index;    ///< [N]
-  std::vector<int64_t> weight_version;  ///< [N] step of the weights that sampled it
-  std::vector<int32_t> voice;           ///< [N] 0: the policy; i: SamplePlan::others[i - 1]
+  std::vector<int64_t> weight_version;  ///< [N] step of the weights that sampled its first token
+  /// [R] int64, of the weights each token was drawn from; undefined: all of its sequence's.
+  at::Tensor token_version;
+  std::vector<int32_t> voice;  ///< [N] 0: the policy; i: SamplePlan::others[i - 1]
   std::vector<int8_t>
       satisfied;  ///< [N] 1: all constraints hold; 0: one does not; -1: there are none
   std::vector<std::string> task;                     ///< [N] of the prompt; empty without tasks

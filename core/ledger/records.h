@@ -39,7 +39,9 @@ struct RolloutRecord {
   std::vector<float> sampled_logprobs;   ///< [R] or empty
   std::string text;                      ///< the response, decoded
   FinishReason finish = FinishReason::kLength;
-  int64_t weight_version = 0;  ///< step of the weights that sampled it
+  int64_t weight_version = 0;  ///< step of the weights that sampled it; of its first token
+  /// [R] of the weights that each token was drawn from, rising; empty: all of weight_version.
+  std::vector<int64_t> versions;
   std::string worker;
   int32_t voice = 0;  ///< 0: the policy; i: the algorithm's i-th other voice, below 2^16
   bool operator==(const RolloutRecord&) const = default;

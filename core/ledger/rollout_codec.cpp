@@ -1,8 +1,10 @@
 #include "core/ledger/rollout_codec.h"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "core/base/bytes.h"
 #include "core/base/error.h"
@@ -12,12 +14,54 @@ namespace praetor {
 
 namespace {
 
-constexpr uint8_t kVersion = 1;
+constexpr uint8_t kVersion = 1;          // all tokens of one version of the weights
+constexpr uint8_t kSeveralVersions = 2;  // the versions follow, in runs
 
 template <typename T>
 void put_array(std::string& out, const std::vector<T>& values) {
   if (values.empty()) return;
   out.append(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
+}
+
+void put_runs(std::string& out, const std::vector<int64_t>& versions) {
+  std::vector<std::pair<int64_t, uint32_t>> runs;
+  for (const int64_t version : versions) {
+    if (runs.empty() || runs.back().first != version) runs.emplace_back(version, 0);
+    ++runs.back().second;
+  }
+  put(out, static_cast<uint32_t>(runs.size()));
+  for (const auto& [version, tokens] : runs) {
+    put(out, version);
+    put(out, tokens);
+  }
+}
+
+std::vector<int64_t> take_runs(ByteReader& in, size_t tokens) {
+  std::vector<int64_t> out;
+  for (uint32_t left = in.number<uint32_t>(); left > 0 && !in.failed(); --left) {
+    const auto version = in.number<int64_t>();
+    const auto length = in.number<uint32_t>();
+    if (length > tokens - out.size()) break;  // said below
+    out.insert(out.end(), length, version);
+  }
+  if (!in.failed() && out.size() != tokens)
+    throw DataError("rollout payload: ", out.size(), " versions for ", tokens, " response tokens");
+  return out;
+}
+
+void check_versions(int32_t stage, const RolloutRecord& r, int64_t response) {
+  if (r.versions.empty()) return;
+  const bool rising = std::ranges::is_sorted(r.versions);
+  if (static_cast<int64_t>(r.versions.size()) == response && rising &&
+      r.versions.front() == r.weight_version)
+    return;
+  throw InvalidArgument("rollout of ",
+                        name_of(stage, r.id),
+                        ": versions are to rise from weight_version ",
+                        r.weight_version,
+                        ", one for each of ",
+                        response,
+                        " response tokens");
 }
 
 }  // namespace
@@ -40,6 +84,7 @@ void check_rollout(int32_t stage, const RolloutRecord& r) {
   check_length("behavior_logprobs", r.behavior_logprobs, false);
   check_length("model_logprobs", r.model_logprobs, true);
   check_length("sampled_logprobs", r.sampled_logprobs, true);
+  check_versions(stage, r, response);
   for (size_t i = 0; i < r.tokens.size(); ++i) {
     if (r.tokens[i] < 0 || r.tokens[i] > std::numeric_limits<int32_t>::max()) {
       refuse("token ", i, " is ", r.tokens[i], ", which is outside [0, 2^31)");
@@ -53,7 +98,7 @@ void check_rollout(int32_t stage, const RolloutRecord& r) {
 std::string encode_rollout(int32_t stage, const RolloutRecord& r) {
   std::string out;
   out.reserve(64 + r.tokens.size() * 4 + r.behavior_logprobs.size() * 12 + r.text.size());
-  put(out, kVersion);
+  put(out, r.versions.empty() ? kVersion : kSeveralVersions);
   put(out, static_cast<uint8_t>(r.finish));
   put(out, static_cast<uint16_t>(r.voice));
   put(out, stage);
@@ -76,15 +121,20 @@ std::string encode_rollout(int32_t stage, const RolloutRecord& r) {
   put_array(out, r.sampled_logprobs);
   out += r.worker;
   out += r.text;
+  if (!r.versions.empty()) put_runs(out, r.versions);
   return out;
 }
 
 StagedRollout decode_rollout(std::string_view payload) {
   ByteReader in(payload);
   const auto version = in.number<uint8_t>();
-  if (version != kVersion) {
-    throw DataError(
-        "rollout payload: version ", int{version}, ", this program reads ", int{kVersion});
+  if (version != kVersion && version != kSeveralVersions) {
+    throw DataError("rollout payload: version ",
+                    int{version},
+                    ", this program reads ",
+                    int{kVersion},
+                    " and ",
+                    int{kSeveralVersions});
   }
   StagedRollout out;
   RolloutRecord& r = out.rollout;
@@ -108,6 +158,7 @@ StagedRollout decode_rollout(std::string_view payload) {
   r.sampled_logprobs = in.array<float>(counts[3]);
   r.worker = std::string(in.take(counts[4]).value_or(""));
   r.text = std::string(in.take(counts[5]).value_or(""));
+  if (version == kSeveralVersions) r.versions = take_runs(in, counts[1]);
   if (in.failed()) throw DataError("rollout payload: cut short at ", payload.size(), " bytes");
   if (!in.rest().empty()) {
     throw DataError("rollout payload: ", in.rest().size(), " bytes too many");

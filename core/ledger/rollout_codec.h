@@ -8,12 +8,15 @@
 
 namespace praetor {
 
-/// Payload of a rollout in a segment, little-endian, version 1:
+/// Payload of a rollout in a segment, little-endian:
 ///
-///   version u8 = 1, finish u8, 0 u16, stage i32, ordinal i64, sample i32, prompt_length u32,
-///   weight_version i64, then the counts u32 of tokens, behavior, model and sampled
+///   version u8 = 1 or 2, finish u8, voice u16, stage i32, ordinal i64, sample i32, prompt_length
+///   u32, weight_version i64, then the counts u32 of tokens, behavior, model and sampled
 ///   log-probabilities and of the bytes of worker and text, then these: tokens i32[],
 ///   log-probabilities f32[], bytes.
+///
+/// Version 2 is of responses whose tokens are of several weights, and goes on with them: count u32
+/// of runs, then each as weights i64, tokens u32.
 ///
 /// It names its own sample, so that a segment can be read without the database.
 std::string encode_rollout(int32_t stage, const RolloutRecord& rollout);

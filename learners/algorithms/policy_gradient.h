@@ -59,6 +59,7 @@ class PolicyGradient : public Algorithm {
   PolicyGradient(std::string name, PolicyGradientConfig config);
 
   std::string name() const override { return name_; }
+  bool corrects_staleness() const final { return true; }
   ModelPlan models() const override;
   SamplePlan sample_plan() const override;
   UpdatePlan update_plan() const override;

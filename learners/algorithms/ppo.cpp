@@ -75,6 +75,7 @@ class Ppo final : public Algorithm {
         controller_(config_.kl.make_controller()) {}
 
   std::string name() const override { return "ppo"; }
+  bool corrects_staleness() const override { return true; }
 
   ModelPlan models() const override {
     return {.policy = true,

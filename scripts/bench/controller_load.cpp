@@ -84,6 +84,7 @@ class EndlessWork final : public WorkerService {
     return lease;
   }
   void complete(Completion) override {}
+  std::optional<Publication> newer_weights(const NewerWeights&) override { return std::nullopt; }
 
  private:
   std::string run_id_;

@@ -300,9 +300,34 @@ TEST_CASE("exact log-probabilities of the engine make an update the same bits wi
     if (version == 0) {
       CHECK_THROWS_WITH(learner.update(e), Catch::Contains("ratio"));
     } else {
-      CHECK(metric(learner.update(e), "mismatch/logprob_max") == Approx(0.5).epsilon(1e-3));
+      const StepReport report = learner.update(e);
+      CHECK(metric(report, "mismatch/kl_k1") == Approx(-0.5).epsilon(1e-3));
+      // That is how far the weights have moved, which says nothing of the engine.
+      for (const auto& [name, value] : report.metrics) CHECK(name != "mismatch/logprob_max");
     }
   }
+}
+
+TEST_CASE(
+    "stale samples are weighted, and only the present weights' tokens are held against the engine",
+    "[learners][cpu]") {
+  PpoConfig ppo = busy_ppo();
+  ppo.mismatch.correction = "token_tis";
+  Learner learner = ppo_learner(ppo, quick());
+  Experience first = make_experience(mixed_rolls(), learner.policy());
+  learner.update(first);
+  Experience e = make_experience(mixed_rolls(), learner.policy());
+  // All of weights 0, but for the tokens after the first of the first response.
+  e.token_version = at::zeros_like(e.sequence_of);
+  const at::Tensor fresh = e.sequence_of.eq(0);
+  fresh[0] = false;
+  e.token_version.masked_fill_(fresh, 1);
+  REQUIRE(fresh.sum().item<int64_t>() > 0);
+  e.behavior_logprob = at::where(fresh, e.behavior_logprob, e.behavior_logprob - 0.25);
+  const StepReport report = learner.update(e);
+  CHECK(metric(report, "mismatch/logprob_max") < 1e-5);
+  CHECK(metric(report, "mismatch/weight_max") == Approx(std::exp(0.25)).epsilon(1e-4));
+  CHECK(metric(report, "mismatch/weight_min") == Approx(1).epsilon(1e-4));
 }
 
 TEST_CASE("a ratio away from 1 before the first step is an error of ours", "[learners][cpu]") {

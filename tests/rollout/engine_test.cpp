@@ -31,6 +31,20 @@ std::vector<GenerationRequest> some_requests(int64_t count, const SamplingParams
   return requests;
 }
 
+/// What the model says of the response's tokens at the request's temperature.
+at::Tensor teacher_forced(const Transformer& model,
+                          const GenerationRequest& request,
+                          const Generation& made) {
+  std::vector<int64_t> tokens = request.prompt;
+  const auto prompt = static_cast<int64_t>(tokens.size());
+  tokens.insert(tokens.end(), made.tokens.begin(), made.tokens.end());
+  const at::Tensor hidden =
+      model.hidden(pack({tokens})).narrow(0, prompt - 1, static_cast<int64_t>(made.tokens.size()));
+  return ops::token_logprobs(
+             hidden, model.head(), at::tensor(made.tokens), request.params.temperature)
+      .logprob;
+}
+
 std::string refusal(Engine& engine, const GenerationRequest& request) {
   bool called = false;
   try {
@@ -252,6 +266,48 @@ TEST_CASE("the statistics count rows, steps and tokens", "[rollout][cpu]") {
   // One full block shared; then each its own partial one, and one more from position 8 on.
   CHECK(stats.peak_blocks == 1 + 3 * 2);
   CHECK(stats.seconds > 0);
+}
+
+TEST_CASE(
+    "responses go on under weights that replace theirs, which say the rest's log-probabilities",
+    "[rollout][cpu]") {
+  Transformer model = tiny_model();
+  const Transformer before = tiny_model();
+  const LetterTokenizer tokenizer(97);
+  Engine engine(model, tokenizer, {.max_sequences = 3, .block_size = 4});
+  const auto requests = some_requests(6, {.max_new_tokens = 10, .temperature = 0.8});
+  int64_t asked = 0;
+  engine.set_refresh([&]() -> std::optional<int64_t> {
+    if (++asked != 8) return std::nullopt;
+    for (const NamedTensor& p : model.parameters()) at::Tensor(p.tensor).mul_(1.25);
+    return 5;
+  });
+  const auto made = generate_all(engine, requests);
+  REQUIRE(made.size() == 6);
+  int64_t whole_old = 0, whole_new = 0, mixed = 0;
+  for (const Generation& one : made) {
+    const auto old = static_cast<size_t>(std::ranges::count(one.versions, 0));
+    const bool none = one.versions.empty();
+    whole_old += none ? 1 : 0;
+    whole_new += !none && old == 0 ? 1 : 0;
+    mixed += old > 0 ? 1 : 0;
+    // Each token's is, bit for bit, what its own weights say after the tokens before it.
+    const GenerationRequest& request = requests[static_cast<size_t>(one.request)];
+    const at::Tensor theirs = teacher_forced(before, request, one);
+    const at::Tensor ours = teacher_forced(model, request, one);
+    for (size_t t = 0; t < one.tokens.size(); ++t) {
+      const bool first = none || one.versions[t] == 0;
+      CHECK((first || one.versions[t] == 5));
+      const at::Tensor own = first ? theirs : ours;
+      CHECK(one.behavior_logprobs[t] == own[static_cast<int64_t>(t)].item<float>());
+    }
+  }
+  CHECK(mixed >= 1);
+  CHECK(whole_new >= 1);
+  CHECK(whole_old + whole_new + mixed == 6);
+  // The next call begins with the weights that are there.
+  engine.set_refresh(nullptr);
+  CHECK(generate_all(engine, requests)[0].versions.empty());
 }
 
 }  // namespace praetor

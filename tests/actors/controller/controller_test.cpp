@@ -63,6 +63,7 @@ class Service final : public WorkerService {
     return controller_.lease(request.worker, request.kind, request.max_items);
   }
   void complete(Completion completion) override { controller_.complete(std::move(completion)); }
+  std::optional<Publication> newer_weights(const NewerWeights&) override { return std::nullopt; }
 
  private:
   Controller& controller_;
@@ -311,11 +312,11 @@ TEST_CASE("a lease is completed by its holder alone, and with the weights it was
   completion.worker = "r0";
   completion.weights.digest = "others";
   controller.complete(completion);
-  CHECK(controller.work().held(LeaseKind::kGenerate) == 1);  // nothing of it was taken
+  CHECK(controller.held(LeaseKind::kGenerate) == 1);  // nothing of it was taken
   completion.weights.digest.clear();
   controller.complete(completion);
-  CHECK(controller.work().held(LeaseKind::kGenerate) == 0);
-  CHECK(controller.work().waiting(LeaseKind::kScore) == 1);
+  CHECK(controller.held(LeaseKind::kGenerate) == 0);
+  CHECK(controller.waiting(LeaseKind::kScore) == 1);
 }
 
 TEST_CASE("a prompt that ends three workers is set aside, its neighbours are not",

@@ -19,7 +19,7 @@ using std::chrono::seconds;
 
 /// A run directory in which the toy language is made and the PPO stage is next.
 struct Run {
-  explicit Run(int prompts_per_step = 4) {
+  explicit Run(int prompts_per_step = 4, const std::string& more = "") {
     write_file_atomic(dir / "job.yaml",
                       str(R"(
 name: run
@@ -34,7 +34,8 @@ stages:
     rewards: {parts: [{kind: length, unit: words, min: 1}]}
     ppo: {samples_per_prompt: 2, critic: {init: policy}, prompts_per_step: )",
                           prompts_per_step,
-                          "}\n"));
+                          "}\n",
+                          more));
     job = std::make_unique<JobConfig>(JobConfig::load(dir / "job.yaml"));
     ledger = Ledger::open(dir.path());
     controller = std::make_unique<RunController>(
@@ -287,6 +288,57 @@ TEST_CASE("status shows members, queues and accounts", "[actors][cpu]") {
   CHECK_THROWS_AS(run.controller->begin_stage(7, 0), InvalidArgument);
   CHECK_THROWS_AS(run.controller->lease({.worker = "a", .max_items = 0}), InvalidArgument);
   CHECK_THROWS_AS(run.controller->open_step(0, 1, Run::weights(0)), InvalidArgument);
+}
+
+TEST_CASE("whoever generates hears of newer weights of the stage", "[actors][cpu]") {
+  const Run run(4, "    max_staleness: 1\n");
+  const auto ask = [&](int64_t step, milliseconds wait = milliseconds(0), uint32_t stage = 1) {
+    return run.controller->newer_weights({.stage = stage, .step = step, .wait = wait});
+  };
+  CHECK_FALSE(ask(0));
+  run.controller->open_step(1, 1, Run::weights(0));
+  CHECK_FALSE(ask(0));
+  std::thread later([&] {
+    finish_step(*run.controller);
+    REQUIRE(run.controller->wait_batch(1, 1, {}, milliseconds(0)));
+    run.controller->commit_step(1, "{}", {.step = 1, .loss_digest = "l", .gradient_digest = "g"});
+    run.controller->open_step(1, 2, Run::weights(1));
+  });
+  const auto newer = ask(0, seconds(20));
+  later.join();
+  REQUIRE(newer);
+  CHECK(newer->version.step == 1);
+  CHECK_FALSE(ask(1));
+  CHECK_FALSE(ask(0, milliseconds(0), 0));
+}
+
+TEST_CASE("a lease is no larger than a step, however far ahead is sampled", "[actors][cpu]") {
+  const Run run(4, "    max_staleness: 2\n");
+  run.join("w");
+  run.controller->open_step(1, 1, Run::weights(0));
+  const auto lease = run.controller->lease({.worker = "w", .max_items = 100, .number = 1});
+  REQUIRE(lease);
+  CHECK(lease->generate.size() == 8);
+  CHECK(run.controller->status().to_generate == 16);
+}
+
+TEST_CASE("a batch says how long workers waited since the one before", "[actors][cpu]") {
+  const Run run(4);
+  run.join("w");
+  run.controller->open_step(1, 1, Run::weights(0));
+  finish_step(*run.controller);
+  const auto idle = [&](int64_t step) {
+    const auto batch = run.controller->wait_batch(1, step, {}, milliseconds(0));
+    REQUIRE(batch);
+    for (const auto& [name, value] : batch->circumstances) {
+      if (name == "idle/rollout") return value;
+    }
+    return -1.0;
+  };
+  CHECK(idle(1) < 0.2);
+  CHECK_FALSE(work(*run.controller, "w", LeaseKind::kGenerate, 9, milliseconds(200)));
+  CHECK(idle(1) >= 0.2);
+  CHECK(idle(1) < 0.2);  // it was said
 }
 
 }  // namespace praetor

@@ -70,4 +70,18 @@ TEST_CASE("after a death its prompts are handed out one by one, and deaths alone
   CHECK(queue.waiting(kGenerate) == 0);
 }
 
+TEST_CASE("work of prompts that are over is forgotten, and leases of nothing else end",
+          "[actors][cpu]") {
+  WorkQueue queue = queue_of(3, 2);
+  hold(queue, 1, "a", 2);  // prompt 0
+  hold(queue, 2, "b", 1);  // half of prompt 1
+  CHECK(queue.forget_before(1) == std::vector<int64_t>{1});
+  CHECK_FALSE(queue.find(1));
+  CHECK(queue.of_worker("a").empty());
+  CHECK(queue.find(2));
+  CHECK(queue.forget_before(2) == std::vector<int64_t>{2});
+  CHECK((queue.take(kGenerate, 9) == std::vector<SampleId>{{2, 0}, {2, 1}}));
+  CHECK(queue.idle());
+}
+
 }  // namespace praetor

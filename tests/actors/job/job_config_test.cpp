@@ -163,6 +163,40 @@ TEST_CASE("an override reaches a stage by its name", "[actors][cpu]") {
         "[0, 100]");
 }
 
+TEST_CASE("sampling ahead brings its correction, and is for methods that have one",
+          "[actors][cpu]") {
+  const auto correction = [](const std::vector<std::string>& overrides) {
+    const JobConfig job = job_of(kJob, overrides);
+    REQUIRE(errors_of(job) == "");
+    // Whoever reads the resolved job must come to the same.
+    const JobConfig again = job_of(job.resolved());
+    CHECK(again.resolved() == job.resolved());
+    CHECK(again.stages[3].max_staleness == job.stages[3].max_staleness);
+    CHECK(again.stages[3].partial_rollouts == job.stages[3].partial_rollouts);
+    YamlReader section = YamlReader(again.stages[3].in).child("ppo").child("mismatch");
+    return str(section.get("correction", "?"), " ", job.stages[3].partial_rollouts);
+  };
+  CHECK(correction({}) == "none 0");
+  CHECK(correction({"stages.ppo.max_staleness=2"}) == "token_tis 1");
+  CHECK(correction({"stages.ppo.max_staleness=2",
+                    "stages.ppo.partial_rollouts=false",
+                    "stages.ppo.ppo.mismatch.correction=none"}) == "none 0");
+  CHECK(job_of(kJob, {"stages.ppo.max_staleness=2"}).stages[3].max_staleness == 2);
+
+  std::string best = kJob.substr(0, kJob.find("  - kind: ppo"));
+  best +=
+      "  - kind: raft\n"
+      "    max_staleness: 1\n"
+      "    data: {train: stage:language/prompts_train.jsonl}\n"
+      "    sampling: {max_new_tokens: 16}\n"
+      "    rewards: {parts: [{kind: model, stage: reward_model}]}\n";
+  CHECK(
+      errors_of(job_of(best)) ==
+      "job.yaml:18:20: stages[3].max_staleness: raft learns from samples of the present policy: 0 "
+      "is wanted (ppo, grpo, dr_grpo, dapo, gspo, rloo, reinforce_pp and remax correct for older "
+      "ones)");
+}
+
 TEST_CASE("load throws all errors of a job at once", "[actors][cpu]") {
   CHECK_THROWS_AS(JobConfig::load("no-such-folder/job.yaml"), MissingInput);
   const JobConfig job = job_of(

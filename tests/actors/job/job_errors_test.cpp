@@ -50,6 +50,21 @@ const std::vector<Broken> kBroken = {
      "name: ../small",
      ":1:7: name: \"../small\" may hold letters, digits, \"_\", \"-\" and \".\" only, and names a "
      "folder"},
+    {"    epochs: 2\n",
+     "    epochs: 2\n    max_staleness: 1\n",
+     ":10:20: stages[1].max_staleness: sft learns from rows of a file: no sample of it can be "
+     "stale"},
+    {"    epochs: 2\n",
+     "    epochs: 2\n    partial_rollouts: true\n",
+     ":10:23: stages[1].partial_rollouts: sft learns from rows of a file: no sample of it can be "
+     "stale"},
+    {"    sampling: {max_new_tokens: 16}\n",
+     "    sampling: {max_new_tokens: 16}\n    max_staleness: -1\n",
+     ":15:20: stages[3].max_staleness: -1 is outside [0, 1000]"},
+    {"    sampling: {max_new_tokens: 16}\n",
+     "    sampling: {max_new_tokens: 16}\n    partial_rollouts: true\n",
+     ":15:23: stages[3].partial_rollouts: no response is open when new weights come, as "
+     "max_staleness is 0"},
     {"name: small", "name:", ":1:1: name: has no value, but text is wanted"},
     {"name: small", "name: [small]", ":1:7: name: is a list, but text is wanted"},
     {"seed: 1", "seed: -1", ":2:7: seed: -1 is not >= 0"},

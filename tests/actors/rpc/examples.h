@@ -54,6 +54,7 @@ inline Generation example_generation(int64_t tokens = 3) {
     out.model_logprobs.push_back(-0.25f);
     out.sampled_logprobs.push_back(-0.125f);
     out.kept_masses.push_back(0.75f);
+    out.versions.push_back(39 + i);
     out.top_logprobs.push_back({5 + i, -0.25f});
     out.top_logprobs.push_back({9, -2.5f - static_cast<float>(i)});
   }
@@ -125,6 +126,7 @@ inline ScoredSample example_scored(int64_t ordinal = 3, int64_t response = 3) {
     out.rollout.behavior_logprobs.push_back(-0.5f);
     out.rollout.model_logprobs.push_back(-0.25f);
     out.rollout.sampled_logprobs.push_back(-0.125f);
+    out.rollout.versions.push_back(39 + i);
   }
   out.rollout.prompt_length = 2;
   out.rollout.text = "\xff";

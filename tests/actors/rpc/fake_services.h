@@ -48,6 +48,7 @@ class FakeServices final : public WorkerService, public LearnerService, public S
   MemberInfo member;
   Heartbeat beat;
   LeaseRequest request;
+  NewerWeights newer;
   std::vector<Completion> completions;
   CheckpointRecord checkpoint;
   RowStep rows;
@@ -89,6 +90,13 @@ class FakeServices final : public WorkerService, public LearnerService, public S
     note("complete");
     const std::lock_guard lock(mutex_);
     completions.push_back(std::move(completion));
+  }
+  std::optional<Publication> newer_weights(const NewerWeights& from) override {
+    note("newer_weights");
+    const std::lock_guard lock(mutex_);
+    newer = from;
+    if (!batch_ready) return std::nullopt;
+    return example_publication();
   }
 
   StageProgress stage_progress(uint32_t stage) override {

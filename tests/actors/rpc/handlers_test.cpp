@@ -71,6 +71,14 @@ std::map<std::string, std::string> sound_messages() {
   add(25, "batch", rpc::to_parts(example_batch(), 1 << 20).at(0).SerializeAsString());
   add(26, "evaluation", rpc::to_parts(example_evaluation(), 1 << 20).at(0).SerializeAsString());
   add(27, "status", bytes_of<v1::StatusResponse>(example_status()));
+  v1::NewerWeightsRequest newer;
+  newer.set_stage(2);
+  newer.set_step(3);
+  newer.set_wait_ms(5);
+  add(28, "newer_weights", newer.SerializeAsString());
+  v1::NewerWeightsResponse found;
+  rpc::to_proto(example_publication(), found.mutable_weights());
+  add(29, "newer_weights_answer", found.SerializeAsString());
   return out;
 }
 

@@ -79,6 +79,15 @@ TEST_CASE("a worker's calls arrive whole and are answered whole", "[actors][rpc]
   CHECK(loop.fake.completions[0].rollouts[0].generation.tokens == std::vector<int64_t>{5, 6, 7});
   CHECK(loop.fake.completions[0].scores[0].score.score == -1.5);
 
+  const auto newer = worker.newer_weights({.stage = 2, .step = 39, .wait = milliseconds(10)});
+  REQUIRE(newer);
+  CHECK(newer->version.same_weights(example_version()));
+  CHECK(newer->file == "/run/w.safetensors");
+  CHECK(loop.fake.newer.stage == 2);
+  CHECK(loop.fake.newer.step == 39);
+  loop.fake.batch_ready = false;
+  CHECK_FALSE(worker.newer_weights({.stage = 2, .step = 40}));
+
   worker.leave("rollout-0");
   CHECK(loop.fake.calls().back() == "leave");
 }

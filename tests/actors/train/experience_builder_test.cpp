@@ -56,4 +56,27 @@ TEST_CASE("samples that do not all have the same numbers carry none", "[actors][
       make_experience({sample(0, {{"a", 1, 1}}), sample(1, {{"b", 1, 1}})}).attributes.defined());
 }
 
+TEST_CASE("each token's weights reach the learner, over any ranks", "[actors][cpu]") {
+  ScoredSample begun = sample(0, {});
+  begun.rollout.tokens = {1, 2, 3, 4};
+  begun.rollout.behavior_logprobs = {-0.5F, -0.25F};
+  begun.rollout.weight_version = 3;
+  begun.rollout.versions = {3, 4};
+  ScoredSample plain = sample(1, {});
+  plain.rollout.weight_version = 4;
+  CHECK_FALSE(make_experience({plain}).token_version.defined());
+  const auto right = [](const Experience& e) {
+    return e.weight_version == std::vector<int64_t>{3, 4} &&
+           at::equal(e.token_version, at::tensor({3, 4, 4}, at::kLong));
+  };
+  CHECK(right(make_experience({begun, plain})));
+  std::vector<int> good(2, 0);
+  const auto errors = testing::run_ranks(2, [&](Collective& ranks) {
+    const auto rank = static_cast<size_t>(ranks.rank());
+    good[rank] = right(gather_experience(ranks, {rank == 0 ? begun : plain})) ? 1 : 0;
+  });
+  CHECK(errors == std::vector<std::string>{"", ""});
+  CHECK(good == std::vector<int>{1, 1});
+}
+
 }  // namespace praetor

@@ -23,6 +23,7 @@ class OneLease final : public WorkerService {
     return std::exchange(lease_, std::nullopt);
   }
   void complete(Completion completion) override { done = std::move(completion); }
+  std::optional<Publication> newer_weights(const NewerWeights&) override { return std::nullopt; }
   std::optional<Completion> done;
 
  private:

@@ -4,6 +4,7 @@
 
 #include "core/base/error.h"
 #include "core/base/fs.h"
+#include "core/ledger/rollout_codec.h"
 #include "tests/core/ledger/ledger_fixture.h"
 #include "tests/support/catch.h"
 #include "tests/support/shared_data.h"
@@ -297,6 +298,41 @@ TEST_CASE("a foreign or later file is not taken for a ledger", "[core][cpu][ledg
   write_file_atomic(dir / "file", "x");
   CHECK_THROWS_AS(Ledger::open(dir / "file"), IoError);
   CHECK_THROWS_AS(Ledger::open(dir / "other", {.segment_bytes = 0}), InvalidArgument);
+}
+
+TEST_CASE(
+    "a response of several weights keeps each token's, one of a single weight is stored as ever",
+    "[core][cpu][ledger]") {
+  RolloutRecord rollout = make_rollout(1, 0);
+  const std::string plain = encode_rollout(0, rollout);
+  CHECK(plain[0] == 1);
+  const size_t tokens = rollout.behavior_logprobs.size();
+  REQUIRE(tokens >= 2);
+  rollout.versions.assign(tokens, rollout.weight_version + 2);
+  rollout.versions.front() = rollout.weight_version;
+  const std::string mixed = encode_rollout(0, rollout);
+  CHECK(mixed[0] == 2);
+  CHECK(mixed.size() == plain.size() + 4 + 2 * 12);
+  CHECK(decode_rollout(mixed).rollout == rollout);
+  for (size_t bytes = plain.size(); bytes < mixed.size(); ++bytes)
+    CHECK_THROWS_AS(decode_rollout(mixed.substr(0, bytes)), DataError);
+  std::string wrong = mixed;
+  ++wrong[wrong.size() - 4];  // the last run is longer than the response
+  CHECK_THROWS_WITH(decode_rollout(wrong), Contains("versions for"));
+
+  const testing::TempDir dir;
+  const auto ledger = Ledger::open(dir / "run");
+  ledger->begin_stage(0, "ppo");
+  issue(*ledger, 0, 0, 2, 1);
+  RolloutRecord falling = rollout;
+  falling.versions.back() = rollout.weight_version - 1;
+  CHECK_THROWS_WITH(ledger->record_rollouts(0, std::vector{falling}), Contains("are to rise"));
+  RolloutRecord later = rollout;
+  later.versions.front() = rollout.weight_version + 1;
+  CHECK_THROWS_AS(ledger->record_rollouts(0, std::vector{later}), InvalidArgument);
+  ledger->record_rollouts(0, std::vector{rollout});
+  CHECK(ledger->rollout(0, {1, 0}) == rollout);
+  CHECK(ledger->verify().empty());
 }
 
 }  // namespace praetor

@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "core/base/error.h"
+#include "learners/algorithms/policy_objective.h"
 #include "tests/learners/support/finite_difference.h"
 #include "tests/learners/support/tiny.h"
 #include "tests/support/catch.h"
@@ -115,6 +116,71 @@ TEST_CASE("the keys of a mismatch are read with their bounds", "[learners][cpu]"
   CHECK(read("{cap: 0.5, floor: 0.5}").second == 1);
   CHECK(read("{floor: -1}").second == 1);
   CHECK(read("{capp: 3}").second == 1);
+}
+
+namespace {
+
+/// Tokens of stale samples: what sampled them, the policy as the update began, and now.
+struct Stale {
+  at::Tensor behavior, proximal, logprob, advantage;
+
+  /// The decoupled objective: ratios about the proximal policy, weighted by how far that is from
+  /// what sampled.
+  at::Tensor loss(const at::Tensor& now, double cap = 2) const {
+    MicroBatch b;
+    b.sequence_of = at::zeros({now.numel()}, at::kLong);
+    b.sequences = 1;
+    b.mask = at::ones({now.numel()}, at::kBool);
+    b.logprob = now;
+    b.entropy = at::zeros_like(now);
+    b.proximal_logprob = proximal;
+    b.denominators = {.tokens = static_cast<double>(now.numel()), .sequences = 1};
+    b.advantage =
+        advantage *
+        mismatch_weights(
+            proximal, behavior, b.mask, b.sequence_of, {.correction = "token_tis", .cap = cap})
+            .weight;
+    return policy_objective(b, {}).loss;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("the decoupled objective clips about the proximal policy: worked values",
+          "[learners][cpu]") {
+  // w = min(exp(-1.0 + 1.8), 2) = 2, r = exp(-0.9 + 1.0) = 1.105171: inside the band, -2 r.
+  Stale one{vec({-1.8}), vec({-1.0}), vec({-0.9}), vec({1})};
+  CHECK(one.loss(one.logprob).item<double>() == Approx(-2.210342).epsilon(1e-6));
+  // Uncut, w = 2.225541. A ratio about what sampled, exp(0.9) = 2.46, would be held at 1.2 with no
+  // gradient left: one stale step would have frozen the token.
+  CHECK(one.loss(one.logprob, 100).item<double>() == Approx(-2.225541 * 1.105171).epsilon(1e-6));
+  // r = exp(0.3) = 1.349859 is above the ceiling: -2 x 1.2, and the gradient stops.
+  const at::Tensor far = vec({-0.7}).set_requires_grad(true);
+  const at::Tensor held = one.loss(far);
+  held.backward();
+  CHECK(held.item<double>() == Approx(-2.4));
+  CHECK(far.grad().item<double>() == 0);
+  // A bad token: max(r, 0.8) with A = -1, the weight the same.
+  one.advantage = vec({-1});
+  CHECK(one.loss(vec({-1.5})).item<double>() == Approx(2 * 0.8));
+  // Fresh samples have weight 1: PPO as it was.
+  one.behavior = one.proximal;
+  CHECK(one.loss(vec({-0.9})).item<double>() == Approx(1.105171).epsilon(1e-6));
+}
+
+TEST_CASE("the decoupled objective's gradient is that of differences, the weight a constant",
+          "[learners][cpu]") {
+  const Stale some{vec({-1.8, -0.7, -2.0, -1.0, -0.4}),
+                   vec({-1.0, -0.9, -2.1, -1.5, -0.4}),
+                   vec({-0.93, -1.02, -2.3, -1.47, -0.41}),
+                   vec({1, -0.5, 2, -1, 0.25})};
+  CHECK(testing::gradient_error([&](const at::Tensor& x) { return some.loss(x); }, some.logprob) <
+        1e-8);
+  // d(loss)/d(logprob) = -w r A / tokens inside the band.
+  const at::Tensor x = some.logprob.clone().set_requires_grad(true);
+  some.loss(x).backward();
+  CHECK(x.grad()[0].item<double>() == Approx(-2 * std::exp(0.07) / 5));
+  CHECK(x.grad()[1].item<double>() == Approx(std::exp(-0.2) * std::exp(-0.12) * 0.5 / 5));
 }
 
 }  // namespace praetor
