@@ -3,6 +3,7 @@
 usage: make_sentencepiece.py SHARED_FOLDER   (the folder that holds data/; run beside this file)"""
 import io
 import json
+import os
 import pathlib
 import sys
 import unicodedata
@@ -33,16 +34,17 @@ def rules():
 
 
 def main():
-    data, here = pathlib.Path(sys.argv[1]) / "data", pathlib.Path(__file__).parent / "sentencepiece"
+    data, here = pathlib.Path(sys.argv[1]).resolve() / "data", pathlib.Path(__file__).resolve().parent / "sentencepiece"
     prompts = [json.loads(line) for line in (data / "story-prompts/train.jsonl").read_text().splitlines()]
     texts = [next(v for v in p.values() if isinstance(v, str)) for p in prompts] + ["caf\u00e9 na\u00efve r\u00e9sum\u00e9", "\u30b9\u30da\u30fc\u30b9 \u30ab\u30ac"] * 20
     (here / "rules.tsv").write_text(rules())
+    os.chdir(here)  # a model keeps the path of its rules
     out = {"made_by": f"tests/golden/make_sentencepiece.py, sentencepiece {sentencepiece.__version__}", "texts": TEXTS, "cases": {}}
     for name, bytes_too in {"unigram": False, "unigram_bytes": True}.items():
         made = io.BytesIO()
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(texts), model_writer=made, model_type="unigram", vocab_size=560 if bytes_too else 300, byte_fallback=bytes_too,
-            character_coverage=1.0, normalization_rule_tsv=str(here / "rules.tsv"), pad_id=3, num_threads=1, minloglevel=2)
+            character_coverage=1.0, normalization_rule_tsv="rules.tsv", pad_id=3, num_threads=1, minloglevel=2)
         (here / f"{name}.model").write_bytes(made.getvalue())
         model = sentencepiece.SentencePieceProcessor(model_proto=made.getvalue())
         ids = [model.encode(t) for t in TEXTS]
