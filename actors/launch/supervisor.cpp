@@ -4,6 +4,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <system_error>
 #include <utility>
 
 #include "core/base/error.h"
@@ -21,10 +25,31 @@ struct Supervisor::Process {
   std::unique_ptr<ChildProcess> child;  // while it runs
   std::optional<Time> due;              // of a planned restart
   std::deque<Time> restarts;            // within the window
+  int disk_failures = 0;                // one after another
+  std::optional<Time> killed;           // by kill(), and it has not ended yet
   bool stopping = false;
 };
 
 namespace {
+
+/// A disk that failed so often in a row is full, or gone for longer than we wait.
+constexpr int kDiskTries = 3;
+
+/// How long a killed process may take to end before we speak of it.
+constexpr milliseconds kKillPatience{3'000};
+
+/// One of its threads is in a call that no signal can end.
+bool waits_in_kernel(pid_t pid) {
+  std::error_code gone;
+  for (const auto& thread :
+       std::filesystem::directory_iterator(str("/proc/", pid, "/task"), gone)) {
+    std::ifstream file(thread.path() / "stat");
+    const std::string text((std::istreambuf_iterator<char>(file)), {});
+    const size_t name_end = text.rfind(')');  // PID (NAME) STATE
+    if (name_end != std::string::npos && text.substr(name_end + 1, 2) == " D") return true;
+  }
+  return false;
+}
 
 milliseconds until(steady_clock::time_point end, steady_clock::time_point now) {
   return std::max(milliseconds(0), std::chrono::ceil<milliseconds>(end - now));
@@ -84,6 +109,7 @@ void Supervisor::start(Process& process) {
 bool Supervisor::poll(milliseconds timeout) {
   const auto end = steady_clock::now() + timeout;
   for (;;) {
+    for (const auto& [name, process] : processes_) tell_if_stuck(*process);
     bool happened = false;
     for (const auto& [name, process] : processes_) happened |= collect(*process);
     for (const auto& [name, process] : processes_) happened |= start_due(*process);
@@ -99,14 +125,30 @@ bool Supervisor::poll(milliseconds timeout) {
   }
 }
 
+void Supervisor::tell_if_stuck(Process& process) {
+  if (!process.child || !process.killed || options_.now() < *process.killed + kKillPatience) return;
+  const pid_t pid = process.child->pid();
+  log::warn(str(process.spec.name,
+                " (process ",
+                pid,
+                ") was killed and does not end",
+                waits_in_kernel(pid) ? ": it waits in the kernel, as for a disk or a network file "
+                                       "system that does not answer; it ends once that does"
+                                     : ""));
+  process.killed.reset();
+}
+
 bool Supervisor::collect(Process& process) {
   if (!process.child || !process.child->poll()) return false;
   const ExitReport report = *process.child->poll();
   process.child.reset();
+  process.killed.reset();
   if (callbacks_.died) callbacks_.died(process.spec.name, process.incarnation, report);
   if (process.stopping || (report.success() && process.spec.restart != Restart::kAlways))
     return true;
-  if (!report.worth_retrying()) {
+  const bool disk = report.exit_status() == kExitIo;
+  process.disk_failures = disk ? process.disk_failures + 1 : 0;
+  if (!report.worth_retrying() || process.disk_failures >= kDiskTries) {
     give_up(process, report.how() + ": another try would end alike");
   } else if (process.spec.restart == Restart::kNever) {
     give_up(process, report.how());
@@ -161,6 +203,7 @@ bool Supervisor::kill(const std::string& name, const std::string& why) {
   Process* process = find(name);
   if (!process || !process->child) return false;
   process->child->kill(why);
+  process->killed = options_.now();
   return true;
 }
 

@@ -21,7 +21,7 @@ enum class Restart : uint8_t {
 };
 
 /// A process to keep running. Whatever the policy, an end that is not worth retrying
-/// (ExitReport::worth_retrying) is not retried.
+/// (ExitReport::worth_retrying) is not retried, nor is a third failure of the disk in a row.
 struct ProcessSpec {
   std::string name;      ///< unique: "rollout-0", "learners"
   ChildCommand command;  ///< PRAETOR_INCARNATION is added to its environment
@@ -94,6 +94,7 @@ class Supervisor {
   struct Process;
 
   void start(Process& process);
+  void tell_if_stuck(Process& process);
   bool collect(Process& process);
   void plan_restart(Process& process, const std::string& how);
   void give_up(Process& process, const std::string& why);

@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include <cstdio>
+#include <deque>
 #include <map>
 #include <set>
 #include <thread>
@@ -10,6 +11,7 @@
 
 #include "actors/launch/launcher.h"
 #include "actors/launch/supervisor.h"
+#include "actors/roles/folder_watch.h"
 #include "actors/roles/learner_process.h"
 #include "actors/roles/log_follower.h"
 #include "actors/roles/member.h"
@@ -58,7 +60,7 @@ class SeparateRun {
         launcher_(Launcher::make(job)),
         program_(fs::read_symlink("/proc/self/exe").string()),
         learner_log_(log_of(kLearners)),
-        supervisor_({.started = nullptr,
+        supervisor_({.started = [this](auto& name, auto, auto) { started(name); },
                      .died = [this](auto& name,
                                     auto incarnation,
                                     auto& report) { died(name, incarnation, report); },
@@ -69,14 +71,16 @@ class SeparateRun {
     if (job_.launcher.kind != "local")
       std::fprintf(stderr, "processes start on %s\n", launcher_->describe().c_str());
     make_secret(run_dir_);
+    const milliseconds lost_after = milliseconds_of(job_.supervision.lost_after);
+    FolderWatch disk(run_dir_, lost_after, lost_after);
     const auto before = read_endpoint(run_dir_);
     start_controller(before ? before->incarnation : 0);
     start_others();
     while (!done_) {
       supervisor_.poll(kPoll);
       learner_log_.pass_on();
-      tell_deaths();
       watch();
+      if (const auto news = disk.news()) log::warn(*news);
       if (const int signal = InterruptGuard::requested()) return interrupt(signal);
       for (const auto& [name, why] : gave_up_) {
         if (name == kController || name == kLearners || !others_serve(name)) {
@@ -173,6 +177,12 @@ class SeparateRun {
                 "score");
   }
 
+  void started(const std::string& name) {
+    if (name != kController) return;
+    answered_ = Clock::now();
+    heard_ = false;
+  }
+
   void died(const std::string& name, int64_t incarnation, const ExitReport& report) {
     last_status_[name] = report.exit_status();
     if (name == kLearners && report.success() && fs::exists(learners_done_file(run_dir_))) {
@@ -184,22 +194,22 @@ class SeparateRun {
     deaths_.push_back({name, incarnation, report.how()});
   }
 
-  /// Leases of the dead go to others at once.
+  /// Leases of the dead go to others at once. A controller that does not answer hears it later.
   void tell_deaths() {
-    std::vector<Death> untold;
-    for (const Death& death : deaths_) {
-      if (death.name == kController) continue;
+    while (!deaths_.empty()) {
+      const Death& death = deaths_.front();
+      const bool learners = death.name == kLearners;
+      const int64_t ranks = learners ? job_.roles.learner_ranks : 1;
       try {
-        const bool learners = death.name == kLearners;
-        for (int64_t rank = 0; rank < (learners ? job_.roles.learner_ranks : 1); ++rank) {
+        for (int64_t rank = 0; rank < ranks && death.name != kController; ++rank) {
           client_->report_death(
               learners ? str("learner-", rank) : death.name, death.incarnation, death.how);
         }
       } catch (const Error&) {
-        untold.push_back(death);  // the controller may be on its way back
+        return;
       }
+      deaths_.pop_front();
     }
-    deaths_ = std::move(untold);
   }
 
   /// Members that give no sign of life, or do not get on, are ended; so is a controller that does
@@ -207,25 +217,25 @@ class SeparateRun {
   void watch() {
     if (Clock::now() - asked_ < kAsk) return;
     asked_ = Clock::now();
-    if (!supervisor_.running(kController)) {
-      answered_ = Clock::now();
-      return;
-    }
+    if (!supervisor_.running(kController)) return;
     RunStatus status;
     try {
       status = client_->status();
       answered_ = Clock::now();
+      heard_ = true;
     } catch (const Error& failure) {
+      // One that starts reads the ledger first.
+      const milliseconds lost_after = milliseconds_of(job_.supervision.lost_after);
       const auto silent = Clock::now() - answered_;
-      if (silent > milliseconds_of(job_.supervision.lost_after)) {
+      if (silent > (heard_ ? lost_after : std::max(lost_after, kControllerStart))) {
         supervisor_.kill(kController,
                          str("no answer for ",
                              std::chrono::duration_cast<std::chrono::seconds>(silent).count(),
                              " s"));
-        answered_ = Clock::now();
       }
       return;
     }
+    tell_deaths();
     for (const std::string& prompt : status.set_aside) {
       if (!told_.insert(prompt).second) continue;
       std::fprintf(stderr,
@@ -301,13 +311,15 @@ class SeparateRun {
   RunAddress address_;
   std::unique_ptr<SupervisorClient> client_;
   LogFollower learner_log_;
-  std::vector<Death> deaths_;
+  std::deque<Death> deaths_;
   std::set<std::string> told_;  ///< prompts set aside that the user has heard of
   std::map<std::string, std::string> gave_up_;
   std::map<std::string, int> last_status_;
   bool done_ = false, ending_ = false;
-  Clock::time_point asked_, answered_;
-  Supervisor supervisor_;  ///< last: its callbacks use the rest
+  Clock::time_point asked_;
+  Clock::time_point answered_;  ///< the controller, last; or when it was started
+  bool heard_ = false;          ///< it has answered since
+  Supervisor supervisor_;       ///< last: its callbacks use the rest
 };
 
 }  // namespace

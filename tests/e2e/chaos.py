@@ -9,6 +9,7 @@ there are, who is hit, when and how. The run must end by itself (when the superv
 started again), its account must hold, its models must be those of the calm run, and no process may be left. Prints a
 JSON line for each run; its status is 1 when one of them failed.
 """
+import ctypes
 import filecmp
 import json
 import os
@@ -51,6 +52,10 @@ def send(pid, number):
         return False
 
 
+def die_with_parent():
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 class Run:
     def __init__(self, praetor, folder, seed):
         self.rng = random.Random(seed)
@@ -68,7 +73,8 @@ class Run:
         job.write_text((self.folder / "job.yaml").read_text() + f"roles: {roles}\noutput: {self.out}\n")
         self.starts += 1
         log = open(self.folder / f"{self.out.name}.log", "ab")
-        self.job = subprocess.Popen([self.praetor, "train", job, "--resume", "auto"], stdout=log, stderr=log)
+        command = [self.praetor, "train", job, "--resume", "auto"]
+        self.job = subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=die_with_parent)
 
     def strike(self):
         """Does one thing to one process. @return what it was, or None when there was nobody to hit"""

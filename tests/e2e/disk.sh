@@ -30,6 +30,7 @@ goes_on() {
 }
 
 mkdir "$work/small"
+trap 'umount "$work/small" 2> /dev/null || true; rm -rf "$work"' EXIT
 for placement in colocated separate; do
   if [ "$placement" = colocated ]; then sed "s#$work/runs#$work/small#" "$work/job.yaml" > "$work/small.yaml"
   else separate_job "$work/small" 1 1 > "$work/small.yaml"; fi
@@ -42,14 +43,35 @@ for placement in colocated separate; do
     goes_on "$placement, a full disk at $share %"
   done
 
+  # A file system that has become read-only when the run is to go on.
   mount -t tmpfs -o size=200m tmpfs "$work/small"
-  timeout 100 "$praetor" train "$work/small.yaml" > "$work/out" 2> "$work/err" & pid=$!
+  "$praetor" train "$work/small.yaml" > "$work/out" 2> "$work/err" & pid=$!
+  while [ ! -d "$work/small/tiny" ]; do sleep 0.05; done
   await_rows "$pid" "$work/small/tiny" 24
-  # A file that is open for writing keeps its mount writable; -f is for what is detached: the kernel refuses, so the
-  # whole file system is turned read-only below it.
-  mount -o remount,ro "$work/small" 2> /dev/null || true
+  kill -TERM "$pid"
   status=0; wait "$pid" || status=$?
-  echo "read-only: $status"; tail -n 5 "$work/err"
+  [ "$status" -eq 143 ] || { tail -n 20 "$work/err"; fail "$placement, SIGTERM: status $status"; }
+  mount -o remount,ro "$work/small"
+  status=0; timeout 100 "$praetor" train "$work/small.yaml" --resume auto > "$work/out" 2> "$work/err" || status=$?
+  ends_with_74 "$placement, read-only" "[Rr]ead-only|writable"
   mount -o remount,rw "$work/small"
-  umount "$work/small"
+  goes_on "$placement, read-only"
 done
+
+# A file system that stops answering, as one of the network may: said, waited for, and gone on from.
+separate_job "$work/small" 1 1 > "$work/small.yaml"
+truncate -s 128M "$work/image"
+if ! mkfs.ext4 -q -F "$work/image" 2> /dev/null || ! mount -o loop "$work/image" "$work/small" 2> "$work/err"; then
+  echo "passed over: no loop device here ($(head -c 200 "$work/err"))"
+  exit 0
+fi
+trap 'fsfreeze -u "$work/small" 2> /dev/null; umount "$work/small" 2> /dev/null || true; rm -rf "$work"' EXIT
+"$praetor" train "$work/small.yaml" > "$work/out" 2> "$work/err" & pid=$!
+while [ ! -d "$work/small/tiny" ]; do sleep 0.05; done
+await_rows "$pid" "$work/small/tiny" 24
+fsfreeze -f "$work/small"
+for tries in $(seq 300); do grep -q "has not answered" "$work/err" && break; sleep 0.1; done
+fsfreeze -u "$work/small"
+grep -q "has not answered" "$work/err" || { cat "$work/err"; fail "nobody said that the file system does not answer"; }
+finish "$pid" "$work/small" "a file system that stopped answering"
+umount "$work/small"

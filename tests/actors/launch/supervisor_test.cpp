@@ -101,6 +101,15 @@ TEST_CASE("failures are started again, later each time, until there were too man
   CHECK(run.supervisor.incarnation("a") == 4);
 }
 
+TEST_CASE("a disk that fails three times in a row is not tried again", "[actors][cpu]") {
+  Watched run;
+  ProcessSpec failing = spec("a", "exit 74");
+  failing.backoff = milliseconds(0);
+  run.supervisor.add(failing);
+  CHECK(run.event(7) == "gave up a: exit status 74 (disk or I/O): another try would end alike");
+  CHECK(run.supervisor.restarts() == 2);
+}
+
 TEST_CASE("restarts that are long past count no more", "[actors][cpu]") {
   Watched run;
   ProcessSpec failing = spec("a", "exit 1");
