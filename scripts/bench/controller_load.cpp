@@ -4,7 +4,7 @@
 //
 //   controller_load RUN_DIR [--workers 900] [--scorers 100] [--items 32] [--tokens 256] [--seconds
 //   20]
-//                           [--think 0] [--stage N]
+//                           [--think 0] [--wait 5000] [--stage N]
 //
 // With --stage the learner's part is played too: step after step of that (online) stage is opened
 // and committed as soon as it is scored, so that there is always work.
@@ -50,8 +50,9 @@ struct Settings {
   int64_t items = 32;
   int64_t tokens = 256;
   double seconds = 20;
-  int64_t think_ms = 0;  ///< between a lease and its completion, as if it were worked on
-  int64_t stage = -1;    ///< whose steps are opened and committed; -1: by somebody else
+  int64_t think_ms = 0;    ///< between a lease and its completion, as if it were worked on
+  int64_t wait_ms = 5000;  ///< that a request waits for work; 0: it is asked again after a rest
+  int64_t stage = -1;      ///< whose steps are opened and committed; -1: by somebody else
   bool fake = false;
   bool idle = false;
 };
@@ -216,9 +217,11 @@ void work(const RpcClientOptions& options,
         beat_at = Clock::now() + admission.heartbeat;
       }
       auto start = Clock::now();
-      const auto lease = controller.lease({name, kind, settings.items, number, milliseconds(5000)});
+      const auto lease =
+          controller.lease({name, kind, settings.items, number, milliseconds(settings.wait_ms)});
       if (!lease) {
         ++tally.empty;
+        if (settings.wait_ms == 0) std::this_thread::sleep_for(milliseconds(200));
         continue;
       }
       tally.lease_ms.push_back(milliseconds_since(start));
@@ -394,6 +397,8 @@ int main(int argc, char** argv) {
   app.add_option("--seconds", settings.seconds)->check(CLI::Range(0.1, 3600.0));
   app.add_option("--think", settings.think_ms, "milliseconds of work on a lease")
       ->check(CLI::Range(0, 3'600'000));
+  app.add_option("--wait", settings.wait_ms, "milliseconds that a request waits for work")
+      ->check(CLI::Range(0, 30'000));
   app.add_option("--stage", settings.stage, "play the learner's part for this online stage")
       ->check(CLI::Range(0, 255));
   app.add_flag("--idle", settings.idle, "with --fake: there is never work");
