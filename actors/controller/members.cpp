@@ -28,6 +28,7 @@ bool Members::join(const MemberInfo& info, Clock::time_point now) {
     members_[info.name] = {.info = info};
   }
   Member& member = members_[info.name];
+  serving_ = {};
   member.lost = false;
   member.why.clear();
   member.last_heartbeat = member.last_progress = now;
@@ -41,6 +42,7 @@ Orders Members::heartbeat(const Heartbeat& beat, Clock::time_point now) {
   if (member.info.incarnation != beat.incarnation) return Orders::kLeave;
   if (member.lost) {
     log::warn(str(beat.name, " is back (it was lost: ", member.why, ")"));
+    serving_ = {};
     member.lost = false;
     member.why.clear();
   }
@@ -52,6 +54,7 @@ Orders Members::heartbeat(const Heartbeat& beat, Clock::time_point now) {
 }
 
 void Members::leave(const std::string& name) {
+  serving_ = {};
   if (members_.erase(name) > 0) log::info(str(name, " left"));
 }
 
@@ -60,6 +63,7 @@ bool Members::lose(const std::string& name, int64_t incarnation, const std::stri
   if (found == members_.end() || found->second.lost) return false;
   Member& member = found->second;
   if (incarnation != 0 && member.info.incarnation != incarnation) return false;
+  serving_ = {};
   member.lost = true;
   member.why = why;
   log::warn(str("lost ", name, " on ", member.info.host, ": ", why));
@@ -97,10 +101,14 @@ int64_t Members::incarnation(const std::string& name) const {
 }
 
 int64_t Members::serving(LeaseKind kind) const {
-  return std::ranges::count_if(members_, [&](const auto& one) {
-    const auto& serves = one.second.info.serves;
-    return !one.second.lost && std::ranges::find(serves, kind) != serves.end();
-  });
+  auto& count = serving_[kind == LeaseKind::kGenerate ? 0 : 1];
+  if (!count) {
+    count = std::ranges::count_if(members_, [&](const auto& one) {
+      const auto& serves = one.second.info.serves;
+      return !one.second.lost && std::ranges::find(serves, kind) != serves.end();
+    });
+  }
+  return *count;
 }
 
 }  // namespace praetor

@@ -1,7 +1,9 @@
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -56,6 +58,7 @@ class Members {
  private:
   Patience patience_;
   std::map<std::string, Member> members_;
+  mutable std::array<std::optional<int64_t>, 2> serving_;  ///< by kind; nothing: to be counted
 };
 
 }  // namespace praetor

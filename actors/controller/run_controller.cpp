@@ -15,6 +15,9 @@ namespace {
 
 constexpr std::chrono::seconds kBalanceAge{2};
 constexpr std::chrono::milliseconds kAfterEnd{500};
+/// Completions of one commit. A thousand at once would keep those who ask for work waiting while
+/// they are taken over.
+constexpr std::ptrdiff_t kMostSettled = 64;
 
 }  // namespace
 
@@ -208,9 +211,12 @@ void RunController::complete(Completion completion) {
     inbox_.push_back(&mine);
     mine.changed.wait(inbox, [&] { return mine.done || (!settling_ && inbox_.front() == &mine); });
     if (!mine.done) {
-      // Whoever is the first of those that came in meanwhile settles them all: one commit for many.
+      // Whoever is the first of those that came in meanwhile settles for many: one commit for all.
       settling_ = true;
-      const std::vector<Arrival*> all = std::exchange(inbox_, {});
+      const auto taken =
+          inbox_.begin() + std::min<std::ptrdiff_t>(kMostSettled, std::ssize(inbox_));
+      const std::vector<Arrival*> all(inbox_.begin(), taken);
+      inbox_.erase(inbox_.begin(), taken);
       inbox.unlock();
       settle(all);
       inbox.lock();

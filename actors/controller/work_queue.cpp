@@ -57,6 +57,7 @@ std::vector<SampleId> WorkQueue::take(LeaseKind kind, int64_t most) {
 void WorkQueue::hold(int64_t lease, Held held) {
   held.alone = std::ranges::all_of(
       held.items, [&](const SampleId& id) { return id.ordinal == held.items.front().ordinal; });
+  none_late_before_ = std::min(none_late_before_, held.deadline);
   holders_of(held.kind)[held.worker].insert(lease);
   held_.emplace(lease, std::move(held));
 }
@@ -105,8 +106,11 @@ void WorkQueue::give_back(int64_t lease, bool died) {
 
 std::vector<int64_t> WorkQueue::late(Clock::time_point now) const {
   std::vector<int64_t> out;
+  if (now <= none_late_before_) return out;
+  none_late_before_ = Clock::time_point::max();
   for (const auto& [id, held] : held_) {
     if (held.deadline < now) out.push_back(id);
+    none_late_before_ = std::min(none_late_before_, held.deadline);
   }
   return out;
 }

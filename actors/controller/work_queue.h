@@ -83,6 +83,8 @@ class WorkQueue {
   void release(std::map<int64_t, Held>::iterator lease);
 
   std::map<int64_t, Held> held_;
+  /// No lease is late before. Asked about with every lease, of a thousand that are out.
+  mutable Clock::time_point none_late_before_ = Clock::time_point::min();
   Holders generating_, scoring_;   ///< leases by worker
   std::map<int64_t, int> deaths_;  ///< by prompt ordinal
   std::vector<int64_t> condemned_;

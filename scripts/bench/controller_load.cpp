@@ -2,8 +2,9 @@
 // Every worker has its own connection and thread, as a process of its own would have; they share
 // this process. Prints one JSON line.
 //
-//   controller_load RUN_DIR [--workers 200] [--scorers 0] [--items 8] [--tokens 256] [--seconds 20]
-//                           [--think 0] [--stage N]
+//   controller_load RUN_DIR [--workers 900] [--scorers 100] [--items 32] [--tokens 256] [--seconds
+//   20]
+//                           [--think 0] [--wait 5000] [--stage N]
 //
 // With --stage the learner's part is played too: step after step of that (online) stage is opened
 // and committed as soon as it is scored, so that there is always work.
@@ -44,13 +45,14 @@ namespace {
 
 struct Settings {
   std::string run_dir;
-  int workers = 200;
-  int scorers = 0;
-  int64_t items = 8;
+  int workers = 900;
+  int scorers = 100;
+  int64_t items = 32;
   int64_t tokens = 256;
   double seconds = 20;
-  int64_t think_ms = 0;  ///< between a lease and its completion, as if it were worked on
-  int64_t stage = -1;    ///< whose steps are opened and committed; -1: by somebody else
+  int64_t think_ms = 0;    ///< between a lease and its completion, as if it were worked on
+  int64_t wait_ms = 5000;  ///< that a request waits for work; 0: it is asked again after a rest
+  int64_t stage = -1;      ///< whose steps are opened and committed; -1: by somebody else
   bool fake = false;
   bool idle = false;
 };
@@ -216,9 +218,11 @@ void work(const RpcClientOptions& options,
         beat_at = Clock::now() + admission.heartbeat;
       }
       auto start = Clock::now();
-      const auto lease = controller.lease({name, kind, settings.items, number, milliseconds(5000)});
+      const auto lease =
+          controller.lease({name, kind, settings.items, number, milliseconds(settings.wait_ms)});
       if (!lease) {
         ++tally.empty;
+        if (settings.wait_ms == 0) std::this_thread::sleep_for(milliseconds(200));
         continue;
       }
       tally.lease_ms.push_back(milliseconds_since(start));
@@ -275,6 +279,7 @@ nlohmann::ordered_json quantiles(std::vector<double> values) {
 }
 
 int load(const Settings& settings) {
+  log::set_stderr(false);  // a thousand workers that try again are a thousand lines
   const auto endpoint = read_endpoint(settings.run_dir);
   if (!endpoint) throw MissingInput(settings.run_dir, ": no controller.json: none has started");
   RpcClientOptions options;
@@ -282,12 +287,14 @@ int load(const Settings& settings) {
   options.secret = read_secret(settings.run_dir);
   options.resolve = endpoint_resolver(settings.run_dir, endpoint->run_id);
   options.patience = std::chrono::seconds(30);
+  if (endpoint->tls) options.tls = read_identity(*endpoint->tls);
 
   std::atomic<bool> stop{false};
   const auto count = static_cast<size_t>(settings.workers + settings.scorers);
   std::vector<Tally> tallies(count);
   std::vector<std::thread> threads;
   const Usage before = usage_of(endpoint->pid);
+  const Usage own_before = usage_of(::getpid());
   const auto start = Clock::now();
   for (size_t i = 0; i < count; ++i) {
     const bool scores = i >= static_cast<size_t>(settings.workers);
@@ -305,6 +312,7 @@ int load(const Settings& settings) {
     threads.emplace_back([&] { drive(options, settings, stop, drive_error); });
   std::this_thread::sleep_for(std::chrono::duration<double>(settings.seconds));
   const Usage after = usage_of(endpoint->pid);
+  const Usage own = usage_of(::getpid());
   stop = true;
   for (std::thread& thread : threads) thread.join();
   const double seconds = milliseconds_since(start) / 1000;
@@ -335,6 +343,7 @@ int load(const Settings& settings) {
       {"lease", quantiles(std::move(leases))},
       {"complete", quantiles(std::move(completions))},
       {"empty_leases", empty},
+      {"load_cpu_cores", (own.cpu_seconds - own_before.cpu_seconds) / settings.seconds},
       {"controller_cpu_cores", (after.cpu_seconds - before.cpu_seconds) / settings.seconds},
       {"controller_rss_mb", after.rss_mb},
       {"controller_peak_rss_mb", after.peak_rss_mb},
@@ -389,6 +398,8 @@ int main(int argc, char** argv) {
   app.add_option("--seconds", settings.seconds)->check(CLI::Range(0.1, 3600.0));
   app.add_option("--think", settings.think_ms, "milliseconds of work on a lease")
       ->check(CLI::Range(0, 3'600'000));
+  app.add_option("--wait", settings.wait_ms, "milliseconds that a request waits for work")
+      ->check(CLI::Range(0, 30'000));
   app.add_option("--stage", settings.stage, "play the learner's part for this online stage")
       ->check(CLI::Range(0, 255));
   app.add_flag("--idle", settings.idle, "with --fake: there is never work");

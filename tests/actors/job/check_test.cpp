@@ -2,6 +2,7 @@
 
 #include <filesystem>
 
+#include "actors/rpc/tls.h"
 #include "core/base/error.h"
 #include "core/base/fs.h"
 #include "core/base/text.h"
@@ -45,6 +46,27 @@ TEST_CASE("a job on a real model folder passes, and its lengths follow the model
                                   2) == 1);
   CHECK(check(file, {"data.max_length=513"}) ==
         "--set data.max_length=513: data.max_length: 513 is more than the model's 512 positions");
+}
+
+TEST_CASE("certificates of the user's own are looked at before anything runs", "[actors][cpu]") {
+  const testing::TempDir dir, run;
+  const TlsFiles made = make_run_certificates(run.path());
+  const auto job = [&](const std::string& network) {
+    write_file_atomic(
+        dir / "job.yaml",
+        "name: j\nnetwork: " + network + "\nstages:\n  - {kind: toy_language, name: language}\n");
+    return check(dir / "job.yaml");
+  };
+  const std::string key = "key: " + made.key.string() + ", ca: " + made.ca.string();
+  CHECK(job("{bind: 0.0.0.0, advertise: node-7}").empty());
+  CHECK_THAT(job("{certificate: none.pem, " + key + "}"),
+             Catch::Contains(":2:24: network.certificate: " + (dir / "none.pem").string()));
+  // A member's certificate that the run itself made is neither a server's nor this host's.
+  const std::string found =
+      job("{bind: 0.0.0.0, advertise: node-7, certificate: " + made.certificate.string() + ", " +
+          key + "}");
+  CHECK_THAT(found, Catch::Contains("is not meant for TLS servers"));
+  CHECK_THAT(found, Catch::Contains("is not valid for node-7"));
 }
 
 TEST_CASE("every broken row of the data is named by file and line, at the key of the file",

@@ -75,6 +75,9 @@ const std::vector<Broken> kBroken = {
     {"seed: 1", "digest: yes", ":2:9: digest: \"yes\" is text, but true or false is wanted"},
     {"seed: 1", "output: \"\"", ":2:9: output: is empty; a folder is wanted"},
     {"seed: 1",
+     "network: {certificate: a.pem, key: a.key}",
+     ":2:10: network.ca: is missing: certificate, key and ca go together, or none of them"},
+    {"seed: 1",
      "network: {bind: 0.0.0.0}",
      ":2:17: network.bind: \"0.0.0.0\" listens on every interface: say with advertise under which "
      "host name or address the others reach this one"},

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <fstream>
 
 #include "actors/rpc/weight_stream.h"
@@ -278,6 +279,33 @@ TEST_CASE("what is wrong with given certificates is named by file", "[actors][rp
   for (const TlsFault& fault : faults_of(good, "node-7"))
     host = host || fault.message.find("is not valid for node-7") != std::string::npos;
   CHECK(host);
+}
+
+TEST_CASE("a user's own certificates do for servers and clients", "[actors][rpc][cpu]") {
+  const TempDir own;
+  const std::string at = own.path().string();
+  write_file_atomic(own / "names", "subjectAltName=DNS:node-7,IP:127.0.0.1\n");
+  const std::string make =
+      "cd " + at +
+      " && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=ours "
+      "-keyout ca.key -out ca.pem -days 2 && openssl req -newkey ec -pkeyopt "
+      "ec_paramgen_curve:P-256 -nodes -subj /CN=node -keyout node.key -out node.csr && openssl "
+      "x509 "
+      "-req -in node.csr -CA ca.pem -CAkey ca.key -CAcreateserial -extfile names -days 2 -out "
+      "node.pem && chmod 600 node.key";
+  REQUIRE(std::system(("(" + make + ") 2> " + at + "/said").c_str()) == 0);
+  const TlsFiles files{own / "node.pem", own / "node.key", own / "ca.pem"};
+  for (const char* host : {"", "node-7", "127.0.0.1"}) {
+    CAPTURE(host);
+    CHECK(faults_of(files, host).empty());
+  }
+  CHECK(faults_of(files, "node-8").size() == 1);
+  ServeOptions serve;
+  serve.tls = read_identity(files);
+  Loopback loop(serve);
+  RpcClientOptions options = loop.client();
+  options.tls = serve.tls;
+  CHECK_NOTHROW(WorkerClient(options).leave("w"));
 }
 
 TEST_CASE("loopback is what no other host reaches", "[actors][rpc][cpu]") {
