@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <string>
 
+#include "actors/job/launcher_config.h"
 #include "core/config/yaml_reader.h"
 
 namespace praetor {
@@ -27,9 +28,8 @@ struct NetworkConfig {
   std::string advertise;           ///< host that others reach it under; empty: `bind`, or, where
                                    ///< that is every interface, the process's host name
   std::string interface;           ///< by name, in place of both: its address on each host
-  /// `spans_hosts`: the processes of the run lie on several hosts, so that the loopback is refused
-  /// and every interface is the default.
-  static NetworkConfig from_yaml(YamlReader in, bool spans_hosts = false);
+  /// Where the launcher uses several hosts the loopback is refused and every interface the default.
+  static NetworkConfig from_yaml(YamlReader in, const LauncherConfig& launcher);
 };
 
 /// True for an address, or the name of an interface, that other hosts cannot reach.

@@ -25,15 +25,29 @@ check_run "at the end of its time"
 [ "$(restarts_of "$id")" = 1 ] || { cat "$run"/logs/slurm-*.log; fail "it was not started again once"; }
 grep -q "the allocation ends in 5[0-9] s" "$run/logs/slurm-$id.log" || fail "the end was not seen"
 
-# The workers' node dies: the workers start on the other one.
+# Slurm's warning, to a job of one process: it saves, goes back into the queue and resumes.
+slurm_job warned 30 > "$work/warned.yaml"
+submit warned --set placement=colocated --set launcher.slurm.nodes=1
+await_metrics "$run" 25 "a job to warn"
+scancel --signal=USR1 --batch "$id"
+check_run "warned"
+[ "$(restarts_of "$id")" = 1 ] || fail "a warned job was not started again"
+
+# A node dies, and with it a learner rank and a worker: all go on on the other one.
+separate_job "$work/two" 1 1 2 > "$work/two.yaml"
+"$praetor" train "$work/two.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "two ranks"; }
+one=$calm
+calm=$work/two/tiny
 slurm_job loss 30 > "$work/loss.yaml"
-submit loss
+submit loss --set roles.learner.ranks=2
 await_metrics "$run" 25 "a job to take a node from"
 "$root/scripts/slurm-testbed" lose n2 "$testbed"
 check_run "a node is lost"
 grep -q "died:" "$run/logs/slurm-$id.log" || fail "nobody said that a worker died"
 [ "$(restarts_of "$id")" = 0 ] || fail "the whole job was started again"
 "$root/scripts/slurm-testbed" revive n2 "$testbed"
+
+calm=$one
 
 # The node of the batch script dies, and the whole job with it: Slurm starts it on the other one.
 slurm_job batch 30 > "$work/batch.yaml"
