@@ -111,7 +111,7 @@ JobConfig JobConfig::read(std::shared_ptr<YamlDocument> document) {
   job.digest = in.get("digest", job.digest);
   job.ledger = LedgerConfig::from_yaml(in.child("ledger"));
   job.roles = RolesConfig::from_yaml(in.child("roles"));
-  job.network = NetworkConfig::from_yaml(in.child("network"), job.launcher.spans_hosts());
+  job.network = NetworkConfig::from_yaml(in.child("network"), job.launcher);
   check_launcher(job, in);
   job.supervision = SupervisionConfig::from_yaml(in.child("supervision"));
   job.publish = PublishConfig::from_yaml(in.child("publish"));

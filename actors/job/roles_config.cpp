@@ -26,14 +26,15 @@ RolesConfig RolesConfig::from_yaml(YamlReader in) {
   return c;
 }
 
-NetworkConfig NetworkConfig::from_yaml(YamlReader in, bool spans_hosts) {
+NetworkConfig NetworkConfig::from_yaml(YamlReader in, const LauncherConfig& launcher) {
   NetworkConfig c;
+  const bool spans_hosts = launcher.spans_hosts();
   c.interface = in.get("interface", c.interface);
   c.bind = in.get("bind", spans_hosts && c.interface.empty() ? "0.0.0.0" : c.bind);
   if (c.bind.empty()) in.error_at("bind", "is empty; a host name or an address is wanted");
   c.advertise = in.get("advertise", c.advertise);
   const bool everywhere = c.bind == "0.0.0.0" || c.bind == "::" || c.bind == "[::]";
-  if (everywhere && c.advertise.empty() && !spans_hosts && c.interface.empty()) {
+  if (everywhere && c.advertise.empty() && c.interface.empty() && launcher.kind == "local") {
     in.error_at("bind",
                 str("\"",
                     c.bind,

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <string>
 
+#include "actors/job/launcher_config.h"
 #include "actors/rpc/tls.h"
 #include "core/config/yaml_reader.h"
 
@@ -38,9 +39,8 @@ struct NetworkConfig {
   bool encrypted() const;
   bool own_certificates() const { return !ca.empty(); }
   TlsFiles own_files() const { return {certificate, key, ca}; }
-  /// `spans_hosts`: the processes of the run lie on several hosts, so that the loopback is refused
-  /// and every interface is the default.
-  static NetworkConfig from_yaml(YamlReader in, bool spans_hosts = false);
+  /// Where the launcher uses several hosts the loopback is refused and every interface the default.
+  static NetworkConfig from_yaml(YamlReader in, const LauncherConfig& launcher);
 
  private:
   void check_certificates(YamlReader& in) const;

@@ -33,6 +33,7 @@ class LocalLauncher final : public Launcher {
     return name == kLearners && job_.roles.learner_ranks > 1 ? SIGUSR1 : SIGTERM;
   }
   void clear(const std::vector<std::string>& /*names*/) override {}
+  int64_t places() const override { return 1; }
   std::string describe() const override { return "this machine"; }
 
  private:

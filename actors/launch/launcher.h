@@ -33,6 +33,8 @@ class Launcher {
   virtual int end_signal(const std::string& name) const = 0;
   /// Ends what is left, elsewhere, of processes whose child here has ended.
   virtual void clear(const std::vector<std::string>& names) = 0;
+  /// Places among which processes take turns, at least 1.
+  virtual int64_t places() const = 0;
   /// For the user, at the start: "4 nodes of Slurm job 17".
   virtual std::string describe() const = 0;
 

@@ -32,6 +32,7 @@ class MpirunLauncher final : public Launcher {
   int end_signal(const std::string& /*name*/) const override { return SIGUSR1; }
   // A daemon of mpirun ends its processes once mpirun is gone.
   void clear(const std::vector<std::string>& /*names*/) override {}
+  int64_t places() const override { return static_cast<int64_t>(hosts_.size()); }
   std::string describe() const override {
     return str(hosts_.size(), hosts_.size() == 1 ? " host" : " hosts", " through mpirun");
   }

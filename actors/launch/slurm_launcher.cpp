@@ -73,6 +73,10 @@ class SlurmLauncher final : public Launcher {
     }
   }
 
+  int64_t places() const override {
+    return static_cast<int64_t>(allocation_.components.back().nodes.size());
+  }
+
   std::string describe() const override {
     size_t nodes = 0;
     for (const SlurmComponent& component : allocation_.components) nodes += component.nodes.size();
@@ -117,6 +121,9 @@ std::vector<std::string> learner_step(const std::vector<std::string>& nodes,
   if (heterogeneous) out.emplace_back("--het-group=0");
   out.push_back(str("--nodes=", count));
   out.push_back(str("--ntasks=", ranks));
+  // In place of the batch job's, which is in our environment.
+  out.push_back(str("--ntasks-per-node=",
+                    (ranks + static_cast<int64_t>(count) - 1) / static_cast<int64_t>(count)));
   out.push_back("--nodelist=" +
                 join({nodes.begin(), nodes.begin() + static_cast<std::ptrdiff_t>(count)}, ","));
   out.emplace_back(ranks > 1 ? "--mpi=pmix" : "--mpi=none");

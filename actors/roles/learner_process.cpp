@@ -38,13 +38,21 @@ std::unique_ptr<Collective> join_group() {
   return group_size() > 1 ? make_mpi_collective() : make_local_collective();
 }
 
+/// Ranks of the group that share this host, as mpirun or srun ("4(x2),3") says; 0: nobody does.
+int ranks_on_host() {
+  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_SIZE", "SLURM_STEP_TASKS_PER_NODE"}) {
+    if (const char* value = std::getenv(name)) return std::atoi(value);
+  }
+  return 0;
+}
+
 int threads_of_rank(const JobConfig& job) {
   if (job.roles.learner_threads > 0) return static_cast<int>(job.roles.learner_threads);
   const auto ranks = static_cast<int>(job.roles.learner_ranks);
   if (ranks == 1) return job.threads;
-  const int all =
-      job.threads > 0 ? job.threads : static_cast<int>(std::thread::hardware_concurrency());
-  return std::max(1, all / ranks);
+  if (job.threads > 0) return std::max(1, job.threads / ranks);
+  const int here = ranks_on_host() > 0 ? ranks_on_host() : ranks;
+  return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / here);
 }
 
 }  // namespace

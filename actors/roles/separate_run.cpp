@@ -40,10 +40,12 @@ constexpr milliseconds kSaveGrace{600'000};  ///< for learners that save a check
 
 const char* const kController = "controller";
 
-int share_of_cores(int64_t threads, int64_t processes) {
+/// Threads of each of `processes` that take turns on `places` hosts, taken to be as large as this.
+int share_of_cores(int64_t threads, int64_t processes, int64_t places) {
   if (threads > 0) return static_cast<int>(threads);
   const auto cores = static_cast<int64_t>(std::thread::hardware_concurrency());
-  return static_cast<int>(std::max<int64_t>(1, cores / std::max<int64_t>(1, processes)));
+  const int64_t here = (processes + places - 1) / places;
+  return static_cast<int>(std::max<int64_t>(1, cores / std::max<int64_t>(1, here)));
 }
 
 /// The run as the supervisor holds it.
@@ -169,11 +171,11 @@ class SeparateRun {
         };
     add_workers("rollout",
                 roles.rollout_workers,
-                share_of_cores(roles.rollout_threads, roles.rollout_workers),
+                share_of_cores(roles.rollout_threads, roles.rollout_workers, launcher_->places()),
                 roles.reward_workers > 0 ? "generate" : "generate,score");
     add_workers("reward",
                 roles.reward_workers,
-                share_of_cores(roles.reward_threads, roles.reward_workers),
+                share_of_cores(roles.reward_threads, roles.reward_workers, launcher_->places()),
                 "score");
   }
 

@@ -26,6 +26,14 @@ status=0
 "$praetor" train "$work/dry.yaml" --set launcher.kind=slurm > "$work/out" 2> "$work/err" || status=$?
 [ "$status" = 64 ] && grep -q "praetor submit" "$work/err" || { cat "$work/err"; fail "train outside of an allocation: $status"; }
 
+status=0
+"$praetor" train "$work/dry.yaml" --until pop > "$work/out" 2> "$work/err" || status=$?
+[ "$status" = 64 ] && grep -q "until pop: the job has the stages language, sft, reward_model, ppo" "$work/err" || { cat "$work/err"; fail "a stage that is not there: $status"; }
+for what in "$work/dry.yaml" "$work/nowhere" "$calm"; do
+  status=0; "$praetor" cancel "$what" > "$work/out" 2> "$work/err" || status=$?
+  [ "$status" = 66 ] || { cat "$work/err"; fail "cancel of $what: $status"; }
+done
+
 # To the end, with workers on both nodes.
 slurm_job whole 8 > "$work/whole.yaml"
 submit whole
@@ -34,6 +42,13 @@ check_run "two nodes"
 grep -q "processes start on 2 nodes of Slurm job $id" "$run/logs/slurm-$id.log" || fail "the nodes are not told"
 status=0; "$praetor" cancel "$run" > "$work/out" || status=$?
 [ "$status" = 0 ] && grep -q "\"ended\":\[\"$id\"\]" "$work/out" || { cat "$work/out"; fail "cancel of a job that has ended"; }
+
+# In an allocation of the user's own, whose nodes the servers must be open to.
+status=0
+salloc -Q -N2 "$praetor" train "$work/whole.yaml" --set launcher.kind=slurm --set launcher.slurm.nodes=1 > "$work/out" 2> "$work/err" || status=$?
+[ "$status" = 78 ] && grep -q 'network.bind: "127.0.0.1" is the loopback, which node n1' "$work/err" || { cat "$work/err"; fail "the loopback in an allocation: $status"; }
+salloc -Q -N2 "$praetor" train "$work/whole.yaml" --set launcher.kind=slurm > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "train in an allocation"; }
+same_run "$calm" "$work/runs/whole-3" "in an allocation"
 
 # Two learner ranks as one MPI job over the nodes, in a heterogeneous job whose second component has the workers.
 slurm_job het 8 > "$work/het.yaml"

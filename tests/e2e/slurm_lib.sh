@@ -55,6 +55,7 @@ check_run() {  # WHAT
   "$praetor" verify "$run" > "$work/verify.json" || { cat "$work/verify.json"; fail "verify ($1)"; }
   same_run "$calm" "$run" "$1"
   no_orphans "$run" "$1"
+  echo "$1: as it should be, $SECONDS s after the start"
 }
 calm_run() {  # STEPS
   tiny_job 1 "$1" > "$work/job.yaml"

@@ -73,10 +73,12 @@ TEST_CASE("steps of a Slurm job say their node, and ranks of one MPI job use PMI
       "--overlap --overcommit --cpu-bind=none --input=none --unbuffered --kill-on-bad-exit=1 ";
   const std::vector<std::string> nodes = {"n1", "n2", "n3"};
   CHECK(join(learner_step(nodes, 1, false), " ") ==
-        "srun --job-name=learners " + common + "--nodes=1 --ntasks=1 --nodelist=n1 --mpi=none");
-  CHECK(join(learner_step(nodes, 8, true), " ") ==
         "srun --job-name=learners " + common +
-            "--het-group=0 --nodes=3 --ntasks=8 --nodelist=n1,n2,n3 --mpi=pmix");
+            "--nodes=1 --ntasks=1 --ntasks-per-node=1 --nodelist=n1 --mpi=none");
+  CHECK(
+      join(learner_step(nodes, 8, true), " ") ==
+      "srun --job-name=learners " + common +
+          "--het-group=0 --nodes=3 --ntasks=8 --ntasks-per-node=3 --nodelist=n1,n2,n3 --mpi=pmix");
   CHECK(join(worker_step("rollout-1", nodes, 1, 1, false), " ") ==
         "srun --job-name=rollout-1 " + common + "--nodes=1 --ntasks=1 --nodelist=n2 --mpi=none");
   CHECK(join(worker_step("rollout-1", nodes, 1, 3, true), " ") ==
