@@ -8,8 +8,9 @@ max_staleness 0 and BOUND, in turn and in one invocation, as separate roles of t
 learner, THREADS each. Where roles take turns each may have all cores, so the synchronous run is also timed with SYNC_THREADS.
 
 Prints a JSON line a run and one with the comparison: the ratio of the steps' seconds (without evaluation and checkpoints) of pairs of runs
-of one seed, and Welch's one-sided test of non-inferiority on the final `eval/score`: H0 is that the asynchronous mean lies below the
-synchronous one by a margin or more. The margin is a tenth of the synchronous runs' mean rise from before the first step.
+of one seed, and one-sided tests of non-inferiority on the final `eval/score`: H0 is that the asynchronous mean lies below the
+synchronous one by a margin or more. The margin is a tenth of the synchronous runs' mean rise from before the first step. Welch's takes
+the runs as independent; the paired one takes differences within a seed.
 """
 import argparse
 import json
@@ -104,6 +105,35 @@ def non_inferior(ours, theirs, margin):
     return {"difference": round(difference, 4), "t": round(t, 3), "degrees": round(degrees, 2), "p": round(upper_tail(t, degrees), 5)}
 
 
+def paired(ours, theirs, margin):
+    """The same of the differences of runs of one seed, which share their data and reward model: Student's t."""
+    each = [a - b for a, b in zip(ours, theirs)]
+    spread = statistics.stdev(each) / math.sqrt(len(each))
+    if spread == 0:
+        return {"t": None, "p": float(statistics.mean(each) <= -margin)}
+    t = (statistics.mean(each) + margin) / spread
+    return {"t": round(t, 3), "degrees": len(each) - 1, "p": round(upper_tail(t, len(each) - 1), 5)}
+
+
+def compare(runs):
+    def ratios(name):
+        return [round(a["median_step"] / b["median_step"], 3) for a, b in zip(runs[name], runs["async"])]
+
+    after = {name: [run["after"] for run in some] for name, some in runs.items()}
+    rise = statistics.mean(run["after"] - run["before"] for run in runs["sync"])
+    first = runs["async"][0]
+    result = {"job": first["job"], "seeds": len(after["sync"]), "bound": first["max_staleness"]}
+    for name, key in (("sync", "speed_same_threads"), ("sync_all_cores", "speed_all_cores")):
+        if name in runs:
+            result[key] = {"each": ratios(name), "median": statistics.median(ratios(name))}
+    result["reward"] = {"sync_mean": round(statistics.mean(after["sync"]), 4), "async_mean": round(statistics.mean(after["async"]), 4),
+                        "sync_rise": round(rise, 4), "margin": round(0.1 * rise, 4)}
+    if len(after["sync"]) > 1:
+        result["reward"]["welch"] = non_inferior(after["async"], after["sync"], 0.1 * rise)
+        result["reward"]["paired"] = paired(after["async"], after["sync"], 0.1 * rise)
+    return result
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("praetor")
@@ -143,20 +173,7 @@ def main():
                 shutil.rmtree(run)
             shutil.rmtree(base)
 
-    def ratios(name):
-        return [round(a["median_step"] / b["median_step"], 3) for a, b in zip(runs[name], runs["async"])]
-
-    after = {name: [run["after"] for run in some] for name, some in runs.items()}
-    rise = statistics.mean(run["after"] - run["before"] for run in runs["sync"])
-    result = {"job": options.job.stem, "seeds": options.seeds, "bound": options.bound,
-              "speed_same_threads": {"each": ratios("sync"), "median": statistics.median(ratios("sync"))}}
-    if "sync_all_cores" in runs:
-        result["speed_all_cores"] = {"each": ratios("sync_all_cores"), "median": statistics.median(ratios("sync_all_cores"))}
-    result["reward"] = {"sync_mean": round(statistics.mean(after["sync"]), 4), "async_mean": round(statistics.mean(after["async"]), 4),
-                        "sync_rise": round(rise, 4), "margin": round(0.1 * rise, 4)}
-    if options.seeds > 1:
-        result["reward"]["welch_non_inferiority"] = non_inferior(after["async"], after["sync"], 0.1 * rise)
-    print(json.dumps(result), flush=True)
+    print(json.dumps(compare(runs)), flush=True)
 
 
 if __name__ == "__main__":

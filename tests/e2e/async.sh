@@ -85,6 +85,32 @@ await_end "$pid" "$out" "resumed"
 grep -q "equivalent, not identical" "$work/err" && fail "resuming was called another run"
 within "$out/tiny" 2
 
+# A worker that is slow has responses under way when new weights come: they go on under them, each token under its own.
+out=$work/slow
+async_job "$out" 1 > "$work/separate.yaml"
+start --set stages.ppo.engine.max_sequences=4
+while [ ! -d "$out/tiny" ]; do sleep 0.05; done
+target=$(pid_of "$out/tiny" rollout-0)
+await_rows "$pid" "$out/tiny" 22
+while kill -STOP "$target" 2> /dev/null; do
+  sleep 0.05
+  kill -CONT "$target" 2> /dev/null || break
+  sleep 0.01
+done
+await_end "$pid" "$out" "a slow worker"
+within "$out/tiny" 1
+python3 - "$out/tiny" "$work/books/ledger.db" <<'PY' || fail "no response went on under newer weights"
+import sqlite3, sys
+rows = sqlite3.connect(sys.argv[2]).execute("SELECT segment, position FROM rollouts WHERE stage = 3").fetchall()
+def version(segment, position):  # of the payload, behind the record's length and checksum
+    with open(f"{sys.argv[1]}/rollouts/{segment:06d}.seg", "rb") as file:
+        file.seek(position + 8)
+        return file.read(1)[0]
+mixed = sum(version(*row) == 2 for row in rows)
+print(mixed, "of", len(rows), "responses are of several weights")
+sys.exit(mixed == 0)
+PY
+
 # In one process the same bound makes samples as old, each time alike.
 tiny_job > "$work/one.yaml"
 for name in one two; do

@@ -1,5 +1,7 @@
 #include "actors/roles/worker_models.h"
 
+#include <ATen/ATen.h>
+
 #include <fstream>
 
 #include "actors/toy/toy_language.h"
@@ -153,6 +155,26 @@ TEST_CASE("weights that nobody offers any more are named", "[actors][cpu]") {
   Lease foreign = run.lease(gone);
   foreign.stage = 9;
   CHECK_THROWS_AS(models.engine(foreign), DataError);
+}
+
+TEST_CASE("newer weights are put into the engine at work, or it stays as it is", "[actors][cpu]") {
+  const Run run;
+  Publisher publisher({.via = "file", .folder = run.dir / "w"}, run.dir.path(), run.serve());
+  auto models = run.models();
+  const Lease lease = run.lease(publisher.publish(1, 0, 5, *run.policy, {}).publication);
+  Engine& engine = models.engine(lease);
+  CHECK_FALSE(models.goes_on(lease));  // the job samples and trains in turns
+  for (const NamedTensor& p : run.policy->parameters()) at::Tensor(p.tensor).mul_(1.5);
+  const Publication newer = publisher.publish(1, 0, 6, *run.policy, {}).publication;
+  Publication gone = newer;
+  gone.file = "/nowhere";
+  CHECK_FALSE(models.refresh(gone));
+  CHECK(models.weight_step() == 5);
+  CHECK(models.refresh(newer));
+  CHECK(models.weight_step() == 6);
+  const auto tokenizer = Tokenizer::load(run.dir / "stages" / "language");
+  Engine reference(*run.policy, *tokenizer, {});
+  CHECK(sample(engine) == sample(reference));
 }
 
 }  // namespace praetor
