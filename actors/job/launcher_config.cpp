@@ -22,7 +22,7 @@ bool is_word(const std::string& text) {
 
 /// Text that becomes one word of a #SBATCH line.
 std::string get_word(YamlReader& in, const std::string& key) {
-  const std::string text = in.get(key, "");
+  std::string text = in.get(key, "");
   if (!is_word(text)) {
     in.error_at(key, str("\"", printable(text), "\" may not hold spaces, quotes or \"#\""));
   }
@@ -30,7 +30,7 @@ std::string get_word(YamlReader& in, const std::string& key) {
 }
 
 std::vector<std::string> get_words(YamlReader& in, const std::string& key) {
-  const std::vector<std::string> words = in.get(key, std::vector<std::string>{});
+  std::vector<std::string> words = in.get(key, std::vector<std::string>{});
   for (const std::string& word : words) {
     if (word.empty() || word.find_first_of("\n\r") != word.npos)
       in.error_at(key,

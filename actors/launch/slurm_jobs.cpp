@@ -35,7 +35,7 @@ fs::path jobs_file(const fs::path& run_dir) {
 std::string sbatch(const fs::path& script) {
   const ToolResult said = ask_slurm({"sbatch", "--parsable", script.string()});
   // "ID" or "ID;CLUSTER"
-  const std::string id = said.out.substr(0, said.out.find(';'));
+  std::string id = said.out.substr(0, said.out.find(';'));
   if (said.success() && !id.empty()) return id;
   throw ConfigError(
       "Slurm does not take the job:\n",

@@ -12,6 +12,7 @@
 #include "actors/controller/run_controller.h"
 #include "actors/job/check.h"
 #include "actors/launch/allocation_watch.h"
+#include "actors/launch/launcher.h"
 #include "actors/launch/slurm_allocation.h"
 #include "actors/roles/separate_run.h"
 #include "actors/train/environment.h"
@@ -148,6 +149,8 @@ bool requeue(const JobConfig& job, const SlurmAllocation& allocation) {
 int train_job(const TrainOptions& options) {
   const JobConfig job = load_checked_job(options.job, options.overrides);
   check_until(job, options.until);
+  if (job.placement == "separate")
+    Launcher::make(job);  // what it lacks is told before anything is made
   set_threads(job.threads);
 
   const ResumePoint resume = find_resume_point(options, job);

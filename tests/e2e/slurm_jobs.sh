@@ -25,6 +25,7 @@ PATH=/nowhere "$praetor" submit "$work/dry.yaml" > "$work/out" 2> "$work/err" ||
 status=0
 "$praetor" train "$work/dry.yaml" --set launcher.kind=slurm > "$work/out" 2> "$work/err" || status=$?
 [ "$status" = 64 ] && grep -q "praetor submit" "$work/err" || { cat "$work/err"; fail "train outside of an allocation: $status"; }
+[ ! -e "$work/runs/dry" ] || fail "train outside of an allocation left a run directory"
 
 status=0
 "$praetor" train "$work/dry.yaml" --until pop > "$work/out" 2> "$work/err" || status=$?
@@ -48,7 +49,7 @@ status=0
 salloc -Q -N2 "$praetor" train "$work/whole.yaml" --set launcher.kind=slurm --set launcher.slurm.nodes=1 > "$work/out" 2> "$work/err" || status=$?
 [ "$status" = 78 ] && grep -q 'network.bind: "127.0.0.1" is the loopback, which node n1' "$work/err" || { cat "$work/err"; fail "the loopback in an allocation: $status"; }
 salloc -Q -N2 "$praetor" train "$work/whole.yaml" --set launcher.kind=slurm > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "train in an allocation"; }
-same_run "$calm" "$work/runs/whole-3" "in an allocation"
+same_run "$calm" "$work/runs/whole-2" "in an allocation"
 
 # Two learner ranks as one MPI job over the nodes, in a heterogeneous job whose second component has the workers.
 slurm_job het 8 > "$work/het.yaml"

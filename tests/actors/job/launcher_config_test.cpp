@@ -65,7 +65,8 @@ TEST_CASE("a resolved job is the same job", "[actors][cpu]") {
 TEST_CASE("what a launcher cannot do is told by line and key", "[actors][cpu]") {
   const std::vector<std::pair<std::string, std::string>> broken = {
       {"launcher: {kind: slrum}\n",
-       "job.yaml:5:18: launcher.kind: unknown value \"slrum\", did you mean \"slurm\"? (one of local, "
+       "job.yaml:5:18: launcher.kind: unknown value \"slrum\", did you mean \"slurm\"? (one of "
+       "local, "
        "mpirun, slurm)"},
       {"launcher: {kind: mpirun}\n",
        "job.yaml:5:11: launcher.hosts: names no host to start processes on: HOST or HOST:SLOTS is "
