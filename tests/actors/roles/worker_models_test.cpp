@@ -159,7 +159,7 @@ TEST_CASE("weights that nobody offers any more are named", "[actors][cpu]") {
 
 TEST_CASE("newer weights are put into the engine at work, or it stays as it is", "[actors][cpu]") {
   const Run run;
-  Publisher publisher({.via = "file", .folder = run.dir / "w"}, run.dir.path(), run.serve());
+  Publisher publisher({.via = "file"}, run.dir.path(), run.serve());
   auto models = run.models();
   const Lease lease = run.lease(publisher.publish(1, 0, 5, *run.policy, {}).publication);
   Engine& engine = models.engine(lease);
@@ -167,7 +167,7 @@ TEST_CASE("newer weights are put into the engine at work, or it stays as it is",
   for (const NamedTensor& p : run.policy->parameters()) at::Tensor(p.tensor).mul_(1.5);
   const Publication newer = publisher.publish(1, 0, 6, *run.policy, {}).publication;
   Publication gone = newer;
-  gone.file = "/nowhere";
+  gone.file = run.dir / "weights" / "gone.safetensors";
   CHECK_FALSE(models.refresh(gone));
   CHECK(models.weight_step() == 5);
   CHECK(models.refresh(newer));
