@@ -35,8 +35,9 @@ constexpr milliseconds kPoll{200};
 constexpr milliseconds kAsk{500};       ///< between two questions to the controller
 constexpr milliseconds kAnswer{5'000};  ///< for one
 constexpr milliseconds kControllerStart{30'000};
-constexpr milliseconds kGrace{10'000};       ///< between SIGTERM and SIGKILL
-constexpr milliseconds kSaveGrace{600'000};  ///< for learners that save a checkpoint
+constexpr std::uintmax_t kLeastSpace = 1 << 20;  ///< bytes; with less a disk counts as full
+constexpr milliseconds kGrace{10'000};           ///< between SIGTERM and SIGKILL
+constexpr milliseconds kSaveGrace{600'000};      ///< for learners that save a checkpoint
 
 const char* const kController = "controller";
 
@@ -87,6 +88,7 @@ class SeparateRun {
       for (const auto& [name, why] : gave_up_) {
         if (name == kController || name == kLearners || !others_serve(name)) {
           std::fprintf(stderr, "%s: given up (%s); the run ends\n", name.c_str(), why.c_str());
+          if (last_status_[name] == kExitIo) tell_of_disk();
           end();
           return std::max(1, last_status_[name]);
         }
@@ -177,6 +179,17 @@ class SeparateRun {
                 roles.reward_workers,
                 share_of_cores(roles.reward_threads, roles.reward_workers, launcher_->places()),
                 "score");
+  }
+
+  /// A process that finds the disk full cannot write its log either.
+  void tell_of_disk() const {
+    std::error_code failure;
+    const auto space = fs::space(run_dir_, failure);
+    if (failure || space.available >= kLeastSpace) return;
+    std::fprintf(stderr,
+                 "%s: the disk is full; make room, then go on with --resume auto: nothing that was "
+                 "recorded is lost\n",
+                 run_dir_.c_str());
   }
 
   void started(const std::string& name) {

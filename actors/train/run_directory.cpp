@@ -6,10 +6,14 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/fs.h"
 
 namespace praetor {
 
@@ -19,6 +23,23 @@ namespace {
 
 fs::path numbered(const fs::path& output, const std::string& name, int number) {
   return output / (number == 1 ? name : str(name, "-", number));
+}
+
+constexpr std::chrono::minutes kMaking{1};  ///< a run directory, at the longest
+
+std::string unborn_prefix(const std::string& name) {
+  return "." + name + ".new-";
+}
+
+/// What makers that were killed left behind.
+void remove_unborn(const fs::path& output, const std::string& name) {
+  const std::string prefix = unborn_prefix(name);
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(output, ignored)) {
+    if (!entry.path().filename().string().starts_with(prefix)) continue;
+    if (entry.last_write_time(ignored) + kMaking < fs::file_time_type::clock::now())
+      fs::remove_all(entry.path(), ignored);
+  }
 }
 
 }  // namespace
@@ -41,22 +62,32 @@ RunDirectory::~RunDirectory() {
   if (lock_ >= 0) ::close(lock_);
 }
 
-RunDirectory RunDirectory::create(const fs::path& output, const std::string& name) {
+RunDirectory RunDirectory::create(const fs::path& output,
+                                  const std::string& name,
+                                  const std::map<std::string, std::string>& files) {
   std::error_code failure;
   fs::create_directories(output, failure);
   if (failure) throw IoError("cannot make the folder ", output.string(), ": ", failure.message());
+  remove_unborn(output, name);
+  // Made under another name: a run directory is whole or absent, whenever its maker is killed.
+  std::string unborn_name = (output / (unborn_prefix(name) + "XXXXXX")).string();
+  const mode_t mask = ::umask(0);
+  ::umask(mask);
+  if (::mkdtemp(unborn_name.data()) == nullptr || ::chmod(unborn_name.c_str(), 0755 & ~mask) != 0)
+    throw IoError("cannot make the run directory ", unborn_name, ": ", std::strerror(errno));
+  const fs::path unborn = unborn_name;
+  RunDirectory run(unborn);
+  for (const char* part : {"rollouts", "tensorboard", "samples", "logs", "stages", "checkpoints"})
+    fs::create_directory(unborn / part);
+  for (const auto& [file, text] : files) write_file_atomic(unborn / file, text);
   for (int number = 1;; ++number) {
-    const fs::path path = numbered(output, name, number);
-    // Making the folder decides who owns the name, should two runs start at once.
-    if (::mkdir(path.c_str(), 0755) == 0) {
-      for (const char* part :
-           {"rollouts", "tensorboard", "samples", "logs", "stages", "checkpoints"}) {
-        fs::create_directory(path / part);
-      }
-      return RunDirectory(path);
-    }
-    if (errno != EEXIST)
-      throw IoError("cannot make the run directory ", path.string(), ": ", std::strerror(errno));
+    // The rename decides who owns the name, should two runs start at once.
+    run.path_ = numbered(output, name, number);
+    if (fs::exists(run.path_)) continue;
+    if (::rename(unborn.c_str(), run.path_.c_str()) == 0) return run;
+    if (errno != EEXIST && errno != ENOTEMPTY && errno != ENOTDIR)
+      throw IoError(
+          "cannot make the run directory ", run.path_.string(), ": ", std::strerror(errno));
   }
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -13,8 +14,11 @@ namespace praetor {
 /// object.
 class RunDirectory {
  public:
-  /// A new folder OUTPUT/NAME, or OUTPUT/NAME-2, -3, ... when that exists. @throws IoError
-  static RunDirectory create(const std::filesystem::path& output, const std::string& name);
+  /// A new folder OUTPUT/NAME, or OUTPUT/NAME-2, -3, ... when that exists. With its `files` (text
+  /// by name) it is whole when it has that name, whatever happens meanwhile. @throws IoError
+  static RunDirectory create(const std::filesystem::path& output,
+                             const std::string& name,
+                             const std::map<std::string, std::string>& files = {});
   /// The folder that create would make now.
   static std::filesystem::path next(const std::filesystem::path& output, const std::string& name);
   /// An existing run. @throws MissingInput when there is no ledger in it; TemporaryError when

@@ -141,11 +141,13 @@ int submit_job(const SubmitOptions& options) {
   fs::path run_dir;
   {
     // Not locked any more when the job starts, which may be at once.
-    const RunDirectory run =
-        earlier ? RunDirectory::open(*earlier) : RunDirectory::create(job.output, job.name);
+    const RunDirectory run = earlier ? RunDirectory::open(*earlier)
+                                     : RunDirectory::create(job.output,
+                                                            job.name,
+                                                            {{"job.yaml", read_file(options.job)},
+                                                             {"resolved.yaml", job.resolved()}});
     run_dir = fs::absolute(run.path()).lexically_normal();
-    if (!earlier) write_file_atomic(run_dir / "job.yaml", read_file(options.job));
-    write_file_atomic(run_dir / "resolved.yaml", job.resolved());
+    if (earlier) write_file_atomic(run_dir / "resolved.yaml", job.resolved());
   }
   std::vector<SlurmJob> jobs;
   try {

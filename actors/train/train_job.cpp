@@ -154,11 +154,14 @@ int train_job(const TrainOptions& options) {
   set_threads(job.threads);
 
   const ResumePoint resume = find_resume_point(options, job);
-  const RunDirectory run = resume.run_dir ? RunDirectory::open(*resume.run_dir)
-                                          : RunDirectory::create(job.output, job.name);
+  const RunDirectory run = resume.run_dir
+                               ? RunDirectory::open(*resume.run_dir)
+                               : RunDirectory::create(job.output,
+                                                      job.name,
+                                                      {{"job.yaml", read_file(options.job)},
+                                                       {"resolved.yaml", job.resolved()}});
   std::fprintf(stderr, "run directory: %s\n", run.path().c_str());
-  if (!resume.run_dir) write_file_atomic(run / "job.yaml", read_file(options.job));
-  write_file_atomic(run / "resolved.yaml", job.resolved());
+  if (resume.run_dir) write_file_atomic(run / "resolved.yaml", job.resolved());
 
   const InterruptGuard guard(job.placement == "separate" ? "" : kSaving);
   const auto allocation = own_allocation(job);

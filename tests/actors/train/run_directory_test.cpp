@@ -1,5 +1,9 @@
 #include "actors/train/run_directory.h"
 
+#include <chrono>
+#include <set>
+#include <string>
+
 #include "core/base/error.h"
 #include "core/base/fs.h"
 #include "tests/support/catch.h"
@@ -17,6 +21,24 @@ TEST_CASE("a second run of one name gets a folder of its own and the newest is f
     write_file_atomic(run / "resolved.yaml", "name: job\n");
   }
   CHECK(RunDirectory::newest(dir.path(), "job") == dir / "job-3");
+}
+
+TEST_CASE("a run directory has its files when it has its name, and nothing else is left",
+          "[actors][cpu]") {
+  const testing::TempDir dir;
+  // Of a maker that was killed long ago, and of one that is at work.
+  const auto left = dir / ".job.new-killed", fresh = dir / ".job.new-atwork";
+  for (const auto& folder : {left, fresh}) std::filesystem::create_directories(folder / "logs");
+  std::filesystem::last_write_time(
+      left, std::filesystem::file_time_type::clock::now() - std::chrono::hours(1));
+  const auto run = RunDirectory::create(dir.path(), "job", {{"resolved.yaml", "name: job\n"}});
+  CHECK(read_file(run / "resolved.yaml") == "name: job\n");
+  CHECK(std::filesystem::is_directory(run / "logs"));
+  CHECK_THROWS_AS(RunDirectory::open(run.path()), TemporaryError);  // the lock came along
+  std::set<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(dir.path()))
+    names.insert(entry.path().filename().string());
+  CHECK(names == std::set<std::string>{"job", ".job.new-atwork"});
 }
 
 TEST_CASE("a run directory in use is refused and a foreign folder is named", "[actors][cpu]") {
