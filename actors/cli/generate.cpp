@@ -15,6 +15,7 @@
 
 #include "actors/cli/commands.h"
 #include "actors/cli/generate_prompts.h"
+#include "actors/cli/options.h"
 #include "core/base/error.h"
 #include "core/base/fs.h"
 #include "core/base/text.h"
@@ -200,8 +201,7 @@ void run_generate(const GenerateOptions& options, std::istream& in, std::ostream
   set_threads(options.threads);
   const std::string name = options.prompts == "-" ? "standard input" : options.prompts;
   const std::string text = read_input(options.prompts, in);
-  const Transformer model =
-      Transformer::load(options.model, options.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat);
+  const Transformer model = Transformer::load(options.model, dtype_of(options.dtype));
   const auto tokenizer = Tokenizer::load(options.model);
   auto prompts =
       read_generate_prompts(text, name, *tokenizer, model.config(), options.chat_template);
@@ -246,9 +246,7 @@ void add_generate(CLI::App& app, int&) {
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   command->add_option("--seed", options->seed, "of the random numbers")->capture_default_str();
-  command->add_option("--dtype", options->dtype, "float32 or bfloat16")
-      ->check(CLI::IsMember({"float32", "bfloat16"}))
-      ->capture_default_str();
+  add_dtype(*command, options->dtype);
   command->add_option("--batch", options->batch, "responses that grow at once")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();

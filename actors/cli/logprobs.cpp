@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "actors/cli/commands.h"
+#include "actors/cli/options.h"
 #include "core/base/error.h"
 #include "core/base/fs.h"
 #include "core/base/text.h"
@@ -129,8 +130,7 @@ void run_logprobs(const LogprobsOptions& options, std::ostream& out) {
   set_threads(options.threads);
   // Split here rather than by a stream, which would end quietly on a read error.
   const std::string text = read_file(options.input);
-  const Transformer model =
-      Transformer::load(options.model, options.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat);
+  const Transformer model = Transformer::load(options.model, dtype_of(options.dtype));
 
   RowReader reader(options, model.config());
   std::vector<std::vector<int64_t>> sequences;
@@ -172,9 +172,7 @@ void add_logprobs(CLI::App& app, int&) {
   const auto options = std::make_shared<LogprobsOptions>();
   command->add_option("--model", options->model, "Hugging Face folder")->required();
   command->add_option("--input", options->input, "JSON lines")->required();
-  command->add_option("--dtype", options->dtype, "float32 or bfloat16")
-      ->check(CLI::IsMember({"float32", "bfloat16"}))
-      ->capture_default_str();
+  add_dtype(*command, options->dtype);
   command
       ->add_option("--batch-tokens",
                    options->batch_tokens,

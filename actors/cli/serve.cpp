@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "actors/cli/commands.h"
+#include "actors/cli/options.h"
 #include "actors/rpc/tls.h"
 #include "actors/serve/http_server.h"
 #include "core/base/error.h"
@@ -120,8 +121,7 @@ void run_serve(ServeOptions options) {
   check_access(options);
   StopOnSignal::hold_signals();
   set_threads(options.threads);
-  const Transformer model =
-      Transformer::load(options.model, options.dtype == "bfloat16" ? at::kBFloat16 : at::kFloat);
+  const Transformer model = Transformer::load(options.model, dtype_of(options.dtype));
   const auto tokenizer = Tokenizer::load(options.model);
   options.engine.max_step_tokens =
       std::max(options.engine.max_step_tokens, options.engine.max_sequences);
@@ -159,9 +159,7 @@ void add_serve(CLI::App& app, int&) {
   command
       ->add_option("--template", options->chat_template, "for chats (default: the model folder's)")
       ->check(CLI::IsMember(chat_template_names()));
-  command->add_option("--dtype", options->dtype, "float32 or bfloat16")
-      ->check(CLI::IsMember({"float32", "bfloat16"}))
-      ->capture_default_str();
+  add_dtype(*command, options->dtype);
   command->add_option("--batch", options->engine.max_sequences, "responses that grow at once")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "actors/cli/commands.h"
+#include "actors/cli/options.h"
 #include "actors/train/submit_job.h"
 
 namespace praetor::cli {
@@ -10,18 +11,10 @@ void add_submit(CLI::App& app, int& status) {
   auto options = std::make_shared<SubmitOptions>();
   auto* command = app.add_subcommand(
       "submit", "Hand a job to Slurm, as launcher.slurm says; it resumes by itself when requeued");
-  command
-      ->add_option("job", options->job, "The job file (configs/reference.yaml documents every key)")
-      ->required()
-      ->type_name("JOB.yaml");
-  command
-      ->add_option(
-          "--set",
+  add_job(*command,
+          options->job,
           options->overrides,
-          "Override one key: --set launcher.slurm.nodes=2 --set launcher.slurm.time=2:00:00")
-      ->type_name("KEY=VALUE")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+          "--set launcher.slurm.nodes=2 --set launcher.slurm.time=2:00:00");
   command
       ->add_option("--resume",
                    options->resume,

@@ -2,6 +2,7 @@
 #include <memory>
 
 #include "actors/cli/commands.h"
+#include "actors/cli/options.h"
 #include "actors/train/train_job.h"
 
 namespace praetor::cli {
@@ -9,17 +10,10 @@ namespace praetor::cli {
 void add_train(CLI::App& app, int& status) {
   auto options = std::make_shared<TrainOptions>();
   auto* command = app.add_subcommand("train", "Run a job: every stage of a YAML file, in order");
-  command
-      ->add_option("job", options->job, "The job file (configs/reference.yaml documents every key)")
-      ->required()
-      ->type_name("JOB.yaml");
-  command
-      ->add_option("--set",
-                   options->overrides,
-                   "Override one key: --set seed=2 --set stages.ppo.sampling.temperature=0.7")
-      ->type_name("KEY=VALUE")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  add_job(*command,
+          options->job,
+          options->overrides,
+          "--set seed=2 --set stages.ppo.sampling.temperature=0.7");
   command
       ->add_option("--resume",
                    options->resume,

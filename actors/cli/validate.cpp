@@ -1,10 +1,12 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "actors/cli/commands.h"
+#include "actors/cli/options.h"
 #include "actors/job/check.h"
 #include "actors/job/plan.h"
 #include "core/base/error.h"
@@ -14,7 +16,7 @@ namespace praetor::cli {
 namespace {
 
 struct Options {
-  std::string file;
+  std::filesystem::path file;
   std::vector<std::string> overrides;
   bool plan = false;
   bool resolved = false;
@@ -73,11 +75,7 @@ void add_validate(CLI::App& app, int& status) {
   auto options = std::make_shared<Options>();
   CLI::App* command =
       app.add_subcommand("validate", "Check a job file and all it names, without running anything");
-  command->add_option("job", options->file, "the job file")->required();
-  command
-      ->add_option(
-          "--set", options->overrides, "key.path=value, over what the file says; may be repeated")
-      ->allow_extra_args(false);
+  add_job(*command, options->file, options->overrides, "--set seed=2");
   command->add_flag(
       "--plan", options->plan, "also say what each stage takes: parameters, memory, steps, disk");
   command->add_flag("--resolved",

@@ -1,0 +1,28 @@
+#include "actors/cli/options.h"
+
+namespace praetor::cli {
+
+void add_job(CLI::App& command,
+             std::filesystem::path& job,
+             std::vector<std::string>& overrides,
+             const std::string& example) {
+  command.add_option("job", job, "The job file (configs/reference.yaml documents every key)")
+      ->required()
+      ->type_name("JOB.yaml");
+  command.add_option("--set", overrides, "Override one key: " + example)
+      ->type_name("KEY=VALUE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
+void add_dtype(CLI::App& command, std::string& dtype) {
+  command.add_option("--dtype", dtype, "float32 or bfloat16")
+      ->check(CLI::IsMember({"float32", "bfloat16"}))
+      ->capture_default_str();
+}
+
+at::ScalarType dtype_of(const std::string& name) {
+  return name == "bfloat16" ? at::kBFloat16 : at::kFloat;
+}
+
+}  // namespace praetor::cli

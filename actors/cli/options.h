@@ -1,0 +1,23 @@
+#pragma once
+
+#include <c10/core/ScalarType.h>
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+/// Options that several subcommands share.
+namespace praetor::cli {
+
+/// JOB.yaml, and --set KEY=VALUE any number of times. @param example  of --set, for its help
+void add_job(CLI::App& command,
+             std::filesystem::path& job,
+             std::vector<std::string>& overrides,
+             const std::string& example);
+
+/// --dtype float32|bfloat16.
+void add_dtype(CLI::App& command, std::string& dtype);
+at::ScalarType dtype_of(const std::string& name);
+
+}  // namespace praetor::cli
