@@ -6,6 +6,7 @@
 
 #include "actors/cli/commands.h"
 #include "actors/job/job_config.h"
+#include "actors/launch/slurm_jobs.h"
 #include "actors/roles/member.h"
 #include "actors/rpc/endpoint.h"
 #include "core/base/error.h"
@@ -97,11 +98,27 @@ nlohmann::ordered_json roles_json(const RunStatus& status) {
           {"members", members}};
 }
 
+/// Those that were submitted for the run, if it was.
+std::vector<SlurmJob> slurm_jobs(const fs::path& run) {
+  try {
+    return read_slurm_jobs(run);
+  } catch (const MissingInput&) {
+    return {};
+  }
+}
+
 nlohmann::ordered_json status_of(const fs::path& run) {
   if (!fs::exists(run / "resolved.yaml")) {
     throw MissingInput(run.string(), ": not a run directory (it has no resolved.yaml)");
   }
   nlohmann::ordered_json out = {{"run", run.string()}, {"metrics", last_metrics(run)}};
+  for (const SlurmJob& job : slurm_jobs(run))
+    out["slurm"].push_back({{"id", job.id}, {"until", job.until}});
+  if (!fs::exists(run / "ledger.db")) {
+    out["running"] = false;
+    out["stages"] = nlohmann::ordered_json::array();
+    return out;
+  }
   if (const auto live = ask_controller(run)) {
     out["running"] = !live->over;
     out["roles"] = roles_json(*live);
@@ -209,7 +226,15 @@ void print_table(const nlohmann::ordered_json& status) {
   std::fprintf(stderr,
                "%s: %s\n",
                status["run"].get<std::string>().c_str(),
-               status["running"] ? "running" : "not running");
+               status["running"]                                       ? "running"
+               : status.contains("stages") && status["stages"].empty() ? "has not started"
+                                                                       : "not running");
+  if (status.contains("slurm")) {
+    for (const auto& job : status["slurm"]) {
+      const auto id = job["id"].get<std::string>();
+      std::fprintf(stderr, "Slurm job %s (squeue -j %s)\n", id.c_str(), id.c_str());
+    }
+  }
   if (status.contains("roles")) {
     print_roles(status["roles"]);
     print_waits(status);

@@ -4,7 +4,7 @@ status() { local s=0; "$praetor" "$@" > "$work/out" 2> "$work/err" < /dev/null |
 want() { local s; s=$(status "${@:2}"); [ "$s" -eq "$1" ] || { cat "$work/err"; fail "praetor ${*:2}: status $s, not $1"; }; }
 
 want 0 --help
-for command in train validate status generate serve logprobs tokenize score export replay verify doctor controller worker learner; do
+for command in train validate submit cancel status generate serve logprobs tokenize score export replay verify doctor controller worker learner; do
   grep -q "^  $command " <(status --help > /dev/null; cat "$work/out") || fail "--help does not name $command"
   want 0 "$command" --help
 done
@@ -19,6 +19,10 @@ want 78 train "$work/bad.yaml"
 grep -q 'bad.yaml:3' "$work/err" || fail "a broken job has no place"
 [ ! -e runs/x ] || fail "a broken job made a run directory"
 want 66 status "$work"
+mkdir "$work/waiting"; touch "$work/waiting/resolved.yaml"
+echo '{"jobs": [{"id": "17", "until": "", "script": "slurm.sbatch"}]}' > "$work/waiting/slurm.json"
+want 0 status "$work/waiting"
+grep -q "has not started" "$work/err" && grep -q "Slurm job 17" "$work/err" || fail "a run that waits in a queue is not told of"
 want 66 verify "$work/none"
 want 66 replay "$work" --step 1
 want 66 export "$work/none" --to "$work/to"
