@@ -16,9 +16,9 @@ check_run "requeued"
 [ "$(restarts_of "$id")" = 1 ] || fail "it was not started again"
 
 # It saves before its time is over, goes back into the queue and resumes. (The least limit is a minute, of which the margin leaves
-# a few seconds; the second run has more.)
+# two seconds; the second run has more.)
 slurm_job limit 30 > "$work/limit.yaml"
-submit limit --set launcher.slurm.time=1 --set launcher.slurm.margin=56
+submit limit --set launcher.slurm.time=1 --set launcher.slurm.margin=58
 for _ in $(seq 300); do grep -qs "Slurm job $id is queued again" "$run/logs/slurm-$id.log" && break; sleep 0.1; done
 scontrol update "JobId=$id" TimeLimit=30
 check_run "at the end of its time"
