@@ -92,6 +92,9 @@ void write_stats(const std::filesystem::path& file, size_t prompts, const Engine
   json["seconds"] = stats.seconds;
   json["tokens_per_second"] =
       stats.seconds > 0 ? static_cast<double>(stats.tokens) / stats.seconds : 0.0;
+  json["steps"] = stats.steps;
+  json["drafted"] = stats.drafted;
+  json["accepted"] = stats.accepted;
   json["peak_rss_bytes"] = static_cast<int64_t>(usage.ru_maxrss) * 1024;
   write_file_atomic(file, json.dump() + "\n");
 }
@@ -218,7 +221,8 @@ void run_generate(const GenerateOptions& options, std::istream& in, std::ostream
   Engine engine(model,
                 *tokenizer,
                 {.max_sequences = options.batch,
-                 .max_step_tokens = std::max(options.batch, EngineConfig{}.max_step_tokens)});
+                 .max_step_tokens = std::max(options.batch, EngineConfig{}.max_step_tokens),
+                 .draft_tokens = options.draft_tokens});
   InOrder writer(out, options.samples);
   engine.generate(requests, [&](Generation&& g) {
     writer.add(g);
@@ -250,6 +254,7 @@ void add_generate(CLI::App& app, int&) {
   command->add_option("--batch", options->batch, "responses that grow at once")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
+  add_draft_tokens(*command, options->draft_tokens);
   command->add_option("--threads", options->threads, "0: all cores")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();

@@ -17,6 +17,7 @@ struct GenerateOptions {
   uint64_t seed = 1;
   std::string dtype = "float32";  ///< float32 or bfloat16
   int64_t batch = 64;             ///< responses that grow at once
+  int64_t draft_tokens = 0;       ///< guessed ahead, 0 to 64
   int threads = 0;                ///< 0: all cores
   std::string chat_template = "plain";
   std::filesystem::path stats;  ///< written at the end when given

@@ -25,4 +25,13 @@ at::ScalarType dtype_of(const std::string& name) {
   return name == "bfloat16" ? at::kBFloat16 : at::kFloat;
 }
 
+void add_draft_tokens(CLI::App& command, int64_t& draft_tokens) {
+  command
+      .add_option("--draft-tokens",
+                  draft_tokens,
+                  "guessed ahead where a response repeats what stands before; no token changes")
+      ->check(CLI::Range(0, 64))
+      ->capture_default_str();
+}
+
 }  // namespace praetor::cli

@@ -3,6 +3,7 @@
 #include <c10/core/ScalarType.h>
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -19,5 +20,8 @@ void add_job(CLI::App& command,
 /// --dtype float32|bfloat16.
 void add_dtype(CLI::App& command, std::string& dtype);
 at::ScalarType dtype_of(const std::string& name);
+
+/// --draft-tokens N: how far the engine guesses ahead.
+void add_draft_tokens(CLI::App& command, int64_t& draft_tokens);
 
 }  // namespace praetor::cli

@@ -88,8 +88,15 @@ TEST_CASE("generate writes n samples a prompt, repeats by seed, and its statisti
   CHECK(stats["tokens_per_second"] > 0.0);
   CHECK(stats["peak_rss_bytes"] > 1 << 20);
   CHECK(generate(options, input) == lines);
+  CHECK(stats["drafted"] == 0);
   options.batch = 1;
   CHECK(generate(options, input) == lines);
+  options.draft_tokens = 4;
+  CHECK(generate(options, input) == lines);
+  const json guessed = json::parse(read_file(options.stats));
+  CHECK(guessed["drafted"] > 0);
+  CHECK(guessed["accepted"] <= guessed["drafted"]);
+  options.draft_tokens = 0;
   options.seed = 10;
   CHECK(generate(options, input) != lines);
 }
