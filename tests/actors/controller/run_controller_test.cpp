@@ -4,6 +4,8 @@
 #include <fstream>
 #include <thread>
 
+#include "actors/rpc/client.h"
+#include "actors/rpc/server.h"
 #include "actors/toy/toy_language.h"
 #include "core/base/error.h"
 #include "core/base/fs.h"
@@ -201,6 +203,51 @@ TEST_CASE("many workers at once: every sample counts once", "[actors][cpu]") {
   // Said twice, as after a lost answer.
   CHECK(run.controller->commit_step(
             1, "{}", {.step = 1, .loss_digest = "l", .gradient_digest = "g"}) == StepOutcome::kNew);
+}
+
+TEST_CASE("a completion that is sent again over the wire counts once", "[actors][cpu]") {
+  const Run run;
+  RunController& controller = *run.controller;
+  RpcServer server({&controller, &controller, &controller}, {.run_id = "r", .secret = "s"});
+  RpcClientOptions options;
+  options.run_id = "r";
+  options.secret = "s";
+  options.resolve = [&] { return server.address(); };
+  WorkerClient worker(options);
+  for (const char* name : {"a", "b"})
+    worker.join(
+        {.name = name, .serves = {LeaseKind::kGenerate, LeaseKind::kScore}, .incarnation = 1});
+  controller.open_step(1, 1, Run::weights(0));
+  const auto lease = worker.lease({.worker = "a",
+                                   .kind = LeaseKind::kGenerate,
+                                   .max_items = 2,
+                                   .number = 1,
+                                   .wait = milliseconds(0)});
+  REQUIRE(lease);
+  Completion done{.worker = "a",
+                  .lease = lease->id,
+                  .purpose = lease->purpose,
+                  .weights = lease->weights.version};
+  for (const GenerateItem& item : lease->generate) done.rollouts.push_back({item.id, answer()});
+  // Another member cannot hand in what it does not hold.
+  Completion foreign = done;
+  foreign.worker = "b";
+  CHECK_THROWS_AS(worker.complete(foreign), RefusedError);
+  worker.complete(done);
+  const RunStatus before = controller.status();
+  for (int again = 0; again < 3; ++again) worker.complete(done);
+  // Nor, once the lease is over, change what is recorded.
+  foreign.rollouts.front().generation.text = "another";
+  worker.complete(foreign);
+  const RunStatus after = controller.status();
+  CHECK(after.to_score == before.to_score);
+  CHECK(after.to_score == static_cast<int64_t>(lease->generate.size()));
+  for (const GenerateItem& item : lease->generate) {
+    const auto rollout = run.ledger->rollout(1, item.id);
+    REQUIRE(rollout);
+    CHECK(rollout->text == "a word");
+    CHECK(rollout->worker == "a");
+  }
 }
 
 TEST_CASE("each rank takes its part of a batch", "[actors][cpu]") {
