@@ -65,7 +65,7 @@ if ! mkfs.ext4 -q -F "$work/image" 2> /dev/null || ! mount -o loop "$work/image"
   echo "passed over: no loop device here ($(head -c 200 "$work/err"))"
   exit 0
 fi
-trap 'fsfreeze -u "$work/small" 2> /dev/null; umount "$work/small" 2> /dev/null || true; rm -rf "$work"' EXIT
+trap 'fsfreeze -u "$work/small" 2> /dev/null || true; umount "$work/small" 2> /dev/null || true; rm -rf "$work"' EXIT
 "$praetor" train "$work/small.yaml" > "$work/out" 2> "$work/err" & pid=$!
 while [ ! -d "$work/small/tiny" ]; do sleep 0.05; done
 await_rows "$pid" "$work/small/tiny" 24
