@@ -15,10 +15,10 @@
 
 #include "actors/cli/commands.h"
 #include "actors/rpc/client.h"
-#include "actors/rpc/secret.h"
 #include "actors/rpc/server.h"
 #include "actors/train/environment.h"
 #include "core/base/error.h"
+#include "core/base/random_hex.h"
 #include "core/base/threads.h"
 #include "core/model/kernels/self_check.h"
 #include "reward/sandbox/sandbox.h"

@@ -4,9 +4,9 @@
 #include <nlohmann/json.hpp>
 
 #include "actors/controller/services.h"
-#include "actors/rpc/secret.h"
 #include "core/base/error.h"
 #include "core/base/fs.h"
+#include "core/base/random_hex.h"
 #include "core/base/text.h"
 
 namespace praetor {

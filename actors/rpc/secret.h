@@ -24,7 +24,4 @@ std::string read_secret(const std::filesystem::path& run_dir);
 /// Equality in a time that does not depend on where the two differ.
 bool same_secret(std::string_view left, std::string_view right);
 
-/// 4 to 64 random bytes as hexadecimal digits, from the kernel. @throws IoError
-std::string random_hex(int bytes);
-
 }  // namespace praetor

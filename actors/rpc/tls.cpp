@@ -12,9 +12,9 @@
 
 #include "actors/controller/services.h"
 #include "actors/rpc/openssl.h"
-#include "actors/rpc/secret.h"
 #include "core/base/error.h"
 #include "core/base/fs.h"
+#include "core/base/random_hex.h"
 #include "core/base/text.h"
 
 namespace praetor {

@@ -6,10 +6,10 @@
 #include <cstring>
 
 #include "actors/rpc/channel.h"
-#include "actors/rpc/secret.h"
 #include "actors/rpc/weight_stream.h"
 #include "core/base/crc32c.h"
 #include "core/base/fs.h"
+#include "core/base/random_hex.h"
 #include "praetor/v1/weights.grpc.pb.h"
 
 namespace praetor {

@@ -12,6 +12,7 @@
 #include "actors/serve/metrics.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/random_hex.h"
 #include "core/base/text.h"
 
 namespace praetor::serve {

@@ -1,6 +1,3 @@
-#include <sys/random.h>
-
-#include <array>
 #include <charconv>
 #include <cmath>
 #include <cstdint>
@@ -15,6 +12,7 @@
 
 #include "core/base/bounded_regex.h"
 #include "core/base/error.h"
+#include "core/base/random_hex.h"
 #include "core/base/text.h"
 #include "reward/judges/code_harness.h"
 #include "reward/judges/fields.h"
@@ -82,18 +80,6 @@ std::string last_line(std::string_view text) {
   text = strip(text);
   const size_t at = text.rfind('\n');
   return printable(at == text.npos ? text : text.substr(at + 1), 200);
-}
-
-std::string secret() {
-  std::array<unsigned char, 16> bytes{};
-  if (::getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size()))
-    throw TemporaryError("the system gives no random bytes");
-  std::string out;
-  for (const unsigned char byte : bytes) {
-    out += "0123456789abcdef"[byte / 16];
-    out += "0123456789abcdef"[byte % 16];
-  }
-  return out;
 }
 
 class CodeJudge final : public Judge {
@@ -195,7 +181,7 @@ class CodeJudge final : public Judge {
     std::string input;
     for (int shift = 56; shift >= 0; shift -= 8)
       input += static_cast<char>(text.size() >> static_cast<unsigned>(shift) & 0xffU);
-    const std::string expected = test.input ? "" : secret();
+    const std::string expected = test.input ? "" : random_hex(16);
     input += text + (test.input ? *test.input : expected);
     const SandboxResult result =
         sandbox_->run({config_.python.string(), "-s", "-B", "-c", kCodeHarness}, input, deadline);
