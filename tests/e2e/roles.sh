@@ -31,21 +31,8 @@ finish_group() {
   local calm=$work/two/tiny
   finish "$1" "$2" "$3"
 }
-if [ -n "${PRAETOR_STRIKE_SEED:-}" ]; then
-  # By hand: PRAETOR_STRIKE_SEED=7 [PRAETOR_STRIKE_COUNT=10] bash tests/e2e/roles.sh build/release/bin/praetor
-  strikes=$(python3 -c '
-import random, sys
-random.seed(int(sys.argv[1]))
-signals = ["KILL", "STOP"]
-def one():
-    member = random.choice(["rollout-0", "reward-0", "learner-0", "learner-1", "controller"])
-    ranks = 2 if member == "learner-1" or random.random() < 0.2 else 1
-    return f"{random.choice(signals)} {member} {random.randint(1, 33)} {ranks}"
-print(";".join(one() for _ in range(int(sys.argv[2]))))' "$PRAETOR_STRIKE_SEED" "${PRAETOR_STRIKE_COUNT:-10}")
-  echo "$strikes"
-else
-  strikes="KILL rollout-0 23 1;STOP reward-0 25 1;KILL learner-0 27 1;KILL controller 24 1;KILL learner-1 26 2"
-fi
+# Random ones are chaos.sh's.
+strikes="KILL rollout-0 23 1;STOP reward-0 25 1;KILL learner-0 27 1;KILL controller 24 1;KILL learner-1 26 2"
 separate_job "$work/two" 1 1 2 > "$work/separate.yaml"
 "$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "two ranks"; }
 # Its steps replay, the ranks being threads then.
