@@ -433,8 +433,15 @@ bool RunController::has_batch(uint32_t stage, int64_t step) {
 
 void RunController::open_step(uint32_t stage, int64_t step, const Publication& weights) {
   const std::lock_guard recording(recording_);
+  Controller* at = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    at = &desk(stage);
+  }
+  Controller::Opening opening = at->prepare(step, weights);
+  std::shared_ptr<const void> over;  // let go of after the lock
   const std::lock_guard lock(mutex_);
-  desk(stage).open_step(step, weights);
+  over = at->open(std::move(opening));
   step_ = step;
   notify();
 }
@@ -473,11 +480,13 @@ std::optional<StepBatch> RunController::wait_batch(uint32_t stage,
     {
       // Closing may record: rejected groups are replaced by new prompts.
       const std::lock_guard recording(recording_);
-      const std::lock_guard lock(mutex_);
+      std::unique_lock lock(mutex_);
       Controller& at = desk_at(stage, step);
       const int64_t waiting = at.waiting(LeaseKind::kGenerate);
-      if (const ClosedBatch* batch = at.close_step()) {
-        StepBatch out = batch->slice(slice, at.rows());
+      if (at.is_complete()) {
+        lock.unlock();  // a batch takes long to copy, and leases do not touch it
+        StepBatch out = at.closed().slice(slice, at.rows());
+        lock.lock();
         out.circumstances.emplace_back(
             "fault/leases_reissued", static_cast<double>(reissued_before_ + at.leases_reissued()));
         out.circumstances.emplace_back("fault/restarts", static_cast<double>(deaths_.size()));
@@ -499,10 +508,14 @@ StepOutcome RunController::commit_step(uint32_t stage,
   const auto index = static_cast<int32_t>(config_of(stage).index);
   const std::lock_guard recording(recording_);
   if (ledger_.last_step(index) >= record.step) return StepOutcome::kNew;  // asked for again
-  const std::lock_guard lock(mutex_);
-  Controller& at = desk_at(stage, record.step);
-  PRAETOR_CHECK(at.close_step(), "step ", record.step, " is committed before it is closed");
-  return at.commit_step(learner_manifest, record);
+  Controller* at = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    at = &desk_at(stage, record.step);
+    PRAETOR_CHECK(at->is_complete(), "step ", record.step, " is committed before it is closed");
+  }
+  at->closed();
+  return at->commit_step(learner_manifest, record);
 }
 
 void RunController::open_evaluation(uint32_t stage,
