@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -100,14 +101,15 @@ class Controller {
     std::vector<RolloutRecord> rollouts;
     std::vector<ScoreRecord> scores;
   };
-  /// @throws RefusedError for a lease that another worker holds; InvalidArgument for a response
-  /// whose versions cannot be
+  /// @throws RefusedError for a lease that another worker holds
+  void check_holder(const Completion& completion) const;
+  /// Like `record` it needs no lock, but nothing may be opened, closed or committed meanwhile.
+  /// @throws InvalidArgument for a response whose versions cannot be
   Intake examine(Completion completion) const;
-  /// Makes the results of `intakes` durable, in one commit. Touches the ledger alone: no
-  /// lock is needed, but nothing may be opened, closed or committed meanwhile.
+  /// Makes the results of `intakes` durable, in one commit. Touches the ledger alone.
   void record(std::vector<Intake>& intakes) const;
   void apply(Intake intake);
-  /// The three of them.
+  /// The four of them.
   void complete(Completion completion);
 
   /// Gives the leases of a worker to others. `died`: it did not leave by itself.
@@ -220,6 +222,7 @@ class Controller {
   const Accept accept_;
   const RowOrder order_;
 
+  mutable std::mutex asking_;  ///< Work::asked, which examine and lease look into at once
   Work training_;
   std::optional<Work> evaluation_;
   int64_t first_ordinal_ = 0;               ///< where the batch of the open step begins

@@ -236,21 +236,24 @@ void RunController::settle(const std::vector<Arrival*>& arrivals) {
   const std::lock_guard recording(recording_);
   std::vector<Controller::Intake> intakes;
   std::vector<Arrival*> owners;
-  Controller* desk = nullptr;
-  {
+  Controller* const desk = [&] {
     const std::lock_guard lock(mutex_);
-    desk = desk_.get();
-    if (!desk) return;  // results of a stage that is over: nobody wants them
-    for (Arrival* one : arrivals) {
-      try {
+    return desk_.get();
+  }();
+  if (!desk) return;  // results of a stage that is over: nobody wants them
+  for (Arrival* one : arrivals) {
+    try {
+      {
+        const std::lock_guard lock(mutex_);
         members_.count_samples(
             one->completion.worker,
             static_cast<int64_t>(one->completion.rollouts.size() + one->completion.scores.size()));
-        intakes.push_back(desk->examine(std::move(one->completion)));
-        owners.push_back(one);
-      } catch (const Error&) {
-        one->failure = std::current_exception();
+        desk->check_holder(one->completion);
       }
+      intakes.push_back(desk->examine(std::move(one->completion)));
+      owners.push_back(one);
+    } catch (const Error&) {
+      one->failure = std::current_exception();
     }
   }
   const auto record = [&](std::vector<Controller::Intake>& some) { desk->record(some); };
@@ -272,10 +275,12 @@ void RunController::settle(const std::vector<Arrival*>& arrivals) {
     for (Arrival* one : owners) one->failure = std::current_exception();
     return;
   }
-  const std::lock_guard lock(mutex_);
   for (size_t i = 0; i < intakes.size(); ++i) {
-    if (recorded[i]) desk->apply(std::move(intakes[i]));
+    if (!recorded[i]) continue;
+    const std::lock_guard lock(mutex_);  // of each by itself: whoever asks for work comes between
+    desk->apply(std::move(intakes[i]));
   }
+  const std::lock_guard lock(mutex_);
   notify();
 }
 
