@@ -91,6 +91,9 @@ LearnerConfig LearnerConfig::from_yaml(YamlReader in) {
   c.optimizer = OptimizerConfig::from_yaml(in.child("optimizer"));
   c.sharding = ShardingConfig::from_yaml(in.child("sharding"));
   c.micro_batch_tokens = in.get("micro_batch_tokens", c.micro_batch_tokens, at_least(1));
+  const std::vector<std::string>& names = activation_checkpointing_names();
+  c.activation_checkpointing =
+      activation_checkpointing_of(in.get("activation_checkpointing", names.front(), names));
   in.reject_unknown_keys();
   return c;
 }
@@ -116,6 +119,10 @@ Learner::Learner(LearnerConfig config,
       my.plan, my.config, my.algorithm->name(), std::max<int64_t>(labels, 1), my.models);
   my.require_equal_start();
   if (my.plan.probe) return;  // which no optimizer steps
+  if (my.models.policy)
+    set_activation_checkpointing(*my.models.policy, my.config.activation_checkpointing);
+  if (my.models.scalar)
+    set_activation_checkpointing(my.models.scalar->backbone, my.config.activation_checkpointing);
   my.shard_networks();
   my.add_optimizers();
 }

@@ -12,6 +12,7 @@
 #include "core/data/example.h"
 #include "core/data/experience.h"
 #include "core/model/attribute_gate.h"
+#include "core/model/checkpointing.h"
 #include "core/model/transformer.h"
 #include "learners/algorithm.h"
 #include "learners/optim/adamw.h"
@@ -26,6 +27,8 @@ struct LearnerConfig {
   ShardingConfig sharding;    ///< what the ranks keep in parts
   int64_t micro_batch_tokens =
       8192;  ///< tokens of one forward, prompt included; a longer sequence goes alone
+  /// What the networks in training keep of a forward for its backward; moves no bit.
+  ActivationCheckpointing activation_checkpointing = ActivationCheckpointing::kNone;
   double temperature = 1.0;      ///< > 0, the sampling temperature; 0 < t as ratios need it
   int64_t max_new_tokens = 128;  ///< of a response, as it is sampled
   /// The engine computes log-probabilities bit for bit as the learner does (float32 on CPU): those
@@ -33,7 +36,8 @@ struct LearnerConfig {
   bool exact_rollouts = false;
   uint64_t seed = 0;   ///< the job's
   uint32_t stage = 0;  ///< index of the stage in the job
-  /// Keys optimizer, sharding and micro_batch_tokens; the rest is the job's to set.
+  /// Keys optimizer, sharding, micro_batch_tokens and activation_checkpointing; the rest is the
+  /// job's to set.
   static LearnerConfig from_yaml(YamlReader in);
 };
 

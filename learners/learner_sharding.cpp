@@ -17,6 +17,7 @@ void Learner::Impl::shard(const char* who, Transformer& model, ShardedNetwork::O
 }
 
 void Learner::Impl::shard_networks() {
+  lock_step.set_prefetch(config.sharding.prefetch);
   if (plan.policy) {
     ShardedNetwork::Options policy{.trained = true};
     if (plan.critic == CriticKind::kShared)

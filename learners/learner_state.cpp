@@ -63,6 +63,7 @@ void Learner::Impl::require_equal_start() const {
     start["temperature"] = config.temperature;
     start["exact_rollouts"] = config.exact_rollouts;
     start["sharding stage"] = config.sharding.stage;
+    start["sharding prefetch"] = config.sharding.prefetch;
     start["learning_rate"] = config.optimizer.learning_rate;
     for (const NamedTensor& t : networks()) {
       const at::Tensor values = t.tensor.detach().contiguous();

@@ -277,6 +277,7 @@ StepReport Learner::Impl::report(const Statistics& statistics,
 
 StepReport Learner::update(Experience& experience) {
   Impl& my = *impl_;
+  my.ranks->set_step(my.updates);
   if (!my.algorithm->online()) {
     throw InvalidArgument(my.algorithm->name(), " learns from rows of a file, not from rollouts");
   }
@@ -360,6 +361,7 @@ at::Tensor Learner::Impl::labels_of(const std::vector<Example>& examples) const 
 
 StepReport Learner::update(const std::vector<Example>& examples) {
   Impl& my = *impl_;
+  my.ranks->set_step(my.updates);
   if (my.algorithm->online()) {
     throw InvalidArgument(my.algorithm->name(), " learns from rollouts, not from rows of a file");
   }

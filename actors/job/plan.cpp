@@ -73,26 +73,36 @@ int64_t gate_parameters(const GatePlan& gate, int64_t hidden_size, int64_t attri
   return out + (in + 1) * attributes;
 }
 
-void add_networks(const JobConfig& job,
-                  const StageConfig& stage,
-                  const Algorithm& algorithm,
-                  StagePlan& out) {
+/// @return the learner's
+std::vector<PlannedNetwork> add_networks(const JobConfig& job,
+                                         const StageConfig& stage,
+                                         const Algorithm& algorithm,
+                                         StagePlan& out) {
+  std::vector<PlannedNetwork> planned;
   const ModelConfig shape = full_shape(job, stage);
   const ModelPlan models = algorithm.models();
-  if (models.policy) out.networks.push_back({"policy", shape.parameter_count(), true});
-  if (models.reward_model)
-    out.networks.push_back(
-        {"reward model", scalar_parameters(shape), !models.gate && !models.probe});
+  if (models.policy) {
+    out.networks.push_back({"policy", shape.parameter_count(), true});
+    planned.push_back({.shape = shape});
+  }
+  if (models.reward_model) {
+    const bool trained = !models.gate && !models.probe;
+    out.networks.push_back({"reward model", scalar_parameters(shape), trained});
+    planned.push_back({.shape = shape, .trained = trained, .language_head = false});
+  }
   if (models.gate) {
     const int64_t attributes = attribute_count(job, stage);
     out.networks.push_back(
         {"gate", gate_parameters(*models.gate, shape.hidden_size, attributes), true});
   }
-  if (models.reference) out.networks.push_back({"reference", shape.parameter_count(), false});
+  if (models.reference) {
+    out.networks.push_back({"reference", shape.parameter_count(), false});
+    planned.push_back({.shape = shape, .trained = false});
+  }
   if (models.critic == CriticKind::kShared)
     out.networks.push_back({"value head", shape.hidden_size, true});
 
-  std::optional<int64_t> reward_parameters;
+  std::optional<ModelConfig> reward_shape;
   for (const ListedPart& listed : list_parts(stage.rewards)) {
     const auto folder = listed.config->folder();
     if (!folder) continue;
@@ -101,13 +111,37 @@ void add_networks(const JobConfig& job,
     const int64_t parameters =
         folder->scalar ? scalar_parameters(loaded) : loaded.parameter_count();
     out.networks.push_back({"reward/" + listed.config->name, parameters, false, false});
-    if (listed.config->model && !reward_parameters) reward_parameters = parameters;
+    if (listed.config->model && !reward_shape) reward_shape = loaded;
   }
   if (models.critic == CriticKind::kSeparate) {
-    const int64_t own = scalar_parameters(shape);
-    out.networks.push_back(
-        {"critic", models.critic_init == "reward" ? reward_parameters.value_or(own) : own, true});
+    const bool reward = models.critic_init == "reward" && reward_shape;
+    planned.push_back({.shape = reward ? *reward_shape : shape, .language_head = false});
+    out.networks.push_back({"critic", scalar_parameters(planned.back().shape), true});
   }
+  return planned;
+}
+
+StagePlan::Update plan_update(const std::vector<PlannedNetwork>& networks,
+                              const StageConfig& stage,
+                              bool online,
+                              const StagePlan& plan) {
+  const int64_t longest =
+      stage.data.format.max_length + (online ? stage.sampling.max_new_tokens : 0);
+  StagePlan::Update out;
+  out.tokens = plan.sequences_per_step * longest;
+  const int64_t of_rank = (out.tokens + plan.learner_ranks - 1) / plan.learner_ranks;
+  MemoryPlanOptions options{.sharding = stage.learner.sharding, .ranks = plan.learner_ranks};
+  options.sequence_tokens = longest;
+  // As many whole sequences as go into one, or one that is too long for it.
+  const int64_t budget = std::max<int64_t>(stage.learner.micro_batch_tokens / longest, 1) * longest;
+  options.micro_batch_tokens = std::max(std::min(budget, of_rank), longest);
+  options.checkpointing = stage.learner.activation_checkpointing;
+  out.micro_batches = (of_rank + options.micro_batch_tokens - 1) / options.micro_batch_tokens;
+  out.memory = plan_memory(networks, options);
+  out.packed_bytes = packed_weight_bytes(networks, options);
+  out.flops = update_flops(networks, options.checkpointing, out.tokens, longest / 2);
+  out.exchanged_bytes = exchanged_bytes(networks, options, out.micro_batches);
+  return out;
 }
 
 std::string bytes_text(int64_t bytes) {
@@ -118,6 +152,44 @@ std::string bytes_text(int64_t bytes) {
   char buffer[32];
   std::snprintf(buffer, sizeof(buffer), unit == 0 ? "%.0f %s" : "%.1f %s", value, kUnits[unit]);
   return buffer;
+}
+
+std::string update_text(const StagePlan& stage) {
+  const StagePlan::Update& update = *stage.update;
+  const MemoryPlan& memory = update.memory;
+  std::string out = str("  memory of a learner rank in an update: at most about ",
+                        bytes_text(memory.total()),
+                        " (weights ",
+                        bytes_text(memory.weights),
+                        ", gradients ",
+                        bytes_text(memory.gradients),
+                        ", optimizer ",
+                        bytes_text(memory.moments));
+  if (memory.units > 0) out += str(", units under way ", bytes_text(memory.units));
+  out += str(", activations ",
+             bytes_text(memory.activations),
+             ", workspace ",
+             bytes_text(memory.workspace),
+             "), and ",
+             bytes_text(update.packed_bytes),
+             " of weights in the order of the CPU's products\n");
+  char flops[32];
+  std::snprintf(flops, sizeof(flops), "%.3g", update.flops / 1e12);
+  out += str("  arithmetic of one pass over a step's ",
+             update.tokens,
+             " tokens at most: ",
+             flops,
+             " TFLOP, in ",
+             update.micro_batches,
+             " micro-batch",
+             update.micro_batches == 1 ? "" : "es",
+             stage.learner_ranks > 1 ? " a rank" : "",
+             "\n");
+  if (update.exchanged_bytes > 0)
+    out += str("  exchanged: each rank sends ",
+               bytes_text(update.exchanged_bytes),
+               " in such a pass and its optimizer step\n");
+  return out;
 }
 
 std::string row_text(
@@ -166,7 +238,7 @@ std::vector<StagePlan> plan_job(const JobConfig& job) {
       const SamplePlan samples = algorithm->sample_plan();
       plan.learner_ranks = job.roles.learner_ranks;
       plan.sharding_stage = stage.learner.sharding.stage;
-      add_networks(job, stage, *algorithm, plan);
+      const std::vector<PlannedNetwork> planned = add_networks(job, stage, *algorithm, plan);
       plan.rows = count_rows(job, stage.data.train, samples.rows);
       plan.steps = stage.steps;
       if (plan.rows) plan.steps = stage.total_steps(*plan.rows, samples.prompts_per_step);
@@ -175,6 +247,10 @@ std::vector<StagePlan> plan_job(const JobConfig& job) {
       plan.sequences_per_step =
           (samples.prompts_per_step > 0 ? samples.prompts_per_step : plan.rows.value_or(0)) *
           per_row;
+      const bool trains =
+          std::ranges::any_of(planned, [](const PlannedNetwork& one) { return one.trained; });
+      if (trains && plan.sequences_per_step > 0)
+        plan.update = plan_update(planned, stage, algorithm->online(), plan);
       if (algorithm->online()) {
         const int64_t prompt = stage.data.format.max_length;
         const int64_t response = stage.sampling.max_new_tokens;
@@ -222,6 +298,7 @@ std::string plan_text(const std::vector<StagePlan>& plan) {
                    bytes_text(stage.rank_bytes()),
                    "\n");
       }
+      if (stage.update) out += update_text(stage);
     }
     out += str("  steps: ",
                stage.steps ? std::to_string(*stage.steps) : "not known",

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "actors/job/job_config.h"
+#include "learners/memory_plan.h"
 
 namespace praetor {
 
@@ -37,6 +38,17 @@ struct StagePlan {
 
   int64_t learner_ranks = 1;
   int64_t sharding_stage = 1;
+
+  /// Of an update, on each rank, with every sequence at its longest.
+  struct Update {
+    MemoryPlan memory;
+    int64_t packed_bytes = 0;
+    int64_t micro_batches = 0;    ///< of one pass over a step's sequences
+    int64_t tokens = 0;           ///< of that pass, all ranks
+    double flops = 0;             ///< of that pass, all ranks
+    int64_t exchanged_bytes = 0;  ///< sent by a rank in that pass and one optimizer step
+  };
+  std::optional<Update> update;  ///< nothing for a stage without an optimizer
 
   int64_t model_bytes() const;  ///< weights, gradients and optimizer states of all networks
   /// The same of the learner's networks, as one of its ranks keeps them between steps.

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <c10/util/BFloat16.h>
+
 #include <chrono>
 #include <concepts>
 #include <cstddef>
@@ -11,11 +13,11 @@
 
 namespace praetor {
 
-enum class ElementType : int32_t { kFloat32, kFloat64, kInt64, kByte };
+enum class ElementType : int32_t { kFloat32, kFloat64, kInt64, kByte, kBFloat16, kInt32 };
 
 template <typename T>
-concept SummableElement =
-    std::same_as<T, float> || std::same_as<T, double> || std::same_as<T, int64_t>;
+concept SummableElement = std::same_as<T, float> || std::same_as<T, double> ||
+    std::same_as<T, c10::BFloat16> || std::same_as<T, int64_t> || std::same_as<T, int32_t>;
 template <typename T>
 concept CollectiveElement = SummableElement<T> || std::same_as<T, std::byte>;
 
@@ -24,23 +26,43 @@ constexpr ElementType element_type() {
   if constexpr (std::same_as<T, float>) return ElementType::kFloat32;
   if constexpr (std::same_as<T, double>) return ElementType::kFloat64;
   if constexpr (std::same_as<T, int64_t>) return ElementType::kInt64;
+  if constexpr (std::same_as<T, c10::BFloat16>) return ElementType::kBFloat16;
+  if constexpr (std::same_as<T, int32_t>) return ElementType::kInt32;
   return ElementType::kByte;
 }
 
 struct CollectiveOptions {
   std::chrono::milliseconds deadline{600'000};  ///< of each exchange of an operation; > 0
   int64_t chunk_bytes = int64_t{4} << 20;       ///< longer messages are cut, [1, 2^31)
+  /// Errors tell the rank's last calls as well; so they do where the environment has
+  /// PRAETOR_DEBUG_COLLECTIVES=1.
+  bool debug = false;
+};
+
+/// An operation that has been started and may go on beside what the rank does next. Its spans are
+/// the operation's until `wait` returns or the handle is gone.
+class PendingCollective {
+ public:
+  /// Waits where nobody has; what fails then is thrown by the group's next call.
+  virtual ~PendingCollective() = default;
+  /// Returns when this rank's part is done. Once. @throws as the operation
+  virtual void wait() = 0;
 };
 
 /// A group of ranks that exchange tensors' elements: every rank makes the same calls in the same
 /// order. An operation returns when this rank's part is done; its spans are free again then.
 ///
-/// Sums are in rank order, ((x_0 + x_1) + x_2) + ..., in the element's own type, whatever the
-/// backend, the size and the cut: `threads` and `mpi` agree bit for bit. An all-to-all hands each
-/// rank its part of every other's vector, the owner adds, and all_reduce gathers the parts.
+/// Sums are in rank order, ((x_0 + x_1) + x_2) + ..., in the element's own type (bfloat16: in
+/// float32, rounded once at the end; integers wrap), whatever the backend, the size and the cut:
+/// `threads` and `mpi` agree bit for bit. An all-to-all hands each rank its part of every other's
+/// vector, the owner adds, and all_reduce gathers the parts.
+///
+/// `start_` operations are done in the order of the calls, blocking ones among them: a blocking
+/// one waits for those that were started before it.
 ///
 /// Every operation @throws InvalidArgument for spans that do not fit each other, and
-/// CollectiveError, naming rank, operation, its sequence number and its element count:
+/// CollectiveError, naming rank, operation, its sequence number and its element count, and the step
+/// of the job where set_step has told it:
 ///  - after `deadline`, with the ranks that have not come and the seconds waited;
 ///  - when another rank made another call, with both;
 ///  - when another rank gave up (`abort`, or its Collective was destroyed), with its reason.
@@ -90,6 +112,49 @@ class Collective {
     do_all_reduce(element_type<T>(), values.data(), static_cast<int64_t>(values.size()));
   }
 
+  /// The same two, in the background where the backend can.
+  template <SummableElement T>
+  [[nodiscard]] std::unique_ptr<PendingCollective> start_reduce_scatter(std::span<const T> send,
+                                                                        std::span<T> receive) {
+    return do_start_reduce_scatter(element_type<T>(),
+                                   send.data(),
+                                   static_cast<int64_t>(send.size()),
+                                   receive.data(),
+                                   static_cast<int64_t>(receive.size()));
+  }
+  template <CollectiveElement T>
+  [[nodiscard]] std::unique_ptr<PendingCollective> start_all_gather(std::span<const T> send,
+                                                                    std::span<T> receive) {
+    return do_start_all_gather(element_type<T>(),
+                               send.data(),
+                               static_cast<int64_t>(send.size()),
+                               receive.data(),
+                               static_cast<int64_t>(receive.size()));
+  }
+
+  /// receive[r * n + i] = send_r[rank * n + i].
+  /// @param send, receive  [world_size * n], not overlapping
+  template <CollectiveElement T>
+  void all_to_all(std::span<const T> send, std::span<T> receive) {
+    do_all_to_all(element_type<T>(),
+                  send.data(),
+                  static_cast<int64_t>(send.size()),
+                  receive.data(),
+                  static_cast<int64_t>(receive.size()));
+  }
+
+  /// From one rank to another, which calls `receive` for as many elements; the other ranks take no
+  /// part. Between two ranks the order of all calls is the same on both. `send` may return before
+  /// its elements have arrived, or wait until they are asked for.
+  template <CollectiveElement T>
+  void send(std::span<const T> values, int32_t to) {
+    do_send(element_type<T>(), values.data(), static_cast<int64_t>(values.size()), to);
+  }
+  template <CollectiveElement T>
+  void receive(std::span<T> values, int32_t from) {
+    do_receive(element_type<T>(), values.data(), static_cast<int64_t>(values.size()), from);
+  }
+
   /// Every rank's bytes, by rank; each rank gives its own length, also 0.
   virtual std::vector<std::string> all_gather_bytes(std::span<const std::byte> send) = 0;
   std::vector<std::string> all_gather_bytes(const std::string& send) {
@@ -104,6 +169,9 @@ class Collective {
 
   /// Returns when every rank has called it.
   virtual void barrier() = 0;
+
+  /// The step of the job that calls belong to from now on, for messages; below 0: none.
+  void set_step(int64_t step) { step_ = step; }
 
   /// This rank gives up: the others' calls throw CollectiveError with `reason` as soon as they
   /// see it, and so does every later call here.
@@ -122,6 +190,21 @@ class Collective {
                              int64_t receive_count) = 0;
   virtual void do_all_reduce(ElementType type, void* values, int64_t count) = 0;
   virtual void do_broadcast(ElementType type, void* values, int64_t count, int32_t root) = 0;
+  /// A backend that does nothing in the background does it at once.
+  virtual std::unique_ptr<PendingCollective> do_start_reduce_scatter(
+      ElementType type, const void* send, int64_t send_count, void* receive, int64_t receive_count);
+  virtual std::unique_ptr<PendingCollective> do_start_all_gather(
+      ElementType type, const void* send, int64_t send_count, void* receive, int64_t receive_count);
+  /// @throws InvalidArgument where the backend has none; so do the two below
+  virtual void do_all_to_all(
+      ElementType type, const void* send, int64_t send_count, void* receive, int64_t receive_count);
+  virtual void do_send(ElementType type, const void* values, int64_t count, int32_t to);
+  virtual void do_receive(ElementType type, void* values, int64_t count, int32_t from);
+
+  int64_t step() const { return step_; }
+
+ private:
+  int64_t step_ = -1;
 };
 
 /// A world of one rank; nothing is exchanged.

@@ -1,8 +1,10 @@
 #include "core/collective/exchange_collective.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <string_view>
 #include <utility>
 
 #include "core/base/error.h"
@@ -18,19 +20,32 @@ constexpr int64_t kSmallReduction = 4096;
 /// Memory for the others' parts that is kept from one sum to the next.
 constexpr size_t kKeptScratch = size_t{64} << 20;
 
+/// Calls that an error tells of where debugging is on.
+constexpr size_t kHistory = 8;
+
+bool debugged_by_environment() {
+  const char* value = std::getenv("PRAETOR_DEBUG_COLLECTIVES");
+  return value && std::string_view(value) == "1";
+}
+
 int64_t element_bytes(ElementType type) {
   switch (type) {
     case ElementType::kFloat32:
+    case ElementType::kInt32:
       return 4;
+    case ElementType::kBFloat16:
+      return 2;
     case ElementType::kByte:
       return 1;
-    default:
-      return 8;
+    case ElementType::kFloat64:
+    case ElementType::kInt64:
+      break;
   }
+  return 8;
 }
 
 const char* name_of(ElementType type) {
-  constexpr const char* kNames[] = {"float32", "float64", "int64", "bytes"};
+  constexpr const char* kNames[] = {"float32", "float64", "int64", "bytes", "bfloat16", "int32"};
   return kNames[static_cast<int32_t>(type)];
 }
 
@@ -41,27 +56,45 @@ const char* name_of(Operation operation) {
                                     "all_gather_bytes",
                                     "broadcast",
                                     "barrier",
+                                    "all_to_all",
+                                    "send/receive",
                                     "close",
                                     "abort"};
   return kNames[static_cast<int32_t>(operation)];
 }
 
-/// to[i] += from[i]
+/// sum[i] = ((sum[i] + parts[0][i]) + parts[1][i]) + ...
 template <typename T>
-void add(void* to, const void* from, int64_t count) {
+void add(void* to, const std::vector<const void*>& parts, int64_t count) {
   T* __restrict sum = static_cast<T*>(to);
-  const T* __restrict term = static_cast<const T*>(from);
-  for (int64_t i = 0; i < count; ++i) sum[i] += term[i];
+  for (const void* part : parts) {
+    const T* __restrict term = static_cast<const T*>(part);
+    for (int64_t i = 0; i < count; ++i) sum[i] += term[i];
+  }
 }
 
-void add(ElementType type, void* to, const void* from, int64_t count) {
+/// The same in float32, rounded once.
+void add_bfloat16(void* to, const std::vector<const void*>& parts, int64_t count) {
+  auto* const sum = static_cast<c10::BFloat16*>(to);
+  for (int64_t i = 0; i < count; ++i) {
+    float wide = sum[i];
+    for (const void* part : parts) wide += static_cast<const c10::BFloat16*>(part)[i];
+    sum[i] = wide;
+  }
+}
+
+void add(ElementType type, void* to, const std::vector<const void*>& parts, int64_t count) {
   switch (type) {
     case ElementType::kFloat32:
-      return add<float>(to, from, count);
+      return add<float>(to, parts, count);
     case ElementType::kFloat64:
-      return add<double>(to, from, count);
+      return add<double>(to, parts, count);
+    case ElementType::kBFloat16:
+      return add_bfloat16(to, parts, count);
     case ElementType::kInt64:
-      return add<uint64_t>(to, from, count);  // wraps instead of overflowing
+      return add<uint64_t>(to, parts, count);  // wraps instead of overflowing
+    case ElementType::kInt32:
+      return add<uint32_t>(to, parts, count);
     case ElementType::kByte:
       break;
   }
@@ -74,17 +107,38 @@ std::string ranks_text(const std::vector<int32_t>& ranks) {
   return out;
 }
 
+/// Holds the place of an operation on the group's thread.
+class Background final : public PendingCollective {
+ public:
+  explicit Background(std::shared_future<void> done) : done_(std::move(done)) {}
+  ~Background() override { done_.wait(); }
+  void wait() override { done_.get(); }
+
+ private:
+  std::shared_future<void> done_;
+};
+
 }  // namespace
+
+bool CollectiveCall::operator==(const CollectiveCall& other) const {
+  return operation == other.operation && type == other.type && root == other.root &&
+         to == other.to && stage == other.stage && sequence == other.sequence &&
+         count == other.count;
+}
 
 std::string CollectiveCall::text() const {
   std::string out = str(name_of(operation), " #", sequence);
   if (count > 0) out += str(" of ", count, " ", name_of(type));
-  if (operation == Operation::kBroadcast) out += str(" from rank ", root);
+  if (operation == Operation::kBroadcast || operation == Operation::kTransfer)
+    out += str(" from rank ", root);
+  if (operation == Operation::kTransfer) out += str(" to rank ", to);
+  if (step >= 0) out += str(" in step ", step);
   return out;
 }
 
 ExchangeCollective::ExchangeCollective(int32_t rank, int32_t world_size, CollectiveOptions options)
     : rank_(rank), world_size_(world_size), options_(options) {
+  options_.debug = options_.debug || debugged_by_environment();
   if (world_size < 1 || rank < 0 || rank >= world_size)
     throw InvalidArgument("collective: rank ", rank, " of ", world_size, " is not a rank");
   if (options.deadline.count() <= 0) {
@@ -95,6 +149,12 @@ ExchangeCollective::ExchangeCollective(int32_t rank, int32_t world_size, Collect
     throw InvalidArgument(
         "collective: chunk_bytes is ", options.chunk_bytes, ", but must be in [1, 2^31)");
   }
+  for (int32_t r = 0; r < world_size; ++r) {
+    if (r != rank) everyone_.to.push_back(r);
+  }
+  everyone_.from = everyone_.to;
+  transfers_to_.resize(static_cast<size_t>(world_size));
+  transfers_from_.resize(static_cast<size_t>(world_size));
 }
 
 std::byte* ExchangeCollective::scratch(size_t bytes) {
@@ -107,17 +167,49 @@ std::byte* ExchangeCollective::scratch(size_t bytes) {
   return scratch_.get();
 }
 
-CollectiveCall ExchangeCollective::next(Operation operation, ElementType type, int64_t count) {
+CollectiveCall ExchangeCollective::numbered(
+    Operation operation, ElementType type, int64_t count, int32_t root, int32_t to) {
   CollectiveCall call;
   call.operation = operation;
   call.type = type;
+  call.root = root;
+  call.to = to;
   call.count = count;
-  call.sequence = sequence_++;
-  if (failed()) {
-    throw CollectiveError(
-        "rank ", rank_, ": ", call.text(), ": the group has failed before: ", failure_);
+  call.step = step();
+  if (operation != Operation::kTransfer) {
+    call.sequence = sequence_++;
+  } else {
+    call.sequence = root == rank_ ? transfers_to_[static_cast<size_t>(to)]++
+                                  : transfers_from_[static_cast<size_t>(root)]++;
+  }
+  if (options_.debug) {
+    const std::lock_guard lock(history_mutex_);
+    history_.push_back(call);
+    if (history_.size() > kHistory) history_.pop_front();
   }
   return call;
+}
+
+void ExchangeCollective::require_whole(const CollectiveCall& call) const {
+  if (!failed()) return;
+  throw CollectiveError(
+      "rank ", rank_, ": ", call.text(), ": the group has failed before: ", failure_);
+}
+
+CollectiveCall ExchangeCollective::next(
+    Operation operation, ElementType type, int64_t count, int32_t root, int32_t to) {
+  const CollectiveCall call = numbered(operation, type, count, root, to);
+  settle();
+  require_whole(call);
+  return call;
+}
+
+std::string ExchangeCollective::last_calls() const {
+  if (!options_.debug) return "";
+  std::string out = str("; the last calls of rank ", rank_, ": ");
+  const std::lock_guard lock(history_mutex_);
+  for (size_t i = 0; i < history_.size(); ++i) out += (i > 0 ? ", " : "") + history_[i].text();
+  return out;
 }
 
 void ExchangeCollective::run(CollectiveCall call,
@@ -127,68 +219,169 @@ void ExchangeCollective::run(CollectiveCall call,
   // The same place when the caller gathers in place.
   if (!send[mine].empty() && send[mine].data() != receive[mine].data())
     std::memmove(receive[mine].data(), send[mine].data(), send[mine].size());
-  if (world_size_ == 1) return;
+  if (world_size_ > 1) run_on(call, everyone_, send, receive);
+}
+
+void ExchangeCollective::run_on(const CollectiveCall& call,
+                                const Routes& routes,
+                                const std::vector<Bytes>& send,
+                                const std::vector<MutableBytes>& receive) {
+  require_whole(call);
   try {
-    exchange(call, send, receive);
+    exchange(call, routes, send, receive);
   } catch (const std::exception& error) {
     if (!failed()) {
-      failure_ = error.what();
+      failure_ = gives_up_ ? given_up_ : error.what();
       send_abort(failure_);
     }
     throw;
   }
 }
 
-void ExchangeCollective::do_reduce_scatter(
-    ElementType type, const void* send, int64_t send_count, void* receive, int64_t receive_count) {
-  if (send_count != receive_count * world_size_) {
-    throw InvalidArgument("rank ",
-                          rank_,
-                          ": reduce_scatter of ",
-                          send_count,
-                          " elements into ",
-                          receive_count,
-                          " on each of ",
-                          world_size_,
-                          " ranks does not come out even");
-  }
-  const auto part = static_cast<size_t>(receive_count * element_bytes(type));
+void ExchangeCollective::stop_if_given_up(const CollectiveCall& call) const {
+  if (gives_up_)
+    throw CollectiveError("rank ", rank_, ": ", call.text(), ": this rank gave up: ", given_up_);
+}
+
+std::unique_ptr<PendingCollective> ExchangeCollective::start(std::function<void()> work) {
+  if (world_size_ > 1 && runs_beside())
+    return std::make_unique<Background>(background_.post(std::move(work)));
+  std::packaged_task<void()> now(std::move(work));
+  now();
+  return std::make_unique<Background>(now.get_future().share());
+}
+
+namespace {
+
+void require_even(
+    int32_t rank, int32_t world_size, const char* operation, int64_t whole, int64_t part) {
+  if (whole == part * world_size) return;
+  throw InvalidArgument("rank ",
+                        rank,
+                        ": ",
+                        operation,
+                        " of ",
+                        whole,
+                        " elements, ",
+                        part,
+                        " on each of ",
+                        world_size,
+                        " ranks, does not come out even");
+}
+
+}  // namespace
+
+void ExchangeCollective::reduce_scatter_now(const CollectiveCall& call,
+                                            const void* send,
+                                            void* receive,
+                                            int64_t receive_count) {
+  const auto part = static_cast<size_t>(receive_count * element_bytes(call.type));
   const auto world = static_cast<size_t>(world_size_);
-  const CollectiveCall call = next(Operation::kReduceScatter, type, send_count);
   const auto* from = static_cast<const std::byte*>(send);
   auto* to = static_cast<std::byte*>(receive);
   // Rank 0's part lands in the result, the others' beside it, and they are added to it in order.
   std::byte* const others = scratch(part * (world - 1));
   std::vector<Bytes> out(world);
   std::vector<MutableBytes> in(world);
+  std::vector<const void*> terms;
   for (size_t r = 0; r < world; ++r) {
     out[r] = {from + r * part, part};
     in[r] = r == 0 ? MutableBytes{to, part} : MutableBytes{others + (r - 1) * part, part};
+    if (r > 0) terms.push_back(in[r].data());
   }
   run(call, out, in);
-  for (size_t r = 1; r < world; ++r) add(type, to, in[r].data(), receive_count);
+  add(call.type, to, terms, receive_count);
 }
 
-void ExchangeCollective::do_all_gather(
+void ExchangeCollective::do_reduce_scatter(
     ElementType type, const void* send, int64_t send_count, void* receive, int64_t receive_count) {
-  if (receive_count != send_count * world_size_) {
-    throw InvalidArgument("rank ",
-                          rank_,
-                          ": all_gather of ",
-                          send_count,
-                          " elements from each of ",
-                          world_size_,
-                          " ranks does not fill ",
-                          receive_count);
-  }
-  const auto part = static_cast<size_t>(send_count * element_bytes(type));
+  require_even(rank_, world_size_, "reduce_scatter", send_count, receive_count);
+  reduce_scatter_now(
+      next(Operation::kReduceScatter, type, send_count), send, receive, receive_count);
+}
+
+std::unique_ptr<PendingCollective> ExchangeCollective::do_start_reduce_scatter(
+    ElementType type, const void* send, int64_t send_count, void* receive, int64_t receive_count) {
+  require_even(rank_, world_size_, "reduce_scatter", send_count, receive_count);
+  const CollectiveCall call = numbered(Operation::kReduceScatter, type, send_count);
+  return start([=, this] { reduce_scatter_now(call, send, receive, receive_count); });
+}
+
+void ExchangeCollective::all_gather_now(const CollectiveCall& call,
+                                        const void* send,
+                                        int64_t send_count,
+                                        void* receive) {
+  const auto part = static_cast<size_t>(send_count * element_bytes(call.type));
   const auto world = static_cast<size_t>(world_size_);
   auto* to = static_cast<std::byte*>(receive);
   std::vector<MutableBytes> in(world);
   for (size_t r = 0; r < world; ++r) in[r] = {to + r * part, part};
-  run(next(Operation::kAllGather, type, receive_count),
-      std::vector<Bytes>(world, {static_cast<const std::byte*>(send), part}),
-      in);
+  run(call, std::vector<Bytes>(world, {static_cast<const std::byte*>(send), part}), in);
+}
+
+void ExchangeCollective::do_all_gather(
+    ElementType type, const void* send, int64_t send_count, void* receive, int64_t receive_count) {
+  require_even(rank_, world_size_, "all_gather", receive_count, send_count);
+  all_gather_now(next(Operation::kAllGather, type, receive_count), send, send_count, receive);
+}
+
+std::unique_ptr<PendingCollective> ExchangeCollective::do_start_all_gather(
+    ElementType type, const void* send, int64_t send_count, void* receive, int64_t receive_count) {
+  require_even(rank_, world_size_, "all_gather", receive_count, send_count);
+  const CollectiveCall call = numbered(Operation::kAllGather, type, receive_count);
+  return start([=, this] { all_gather_now(call, send, send_count, receive); });
+}
+
+void ExchangeCollective::do_all_to_all(
+    ElementType type, const void* send, int64_t send_count, void* receive, int64_t receive_count) {
+  const auto world = static_cast<size_t>(world_size_);
+  require_even(rank_, world_size_, "all_to_all", send_count, receive_count / world_size_);
+  require_even(rank_, world_size_, "all_to_all", receive_count, send_count / world_size_);
+  const auto part = static_cast<size_t>(send_count * element_bytes(type)) / world;
+  const auto* from = static_cast<const std::byte*>(send);
+  auto* to = static_cast<std::byte*>(receive);
+  std::vector<Bytes> out(world);
+  std::vector<MutableBytes> in(world);
+  for (size_t r = 0; r < world; ++r) {
+    out[r] = {from + r * part, part};
+    in[r] = {to + r * part, part};
+  }
+  run(next(Operation::kAllToAll, type, send_count), out, in);
+}
+
+CollectiveCall ExchangeCollective::transfer(int32_t from,
+                                            int32_t to,
+                                            ElementType type,
+                                            int64_t count) {
+  const int32_t peer = from == rank_ ? to : from;
+  if (peer < 0 || peer >= world_size_ || peer == rank_) {
+    throw InvalidArgument("rank ",
+                          rank_,
+                          from == rank_ ? ": send to rank " : ": receive from rank ",
+                          peer,
+                          " of a world of ",
+                          world_size_,
+                          "; another rank of it is wanted");
+  }
+  return next(Operation::kTransfer, type, count, from, to);
+}
+
+void ExchangeCollective::do_send(ElementType type, const void* values, int64_t count, int32_t to) {
+  const CollectiveCall call = transfer(rank_, to, type, count);
+  const auto world = static_cast<size_t>(world_size_);
+  std::vector<Bytes> out(world);
+  out[static_cast<size_t>(to)] = {static_cast<const std::byte*>(values),
+                                  static_cast<size_t>(count * element_bytes(type))};
+  run_on(call, {{to}, {}}, out, std::vector<MutableBytes>(world));
+}
+
+void ExchangeCollective::do_receive(ElementType type, void* values, int64_t count, int32_t from) {
+  const CollectiveCall call = transfer(from, rank_, type, count);
+  const auto world = static_cast<size_t>(world_size_);
+  std::vector<MutableBytes> in(world);
+  in[static_cast<size_t>(from)] = {static_cast<std::byte*>(values),
+                                   static_cast<size_t>(count * element_bytes(type))};
+  run_on(call, {{}, {from}}, std::vector<Bytes>(world), in);
 }
 
 void ExchangeCollective::do_all_reduce(ElementType type, void* values, int64_t count) {
@@ -217,7 +410,9 @@ void ExchangeCollective::do_all_reduce(ElementType type, void* values, int64_t c
     in[r] = {parts + r * static_cast<size_t>(own * size), static_cast<size_t>(own * size)};
   }
   run(call, out, in);
-  for (size_t r = 1; r < world; ++r) add(type, in[0].data(), in[r].data(), own);
+  std::vector<const void*> terms;
+  for (size_t r = 1; r < world; ++r) terms.push_back(in[r].data());
+  add(type, in[0].data(), terms, own);
   std::byte* sum = data + begin(mine) * size;
   if (own > 0) std::memcpy(sum, in[0].data(), in[0].size());
   if (small) return;
@@ -254,8 +449,7 @@ void ExchangeCollective::do_broadcast(ElementType type, void* values, int64_t co
     throw InvalidArgument(
         "rank ", rank_, ": broadcast from rank ", root, " of a world of ", world_size_);
   }
-  CollectiveCall call = next(Operation::kBroadcast, type, count);
-  call.root = root;
+  const CollectiveCall call = next(Operation::kBroadcast, type, count, root);
   const auto world = static_cast<size_t>(world_size_);
   const MutableBytes all{static_cast<std::byte*>(values),
                          static_cast<size_t>(count * element_bytes(type))};
@@ -278,6 +472,12 @@ void ExchangeCollective::barrier() {
 }
 
 void ExchangeCollective::abort(const std::string& reason) noexcept {
+  if (background_.busy()) {
+    given_up_ = reason.empty() ? "aborted" : reason;
+    gives_up_ = true;
+    wake();
+    settle();
+  }
   if (failed()) return;
   failure_ = reason.empty() ? "aborted" : reason;
   send_abort(failure_);
@@ -295,13 +495,15 @@ void ExchangeCollective::require_same(const CollectiveCall& mine,
                         " meets another call: rank ",
                         peer,
                         " calls ",
-                        theirs.text());
+                        theirs.text(),
+                        last_calls());
 }
 
 void ExchangeCollective::throw_aborted(const CollectiveCall& mine,
                                        int32_t peer,
                                        const std::string& reason) const {
-  throw CollectiveError("rank ", rank_, ": ", mine.text(), ": rank ", peer, " gave up: ", reason);
+  throw CollectiveError(
+      "rank ", rank_, ": ", mine.text(), ": rank ", peer, " gave up: ", reason, last_calls());
 }
 
 void ExchangeCollective::throw_late(const CollectiveCall& mine,
@@ -320,7 +522,8 @@ void ExchangeCollective::throw_late(const CollectiveCall& mine,
                         std::chrono::duration<double>(waited).count(),
                         " s (",
                         who,
-                        ")");
+                        ")",
+                        last_calls());
 }
 
 }  // namespace praetor

@@ -1,14 +1,18 @@
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
+#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "core/collective/collective.h"
+#include "core/collective/serial_thread.h"
 
 namespace praetor {
 
@@ -22,23 +26,29 @@ struct CollectiveCall {
     kAllGatherBytes,
     kBroadcast,
     kBarrier,
-    kClose,  ///< the barrier before a group ends
-    kAbort   ///< this rank gave up; `count` bytes of reason follow
+    kAllToAll,
+    kTransfer,  ///< send, and receive on the other side
+    kClose,     ///< the barrier before a group ends
+    kAbort      ///< this rank gave up; `count` bytes of reason follow
   };
   Operation operation = Operation::kBarrier;
   ElementType type = ElementType::kByte;
-  int32_t root = 0;      ///< of broadcast
+  int32_t root = 0;      ///< of broadcast and transfer: from whom
+  int32_t to = 0;        ///< of transfer
   int32_t stage = 0;     ///< an operation may exchange more than once
-  int64_t sequence = 0;  ///< of the operation, from 0
+  int64_t sequence = 0;  ///< of the operation, from 0; of transfers by sender and receiver
   int64_t count = 0;     ///< elements of the operation; 0 where ranks may differ
+  int64_t step = -1;     ///< of the job, for messages
 
-  bool operator==(const CollectiveCall&) const = default;
+  /// The same call, whatever step it is thought to be in.
+  bool operator==(const CollectiveCall& other) const;
   /// "all_gather #12 of 3 float64"
   std::string text() const;
 };
 
-/// All operations made of one, an exchange of bytes between all pairs of ranks; a backend adds the
-/// exchange.
+/// All operations made of one, an exchange of bytes between pairs of ranks; a backend adds the
+/// exchange. Operations that are started run on one thread of the group's own, in order, and no
+/// exchange is made anywhere else meanwhile.
 class ExchangeCollective : public Collective {
  public:
   ExchangeCollective(int32_t rank, int32_t world_size, CollectiveOptions options);
@@ -54,14 +64,23 @@ class ExchangeCollective : public Collective {
   using Bytes = std::span<const std::byte>;
   using MutableBytes = std::span<std::byte>;
 
-  /// Sends send[r] to rank r and fills receive[r] with what rank r sends here, for all r but this
-  /// rank. Lengths agree when `call` does; a length of 0 is no message, but every call waits for
-  /// every rank. @throws CollectiveError
+  /// Who exchanges with this rank: the ranks it sends to and those it waits for, but never itself.
+  struct Routes {
+    std::vector<int32_t> to, from;
+  };
+  /// Sends send[r] to the ranks of routes.to and fills receive[r] with what those of routes.from
+  /// send here. Lengths agree when `call` does; a length of 0 is no message, but every call waits
+  /// for every rank of routes.from. @throws CollectiveError
   virtual void exchange(const CollectiveCall& call,
+                        const Routes& routes,
                         const std::vector<Bytes>& send,
                         const std::vector<MutableBytes>& receive) = 0;
   /// Tells the other ranks.
   virtual void send_abort(const std::string& reason) noexcept = 0;
+  /// An exchange that waits is to look at stop_if_given_up again.
+  virtual void wake() noexcept {}
+  /// False: what is started is done at once.
+  virtual bool runs_beside() const { return true; }
 
   void do_reduce_scatter(ElementType type,
                          const void* send,
@@ -75,12 +94,38 @@ class ExchangeCollective : public Collective {
                      int64_t receive_count) override;
   void do_all_reduce(ElementType type, void* values, int64_t count) override;
   void do_broadcast(ElementType type, void* values, int64_t count, int32_t root) override;
+  std::unique_ptr<PendingCollective> do_start_reduce_scatter(ElementType type,
+                                                             const void* send,
+                                                             int64_t send_count,
+                                                             void* receive,
+                                                             int64_t receive_count) override;
+  std::unique_ptr<PendingCollective> do_start_all_gather(ElementType type,
+                                                         const void* send,
+                                                         int64_t send_count,
+                                                         void* receive,
+                                                         int64_t receive_count) override;
+  void do_all_to_all(ElementType type,
+                     const void* send,
+                     int64_t send_count,
+                     void* receive,
+                     int64_t receive_count) override;
+  void do_send(ElementType type, const void* values, int64_t count, int32_t to) override;
+  void do_receive(ElementType type, void* values, int64_t count, int32_t from) override;
 
   /// One more exchange of this group, own part included; what fails, fails for ever.
   void run(CollectiveCall call,
            const std::vector<Bytes>& send,
            const std::vector<MutableBytes>& receive);
-  CollectiveCall next(CollectiveCall::Operation operation, ElementType type, int64_t count);
+  /// A call that is made now: what was started is done.
+  CollectiveCall next(CollectiveCall::Operation operation,
+                      ElementType type,
+                      int64_t count,
+                      int32_t root = 0,
+                      int32_t to = 0);
+  /// Before the backend's part of the object ends: no exchange runs any more.
+  void settle() { background_.drain(); }
+  /// Of an exchange that waits. @throws CollectiveError when this rank has called abort
+  void stop_if_given_up(const CollectiveCall& call) const;
 
   /// @throws CollectiveError when `theirs` is another call than `mine`
   void require_same(const CollectiveCall& mine, int32_t peer, const CollectiveCall& theirs) const;
@@ -99,14 +144,44 @@ class ExchangeCollective : public Collective {
  private:
   /// At least `bytes`, until the next call.
   std::byte* scratch(size_t bytes);
+  /// The group's next call, or the next transfer between two.
+  CollectiveCall numbered(CollectiveCall::Operation operation,
+                          ElementType type,
+                          int64_t count,
+                          int32_t root = 0,
+                          int32_t to = 0);
+  void require_whole(const CollectiveCall& call) const;
+  CollectiveCall transfer(int32_t from, int32_t to, ElementType type, int64_t count);
+  std::unique_ptr<PendingCollective> start(std::function<void()> work);
+  void reduce_scatter_now(const CollectiveCall& call,
+                          const void* send,
+                          void* receive,
+                          int64_t receive_count);
+  void all_gather_now(const CollectiveCall& call,
+                      const void* send,
+                      int64_t send_count,
+                      void* receive);
+  void run_on(const CollectiveCall& call,
+              const Routes& routes,
+              const std::vector<Bytes>& send,
+              const std::vector<MutableBytes>& receive);
+  /// ", after all_gather #3 of ..., ..." where debugging is on.
+  std::string last_calls() const;
 
   int32_t rank_;
   int32_t world_size_;
   CollectiveOptions options_;
+  Routes everyone_;
   int64_t sequence_ = 0;
+  std::vector<int64_t> transfers_to_, transfers_from_;  ///< by rank, so far
   std::unique_ptr<std::byte[]> scratch_;
   size_t scratch_bytes_ = 0;
   std::string failure_;  ///< why no further call is possible
+  mutable std::mutex history_mutex_;
+  std::deque<CollectiveCall> history_;  ///< the last calls, where debugging is on
+  std::string given_up_;                ///< set before gives_up_
+  std::atomic<bool> gives_up_{false};
+  SerialThread background_;
 };
 
 }  // namespace praetor

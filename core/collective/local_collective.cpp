@@ -10,6 +10,7 @@ class LocalCollective final : public ExchangeCollective {
 
  protected:
   void exchange(const CollectiveCall& /*call*/,
+                const Routes& /*routes*/,
                 const std::vector<Bytes>& /*send*/,
                 const std::vector<MutableBytes>& /*receive*/) override {}
   void send_abort(const std::string& /*reason*/) noexcept override {}

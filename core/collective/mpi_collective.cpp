@@ -142,10 +142,14 @@ class Messages {
 
 class MpiCollective final : public ExchangeCollective {
  public:
-  MpiCollective(int32_t rank, int32_t world_size, CollectiveOptions options)
-      : ExchangeCollective(rank, world_size, options), deadline_(options.deadline) {}
+  /// @param threads  calls may come from two threads, though never at once
+  MpiCollective(int32_t rank, int32_t world_size, CollectiveOptions options, bool threads)
+      : ExchangeCollective(rank, world_size, options),
+        deadline_(options.deadline),
+        threads_(threads) {}
 
   ~MpiCollective() override {
+    settle();
     if (!failed()) {
       deadline_ = std::min(deadline_, kCloseDeadline);
       try {
@@ -168,21 +172,22 @@ class MpiCollective final : public ExchangeCollective {
   std::string backend() const override { return "mpi"; }
 
  protected:
+  bool runs_beside() const override { return threads_; }
+
   void exchange(const CollectiveCall& call,
+                const Routes& routes,
                 const std::vector<Bytes>& send,
                 const std::vector<MutableBytes>& receive) override {
     const auto start = Clock::now();
     const auto world = static_cast<size_t>(world_size());
     std::vector<Envelope> theirs(world);
     std::vector<bool> came(world);
-    came[static_cast<size_t>(rank())] = true;
-    size_t present = 1;
+    size_t present = 0;
     Messages messages;
-    for (const int32_t peer : peers()) {
+    for (const int32_t peer : routes.from)
       messages.receive(peer, kCallTag, &theirs[static_cast<size_t>(peer)], sizeof(Envelope));
-      messages.send(peer, kCallTag, &call, sizeof(call));
-    }
-    for (const int32_t peer : peers()) {
+    for (const int32_t peer : routes.to) messages.send(peer, kCallTag, &call, sizeof(call));
+    for (const int32_t peer : routes.to) {
       const Bytes all = send[static_cast<size_t>(peer)];
       in_chunks(all.size(), [&](size_t at, int64_t bytes) {
         messages.send(peer, kElementsTag, all.data() + at, bytes);
@@ -190,6 +195,7 @@ class MpiCollective final : public ExchangeCollective {
     }
     Backoff backoff;
     while (messages.open() > 0) {
+      stop_if_given_up(call);
       const auto done = messages.poll();
       for (const Messages::Done& one : done) {
         if (!one.envelope) continue;
@@ -208,20 +214,25 @@ class MpiCollective final : public ExchangeCollective {
         backoff.reset();
         continue;
       }
+      // Who is sent to alone says nothing but that it gave up.
+      if (routes.from.empty()) {
+        for (const int32_t peer : routes.to) throw_if_aborted(call, peer);
+      }
       if (Clock::now() - start >= deadline_) {
         std::vector<int32_t> missing, silent;
         for (const int32_t peer : messages.open_peers())
           (came[static_cast<size_t>(peer)] ? silent : missing).push_back(peer);
         throw_late(call, missing, silent, Clock::now() - start);
       }
-      backoff.pause(present == world);
+      backoff.pause(present == routes.from.size());
     }
   }
 
   void send_abort(const std::string& reason) noexcept override {
     farewell_.call.operation = Operation::kAbort;
     std::strncpy(farewell_.reason, reason.c_str(), sizeof(farewell_.reason) - 1);
-    for (const int32_t peer : peers()) {
+    for (int32_t peer = 0; peer < world_size(); ++peer) {
+      if (peer == rank()) continue;
       MPI_Request request = MPI_REQUEST_NULL;
       const int status = MPI_Isend(&farewell_,
                                    static_cast<int>(sizeof(farewell_)),
@@ -235,12 +246,19 @@ class MpiCollective final : public ExchangeCollective {
   }
 
  private:
-  std::vector<int32_t> peers() const {
-    std::vector<int32_t> out;
-    for (int32_t r = 0; r < world_size(); ++r) {
-      if (r != rank()) out.push_back(r);
-    }
-    return out;
+  /// A call of `peer` stays where it is, unless it is the end of the group.
+  void throw_if_aborted(const CollectiveCall& call, int32_t peer) const {
+    int there = 0, bytes = 0;
+    MPI_Status status;
+    require_success(MPI_Iprobe(peer, kCallTag, MPI_COMM_WORLD, &there, &status), "MPI_Iprobe");
+    if (there == 0) return;
+    require_success(MPI_Get_count(&status, MPI_BYTE, &bytes), "MPI_Get_count");
+    if (bytes != static_cast<int>(sizeof(Envelope))) return;
+    Envelope last;
+    require_success(
+        MPI_Recv(&last, bytes, MPI_BYTE, peer, kCallTag, MPI_COMM_WORLD, MPI_STATUS_IGNORE),
+        "MPI_Recv");
+    throw_aborted(call, peer, last.reason);
   }
 
   /// MPI counts with 32 bits; and with smaller chunks the wait sees that something comes.
@@ -252,6 +270,7 @@ class MpiCollective final : public ExchangeCollective {
   }
 
   milliseconds deadline_;
+  bool threads_;
   Envelope farewell_;  ///< read by MPI after send_abort has returned
 };
 
@@ -262,7 +281,7 @@ std::unique_ptr<Collective> make_mpi_collective(CollectiveOptions options) {
   MPI_Initialized(&before);
   if (before != 0) throw InvalidArgument("MPI is in use: a process makes one MPI collective");
   int provided = MPI_THREAD_SINGLE;
-  require_success(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided),
+  require_success(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &provided),
                   "MPI_Init_thread");
   if (provided < MPI_THREAD_FUNNELED)
     throw CollectiveError("this MPI library does not allow threads beside it");
@@ -270,7 +289,7 @@ std::unique_ptr<Collective> make_mpi_collective(CollectiveOptions options) {
   int rank = 0, world = 1;
   require_success(MPI_Comm_rank(MPI_COMM_WORLD, &rank), "MPI_Comm_rank");
   require_success(MPI_Comm_size(MPI_COMM_WORLD, &world), "MPI_Comm_size");
-  return std::make_unique<MpiCollective>(rank, world, options);
+  return std::make_unique<MpiCollective>(rank, world, options, provided >= MPI_THREAD_SERIALIZED);
 }
 
 }  // namespace praetor

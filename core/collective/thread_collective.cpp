@@ -34,65 +34,64 @@ class ThreadCollective final : public ExchangeCollective {
                    CollectiveOptions options)
       : ExchangeCollective(rank, world_size, options), group_(std::move(group)) {}
   ~ThreadCollective() override {
+    settle();
     if (!failed()) post(Operation::kClose, "");
   }
   std::string backend() const override { return "threads"; }
 
  protected:
   void exchange(const CollectiveCall& call,
+                const Routes& routes,
                 const std::vector<Bytes>& send,
                 const std::vector<MutableBytes>& receive) override {
     const auto mine = static_cast<size_t>(rank());
     const auto world = static_cast<size_t>(world_size());
     const auto start = std::chrono::steady_clock::now();
     std::vector<Group::Message> out(world), in(world);
-    for (size_t r = 0; r < world; ++r) {
-      if (r == mine) continue;
+    for (const int32_t peer : routes.to) {
+      const auto r = static_cast<size_t>(peer);
       out[r].call = call;
       out[r].bytes.assign(reinterpret_cast<const char*>(send[r].data()), send[r].size());
     }
     {
       std::unique_lock lock(group_->mutex);
-      for (size_t r = 0; r < world; ++r) {
-        if (r != mine) group_->queues[mine][r].push_back(std::move(out[r]));
+      for (const int32_t peer : routes.to) {
+        const auto r = static_cast<size_t>(peer);
+        group_->queues[mine][r].push_back(std::move(out[r]));
       }
       group_->arrived.notify_all();
       // In the order of arrival as far as errors go: one that gave up is not waited for.
-      std::vector<bool> have(world);
-      have[mine] = true;
+      std::vector<int32_t> missing = routes.from;
       const auto take = [&] {
-        bool all = true;
-        for (size_t r = 0; r < world; ++r) {
+        stop_if_given_up(call);
+        std::erase_if(missing, [&](int32_t peer) {
+          const auto r = static_cast<size_t>(peer);
           auto& queue = group_->queues[r][mine];
-          if (have[r] || queue.empty()) {
-            all = all && have[r];
-            continue;
-          }
+          if (queue.empty()) return false;
           in[r] = std::move(queue.front());
           queue.pop_front();
-          have[r] = true;
-          if (in[r].call.operation == Operation::kAbort)
-            throw_aborted(call, static_cast<int32_t>(r), in[r].bytes);
-          require_same(call, static_cast<int32_t>(r), in[r].call);
-        }
-        return all;
+          if (in[r].call.operation == Operation::kAbort) throw_aborted(call, peer, in[r].bytes);
+          require_same(call, peer, in[r].call);
+          return true;
+        });
+        return missing.empty();
       };
-      if (!group_->arrived.wait_until(lock, start + options().deadline, take)) {
-        std::vector<int32_t> missing;
-        for (size_t r = 0; r < world; ++r) {
-          if (!have[r]) missing.push_back(static_cast<int32_t>(r));
-        }
+      if (!group_->arrived.wait_until(lock, start + options().deadline, take))
         throw_late(call, missing, {}, std::chrono::steady_clock::now() - start);
-      }
     }
-    for (size_t r = 0; r < world; ++r) {
-      if (r == mine || in[r].bytes.empty()) continue;
+    for (const int32_t peer : routes.from) {
+      const auto r = static_cast<size_t>(peer);
+      if (in[r].bytes.empty()) continue;
       PRAETOR_CHECK(in[r].bytes.size() == receive[r].size(), call.text());
       std::memcpy(receive[r].data(), in[r].bytes.data(), in[r].bytes.size());
     }
   }
 
   void send_abort(const std::string& reason) noexcept override { post(Operation::kAbort, reason); }
+  void wake() noexcept override {
+    const std::lock_guard lock(group_->mutex);
+    group_->arrived.notify_all();
+  }
 
  private:
   void post(Operation operation, const std::string& text) noexcept {

@@ -1,7 +1,6 @@
 #include "core/model/transformer.h"
 
 #include <ATen/ops/add.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/mul.h>
@@ -21,6 +20,7 @@
 #include "core/base/error.h"
 #include "core/base/sha256.h"
 #include "core/model/cached_step.h"
+#include "core/model/layer_pass.h"
 #include "core/model/ops_checks.h"
 #include "core/model/transformer_blocks.h"
 
@@ -115,6 +115,10 @@ void TransformerBuilder::set_hooks(Transformer& model, ForwardHooks* hooks) {
   model.blocks_->hooks = hooks;
 }
 
+void TransformerBuilder::set_checkpointing(Transformer& model, ActivationCheckpointing what) {
+  model.blocks_->checkpointing = what;
+}
+
 at::Tensor normal_tensor(const std::vector<int64_t>& shape,
                          double deviation,
                          RandomStream& stream,
@@ -202,20 +206,6 @@ void Transformer::copy_from(const Transformer& other) {
 
 namespace {
 
-/// Cosines and sines of the rows at hand.
-struct Rotation {
-  at::Tensor cos, sin;
-
-  /// The first dimensions of each head, as many as are rotated.
-  at::Tensor operator()(const at::Tensor& x) const {
-    if (!cos.defined()) return x;  // learned positions
-    const int64_t rotated = 2 * cos.size(1), all = x.size(2);
-    if (rotated == all) return ops::rope(x, cos, sin);
-    return at::cat(
-        {ops::rope(x.narrow(2, 0, rotated), cos, sin), x.narrow(2, rotated, all - rotated)}, 2);
-  }
-};
-
 Rotation rotation_of(const RopeTables& tables,
                      const std::vector<int64_t>& position,
                      const std::vector<int64_t>& length) {
@@ -244,7 +234,6 @@ at::Tensor Transformer::forward(const at::Tensor& tokens,
   std::vector<Rotation> rotations(std::max<size_t>(1, blocks.ropes.size()));
   for (size_t i = 0; i < blocks.ropes.size(); ++i)
     rotations[i] = rotation_of(blocks.ropes[i], places.position, places.length);
-  const int64_t rows = tokens.numel();
   at::Tensor x;
   blocks.enter(0, x);
   x = embed(tokens, places);
@@ -252,32 +241,25 @@ at::Tensor Transformer::forward(const at::Tensor& tokens,
   for (size_t i = 0; i < blocks.layers.size(); ++i) {
     blocks.enter(i + 1, x);
     const Layer& layer = blocks.layers[i];
-    const Rotation& rotate = rotations[layer.rope];
-    const auto heads = [&](const at::Tensor& flat, int64_t count) {
-      return flat.view({rows, count, config_.head_dim});
-    };
-    at::Tensor h = blocks.normed(x, layer.attention_norm);
-    at::Tensor q = heads(layer.q(h), config_.num_heads);
-    at::Tensor k = heads(layer.k(h), config_.num_kv_heads);
-    const at::Tensor v = heads(layer.v(h), config_.num_kv_heads);
-    if (layer.q_norm.weight.defined()) {
-      q = blocks.normed_heads(q, layer.q_norm);
-      k = blocks.normed_heads(k, layer.k_norm);
-    }
-    at::Tensor attended = attend(i, rotate(q), rotate(k), v, layer.attention)
-                              .reshape({rows, config_.num_heads * config_.head_dim});
+    const LayerPass<Attend> pass{
+        .blocks = &blocks,
+        .layer = layer,
+        .index = i,
+        .rotate = rotations[layer.rope],
+        .attend = attend,
+        .num_heads = config_.num_heads,
+        .num_kv_heads = config_.num_kv_heads,
+        .head_dim = config_.head_dim,
+        .selective = blocks.checkpointing == ActivationCheckpointing::kSelective};
     if (!want.empty() && i + 1 == blocks.layers.size()) {
       const at::Tensor wanted = at::tensor(want, at::dtype(at::kLong));
-      attended = attended.index_select(0, wanted);
-      x = x.index_select(0, wanted);
+      const at::Tensor attended = pass.attended(x).index_select(0, wanted);
+      x = pass.finished(x.index_select(0, wanted), attended);
+    } else if (blocks.checkpointing == ActivationCheckpointing::kBlock) {
+      x = recomputed(x, pass);
+    } else {
+      x = pass(x);
     }
-    attended = layer.o(attended);
-    if (layer.attention_output_norm.weight.defined())
-      attended = blocks.normed(attended, layer.attention_output_norm);
-    x = at::add(x, attended);
-    h = blocks.mlp(blocks.normed(x, layer.mlp_norm), layer);
-    if (layer.mlp_output_norm.weight.defined()) h = blocks.normed(h, layer.mlp_output_norm);
-    x = at::add(x, h);
     blocks.leave(i + 1, x);
   }
   blocks.enter(blocks.layers.size() + 1, x);
@@ -390,15 +372,17 @@ at::Tensor Transformer::hidden(const PackedTokens& batch) const {
     for (int64_t p = 0; p < length; ++p) places.position.push_back(first[i] + p);
     places.length.insert(places.length.end(), static_cast<size_t>(length), whole[i]);
   }
+  // Kept by the layers that a backward runs again.
+  const auto kept = std::make_shared<const PackedTokens>(batch);
   return forward(tokens,
                  places,
                  {},
-                 [&](size_t,
-                     const at::Tensor& q,
-                     const at::Tensor& k,
-                     const at::Tensor& v,
-                     const ops::AttentionOptions& options) {
-                   return ops::causal_attention(q, k, v, offsets, options, prefix);
+                 [kept](size_t,
+                        const at::Tensor& q,
+                        const at::Tensor& k,
+                        const at::Tensor& v,
+                        const ops::AttentionOptions& options) {
+                   return ops::causal_attention(q, k, v, kept->offsets, options, kept->prefix);
                  });
 }
 

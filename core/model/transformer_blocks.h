@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/model/checkpointing.h"
 #include "core/model/families.h"
 #include "core/model/forward_hooks.h"
 #include "core/model/ops.h"
@@ -32,6 +33,17 @@ struct Layer {
   size_t rope = 0;  ///< index into Blocks::ropes
 };
 
+/// What an MLP computes on its way to the last product.
+struct MlpValues {
+  at::Tensor normed, gate, up, active;  ///< gate: undefined where the family has none
+
+  std::vector<at::Tensor> list() const {
+    std::vector<at::Tensor> out{normed, up, active};
+    if (gate.defined()) out.push_back(gate);
+    return out;
+  }
+};
+
 /// What the forward pass needs beside the embedding and the head.
 struct Transformer::Blocks {
   const Family* family;
@@ -42,6 +54,7 @@ struct Transformer::Blocks {
   double embedding_scale = 1;
   double eps = 0;
   mutable ForwardHooks* hooks = nullptr;  ///< of the model they are set for; borrowed
+  mutable ActivationCheckpointing checkpointing = ActivationCheckpointing::kNone;
 
   void enter(size_t part, at::Tensor& x) const {
     if (hooks) x = hooks->enter(part, x);
@@ -67,16 +80,24 @@ struct Transformer::Blocks {
     return normed(x.reshape({x.size(0) * x.size(1), x.size(2)}), norm).view(x.sizes());
   }
 
-  at::Tensor mlp(const at::Tensor& x, const Layer& layer) const {
+  /// From the layer's values behind its attention, [M,H].
+  MlpValues mlp(const at::Tensor& x, const Layer& layer) const {
+    MlpValues out;
+    out.normed = normed(x, layer.mlp_norm);
+    if (family->mlp != MlpKind::kGelu) out.gate = layer.gate(out.normed);
+    out.up = layer.up(out.normed);
     switch (family->mlp) {
       case MlpKind::kGelu:
-        return layer.down(ops::gelu(layer.up(x)));
+        out.active = ops::gelu(out.up);
+        break;
       case MlpKind::kGeglu:
-        return layer.down(ops::geglu(layer.gate(x), layer.up(x)));
+        out.active = ops::geglu(out.gate, out.up);
+        break;
       case MlpKind::kSwiglu:
+        out.active = ops::swiglu(out.gate, out.up);
         break;
     }
-    return layer.down(ops::swiglu(layer.gate(x), layer.up(x)));
+    return out;
   }
 };
 

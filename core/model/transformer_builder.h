@@ -2,6 +2,7 @@
 
 #include <vector>
 
+#include "core/model/checkpointing.h"
 #include "core/model/forward_hooks.h"
 #include "core/model/transformer.h"
 
@@ -16,6 +17,8 @@ struct TransformerBuilder {
   static Transformer assemble(ModelConfig config, std::vector<NamedTensor> parameters);
   /// As praetor::set_hooks.
   static void set_hooks(Transformer& model, ForwardHooks* hooks);
+  /// As praetor::set_activation_checkpointing.
+  static void set_checkpointing(Transformer& model, ActivationCheckpointing what);
 };
 
 /// Values drawn from normal(0, deviation), in the order of the elements.

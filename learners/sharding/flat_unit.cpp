@@ -87,23 +87,31 @@ int64_t FlatUnit::gradient_bytes() const {
     if (parameter.tensor.grad().defined())
       out += static_cast<int64_t>(parameter.tensor.grad().nbytes());
   }
+  if (whole_gradient_.defined()) out += static_cast<int64_t>(whole_gradient_.nbytes());
   return out;
 }
 
-void FlatUnit::add_gradients() {
-  if (parameters_.empty()) return;
-  const at::NoGradGuard no_grad;
+std::vector<at::Tensor> FlatUnit::gradients() const {
+  std::vector<at::Tensor> out;
+  for (const NamedTensor& parameter : parameters_) {
+    at::Tensor& gradient = parameter.tensor.mutable_grad();
+    if (gradient.defined() && !gradient.is_contiguous()) gradient = gradient.contiguous();
+    out.push_back(gradient);
+  }
+  return out;
+}
+
+void FlatUnit::mark_seen() {
   for (size_t i = 0; i < parameters_.size(); ++i) {
     if (parameters_[i].tensor.grad().defined()) seen_[i] = true;
   }
-  const auto options = parameters_.front().tensor.options().requires_grad(false);
-  at::Tensor sums = at::empty({layout_.part()}, options);
-  if (sums.scalar_type() == at::kDouble) {
-    reduce<double>(sums);
-  } else {
-    reduce<float>(sums);
-  }
+}
+
+void FlatUnit::drop_own_gradients() {
   for (const NamedTensor& parameter : parameters_) parameter.tensor.mutable_grad() = at::Tensor();
+}
+
+void FlatUnit::add(const at::Tensor& sums) {
   if (gradient_.defined()) {
     gradient_.add_(sums);
   } else {
@@ -111,14 +119,58 @@ void FlatUnit::add_gradients() {
   }
 }
 
+void FlatUnit::add_gradients() {
+  if (parameters_.empty()) return;
+  const at::NoGradGuard no_grad;
+  mark_seen();
+  const auto options = parameters_.front().tensor.options().requires_grad(false);
+  at::Tensor sums = at::empty({layout_.part()}, options);
+  if (sums.scalar_type() == at::kDouble) {
+    reduce<double>(sums);
+  } else {
+    reduce<float>(sums);
+  }
+  drop_own_gradients();
+  add(sums);
+}
+
+void FlatUnit::start_adding() {
+  PRAETOR_CHECK(!sums_come_, "gradients of a unit are being summed already");
+  if (parameters_.empty()) return;
+  const at::NoGradGuard no_grad;
+  mark_seen();
+  const auto options = parameters_.front().tensor.options().requires_grad(false);
+  const int64_t all = layout_.part() * ranks_.world_size();
+  whole_gradient_ = at::empty({all}, options);
+  sums_ = at::empty({layout_.part()}, options);
+  gather_flat(layout_,
+              gradients(),
+              0,
+              all,
+              whole_gradient_.mutable_data_ptr(),
+              whole_gradient_.element_size());
+  drop_own_gradients();
+  if (sums_.scalar_type() == at::kDouble) {
+    sums_come_ = ranks_.start_reduce_scatter<double>(elements<double>(whole_gradient_),
+                                                     elements<double>(sums_));
+  } else {
+    sums_come_ = ranks_.start_reduce_scatter<float>(elements<float>(whole_gradient_),
+                                                    elements<float>(sums_));
+  }
+}
+
+void FlatUnit::finish_adding() {
+  if (!sums_come_) return;
+  sums_come_->wait();
+  sums_come_.reset();
+  whole_gradient_ = at::Tensor();
+  const at::NoGradGuard no_grad;
+  add(std::exchange(sums_, at::Tensor()));
+}
+
 template <typename T>
 void FlatUnit::reduce(at::Tensor& sums) {
-  std::vector<at::Tensor> gradients;
-  for (const NamedTensor& parameter : parameters_) {
-    at::Tensor& gradient = parameter.tensor.mutable_grad();
-    if (gradient.defined() && !gradient.is_contiguous()) gradient = gradient.contiguous();
-    gradients.push_back(gradient);
-  }
+  const std::vector<at::Tensor> own = gradients();
   const int64_t world = ranks_.world_size(), part = layout_.part();
   const at::Tensor bucket_of_all = at::empty({std::min(bucket(), part) * world}, sums.options());
   const std::span<T> reduced = elements<T>(sums), send = elements<T>(bucket_of_all);
@@ -126,7 +178,7 @@ void FlatUnit::reduce(at::Tensor& sums) {
     const int64_t length = std::min(bucket(), part - at);
     for (int64_t r = 0; r < world; ++r) {
       const int64_t begin = r * part + at;
-      gather_flat(layout_, gradients, begin, begin + length, send.data() + r * length, sizeof(T));
+      gather_flat(layout_, own, begin, begin + length, send.data() + r * length, sizeof(T));
     }
     ranks_.reduce_scatter<T>(send.first(static_cast<size_t>(length * world)),
                              reduced.subspan(static_cast<size_t>(at), static_cast<size_t>(length)));
@@ -144,7 +196,7 @@ void FlatUnit::hand_over(const std::vector<bool>& any) {
 }
 
 void FlatUnit::drop_gradients() {
-  for (const NamedTensor& parameter : parameters_) parameter.tensor.mutable_grad() = at::Tensor();
+  drop_own_gradients();
   for (const NamedTensor& piece : owned_) piece.tensor.mutable_grad() = at::Tensor();
   gradient_ = at::Tensor();
   seen_.assign(parameters_.size(), false);
@@ -206,16 +258,35 @@ void FlatUnit::cut(UnitMeter& meter) {
   meter_->part_bytes += static_cast<int64_t>(part_.nbytes());
 }
 
-void FlatUnit::gather(bool keep) {
-  PRAETOR_CHECK(!gathered_, "a unit is gathered already");
-  if (!is_cut()) return;
+void FlatUnit::allocate() {
+  PRAETOR_CHECK(!gathered_ && !weights_come_, "a unit is gathered already");
   resize_storage(storage_, static_cast<size_t>(storage_.numel() * storage_.element_size()));
-  gathered_ = true;
   ++meter_->units;
   meter_->bytes += static_cast<int64_t>(storage_.nbytes());
   meter_->peak_units = std::max(meter_->peak_units, meter_->units);
   meter_->peak_bytes = std::max(meter_->peak_bytes, meter_->bytes);
+}
+
+void FlatUnit::gather(bool keep) {
+  if (!is_cut()) return;
+  allocate();
+  gathered_ = true;
   ranks_.all_gather<std::byte>(bytes_of(part_), bytes_of(storage_));
+  if (!keep) release();
+}
+
+void FlatUnit::start_gather() {
+  if (!is_cut()) return;
+  allocate();
+  weights_come_ = ranks_.start_all_gather<std::byte>(bytes_of(part_), bytes_of(storage_));
+}
+
+void FlatUnit::finish_gather(bool keep) {
+  if (!is_cut()) return;
+  PRAETOR_CHECK(weights_come_, "a unit that has not been asked for");
+  weights_come_->wait();
+  weights_come_.reset();
+  gathered_ = true;
   if (!keep) release();
 }
 

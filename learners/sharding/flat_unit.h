@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "core/collective/collective.h"
@@ -14,11 +15,11 @@ namespace praetor {
 /// What a rank holds for a while of units whose weights are kept in parts, beside its own part.
 struct UnitMeter {
   int64_t part_bytes = 0;           ///< of the weights that this rank keeps
-  int64_t units = 0;                ///< gathered now
+  int64_t units = 0;                ///< gathered, or on their way
   int64_t bytes = 0;                ///< of their weights
   int64_t peak_units = 0;           ///< since it was made
   int64_t peak_bytes = 0;           ///< since it was made
-  int64_t peak_gradient_bytes = 0;  ///< of whole gradients that wait to be summed
+  int64_t peak_gradient_bytes = 0;  ///< of whole gradients that are not summed yet
 };
 
 /// Some parameters that pass between ranks together, end to end and cut into equal parts
@@ -54,7 +55,11 @@ class FlatUnit {
   /// Adds the gradients of all ranks to the owners' parts and drops the parameters' own. One that
   /// is undefined counts as zeros. All ranks.
   void add_gradients();
-  /// Bytes of the parameters' own gradients.
+  /// The same beside what this rank does until `finish_adding`, which every start has. The
+  /// parameters' own gradients are dropped at once. All ranks.
+  void start_adding();
+  void finish_adding();
+  /// Bytes of the parameters' own gradients, and of those that are being summed.
   int64_t gradient_bytes() const;
   /// Which parameters have had a gradient here since drop_gradients.
   const std::vector<bool>& seen() const { return seen_; }
@@ -70,6 +75,11 @@ class FlatUnit {
   bool is_cut() const { return storage_.defined(); }
   /// After `cut`. All ranks; `keep` says whether this one wants the weights.
   void gather(bool keep = true);
+  /// The same in two calls, for what goes on in between. Nothing reads a weight before the second.
+  /// All ranks.
+  void start_gather();
+  void finish_gather(bool keep = true);
+  /// Not what is on its way.
   void release();
   bool gathered() const { return gathered_; }
   /// The owned weights have changed: what was made from the parameters is old.
@@ -78,6 +88,12 @@ class FlatUnit {
  private:
   template <typename T>
   void reduce(at::Tensor& sums);
+  void allocate();
+  void mark_seen();
+  /// The parameters' gradients, contiguous.
+  std::vector<at::Tensor> gradients() const;
+  void drop_own_gradients();
+  void add(const at::Tensor& sums);
   int64_t bucket() const;  ///< elements of one rank in one exchange
 
   std::vector<NamedTensor> parameters_;
@@ -92,6 +108,9 @@ class FlatUnit {
   at::Tensor storage_;      ///< [world * part], what the parameters are views of, once cut
   bool gathered_ = false;
   UnitMeter* meter_ = nullptr;
+  at::Tensor whole_gradient_, sums_;  ///< [world * part] and [part], while they are summed
+  /// Behind what they write to, as they wait when they end.
+  std::unique_ptr<PendingCollective> weights_come_, sums_come_;
 };
 
 }  // namespace praetor

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "core/base/error.h"
-#include "learners/sharding/boundary.h"
+#include "core/model/boundary.h"
 
 namespace praetor {
 namespace {
@@ -126,10 +126,41 @@ void ShardedNetwork::perform(const Exchange& exchange, bool computes) {
     return;
   }
   release_part(exchange.part);
+  measure_gradients();
+  for (FlatUnit* unit : part.summed) unit->add_gradients();
+}
+
+void ShardedNetwork::measure_gradients() {
   int64_t waiting = 0;
   for (const FlatUnit* unit : used_) waiting += unit->gradient_bytes();
   meter_.peak_gradient_bytes = std::max(meter_.peak_gradient_bytes, waiting);
-  for (FlatUnit* unit : part.summed) unit->add_gradients();
+}
+
+void ShardedNetwork::start_gather(const Exchange& exchange) {
+  for (FlatUnit* unit : parts_[exchange.part].read) unit->start_gather();
+}
+
+void ShardedNetwork::finish_gather(const Exchange& exchange, bool computes) {
+  for (FlatUnit* unit : parts_[exchange.part].read) unit->finish_gather(computes);
+}
+
+void ShardedNetwork::start_sum(const Exchange& exchange) {
+  release_part(exchange.part);
+  measure_gradients();
+  finish_sums();
+  summing_ = parts_[exchange.part].summed;
+  for (FlatUnit* unit : summing_) unit->start_adding();
+}
+
+void ShardedNetwork::finish_sums() {
+  for (FlatUnit* unit : summing_) unit->finish_adding();
+  summing_.clear();
+}
+
+bool ShardedNetwork::share_units(size_t a, size_t b) const {
+  return std::ranges::any_of(parts_[a].read, [&](const FlatUnit* unit) {
+    return std::ranges::find(parts_[b].read, unit) != parts_[b].read.end();
+  });
 }
 
 }  // namespace praetor

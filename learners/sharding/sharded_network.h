@@ -58,6 +58,14 @@ class ShardedNetwork final : public ForwardHooks {
   void add_backward(std::vector<Exchange>& program);
   /// @param computes  this rank goes on to use what is gathered
   void perform(const Exchange& exchange, bool computes);
+  /// The same in two calls: gathers,
+  void start_gather(const Exchange& exchange);
+  void finish_gather(const Exchange& exchange, bool computes);
+  /// and sums, each of which ends before the next one begins, the last one with finish_sums.
+  void start_sum(const Exchange& exchange);
+  void finish_sums();
+  /// Two parts read weights of one unit.
+  bool share_units(size_t a, size_t b) const;
 
  private:
   struct Part {
@@ -66,6 +74,7 @@ class ShardedNetwork final : public ForwardHooks {
   };
   size_t last() const { return parts_.size() - 1; }
   void release_part(size_t part);
+  void measure_gradients();
   FlatUnit* add_unit(const std::string& who,
                      std::vector<NamedTensor> parameters,
                      Collective& ranks);
@@ -77,6 +86,7 @@ class ShardedNetwork final : public ForwardHooks {
   std::vector<std::unique_ptr<FlatUnit>> units_;
   std::vector<FlatUnit*> used_;
   std::vector<Part> parts_;
+  std::vector<FlatUnit*> summing_;
   bool open_ = false;   ///< between gather and release
   bool whole_ = false;  ///< this rank has the weights in between
 };

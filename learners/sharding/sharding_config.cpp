@@ -5,6 +5,7 @@ namespace praetor {
 ShardingConfig ShardingConfig::from_yaml(YamlReader in) {
   ShardingConfig c;
   c.stage = in.get("stage", c.stage, closed(1, 3));
+  c.prefetch = in.get("prefetch", c.prefetch, at_least(0));
   in.reject_unknown_keys();
   return c;
 }

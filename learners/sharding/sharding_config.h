@@ -12,6 +12,9 @@ struct ShardingConfig {
   /// 1: the optimizer's moments. 2: the gradients too, summed as the backward leaves a unit. 3: the
   /// weights too, also those of frozen networks, gathered unit by unit while they are used.
   int64_t stage = 1;  ///< 1, 2 or 3
+  /// Stages 2 and 3: exchanges run beside the computation. Units whose weights are asked for before
+  /// the pass comes to them (stage 3), >= 0; 0: everything is waited for.
+  int64_t prefetch = 1;
   static ShardingConfig from_yaml(YamlReader in);
 };
 

@@ -33,7 +33,19 @@ TEST_CASE("the plan counts networks, bytes and steps from the shapes", "[actors]
   // 5 layers x 4 heads x 8 x 2 x 4 bytes a token, 80 tokens, 64 sequences.
   CHECK(plan[0].cache_bytes == 5 * 4 * 8 * 2 * 4 * 80 * 64);
   CHECK(plan[0].ledger_bytes_per_step == 64 * (64 + 400 + 4 * 80 + 16 * 48));
+  // 64 sequences of 80 tokens; into 8192 go 102 of them.
+  REQUIRE(plan[0].update);
+  CHECK(plan[0].update->tokens == 64 * 80);
+  CHECK(plan[0].update->micro_batches == 1);
+  CHECK(plan[0].update->memory.weights == 4 * (2 * 260032 + 260096));
+  CHECK(plan[0].update->memory.moments == 8 * (260032 + 260096));
+  CHECK(plan[0].update->memory.activations > 2 * 5 * 64 * 80 * 64);
+  CHECK(plan[0].update->exchanged_bytes == 0);
   const std::string text = plan_text(plan);
+  CHECK_THAT(text,
+             Catch::Contains("memory of a learner rank in an update: at most about ") &&
+                 Catch::Contains("one pass over a step's 5120 tokens at most: 0.0") &&
+                 !Catch::Contains("exchanged:"));
   CHECK(text.find("steps: 75, 64 sequences each, from 600 rows") != std::string::npos);
   CHECK(text.find("policy                       260032") != std::string::npos);
 }

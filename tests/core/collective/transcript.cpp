@@ -12,7 +12,11 @@ std::vector<T> uneven(int32_t rank, size_t count) {
   for (T& x : out) {
     const auto digits = static_cast<double>(numbers.below(1 << 24)) - (1 << 23);
     const auto scale = static_cast<double>(uint64_t{1} << numbers.below(20));
-    x = static_cast<T>(digits * scale) / (std::is_integral_v<T> ? 1 : 3);
+    if constexpr (std::is_integral_v<T>) {
+      x = static_cast<T>(static_cast<int64_t>(digits * scale));
+    } else {
+      x = static_cast<T>(digits * scale / 3);
+    }
   }
   return out;
 }
@@ -20,8 +24,29 @@ std::vector<T> uneven(int32_t rank, size_t count) {
 template std::vector<float> uneven<float>(int32_t, size_t);
 template std::vector<double> uneven<double>(int32_t, size_t);
 template std::vector<int64_t> uneven<int64_t>(int32_t, size_t);
+template std::vector<int32_t> uneven<int32_t>(int32_t, size_t);
+template std::vector<c10::BFloat16> uneven<c10::BFloat16>(int32_t, size_t);
 
 namespace {
+
+/// From rank to rank, each time with this rank's own added.
+template <typename T>
+void pass_round(Collective& ranks, std::vector<T> own, Sha256& digest) {
+  std::vector<T> seen(own.size());
+  const int32_t rank = ranks.rank(), world = ranks.world_size();
+  if (world == 1) return;
+  if (rank > 0) ranks.receive<T>(seen, rank - 1);
+  for (size_t i = 0; i < own.size(); ++i) {
+    if constexpr (std::is_integral_v<T>) {
+      own[i] ^= seen[i];
+    } else {
+      own[i] += seen[i];
+    }
+  }
+  ranks.send<T>(own, (rank + 1) % world);
+  if (rank == 0) ranks.receive<T>(seen, world - 1);
+  digest.update(std::as_bytes(std::span(seen)));
+}
 
 template <typename T>
 void sums(Collective& ranks, Sha256& digest) {
@@ -38,6 +63,17 @@ void sums(Collective& ranks, Sha256& digest) {
     digest.update(std::as_bytes(std::span(joined)));
     ranks.broadcast<T>(all, ranks.world_size() - 1);
     digest.update(std::as_bytes(std::span(all)));
+    ranks.all_to_all<T>(uneven<T>(ranks.rank(), n * world), joined);
+    digest.update(std::as_bytes(std::span(joined)));
+    // Two at once, and a blocking one behind them.
+    const std::vector<T> whole = uneven<T>(ranks.rank() + 1, n * world);
+    const auto sum = ranks.start_reduce_scatter<T>(whole, part);
+    const auto gather = ranks.start_all_gather<T>(all, joined);
+    ranks.barrier();
+    gather->wait();
+    sum->wait();
+    digest.update(std::as_bytes(std::span(part))).update(std::as_bytes(std::span(joined)));
+    pass_round<T>(ranks, all, digest);
   }
 }
 
@@ -48,6 +84,8 @@ std::string collective_transcript(Collective& ranks) {
   sums<float>(ranks, digest);
   sums<double>(ranks, digest);
   sums<int64_t>(ranks, digest);
+  sums<int32_t>(ranks, digest);
+  sums<c10::BFloat16>(ranks, digest);
   for (const size_t unit : {0, 1, 300, 100000}) {
     const std::string mine(unit * static_cast<size_t>(ranks.rank()),
                            static_cast<char>('a' + ranks.rank()));

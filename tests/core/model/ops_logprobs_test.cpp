@@ -8,6 +8,7 @@
 #include "core/model/ops.h"
 #include "core/model/ops_reference.h"
 #include "tests/support/catch.h"
+#include "tests/support/live_bytes.h"
 
 namespace praetor {
 
@@ -106,6 +107,22 @@ TEST_CASE("token_logprobs of bfloat16 is float32", "[core][cpu][ops]") {
   CHECK(out.logprob.scalar_type() == at::kFloat);
   out.logprob.sum().backward();
   CHECK(leaf.grad().scalar_type() == at::kBFloat16);
+}
+
+TEST_CASE("a large vocabulary's logits are never held, in neither direction", "[core][cpu][ops]") {
+  constexpr int64_t kRows = 1500, kWidth = 16, kVocabulary = 150'000;
+  at::manual_seed(8);
+  const at::Tensor hidden = at::randn({kRows, kWidth}).set_requires_grad(true);
+  const at::Tensor head = at::randn({kVocabulary, kWidth}).set_requires_grad(true);
+  const at::Tensor targets = at::randint(0, kVocabulary, {kRows}, at::kLong);
+  const testing::LiveBytes bytes;
+  const auto out = ops::token_logprobs(hidden, head, targets, 0.9, true);
+  const int64_t forward = bytes.peak();
+  (out.logprob.sum() + out.entropy.sum()).backward();
+  // All logits are 900 MB, a chunk of them 64 MiB, and the head's gradient 10 MB.
+  CHECK(forward < int64_t{90} << 20);
+  CHECK(bytes.peak() < int64_t{230} << 20);
+  CHECK(head.grad().isfinite().all().item<bool>());
 }
 
 TEST_CASE("token_logprobs takes no rows and refuses what does not fit", "[core][cpu][ops]") {

@@ -65,7 +65,8 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
   config.optimizer.max_grad_norm = options.max_grad_norm;
   config.optimizer.weight_decay = 0.01;
   config.micro_batch_tokens = options.micro_batch_tokens;
-  config.sharding.stage = options.stage;
+  config.sharding = {.stage = options.stage, .prefetch = options.prefetch};
+  config.activation_checkpointing = options.checkpointing;
   config.seed = 5;
   LearnerModels models;
   if (name == "reward_model") {

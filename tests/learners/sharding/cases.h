@@ -21,6 +21,8 @@ struct CaseOptions {
   int64_t micro_batch_tokens = 9;
   bool tied = true;    ///< the head is the embedding
   int64_t layers = 2;  ///< of every network
+  int64_t prefetch = 1;
+  ActivationCheckpointing checkpointing = ActivationCheckpointing::kNone;
 };
 
 /// @param ranks  null: a world of one

@@ -142,13 +142,14 @@ TEST_CASE("after ten steps of stages 2 and 3 the weights are those of one rank",
   }
 }
 
-TEST_CASE("between calls stage 3 holds a part, and within them two units at most beside it",
+TEST_CASE("between calls stage 3 holds a part, and two units within them and those ahead beside it",
           "[learners][cpu]") {
   const testing::OneThread one_thread;
   for (const std::string& name :
        std::vector<std::string>{"sft", "dpo", "ppo", "ppo_shared", "reward_model"}) {
-    for (const bool tied : {true, false}) {
-      const CaseOptions options{.stage = 3, .tied = tied, .layers = 6};
+    for (const auto& [tied, prefetch] :
+         std::vector<std::pair<bool, int64_t>>{{true, 0}, {false, 0}, {true, 1}, {false, 3}}) {
+      const CaseOptions options{.stage = 3, .tied = tied, .layers = 6, .prefetch = prefetch};
       const int32_t world = 4;
       std::vector<size_t> before(world), after(world);
       std::vector<UnitMeter> meters(world);
@@ -179,7 +180,7 @@ TEST_CASE("between calls stage 3 holds a part, and within them two units at most
         after[r] = held();
         meters[r] = learner.unit_meter();
       });
-      INFO(name << ", tied " << tied);
+      INFO(name << ", tied " << tied << ", prefetch " << prefetch);
       CHECK(errors == none(world));
       CHECK(before == std::vector<size_t>(world, 0));
       CHECK(after == std::vector<size_t>(world, 0));
@@ -201,13 +202,13 @@ TEST_CASE("between calls stage 3 holds a part, and within them two units at most
         gradients = std::max(gradients, meter.peak_gradient_bytes);
         CHECK(meter.units == 0);
         CHECK(meter.bytes == 0);
-        CHECK(meter.peak_units >= 1);
-        CHECK(meter.peak_units <= 2);
+        CHECK(meter.peak_units >= 1 + prefetch);
+        CHECK(meter.peak_units <= 2 + prefetch);
         CHECK(meter.peak_bytes > 0);
-        CHECK(meter.peak_bytes < all / 4);
+        CHECK(meter.peak_bytes < all * (1 + prefetch) / 4);
         CHECK(meter.part_bytes >= all / world);
         CHECK(meter.part_bytes < all / world + all / 8);  // units round up to whole sixteens
-        CHECK(meter.peak_gradient_bytes <= largest);
+        CHECK(meter.peak_gradient_bytes <= (prefetch > 0 ? 2 * largest + largest / 4 : largest));
       }
       CHECK(gradients > 0);
     }
@@ -216,9 +217,12 @@ TEST_CASE("between calls stage 3 holds a part, and within them two units at most
 
 TEST_CASE("stage 2 keeps whole gradients of a layer at a time", "[learners][cpu]") {
   const testing::OneThread one_thread;
-  const CaseOptions options{.stage = 2, .tied = false, .layers = 6};
-  const Trained group = train("sft", 2, 0, 1, options);
+  const CaseOptions options{.stage = 2, .tied = false, .layers = 6, .prefetch = 0};
+  CaseOptions beside = options;
+  beside.prefetch = 1;
+  const Trained group = train("sft", 2, 0, 1, options), overlapped = train("sft", 2, 0, 1, beside);
   REQUIRE(group.errors == none(2));
+  REQUIRE(overlapped.errors == none(2));
   const Learner whole = make_case("sft", nullptr, options);
   int64_t layer = 0;
   for (const NamedTensor& p : whole.policy().parameters()) {
@@ -227,6 +231,36 @@ TEST_CASE("stage 2 keeps whole gradients of a layer at a time", "[learners][cpu]
   for (const UnitMeter& meter : group.meters) {
     CHECK(meter.peak_gradient_bytes == layer);
     CHECK(meter.part_bytes == 0);  // all weights are here
+  }
+  for (const UnitMeter& meter : overlapped.meters) {
+    CHECK(meter.peak_gradient_bytes > layer);  // one is summed while the next one comes to be
+    CHECK(meter.peak_gradient_bytes <= 2 * layer + layer / 4);
+  }
+}
+
+TEST_CASE("exchanges beside the computation move no bit", "[learners][cpu]") {
+  const testing::OneThread one_thread;
+  for (const std::string& name : learner_cases()) {
+    for (const int64_t stage : {2, 3}) {
+      const int32_t world = stage == 2 ? 2 : 3;
+      for (const bool tied : {true, false}) {
+        const Trained wanted =
+            train(name, world, 0, 2, {.stage = stage, .tied = tied, .prefetch = 0});
+        REQUIRE(wanted.errors == none(world));
+        for (const int64_t prefetch : {1, 2, 9}) {
+          INFO(name << ", stage " << stage << ", tied " << tied << ", prefetch " << prefetch);
+          const Trained got =
+              train(name, world, 0, 2, {.stage = stage, .tied = tied, .prefetch = prefetch});
+          CHECK(got.errors == none(world));
+          CHECK(got.weights == wanted.weights);
+          CHECK(got.state_json == wanted.state_json);
+          for (size_t r = 0; r < got.last.size(); ++r) {
+            CHECK(got.last[r].loss_digest == wanted.last[r].loss_digest);
+            CHECK(got.last[r].gradient_digest == wanted.last[r].gradient_digest);
+          }
+        }
+      }
+    }
   }
 }
 
@@ -399,6 +433,12 @@ TEST_CASE("a sharding stage is 1, 2 or 3", "[learners][cpu]") {
   stage_of("sharding: {stage: 4}", &errors);
   REQUIRE(errors.size() == 1);
   CHECK_THAT(errors[0], Catch::Contains("run.yaml:1:19: sharding.stage: 4 is outside [1, 3]"));
+  stage_of("sharding: {prefetch: -1}", &errors);
+  REQUIRE(errors.size() == 1);
+  CHECK_THAT(errors[0], Catch::Contains("run.yaml:1:22: sharding.prefetch: -1 is"));
+  stage_of("activation_checkpointing: blocks", &errors);
+  REQUIRE(errors.size() == 1);
+  CHECK_THAT(errors[0], Catch::Contains("did you mean \"block\""));
   stage_of("sharding: {stages: 3}", &errors);
   REQUIRE(errors.size() == 1);
   CHECK_THAT(errors[0], Catch::Contains("did you mean \"stage\""));

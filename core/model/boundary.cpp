@@ -1,4 +1,4 @@
-#include "learners/sharding/boundary.h"
+#include "core/model/boundary.h"
 
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/autograd/function.h>
@@ -8,6 +8,8 @@
 #include <memory>
 #include <utility>
 
+#include "core/base/error.h"
+
 namespace praetor {
 namespace {
 
@@ -16,9 +18,11 @@ class Boundary final : public torch::autograd::Node {
   explicit Boundary(std::function<void()> on_backward) : on_backward_(std::move(on_backward)) {}
 
   std::string name() const override { return "Boundary"; }
+  void release_variables() override { on_backward_ = nullptr; }
 
  protected:
   torch::autograd::variable_list apply(torch::autograd::variable_list&& gradients) override {
+    PRAETOR_CHECK(on_backward_, "a backward comes by once");
     on_backward_();
     return std::move(gradients);
   }

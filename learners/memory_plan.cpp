@@ -1,0 +1,249 @@
+#include "learners/memory_plan.h"
+
+#include <algorithm>
+
+#include "core/model/families.h"
+
+namespace praetor {
+namespace {
+
+constexpr int64_t kFloat = 4;
+/// Of ops_logprobs and ops_attention: floats of the logits, or probabilities, that are there at
+/// once.
+constexpr int64_t kChunkFloats = int64_t{1} << 24;
+
+/// The widths of a layer.
+struct Widths {
+  int64_t hidden, heads, kv, inner;
+  const Family* family;
+  explicit Widths(const ModelConfig& c)
+      : hidden(c.hidden_size),
+        heads(c.num_heads * c.head_dim),
+        kv(c.num_kv_heads * c.head_dim),
+        inner(c.intermediate_size),
+        family(&family_of(c)) {}
+  int64_t gates() const { return family->mlp == MlpKind::kGelu ? 1 : 2; }
+  int64_t products() const {
+    return 2 * hidden * heads + 2 * hidden * kv + (gates() + 1) * hidden * inner;
+  }
+};
+
+int64_t head_parameters(const ModelConfig& shape) {
+  return shape.tie_embeddings ? 0 : shape.vocab_size * shape.hidden_size;
+}
+
+int64_t part_of(int64_t whole, int64_t ranks) {
+  return (whole + ranks - 1) / ranks;
+}
+
+int64_t layer_parameters(const ModelConfig& shape) {
+  ModelConfig one = shape, two = shape;
+  one.num_layers = 1;
+  two.num_layers = 2;
+  if (!shape.windowed_layers.empty()) {
+    one.windowed_layers.resize(1);
+    two.windowed_layers.resize(2);
+  }
+  return two.parameter_count() - one.parameter_count();
+}
+
+int64_t embedding_parameters(const PlannedNetwork& network) {
+  const ModelConfig& shape = network.shape;
+  return shape.parameter_count() - head_parameters(shape) -
+         shape.num_layers * layer_parameters(shape);  // the final norm's are few
+}
+
+/// The unit of the heads, with the embedding where that is read again.
+int64_t last_parameters(const PlannedNetwork& network) {
+  if (!network.language_head) return 2 * network.shape.hidden_size;
+  const ModelConfig& shape = network.shape;
+  return shape.tie_embeddings ? embedding_parameters(network) : head_parameters(shape);
+}
+
+/// Floats of each token that a backward has at once beside what is kept, in the MLP of a layer.
+int64_t mlp_workspace(const Widths& w) {
+  // The gradient and the expressions of ops_activations; the activation itself is gone by then.
+  const int64_t expression = w.family->mlp == MlpKind::kSwiglu ? 7 : 11;
+  return expression * w.inner + 2 * w.hidden;
+}
+
+/// The same of what is computed again of the layer.
+int64_t restored_floats(const ModelConfig& shape, ActivationCheckpointing checkpointing) {
+  switch (checkpointing) {
+    case ActivationCheckpointing::kSelective:
+      return shape.hidden_size + (Widths(shape).gates() + 1) * shape.intermediate_size;
+    case ActivationCheckpointing::kBlock:
+      return kept_floats(shape, ActivationCheckpointing::kNone);
+    case ActivationCheckpointing::kNone:
+      break;
+  }
+  return 0;
+}
+
+/// Bytes at one moment of the backward.
+struct Moment {
+  int64_t units = 0, workspace = 0;
+  int64_t sum() const { return units + workspace; }
+};
+
+/// Weights of units that are gathered while one of `use` parameters is used and `ahead` ones of
+/// `next` are on their way.
+int64_t gathered(const MemoryPlanOptions& options, int64_t use, int64_t next) {
+  return options.sharding.stage < 3 ? 0 : kFloat * (use + options.sharding.prefetch * next);
+}
+
+Moment in_head(const PlannedNetwork& network, const MemoryPlanOptions& options) {
+  const ModelConfig& shape = network.shape;
+  Moment out;
+  out.units = gathered(options, last_parameters(network), layer_parameters(shape));
+  if (!network.language_head) return out;
+  // Rows of the logits: themselves, their gradient, with a cap its slope.
+  const int64_t rows = std::min(options.micro_batch_tokens,
+                                std::clamp<int64_t>(kChunkFloats / shape.vocab_size, 16, 256));
+  const int64_t chunks = shape.logit_softcap > 0 ? 3 : 2;
+  out.workspace =
+      kFloat * (chunks * rows * shape.vocab_size + shape.vocab_size * shape.hidden_size +
+                options.micro_batch_tokens * shape.hidden_size);
+  return out;
+}
+
+Moment in_layer(const PlannedNetwork& network, const MemoryPlanOptions& options) {
+  const ModelConfig& shape = network.shape;
+  const Widths w(shape);
+  const int64_t layer = layer_parameters(shape), tokens = options.micro_batch_tokens;
+  Moment out;
+  out.units = gathered(options, layer, layer);
+  // Its own gradients; beside the computation those of the unit before it are being summed.
+  if (options.sharding.stage > 1) {
+    const int64_t last = network.shape.tie_embeddings ? 0 : last_parameters(network);
+    out.units +=
+        kFloat * (layer + (options.sharding.prefetch > 0 ? std::max(layer, last) : int64_t{0}));
+  }
+  const int64_t context = std::min(options.sequence_tokens, tokens);
+  const int64_t probabilities = std::min(kChunkFloats, shape.num_heads * context * context);
+  const int64_t attention = 3 * probabilities + tokens * (4 * w.heads + 2 * w.hidden);
+  out.workspace = kFloat * (tokens * restored_floats(shape, options.checkpointing) +
+                            std::max(tokens * mlp_workspace(w), attention));
+  return out;
+}
+
+}  // namespace
+
+int64_t parameter_count(const PlannedNetwork& network) {
+  const int64_t all = network.shape.parameter_count();
+  return network.language_head ? all
+                               : all - head_parameters(network.shape) + network.shape.hidden_size;
+}
+
+int64_t kept_floats(const ModelConfig& shape, ActivationCheckpointing checkpointing) {
+  const Widths w(shape);
+  if (checkpointing == ActivationCheckpointing::kBlock) return w.hidden;
+  // x, and x with attention added; queries, keys, values and what attention makes of them.
+  int64_t out = 2 * w.hidden + 2 * w.heads + 2 * w.kv;
+  if (w.family->output_norms) out += 2 * w.hidden;
+  if (w.family->query_key_norms) out += w.heads + w.kv;  // before the norm
+  if (checkpointing == ActivationCheckpointing::kNone)
+    out += 2 * w.hidden + (w.gates() + 1) * w.inner;
+  return out;
+}
+
+MemoryPlan plan_memory(const std::vector<PlannedNetwork>& networks,
+                       const MemoryPlanOptions& options) {
+  MemoryPlan out;
+  const bool cut = options.ranks > 1;
+  const auto kept = [&](int64_t bytes, int64_t from_stage) {
+    return cut && options.sharding.stage >= from_stage ? part_of(bytes, options.ranks) : bytes;
+  };
+  MemoryPlanOptions alone = options;
+  if (!cut) alone.sharding.stage = 1;
+  Moment worst;
+  for (const PlannedNetwork& network : networks) {
+    const int64_t parameters = parameter_count(network);
+    out.weights += kept(kFloat * parameters, 3);
+    if (!network.trained) continue;
+    out.gradients += kept(kFloat * parameters, 2);
+    out.moments += kept(options.moment_bytes * parameters, 1);
+    const ModelConfig& shape = network.shape;
+    // Also the final norm's input and the rows that go to the head, and the rotations.
+    out.activations += kFloat * options.micro_batch_tokens *
+                       (shape.num_layers * kept_floats(shape, options.checkpointing) +
+                        2 * shape.hidden_size + shape.head_dim);
+    for (const Moment& moment : {in_head(network, alone), in_layer(network, alone)}) {
+      if (moment.sum() > worst.sum()) worst = moment;
+    }
+  }
+  out.units = worst.units;
+  out.workspace = worst.workspace;
+  return out;
+}
+
+int64_t packed_weight_bytes(const std::vector<PlannedNetwork>& networks,
+                            const MemoryPlanOptions& options) {
+  int64_t out = 0;
+  for (const PlannedNetwork& network : networks) {
+    const ModelConfig& shape = network.shape;
+    const int64_t layer = Widths(shape).products();
+    const int64_t head = network.language_head ? shape.vocab_size * shape.hidden_size : 0;
+    out = options.ranks > 1 && options.sharding.stage == 3
+              ? std::max(out, kFloat * std::max(layer, head))
+              : out + kFloat * (shape.num_layers * layer + head);
+  }
+  return out;
+}
+
+double update_flops(const std::vector<PlannedNetwork>& networks,
+                    ActivationCheckpointing checkpointing,
+                    int64_t tokens,
+                    int64_t context) {
+  double out = 0;
+  for (const PlannedNetwork& network : networks) {
+    const ModelConfig& shape = network.shape;
+    const Widths w(shape);
+    const auto layers = static_cast<double>(shape.num_layers);
+    // Scores and their product with the values, 2 each a head's dimension and token before.
+    const double attention = 4.0 * static_cast<double>(w.heads) * static_cast<double>(context);
+    const double layer = 2.0 * static_cast<double>(w.products()) + attention;
+    const double head = network.language_head ? 2.0 * static_cast<double>(shape.vocab_size) *
+                                                    static_cast<double>(w.hidden)
+                                              : 0;
+    double a_token = layers * layer + head;
+    if (network.trained) {
+      a_token *= 3;
+      a_token += head + layers * attention;  // logits and probabilities are never kept
+      if (checkpointing == ActivationCheckpointing::kBlock) a_token += layers * layer;
+      if (checkpointing == ActivationCheckpointing::kSelective)
+        a_token += layers * 2.0 * static_cast<double>(w.gates() * w.hidden * w.inner);
+    }
+    out += a_token * static_cast<double>(tokens);
+  }
+  return out;
+}
+
+int64_t exchanged_bytes(const std::vector<PlannedNetwork>& networks,
+                        const MemoryPlanOptions& options,
+                        int64_t micro_batches) {
+  if (options.ranks < 2) return 0;
+  int64_t out = 0;
+  for (const PlannedNetwork& network : networks) {
+    // All but the own part.
+    const int64_t all = kFloat * parameter_count(network);
+    const int64_t whole = all - part_of(all, options.ranks);
+    if (!network.trained) {
+      out += options.sharding.stage == 3 ? micro_batches * whole : 0;
+      continue;
+    }
+    switch (options.sharding.stage) {
+      case 1:
+        out += 2 * whole;
+        break;
+      case 2:
+        out += (micro_batches + 1) * whole;
+        break;
+      default:
+        out += 3 * micro_batches * whole;
+    }
+  }
+  return out;
+}
+
+}  // namespace praetor

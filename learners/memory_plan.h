@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/model/checkpointing.h"
+#include "core/model/model_config.h"
+#include "learners/sharding/sharding_config.h"
+
+namespace praetor {
+
+/// A network as an update uses it.
+struct PlannedNetwork {
+  ModelConfig shape;
+  bool trained = true;        ///< else frozen: it has no gradients
+  bool language_head = true;  ///< else a scalar head
+};
+
+struct MemoryPlanOptions {
+  ShardingConfig sharding;
+  int64_t ranks = 1;
+  int64_t micro_batch_tokens = 8192;  ///< of the largest micro-batch
+  int64_t sequence_tokens = 8192;     ///< of the longest sequence
+  ActivationCheckpointing checkpointing = ActivationCheckpointing::kNone;
+  int64_t moment_bytes = 8;  ///< of the optimizer, a parameter
+};
+
+/// Bytes of tensors that one rank holds at the worst moment of an update of two micro-batches or
+/// more, float32, from the shapes alone. At that moment all of a micro-batch's activations are
+/// there, and the gradients of those before it.
+struct MemoryPlan {
+  int64_t weights = 0;    ///< for good
+  int64_t gradients = 0;  ///< until the step
+  int64_t moments = 0;    ///< for good
+  int64_t units = 0;      ///< stages 2, 3: whole units' weights and gradients under way
+  int64_t activations = 0;
+  int64_t workspace = 0;  ///< of the backward where it is largest, with what it computes again
+  int64_t total() const { return weights + gradients + moments + units + activations + workspace; }
+};
+MemoryPlan plan_memory(const std::vector<PlannedNetwork>& networks,
+                       const MemoryPlanOptions& options);
+
+/// Copies of weights [N,K] in the order that the CPU's products read (core/model/kernels), beside
+/// the tensors: of all networks, at stage 3 of the units that are gathered.
+int64_t packed_weight_bytes(const std::vector<PlannedNetwork>& networks,
+                            const MemoryPlanOptions& options);
+
+/// Parameters that a network holds, its scalar head among them.
+int64_t parameter_count(const PlannedNetwork& network);
+
+/// Floats that a forward keeps of each token of one layer for its backward.
+int64_t kept_floats(const ModelConfig& shape, ActivationCheckpointing checkpointing);
+
+/// Multiplications and additions of an update's forwards and backwards over `tokens`, each with
+/// `context` tokens before it on average: 2 a weight and token in a forward, twice that in a
+/// backward, and what is computed again. Frozen networks run forward alone.
+double update_flops(const std::vector<PlannedNetwork>& networks,
+                    ActivationCheckpointing checkpointing,
+                    int64_t tokens,
+                    int64_t context);
+
+/// Bytes that each rank sends in an optimizer step of `micro_batches` passes, and receives
+/// (learners/README.md, "Sharding stages").
+int64_t exchanged_bytes(const std::vector<PlannedNetwork>& networks,
+                        const MemoryPlanOptions& options,
+                        int64_t micro_batches);
+
+}  // namespace praetor

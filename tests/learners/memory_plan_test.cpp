@@ -1,0 +1,141 @@
+#include "learners/memory_plan.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <vector>
+
+#include "core/model/kernels/packed_weight.h"
+#include "learners/algorithms/sft.h"
+#include "learners/learner.h"
+#include "tests/learners/support/tiny.h"
+#include "tests/support/catch.h"
+#include "tests/support/live_bytes.h"
+#include "tests/support/ranks.h"
+
+namespace praetor {
+namespace {
+
+constexpr int64_t kSequence = 125, kMicroBatch = 500;
+
+ModelConfig shape(bool tied) {
+  ModelConfig c;
+  c.vocab_size = 3008;
+  c.hidden_size = 96;
+  c.intermediate_size = 256;
+  c.num_layers = 6;
+  c.num_heads = 4;
+  c.num_kv_heads = 2;
+  c.head_dim = 32;
+  c.max_positions = 128;
+  c.tie_embeddings = tied;
+  return c;
+}
+
+struct Measured {
+  int64_t peak = 0;    ///< of the rank that had most
+  int64_t packed = 0;  ///< of a world of one
+};
+
+/// Live bytes of tensors at the worst moment of the second of two updates of two micro-batches.
+Measured measure(const ModelConfig& config, const MemoryPlanOptions& options) {
+  std::vector<Example> rows;
+  for (int64_t i = 0; i < 2 * options.ranks * kMicroBatch / kSequence; ++i) {
+    std::vector<int64_t> tokens;
+    for (int64_t t = 1; t < kSequence; ++t) tokens.push_back((31 * t * t + 17 * i) % 3000);
+    rows.push_back(testing::make_example({1 + i % 7}, tokens));
+  }
+  std::vector<int64_t> peaks(static_cast<size_t>(options.ranks));
+  Measured out;
+  const int64_t before = ops::kernels::packed_weight_stats().bytes;
+  const auto errors =
+      testing::run_ranks(static_cast<int32_t>(options.ranks), [&](Collective& ranks) {
+        testing::LiveBytes bytes;
+        LearnerConfig settings;
+        settings.sharding = options.sharding;
+        settings.micro_batch_tokens = options.micro_batch_tokens;
+        settings.activation_checkpointing = options.checkpointing;
+        LearnerModels models;
+        models.policy = std::make_unique<Transformer>(config, RandomStream({.job_seed = 3}));
+        Learner learner(settings, make_sft(SftConfig{}), std::move(models), &ranks);
+        learner.update(rows);
+        bytes.restart();
+        learner.update(rows);
+        peaks[static_cast<size_t>(ranks.rank())] = bytes.peak();
+        if (options.ranks == 1) out.packed = ops::kernels::packed_weight_stats().bytes - before;
+      });
+  REQUIRE(errors == std::vector<std::string>(static_cast<size_t>(options.ranks)));
+  out.peak = *std::max_element(peaks.begin(), peaks.end());
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("the plan of an update's memory is what the update takes, within a tenth",
+          "[learners][cpu]") {
+  const testing::OneThread one_thread;
+  for (const bool tied : {true, false}) {
+    const ModelConfig config = shape(tied);
+    for (const auto checkpointing : {ActivationCheckpointing::kNone,
+                                     ActivationCheckpointing::kSelective,
+                                     ActivationCheckpointing::kBlock}) {
+      const std::vector<std::array<int64_t, 3>> layouts =
+          tied ? std::vector<std::array<int64_t, 3>>{{1, 1, 1}, {2, 2, 1}, {2, 3, 1}}
+               : std::vector<std::array<int64_t, 3>>{{2, 1, 1}, {2, 2, 0}, {2, 3, 0}, {3, 3, 2}};
+      for (const auto& [ranks, stage, prefetch] : layouts) {
+        const MemoryPlanOptions options{.sharding = {.stage = stage, .prefetch = prefetch},
+                                        .ranks = ranks,
+                                        .micro_batch_tokens = kMicroBatch,
+                                        .sequence_tokens = kSequence,
+                                        .checkpointing = checkpointing};
+        const Measured measured = measure(config, options);
+        const std::vector<PlannedNetwork> networks{{config}};
+        const MemoryPlan plan = plan_memory(networks, options);
+        INFO("tied " << tied << ", checkpointing " << static_cast<int>(checkpointing) << ", "
+                     << ranks << " ranks, stage " << stage << ", prefetch " << prefetch
+                     << ": weights " << plan.weights << ", gradients " << plan.gradients
+                     << ", moments " << plan.moments << ", units " << plan.units << ", activations "
+                     << plan.activations << ", workspace " << plan.workspace);
+        CHECK(static_cast<double>(plan.total()) ==
+              Approx(static_cast<double>(measured.peak)).epsilon(0.1));
+        if (ranks == 1) CHECK(packed_weight_bytes(networks, options) == measured.packed);
+      }
+    }
+  }
+}
+
+TEST_CASE("arithmetic and traffic are counted from the shapes", "[learners][cpu]") {
+  ModelConfig config = shape(false);
+  config.num_layers = 1;
+  const std::vector<PlannedNetwork> one{{config}};
+  // 96 x 128 twice, 96 x 64 twice, 96 x 256 three times; 4 x 128 a token before.
+  const double layer = 2.0 * (2 * 96 * 128 + 2 * 96 * 64 + 3 * 96 * 256) + 4 * 128 * 50;
+  const double head = 2.0 * 3008 * 96;
+  const auto flops = [&](ActivationCheckpointing what) { return update_flops(one, what, 10, 50); };
+  CHECK(flops(ActivationCheckpointing::kNone) ==
+        Approx(10 * (3 * (layer + head) + head + 4 * 128 * 50)));
+  CHECK(flops(ActivationCheckpointing::kBlock) - flops(ActivationCheckpointing::kNone) ==
+        Approx(10 * layer));
+  CHECK(flops(ActivationCheckpointing::kSelective) - flops(ActivationCheckpointing::kNone) ==
+        Approx(10 * 2.0 * 2 * 96 * 256));
+  const std::vector<PlannedNetwork> frozen{{.shape = config, .trained = false}};
+  CHECK(update_flops(frozen, ActivationCheckpointing::kBlock, 10, 50) ==
+        Approx(10 * (layer + head)));
+
+  const int64_t all = 4 * config.parameter_count(), others = all - all / 4;
+  REQUIRE(all % 4 == 0);
+  const auto sent = [&](int64_t ranks, int64_t stage, bool trained) {
+    return exchanged_bytes(
+        {{.shape = config, .trained = trained}}, {.sharding = {.stage = stage}, .ranks = ranks}, 5);
+  };
+  CHECK(sent(1, 3, true) == 0);
+  CHECK(sent(4, 1, true) == 2 * others);
+  CHECK(sent(4, 2, true) == 6 * others);
+  CHECK(sent(4, 3, true) == 15 * others);
+  CHECK(sent(4, 2, false) == 0);
+  CHECK(sent(4, 3, false) == 5 * others);
+  CHECK(parameter_count({.shape = config, .language_head = false}) ==
+        config.parameter_count() - 3008 * 96 + 96);
+}
+
+}  // namespace praetor
