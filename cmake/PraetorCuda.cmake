@@ -62,19 +62,21 @@ if(PRAETOR_CUDA AND NOT cuda_missing)
     set(CMAKE_CUDA_COMPILER_LAUNCHER ${CMAKE_CXX_COMPILER_LAUNCHER})
   endif()
   add_library(praetor_cuda SHARED core/cuda/device.cu core/cuda/library.cu core/collective/nccl_communicator.cu)
-  target_compile_features(praetor_cuda PRIVATE cuda_std_20)
   target_include_directories(praetor_cuda PRIVATE ${CMAKE_SOURCE_DIR})
   target_include_directories(praetor_cuda SYSTEM PRIVATE ${PRAETOR_CUBLAS_INCLUDE} ${PRAETOR_NCCL_INCLUDE})
   # -fmad=false: what is not written as one fused operation is rounded as the processor rounds it.
-  target_compile_options(praetor_cuda PRIVATE --expt-relaxed-constexpr -fmad=false
+  target_compile_options(praetor_cuda PRIVATE -std=c++20 --expt-relaxed-constexpr -fmad=false
     -Xcompiler=-Wall,-Wextra,-Wshadow,-Wno-missing-field-initializers,-ffp-contract=off
     $<$<BOOL:${PRAETOR_WERROR}>:-Werror=all-warnings -Xcompiler=-Werror>)
   list(TRANSFORM PRAETOR_CUDA_ARCHITECTURES PREPEND sm_ OUTPUT_VARIABLE cuda_names)
   list(JOIN cuda_names ", " cuda_names)
   target_compile_definitions(praetor_cuda PRIVATE
-    PRAETOR_CUDA_BUILT_FOR="${cuda_names}\; CUDA ${CMAKE_CUDA_COMPILER_VERSION}")
+    PRAETOR_CUDA_BUILT_FOR="${cuda_names}, CUDA ${CMAKE_CUDA_COMPILER_VERSION}")
   target_link_libraries(praetor_cuda PRIVATE ${PRAETOR_CUBLAS} ${PRAETOR_NCCL})
-  target_link_options(praetor_cuda PRIVATE LINKER:--no-undefined LINKER:--exclude-libs,ALL)
+  get_filename_component(cublas_folder "${PRAETOR_CUBLAS}" DIRECTORY)
+  get_filename_component(nccl_folder "${PRAETOR_NCCL}" DIRECTORY)
+  target_link_options(praetor_cuda PRIVATE LINKER:--no-undefined LINKER:--exclude-libs,ALL
+    LINKER:-rpath,${cublas_folder}:${nccl_folder})
   set_target_properties(praetor_cuda PROPERTIES CUDA_RUNTIME_LIBRARY Static CUDA_VISIBILITY_PRESET hidden
     LIBRARY_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/lib)
 endif()
