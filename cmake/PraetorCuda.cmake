@@ -4,7 +4,8 @@
 # PRAETOR_CUDA=AUTO builds it where nvcc (12.0 or newer), cuBLAS and NCCL are found, ON insists, OFF does not look.
 set(PRAETOR_CUDA AUTO CACHE STRING "Build the GPU library: AUTO, ON or OFF")
 set_property(CACHE PRAETOR_CUDA PROPERTY STRINGS AUTO ON OFF)
-set(PRAETOR_CUDA_ARCHITECTURES 80 90a CACHE STRING "GPU architectures of libpraetor_cuda.so")
+# 80 with its intermediate code, which drivers compile for GPUs that are named here nowhere.
+set(PRAETOR_CUDA_ARCHITECTURES 80 90a-real CACHE STRING "GPU architectures of libpraetor_cuda.so, as CUDA_ARCHITECTURES of CMake")
 
 set(cuda_missing "")
 if(PRAETOR_SANITIZE OR NOT CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
@@ -37,7 +38,6 @@ if(PRAETOR_CUDA AND NOT cuda_missing)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
     set(CMAKE_CUDA_ARCHITECTURES ${PRAETOR_CUDA_ARCHITECTURES})
-    list(TRANSFORM CMAKE_CUDA_ARCHITECTURES APPEND -real)
     enable_language(CUDA)
     if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.0)
       set(cuda_missing "nvcc ${CMAKE_CUDA_COMPILER_VERSION} is older than 12.0")
@@ -68,7 +68,8 @@ if(PRAETOR_CUDA AND NOT cuda_missing)
   target_compile_options(praetor_cuda PRIVATE -std=c++20 --expt-relaxed-constexpr -fmad=false
     -Xcompiler=-Wall,-Wextra,-Wshadow,-Wno-missing-field-initializers,-ffp-contract=off
     $<$<BOOL:${PRAETOR_WERROR}>:-Werror=all-warnings -Xcompiler=-Werror>)
-  list(TRANSFORM PRAETOR_CUDA_ARCHITECTURES PREPEND sm_ OUTPUT_VARIABLE cuda_names)
+  string(REPLACE "-real" "" cuda_names "${PRAETOR_CUDA_ARCHITECTURES}")
+  list(TRANSFORM cuda_names PREPEND sm_)
   list(JOIN cuda_names ", " cuda_names)
   target_compile_definitions(praetor_cuda PRIVATE
     PRAETOR_CUDA_BUILT_FOR="${cuda_names}, CUDA ${CMAKE_CUDA_COMPILER_VERSION}")
