@@ -1,10 +1,12 @@
 #include "core/collective/nccl_collective.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstring>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/base/error.h"
@@ -18,12 +20,12 @@ using testing::run_ranks;
 
 namespace {
 
-/// What the ranks of a group of FakeCommunicator have in common: each one's latest piece of work.
+/// What the ranks of a group of FakeCommunicator have in common.
 struct FakeGroup {
-  explicit FakeGroup(int32_t world) : sent(static_cast<size_t>(world)), started(sent.size()) {}
+  explicit FakeGroup(int32_t world) : joined(static_cast<size_t>(world)), sent(joined.size()) {}
   std::mutex mutex;
-  std::vector<std::vector<std::byte>> sent;
-  std::vector<int64_t> started;  ///< pieces of work, joining among them
+  std::vector<bool> joined;
+  std::vector<std::vector<std::vector<std::byte>>> sent;  ///< by rank, then piece of work
   std::string failure;
   int64_t absent = -1;  ///< this rank's work is never seen by others
 };
@@ -38,23 +40,27 @@ class FakeCommunicator final : public cuda::Communicator {
   FakeCommunicator(FakeGroup& group, int32_t rank)
       : group_(group), rank_(static_cast<size_t>(rank)) {
     const std::lock_guard lock(group_.mutex);
-    ++group_.started[rank_];
+    group_.joined[rank_] = true;
   }
   void start(const Work& work) override {
     const std::lock_guard lock(group_.mutex);
+    ++started_;
     if (static_cast<int64_t>(rank_) == group_.absent) return;
     const auto* from = static_cast<const std::byte*>(work.send);
-    group_.sent[rank_].assign(from, from + work.send_count * bytes_of(work.type));
-    ++group_.started[rank_];
-    results_.clear();
+    group_.sent[rank_].emplace_back(from, from + work.send_count * bytes_of(work.type));
   }
   State poll() override {
     const std::lock_guard lock(group_.mutex);
     if (!group_.failure.empty()) return State::kFailed;
-    for (const int64_t count : group_.started) {
-      if (count < group_.started[rank_]) return State::kBusy;
+    for (const bool joined : group_.joined) {
+      if (!joined) return State::kBusy;
     }
-    if (results_.empty()) results_ = group_.sent;  // before a faster rank goes on
+    std::vector<std::vector<std::byte>> results;
+    for (const auto& all : group_.sent) {
+      if (all.size() < started_) return State::kBusy;
+      if (started_ > 0) results.push_back(all[started_ - 1]);
+    }
+    results_ = std::move(results);
     return State::kDone;
   }
   std::string failure() const override { return group_.failure; }
@@ -88,13 +94,12 @@ class FakeCommunicator final : public cuda::Communicator {
             to, results_[static_cast<size_t>(work.root)].data(), static_cast<size_t>(bytes));
     }
   }
-  void abort() noexcept override { aborted = true; }
-
-  bool aborted = false;
+  void abort() noexcept override {}
 
  private:
   FakeGroup& group_;
   size_t rank_;
+  size_t started_ = 0;
   std::vector<std::vector<std::byte>> results_;
 };
 
