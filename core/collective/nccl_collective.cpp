@@ -14,10 +14,18 @@ namespace {
 using Operation = CollectiveCall::Operation;
 using Clock = std::chrono::steady_clock;
 using State = cuda::Communicator::State;
+using Element = cuda::Communicator::Element;
 using std::chrono::microseconds;
 
 /// How long a wait sleeps between two questions: short at first, as most operations are.
 constexpr microseconds kFirstPause{20}, kLongestPause{2000};
+
+static_assert(static_cast<int32_t>(ElementType::kInt64) == static_cast<int32_t>(Element::kInt64) &&
+              static_cast<int32_t>(ElementType::kByte) == static_cast<int32_t>(Element::kByte));
+
+Element element(ElementType type) {
+  return static_cast<Element>(type);
+}
 
 class NcclCollective final : public Collective {
  public:
@@ -42,7 +50,7 @@ class NcclCollective final : public Collective {
     std::vector<int64_t> lengths(world);
     run(call,
         {cuda::Communicator::Operation::kAllGather,
-         ElementType::kInt64,
+         Element::kInt64,
          &length,
          1,
          lengths.data(),
@@ -53,7 +61,7 @@ class NcclCollective final : public Collective {
     if (longest > 0) {
       run(call,
           {cuda::Communicator::Operation::kAllGather,
-           ElementType::kByte,
+           Element::kByte,
            mine.data(),
            longest,
            all.data(),
@@ -70,7 +78,7 @@ class NcclCollective final : public Collective {
   void barrier() override {
     int64_t one = 1;
     run(next(Operation::kBarrier, ElementType::kByte, 0),
-        {cuda::Communicator::Operation::kAllReduce, ElementType::kInt64, &one, 1, &one, 1});
+        {cuda::Communicator::Operation::kAllReduce, Element::kInt64, &one, 1, &one, 1});
   }
 
   void abort(const std::string& reason) noexcept override {
@@ -97,7 +105,7 @@ class NcclCollective final : public Collective {
     }
     run(next(Operation::kReduceScatter, type, send_count),
         {cuda::Communicator::Operation::kReduceScatter,
-         type,
+         element(type),
          send,
          send_count,
          receive,
@@ -121,7 +129,7 @@ class NcclCollective final : public Collective {
     }
     run(next(Operation::kAllGather, type, receive_count),
         {cuda::Communicator::Operation::kAllGather,
-         type,
+         element(type),
          send,
          send_count,
          receive,
@@ -130,7 +138,7 @@ class NcclCollective final : public Collective {
 
   void do_all_reduce(ElementType type, void* values, int64_t count) override {
     run(next(Operation::kAllReduce, type, count),
-        {cuda::Communicator::Operation::kAllReduce, type, values, count, values, count});
+        {cuda::Communicator::Operation::kAllReduce, element(type), values, count, values, count});
   }
 
   void do_broadcast(ElementType type, void* values, int64_t count, int32_t root) override {
@@ -141,7 +149,13 @@ class NcclCollective final : public Collective {
     CollectiveCall call = next(Operation::kBroadcast, type, count);
     call.root = root;
     run(call,
-        {cuda::Communicator::Operation::kBroadcast, type, values, count, values, count, root});
+        {cuda::Communicator::Operation::kBroadcast,
+         element(type),
+         values,
+         count,
+         values,
+         count,
+         root});
   }
 
  private:

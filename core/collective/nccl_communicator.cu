@@ -14,19 +14,37 @@ namespace {
 
 constexpr std::chrono::seconds kClosing{5};
 
-int64_t bytes_of(ElementType type) {
-  return type == ElementType::kFloat32 ? 4 : type == ElementType::kByte ? 1 : 8;
+using Element = Communicator::Element;
+
+int64_t bytes_of(Element type) {
+  switch (type) {
+    case Element::kByte:
+      return 1;
+    case Element::kBFloat16:
+      return 2;
+    case Element::kFloat32:
+    case Element::kInt32:
+      return 4;
+    case Element::kFloat64:
+    case Element::kInt64:
+      break;
+  }
+  return 8;
 }
 
-ncclDataType_t nccl_type(ElementType type) {
+ncclDataType_t nccl_type(Element type) {
   switch (type) {
-    case ElementType::kFloat32:
+    case Element::kFloat32:
       return ncclFloat32;
-    case ElementType::kFloat64:
+    case Element::kFloat64:
       return ncclFloat64;
-    case ElementType::kInt64:
+    case Element::kInt64:
       return ncclInt64;
-    case ElementType::kByte:
+    case Element::kInt32:
+      return ncclInt32;
+    case Element::kBFloat16:
+      return ncclBfloat16;
+    case Element::kByte:
       break;
   }
   return ncclUint8;

@@ -4,8 +4,6 @@
 #include <memory>
 #include <string>
 
-#include "core/collective/collective.h"
-
 namespace praetor::cuda {
 
 /// What the NCCL collective (core/collective/nccl_collective.h) needs of NCCL and CUDA: one
@@ -16,9 +14,11 @@ class Communicator {
  public:
   enum class Operation { kReduceScatter, kAllGather, kAllReduce, kBroadcast };
   enum class State { kBusy, kDone, kFailed };
+  /// ElementType of core/collective, by number, without its header: nvcc reads this one.
+  enum class Element : int32_t { kFloat32, kFloat64, kInt64, kByte, kBFloat16, kInt32 };
   struct Work {
     Operation operation;
-    ElementType type;
+    Element type;
     const void* send;  ///< [send_count]; all_reduce, broadcast: the values
     int64_t send_count;
     void* receive;  ///< [receive_count]; all_reduce, broadcast: the values again

@@ -30,8 +30,10 @@ struct FakeGroup {
   int64_t absent = -1;  ///< this rank's work is never seen by others
 };
 
-int64_t bytes_of(ElementType type) {
-  return type == ElementType::kFloat32 ? 4 : type == ElementType::kByte ? 1 : 8;
+using Element = cuda::Communicator::Element;
+
+int64_t bytes_of(Element type) {
+  return type == Element::kFloat32 ? 4 : type == Element::kByte ? 1 : 8;
 }
 
 /// NCCL's part, without NCCL: work is done when every rank has started it.
@@ -71,7 +73,7 @@ class FakeCommunicator final : public cuda::Communicator {
       std::memset(to, 0, static_cast<size_t>(bytes));
       for (const auto& part : results_) {
         for (int64_t i = 0; i < work.receive_count; ++i) {
-          if (work.type == ElementType::kFloat32) {
+          if (work.type == Element::kFloat32) {
             reinterpret_cast<float*>(to)[i] +=
                 reinterpret_cast<const float*>(part.data())[skip + i];
           } else {
