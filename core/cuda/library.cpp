@@ -46,7 +46,7 @@ std::unique_ptr<Library> Library::load(const std::string& file) {
 }
 
 const Library& Library::instance() {
-  static const std::unique_ptr<Library> library = [] {
+  static const std::unique_ptr<Library> kLibrary = [] {
     if (const char* given = std::getenv("PRAETOR_CUDA_LIBRARY"); given && *given) {
       if (!fs::exists(given))
         throw MissingInput(
@@ -69,7 +69,7 @@ const Library& Library::instance() {
           "): build where nvcc, cuBLAS and NCCL are, or set PRAETOR_CUDA_LIBRARY to its path");
     }
   }();
-  return *library;
+  return *kLibrary;
 }
 
 }  // namespace praetor::cuda

@@ -131,7 +131,7 @@ struct SampleKernel {
 
   PRAETOR_HD static float weight(float z, float best) { return exp_nonpositive(z - best); }
   PRAETOR_HD static uint64_t mass(float weight) {
-    return static_cast<uint64_t>(static_cast<double>(weight) * kOne + 0.5);
+    return static_cast<uint64_t>(llrint(static_cast<double>(weight) * kOne));
   }
   PRAETOR_HD static float logprob(float z, float best, uint64_t total) {
     return static_cast<float>(static_cast<double>(z) - best -
