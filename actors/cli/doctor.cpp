@@ -20,6 +20,7 @@
 #include "core/base/error.h"
 #include "core/base/random_hex.h"
 #include "core/base/threads.h"
+#include "core/cuda/library.h"
 #include "core/model/kernels/self_check.h"
 #include "reward/sandbox/sandbox.h"
 
@@ -36,6 +37,35 @@ nlohmann::ordered_json gpus() {
   for (const auto& entry : fs::directory_iterator(folder, ignored))
     found.push_back(entry.path().filename().string());
   return found;
+}
+
+/// The GPU library and what it sees.
+nlohmann::ordered_json gpu_library() {
+  try {
+    const cuda::Library& library = cuda::Library::instance();
+    const cuda::DeviceReport report = library.devices();
+    nlohmann::ordered_json devices = nlohmann::ordered_json::array();
+    for (const cuda::DeviceDescription& each : report.devices) {
+      devices.push_back(str(each.name,
+                            ", sm_",
+                            each.major,
+                            each.minor,
+                            ", ",
+                            each.memory_bytes >> 30,
+                            " GiB, ",
+                            each.multiprocessors,
+                            " multiprocessors"));
+    }
+    return {{"file", library.file()},
+            {"built_for", library.built_for()},
+            {"devices", devices},
+            {"failure", report.failure.empty() ? "" : "no GPU seen: " + report.failure}};
+  } catch (const Error& failure) {
+    return {{"file", nullptr},
+            {"built_for", nullptr},
+            {"devices", nlohmann::ordered_json::array()},
+            {"failure", failure.what()}};
+  }
 }
 
 /// A call to a server of our own, as a run's members make it.
@@ -132,6 +162,7 @@ nlohmann::ordered_json examine() {
             {"self_check_ms", kernels.milliseconds},
             {"failure", kernels.failure}}},
           {"gpus", gpus()},
+          {"gpu_library", gpu_library()},
           {"rpc", loopback()},
           {"mpi", mpi()},
           {"sandbox", sandbox()},
@@ -163,7 +194,7 @@ void add_doctor(CLI::App& app, int& status) {
       for (const auto& [group, entries] : found.items()) {
         if (entries.is_array()) {
           std::fprintf(stderr,
-                       "%-10s %s\n",
+                       "%-11s %s\n",
                        group.c_str(),
                        entries.empty() ? "none seen" : entries.dump().c_str());
           continue;
@@ -171,7 +202,7 @@ void add_doctor(CLI::App& app, int& status) {
         for (const auto& [name, value] : entries.items()) {
           if (name == "failure" && value == "") continue;
           std::fprintf(stderr,
-                       "%-10s %-18s %s\n",
+                       "%-11s %-18s %s\n",
                        group.c_str(),
                        name.c_str(),
                        value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());

@@ -6,37 +6,21 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/philox.h"
+#include "core/base/sample_counter.h"
 
 namespace praetor {
 
 std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key) {
-  constexpr uint64_t kMultiplier0 = 0xD2511F53;
-  constexpr uint64_t kMultiplier1 = 0xCD9E8D57;
-  constexpr uint32_t kWeyl0 = 0x9E3779B9;
-  constexpr uint32_t kWeyl1 = 0xBB67AE85;
-  for (int round = 0; round < 10; ++round) {
-    const uint64_t product0 = kMultiplier0 * counter[0];
-    const uint64_t product1 = kMultiplier1 * counter[2];
-    counter = {static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key[0],
-               static_cast<uint32_t>(product1),
-               static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key[1],
-               static_cast<uint32_t>(product0)};
-    key[0] += kWeyl0;
-    key[1] += kWeyl1;
-  }
-  return counter;
+  const PhiloxWords out =
+      philox_words({{counter[0], counter[1], counter[2], counter[3]}}, key[0], key[1]);
+  return {out.at[0], out.at[1], out.at[2], out.at[3]};
 }
 
 double uniform(const SampleKey& key, uint32_t position) {
-  PRAETOR_CHECK(key.stage < 256 && key.prompt_ordinal < (uint64_t{1} << 48),
-                "sample key out of range");
-  const uint32_t high = static_cast<uint32_t>(key.prompt_ordinal >> 32) |
-                        static_cast<uint32_t>(key.purpose) << 16 | key.stage << 24;
-  const auto bits =
-      philox({position, key.sample_index, static_cast<uint32_t>(key.prompt_ordinal), high},
-             {static_cast<uint32_t>(key.job_seed), static_cast<uint32_t>(key.job_seed >> 32)});
-  const uint64_t mantissa = (static_cast<uint64_t>(bits[0]) << 21) ^ (bits[1] >> 11);
-  return static_cast<double>(mantissa & ((uint64_t{1} << 53) - 1)) * 0x1p-53;
+  return unit_interval(philox_words(sample_counter(key, position),
+                                    static_cast<uint32_t>(key.job_seed),
+                                    static_cast<uint32_t>(key.job_seed >> 32)));
 }
 
 double RandomStream::uniform() {

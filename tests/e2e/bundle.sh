@@ -9,6 +9,9 @@ fi
 "$root/scripts/bundle" "$work/root/opt/praetor" "$praetor" 2> "$work/err" || { cat "$work/err"; fail "bundle"; }
 status=0; "$root/scripts/bundle" "$work/root/opt/praetor" "$praetor" 2> "$work/err" || status=$?
 [ "$status" = 64 ] && grep -q "is there already" "$work/err" || fail "an old folder was written over"
+if [ -f "$(dirname "$praetor")/../lib/libpraetor_cuda.so" ]; then
+  [ -f "$work/root/opt/praetor/lib/libpraetor_cuda.so" ] || fail "the GPU library stayed behind"
+fi
 
 bare=$work/root
 mkdir -p "$bare"/{bin,proc,dev,tmp,etc}

@@ -34,6 +34,7 @@ want 66 generate --model "$work/none" --prompts "$work/none" --max-new-tokens 4
 want 0 doctor --json
 python3 -m json.tool < "$work/out" > /dev/null || fail "doctor --json is not JSON"
 grep -q '"sandbox":{"works":' "$work/out" || fail "doctor does not speak of the sandbox"
+grep -q '"gpu_library":{"file":' "$work/out" || fail "doctor does not speak of the GPU library"
 
 # A run directory that cannot be made, and one that is in use.
 tiny_job 1 2 > "$work/job.yaml"

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "core/collective/collective.h"
+#include "core/cuda/communicator.h"
+
+namespace praetor {
+
+/// How a group of NCCL's comes to be: `make_id` is called on rank 0 alone, `join` is given the id,
+/// a rank and the world size (cuda::Library has both).
+struct NcclGroup {
+  std::function<std::string()> make_id;
+  std::function<std::unique_ptr<cuda::Communicator>(const std::string&, int32_t, int32_t)> join;
+};
+
+/// Collective over NCCL (backend "nccl"): spans of the processor's memory pass through the GPU.
+///
+/// It differs from the other backends where NCCL does. Sums have the order that NCCL gives them,
+/// the same on every rank; against rank order they agree to rounding alone. NCCL does not say which
+/// rank is missing, nor that ranks call different things: both end at the deadline, and the error
+/// says so. A rank that gives up ends its own part; the others see it at their deadline, or sooner
+/// where NCCL notices a broken connection.
+///
+/// `meeting`, a collective of the same ranks over another way (mpi), hands the id round and is not
+/// used afterwards.
+/// @throws CollectiveError when not all have joined within the deadline; what the functions throw
+std::unique_ptr<Collective> make_nccl_collective(Collective& meeting,
+                                                 const NcclGroup& group,
+                                                 CollectiveOptions options = {});
+
+}  // namespace praetor

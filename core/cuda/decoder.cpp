@@ -1,0 +1,461 @@
+#include "core/cuda/decoder.h"
+
+#include <ATen/ops/empty.h>
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <utility>
+
+#include "core/base/error.h"
+#include "core/base/sample_counter.h"
+#include "core/model/families.h"
+#include "core/model/ops_checks.h"
+#include "core/model/rope.h"
+
+namespace praetor::cuda {
+
+namespace {
+
+/// Blocks of a launch that keep a multiprocessor busy.
+constexpr int64_t kBlocksEach = 4;
+constexpr int64_t kMostSplits = 16;
+/// Rows times splits that attention's parts have room for, at the least.
+constexpr int64_t kPartRows = 1024;
+
+bool has_bias(const ModelConfig& config, const std::string& module) {
+  for (const ParameterSpec& spec : parameter_layout(config)) {
+    if (spec.name == "model.layers.0." + module + ".bias") return true;
+  }
+  return false;
+}
+
+int64_t query_width(const ModelConfig& c) {
+  return c.num_heads * c.head_dim;
+}
+int64_t qkv_width(const ModelConfig& c) {
+  return (c.num_heads + 2 * c.num_kv_heads) * c.head_dim;
+}
+
+}  // namespace
+
+struct Decoder::Layer {
+  DeviceArray<float> attention_norm, mlp_norm, qkv_bias;
+  DeviceArray<Bfloat16> qkv, o, gate_up, down;
+  DeviceArray<Bfloat16> keys, values;
+};
+
+std::string Decoder::unsupported(const ModelConfig& c) {
+  const Family& family = family_of(c);
+  if (family.norm != NormKind::kRms) return str("norms of family ", c.architecture);
+  if (family.mlp == MlpKind::kGelu) return str("MLPs of family ", c.architecture);
+  if (family.output_norms || family.query_key_norms)
+    return str("further norms of family ", c.architecture);
+  if (family.learned_positions || family.scaled_embedding)
+    return str("embeddings of family ", c.architecture);
+  if (c.local_rope || c.switch_length() > 0) return "rope: longrope or a second rotation";
+  if (c.attention_softcap != 0) return "attn_logit_softcapping";
+  if (c.logit_softcap != 0) return "final_logit_softcapping";
+  for (int64_t i = 0; i < c.num_layers; ++i) {
+    if (const int64_t window = c.window_of(i); window > 0 && window < c.max_positions)
+      return str("sliding_window: ", window);
+  }
+  if (has_bias(c, "self_attn.o_proj")) return "biases of o_proj";
+  if (has_bias(c, "mlp.gate_proj")) return "mlp_bias";
+  if (c.head_dim % 8 != 0) return str("head_dim: ", c.head_dim, " is not a multiple of 8");
+  if (c.vocab_size > SampleKernel::kMostIds)
+    return str("vocab_size: ", c.vocab_size, " is above ", SampleKernel::kMostIds);
+  return "";
+}
+
+int64_t Decoder::weight_bytes(const ModelConfig& config) {
+  return config.parameter_count() * static_cast<int64_t>(sizeof(Bfloat16));
+}
+
+int64_t Decoder::block_bytes(const ModelConfig& c, int64_t block_size) {
+  return 2 * c.num_layers * c.num_kv_heads * c.head_dim * block_size *
+         static_cast<int64_t>(sizeof(Bfloat16));
+}
+
+Decoder::Decoder(Device& device, const ModelConfig& config, const DecoderOptions& options)
+    : device_(device), config_(config), options_(options) {
+  if (const std::string what = unsupported(config); !what.empty())
+    throw InvalidArgument("the GPU engine does not compute ", what);
+  if (options_.max_tokens == 0) options_.max_tokens = config.max_positions;
+  if (options_.max_sequences < 1 || options_.max_rows < options_.max_sequences ||
+      options_.block_size < 1 || options_.blocks < 1 || options_.max_tokens < 1 ||
+      options_.max_tokens > config.max_positions) {
+    throw InvalidArgument("the GPU engine: max_sequences ",
+                          options_.max_sequences,
+                          ", max_rows ",
+                          options_.max_rows,
+                          ", block_size ",
+                          options_.block_size,
+                          ", blocks ",
+                          options_.blocks,
+                          ", max_tokens ",
+                          options_.max_tokens,
+                          " do not fit each other or the model's ",
+                          config.max_positions,
+                          " positions");
+  }
+  gelu_ = family_of(config).mlp == MlpKind::kGeglu;
+  const double head =
+      config.query_scalar > 0 ? config.query_scalar : static_cast<double>(config.head_dim);
+  scale_ = static_cast<float>(1.0 / std::sqrt(head));
+  table_stride_ = blocks_of(options_.max_tokens, options_.block_size);
+  // Decoding steps are filled up to a power of two, also the largest.
+  const auto idle_rows =
+      static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(options_.max_sequences)));
+  const int64_t rows = std::max(options_.max_rows, idle_rows);
+
+  const RopeTables rope = rope_tables(config, config.rope, at::kFloat);
+  cos_ = DeviceArray<float>(device, rope.cos.numel());
+  sin_ = DeviceArray<float>(device, rope.sin.numel());
+  cos_.upload(rope.cos.const_data_ptr<float>(), rope.cos.numel());
+  sin_.upload(rope.sin.const_data_ptr<float>(), rope.sin.numel());
+  place_weights();
+
+  at_.tokens = 0;
+  at_.positions = at_.tokens + rows;
+  at_.blocks = at_.positions + rows;
+  at_.want = at_.blocks + rows;
+  at_.tiles = at_.want + rows;
+  at_.tables = at_.tiles + 3 * rows;
+  at_.total = at_.tables + (options_.max_sequences + 1) * table_stride_;
+  input_ = DeviceArray<int32_t>(device, at_.total);
+  staged_.assign(static_cast<size_t>(at_.total), 0);
+
+  const int64_t part_rows = std::max(rows, kPartRows);
+  x_ = DeviceArray<float>(device, rows * config.hidden_size);
+  qkv_ = DeviceArray<float>(device, rows * qkv_width(config));
+  gates_ = DeviceArray<float>(device, rows * 2 * config.intermediate_size);
+  part_ = DeviceArray<float>(device, part_rows * query_width(config));
+  part_state_ = DeviceArray<float>(device, part_rows * config.num_heads * 2);
+  h_ = DeviceArray<Bfloat16>(
+      device, rows * std::max({config.hidden_size, query_width(config), config.intermediate_size}));
+  logits_ = DeviceArray<float>(device, idle_rows * config.vocab_size);
+  specs_ = DeviceArray<SampleSpec>(device, idle_rows);
+  results_ = DeviceArray<SampleResult>(device, idle_rows);
+}
+
+Decoder::~Decoder() = default;
+
+void Decoder::place_weights() {
+  const ModelConfig& c = config_;
+  const int64_t hidden = c.hidden_size, inner = c.intermediate_size, d = c.head_dim;
+  const auto matrix = [&](const std::string& name,
+                          DeviceArray<Bfloat16>& in,
+                          int64_t row,
+                          int64_t out,
+                          int64_t width) {
+    places_[name + ".weight"] = {&in, nullptr, row * width, {out, width}};
+  };
+  const auto vector = [&](const std::string& name, DeviceArray<float>& in, int64_t at, int64_t n) {
+    places_[name] = {nullptr, &in, at, {n}};
+  };
+  embedding_ = DeviceArray<Bfloat16>(device_, c.vocab_size * hidden);
+  matrix("model.embed_tokens", embedding_, 0, c.vocab_size, hidden);
+  if (!c.tie_embeddings) {
+    head_ = DeviceArray<Bfloat16>(device_, c.vocab_size * hidden);
+    matrix("lm_head", head_, 0, c.vocab_size, hidden);
+  }
+  final_norm_ = DeviceArray<float>(device_, hidden);
+  vector("model.norm.weight", final_norm_, 0, hidden);
+  const bool biased = has_bias(c, "self_attn.q_proj");
+  // One block more than is handed out: idle rows write there.
+  const int64_t cache = (options_.blocks + 1) * options_.block_size * c.num_kv_heads * d;
+  for (int64_t i = 0; i < c.num_layers; ++i) {
+    layers_.push_back(std::make_unique<Layer>());
+    Layer& to = *layers_.back();
+    to.attention_norm = DeviceArray<float>(device_, hidden);
+    to.mlp_norm = DeviceArray<float>(device_, hidden);
+    to.qkv = DeviceArray<Bfloat16>(device_, qkv_width(c) * hidden);
+    to.o = DeviceArray<Bfloat16>(device_, hidden * query_width(c));
+    to.gate_up = DeviceArray<Bfloat16>(device_, 2 * inner * hidden);
+    to.down = DeviceArray<Bfloat16>(device_, hidden * inner);
+    to.keys = DeviceArray<Bfloat16>(device_, cache);
+    to.values = DeviceArray<Bfloat16>(device_, cache);
+    const std::string name = str("model.layers.", i, ".");
+    vector(name + "input_layernorm.weight", to.attention_norm, 0, hidden);
+    vector(name + "post_attention_layernorm.weight", to.mlp_norm, 0, hidden);
+    const std::pair<const char*, int64_t> parts[] = {
+        {"q_proj", c.num_heads}, {"k_proj", c.num_kv_heads}, {"v_proj", c.num_kv_heads}};
+    if (biased) to.qkv_bias = DeviceArray<float>(device_, qkv_width(c));
+    int64_t row = 0;
+    for (const auto& [part, heads] : parts) {
+      matrix(name + "self_attn." + part, to.qkv, row, heads * d, hidden);
+      if (biased) vector(name + "self_attn." + part + ".bias", to.qkv_bias, row, heads * d);
+      row += heads * d;
+    }
+    matrix(name + "self_attn.o_proj", to.o, 0, hidden, query_width(c));
+    matrix(name + "mlp.gate_proj", to.gate_up, 0, inner, hidden);
+    matrix(name + "mlp.up_proj", to.gate_up, inner, inner, hidden);
+    matrix(name + "mlp.down_proj", to.down, 0, hidden, inner);
+  }
+}
+
+void Decoder::set(const std::string& name, const at::Tensor& values) {
+  const auto found = places_.find(name);
+  if (found == places_.end()) throw InvalidArgument("the GPU engine has no parameter ", name);
+  const Place& place = found->second;
+  if (values.sizes() != at::IntArrayRef(place.shape)) {
+    throw InvalidArgument("the GPU engine: ",
+                          name,
+                          " is ",
+                          ops::describe(values),
+                          ", wanted ",
+                          ::praetor::str(at::IntArrayRef(place.shape)));
+  }
+  if (place.vector) {
+    const at::Tensor from = values.detach().to(at::kFloat).contiguous();
+    place.vector->upload(from.const_data_ptr<float>(), from.numel(), place.at);
+  } else {
+    const at::Tensor from = values.detach().to(at::kBFloat16).contiguous();
+    place.matrix->upload(
+        static_cast<const Bfloat16*>(from.const_data_ptr()), from.numel(), place.at);
+  }
+}
+
+void Decoder::load(const Transformer& model) {
+  for (const NamedTensor& parameter : model.parameters()) set(parameter.name, parameter.tensor);
+}
+
+int64_t Decoder::splits_of(int64_t rows, int64_t tiles) const {
+  const int64_t wanted = kBlocksEach * std::max<int64_t>(1, device_.description().multiprocessors);
+  const int64_t room = std::max(options_.max_rows, kPartRows) / rows;
+  return std::clamp<int64_t>(wanted / (tiles * config_.num_kv_heads),
+                             1,
+                             std::min(kMostSplits, std::max<int64_t>(1, room)));
+}
+
+void Decoder::upload(const CachedRows& rows, const std::vector<int64_t>& want, int64_t idle) {
+  const auto count = static_cast<int64_t>(rows.tokens.size());
+  int32_t* const staged = staged_.data();
+  const auto spare = static_cast<int32_t>(options_.blocks);
+  const int64_t most = AttendKernel::tile_rows(config_.num_heads, config_.num_kv_heads);
+  auto* tiles = reinterpret_cast<AttendTile*>(staged + at_.tiles);
+  staged_tiles_ = 0;
+  for (int64_t i = 0; i < count + idle; ++i) {
+    const auto r = static_cast<size_t>(i);
+    const bool real = i < count;
+    const int32_t position = real ? rows.positions[r] : 0;
+    // The idle rows' sequence stands before the others, and has the spare block.
+    const int32_t sequence = real ? rows.sequence[r] + 1 : 0;
+    staged[at_.tokens + i] = real ? static_cast<int32_t>(rows.tokens[r]) : 0;
+    staged[at_.positions + i] = position;
+    staged[at_.blocks + i] =
+        real ? (*rows.tables[static_cast<size_t>(rows.sequence[r])])[static_cast<size_t>(
+                   position / options_.block_size)]
+             : spare;
+    staged[at_.want + i] = static_cast<int32_t>(want.empty() || !real ? i
+                                                : r < want.size()     ? want[r]
+                                                                      : 0);
+    AttendTile* last = staged_tiles_ > 0 ? &tiles[staged_tiles_ - 1] : nullptr;
+    if (real && last && last->sequence == sequence && last->count < most &&
+        staged[at_.positions + last->first] + last->count == position) {
+      ++last->count;
+    } else {
+      tiles[staged_tiles_++] = {static_cast<int32_t>(i), 1, sequence};
+    }
+  }
+  int32_t* to = staged + at_.tables;
+  *to = spare;
+  for (const std::vector<int32_t>* table : rows.tables) {
+    to += table_stride_;
+    std::copy_n(table->begin(), std::min(table->size(), static_cast<size_t>(table_stride_)), to);
+  }
+  input_.upload(staged, to + table_stride_ - staged);
+}
+
+void Decoder::run(const CachedRows& rows, const std::vector<int64_t>& want) {
+  const auto count = static_cast<int64_t>(rows.tokens.size());
+  const auto sequences = static_cast<int64_t>(rows.tables.size());
+  wanted_ = want.empty() ? count : static_cast<int64_t>(want.size());
+  if (count < 1 || count > options_.max_rows || sequences > options_.max_sequences ||
+      wanted_ > options_.max_sequences) {
+    throw InvalidArgument("the GPU engine: a step of ",
+                          count,
+                          " rows of ",
+                          sequences,
+                          " sequences with ",
+                          wanted_,
+                          " rows of logits is beyond max_rows ",
+                          options_.max_rows,
+                          " or max_sequences ",
+                          options_.max_sequences);
+  }
+  ops::check_cached_rows(rows, count, options_.block_size, options_.blocks);
+  for (size_t i = 0; i < rows.tokens.size(); ++i) {
+    if (rows.tokens[i] < 0 || rows.tokens[i] >= config_.vocab_size ||
+        rows.positions[i] >= options_.max_tokens) {
+      throw InvalidArgument("the GPU engine: row ",
+                            i,
+                            ": token ",
+                            rows.tokens[i],
+                            " at position ",
+                            rows.positions[i],
+                            " is outside the vocabulary of ",
+                            config_.vocab_size,
+                            " or the ",
+                            options_.max_tokens,
+                            " positions");
+    }
+  }
+  for (const int64_t row : want) {
+    if (row < 0 || row >= count)
+      throw InvalidArgument("the GPU engine: row ", row, " of ", count, " is wanted");
+  }
+  const bool decodes = wanted_ == count && sequences == count && want.empty();
+  const int64_t filled =
+      decodes ? static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(count))) : count;
+  upload(rows, want, filled - count);
+  const int64_t wanted = decodes ? filled : wanted_;
+  const Sizes sizes{filled, staged_tiles_, splits_of(filled, staged_tiles_), wanted};
+  if (!decodes || staged_tiles_ != filled) return forward(sizes);
+  std::unique_ptr<Recording>& recording = recordings_[filled];
+  if (!recording) {
+    // Once without recording: CUDA loads kernels, and cuBLAS chooses, at the first use.
+    forward(sizes);
+    recording = device_.record([&] { forward(sizes); });
+    return;
+  }
+  recording->replay();
+}
+
+void Decoder::forward(const Sizes& sizes) {
+  int32_t* const input = input_.get();
+  const int64_t hidden = config_.hidden_size;
+  device_.launch(EmbedKernel{embedding_.get(), input + at_.tokens, x_.get(), sizes.rows, hidden});
+  for (const auto& each : layers_) layer(*each, sizes);
+  device_.launch(RmsNormKernel{x_.get(),
+                               final_norm_.get(),
+                               input + at_.want,
+                               h_.get(),
+                               sizes.wanted,
+                               hidden,
+                               static_cast<float>(config_.norm_eps)});
+  device_.multiply({h_.get(),
+                    config_.tie_embeddings ? embedding_.get() : head_.get(),
+                    logits_.get(),
+                    sizes.wanted,
+                    hidden,
+                    config_.vocab_size});
+}
+
+void Decoder::layer(const Layer& layer, const Sizes& sizes) {
+  const ModelConfig& c = config_;
+  const int64_t rows = sizes.rows, hidden = c.hidden_size, inner = c.intermediate_size;
+  const auto eps = static_cast<float>(c.norm_eps);
+  int32_t* const input = input_.get();
+  const CacheShape cache{c.num_kv_heads, options_.block_size, c.head_dim};
+
+  device_.launch(
+      RmsNormKernel{x_.get(), layer.attention_norm.get(), nullptr, h_.get(), rows, hidden, eps});
+  device_.multiply({h_.get(), layer.qkv.get(), qkv_.get(), rows, hidden, qkv_width(c)});
+  device_.launch(RotateStoreKernel{qkv_.get(),
+                                   layer.qkv_bias.get(),
+                                   cos_.get(),
+                                   sin_.get(),
+                                   input + at_.positions,
+                                   input + at_.blocks,
+                                   layer.keys.get(),
+                                   layer.values.get(),
+                                   cache,
+                                   rows,
+                                   c.num_heads,
+                                   rotated_dims(c, c.rope) / 2});
+  device_.launch(AttendKernel{qkv_.get(),
+                              qkv_width(c),
+                              layer.keys.get(),
+                              layer.values.get(),
+                              cache,
+                              input + at_.tables,
+                              table_stride_,
+                              input + at_.positions,
+                              reinterpret_cast<const AttendTile*>(input + at_.tiles),
+                              sizes.tiles,
+                              c.num_heads,
+                              sizes.splits,
+                              scale_,
+                              part_.get(),
+                              part_state_.get(),
+                              rows});
+  device_.launch(JoinKernel{
+      part_.get(), part_state_.get(), h_.get(), rows, c.num_heads, c.head_dim, sizes.splits});
+  device_.multiply({h_.get(), layer.o.get(), x_.get(), rows, query_width(c), hidden, true});
+  device_.launch(
+      RmsNormKernel{x_.get(), layer.mlp_norm.get(), nullptr, h_.get(), rows, hidden, eps});
+  device_.multiply({h_.get(), layer.gate_up.get(), gates_.get(), rows, hidden, 2 * inner});
+  device_.launch(GatedKernel{gates_.get(), h_.get(), rows, inner, gelu_});
+  device_.multiply({h_.get(), layer.down.get(), x_.get(), rows, inner, hidden, true});
+}
+
+at::Tensor Decoder::logits() {
+  at::Tensor out = at::empty({wanted_, config_.vocab_size}, at::dtype(at::kFloat));
+  if (wanted_ > 0) {
+    device_.download(out.mutable_data_ptr<float>(),
+                     logits_.get(),
+                     out.numel() * static_cast<int64_t>(sizeof(float)));
+  }
+  return out;
+}
+
+std::vector<SampleResult> Decoder::sample(std::span<const SampleSpec> specs) {
+  const auto count = static_cast<int64_t>(specs.size());
+  if (count == 0) return {};
+  for (const SampleSpec& spec : specs) {
+    if (spec.row < 0 || spec.row >= wanted_)
+      throw InvalidArgument("the GPU engine: row ", spec.row, " of ", wanted_, " is to be drawn");
+  }
+  // The n samples of a prompt draw from one row: there may be more draws than rows.
+  if (count > specs_.size()) {
+    specs_ = DeviceArray<SampleSpec>(device_, count);
+    results_ = DeviceArray<SampleResult>(device_, count);
+  }
+  specs_.upload(specs.data(), count);
+  device_.launch(
+      SampleKernel{logits_.get(), specs_.get(), results_.get(), count, config_.vocab_size});
+  std::vector<SampleResult> out = results_.download(count);
+  for (size_t i = 0; i < out.size(); ++i) {
+    if (out[i].token < 0) {
+      throw DataError("the logits of row ",
+                      specs[i].row,
+                      " are unusable (finite ones are needed: look at the weights)");
+    }
+  }
+  return out;
+}
+
+void Decoder::copy_block(int32_t from, int32_t to) {
+  const int64_t each = options_.block_size * config_.num_kv_heads * config_.head_dim;
+  for (const auto& layer : layers_) {
+    for (const DeviceArray<Bfloat16>* cache : {&layer->keys, &layer->values}) {
+      device_.copy(cache->get() + to * each,
+                   cache->get() + from * each,
+                   each * static_cast<int64_t>(sizeof(Bfloat16)));
+    }
+  }
+}
+
+SampleSpec sample_spec(int32_t row,
+                       double temperature,
+                       int64_t top_k,
+                       double top_p,
+                       double min_p,
+                       const SampleKey& key,
+                       uint32_t position) {
+  const PhiloxWords counter = sample_counter(key, position);
+  SampleSpec out{};
+  out.row = row;
+  out.temperature = static_cast<float>(temperature);
+  out.top_p = top_p;
+  out.min_p = min_p;
+  out.top_k = static_cast<int32_t>(std::min(top_k, SampleKernel::kMostIds));
+  out.counter = counter;
+  out.key[0] = static_cast<uint32_t>(key.job_seed);
+  out.key[1] = static_cast<uint32_t>(key.job_seed >> 32);
+  return out;
+}
+
+}  // namespace praetor::cuda

@@ -1,0 +1,243 @@
+#include "core/collective/nccl_collective.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/base/error.h"
+#include "tests/support/catch.h"
+#include "tests/support/ranks.h"
+
+namespace praetor {
+
+using std::chrono::milliseconds;
+using testing::run_ranks;
+
+namespace {
+
+/// What the ranks of a group of FakeCommunicator have in common.
+struct FakeGroup {
+  explicit FakeGroup(int32_t world) : joined(static_cast<size_t>(world)), sent(joined.size()) {}
+  std::mutex mutex;
+  std::vector<bool> joined;
+  std::vector<std::vector<std::vector<std::byte>>> sent;  ///< by rank, then piece of work
+  std::string failure;
+  int64_t absent = -1;  ///< this rank's work is never seen by others
+};
+
+using Element = cuda::Communicator::Element;
+
+int64_t bytes_of(Element type) {
+  return type == Element::kFloat32 ? 4 : type == Element::kByte ? 1 : 8;
+}
+
+/// NCCL's part, without NCCL: work is done when every rank has started it.
+class FakeCommunicator final : public cuda::Communicator {
+ public:
+  FakeCommunicator(FakeGroup& group, int32_t rank)
+      : group_(group), rank_(static_cast<size_t>(rank)) {
+    const std::lock_guard lock(group_.mutex);
+    group_.joined[rank_] = true;
+  }
+  void start(const Work& work) override {
+    const std::lock_guard lock(group_.mutex);
+    ++started_;
+    if (static_cast<int64_t>(rank_) == group_.absent) return;
+    const auto* from = static_cast<const std::byte*>(work.send);
+    group_.sent[rank_].emplace_back(from, from + work.send_count * bytes_of(work.type));
+  }
+  State poll() override {
+    const std::lock_guard lock(group_.mutex);
+    if (!group_.failure.empty()) return State::kFailed;
+    for (const bool joined : group_.joined) {
+      if (!joined) return State::kBusy;
+    }
+    std::vector<std::vector<std::byte>> results;
+    for (const auto& all : group_.sent) {
+      if (all.size() < started_) return State::kBusy;
+      if (started_ > 0) results.push_back(all[started_ - 1]);
+    }
+    results_ = std::move(results);
+    return State::kDone;
+  }
+  std::string failure() const override { return group_.failure; }
+  void finish(const Work& work) override {
+    auto* to = static_cast<std::byte*>(work.receive);
+    const int64_t bytes = work.receive_count * bytes_of(work.type);
+    const auto add = [&](int64_t skip) {
+      std::memset(to, 0, static_cast<size_t>(bytes));
+      for (const auto& part : results_) {
+        for (int64_t i = 0; i < work.receive_count; ++i) {
+          if (work.type == Element::kFloat32) {
+            reinterpret_cast<float*>(to)[i] +=
+                reinterpret_cast<const float*>(part.data())[skip + i];
+          } else {
+            reinterpret_cast<int64_t*>(to)[i] +=
+                reinterpret_cast<const int64_t*>(part.data())[skip + i];
+          }
+        }
+      }
+    };
+    switch (work.operation) {
+      case Operation::kReduceScatter:
+        return add(static_cast<int64_t>(rank_) * work.receive_count);
+      case Operation::kAllReduce:
+        return add(0);
+      case Operation::kAllGather:
+        for (const auto& part : results_) to = std::copy(part.begin(), part.end(), to);
+        return;
+      case Operation::kBroadcast:
+        std::memcpy(
+            to, results_[static_cast<size_t>(work.root)].data(), static_cast<size_t>(bytes));
+    }
+  }
+  void abort() noexcept override {}
+
+ private:
+  FakeGroup& group_;
+  size_t rank_;
+  size_t started_ = 0;
+  std::vector<std::vector<std::byte>> results_;
+};
+
+NcclGroup group_of(FakeGroup& fake) {
+  return {.make_id = [] { return std::string("id\0of a group", 13); },
+          .join =
+              [&fake](const std::string& id, int32_t rank, int32_t world) {
+                if (id != std::string("id\0of a group", 13) || world != 3)
+                  throw InternalError("another id");
+                return std::make_unique<FakeCommunicator>(fake, rank);
+              }};
+}
+
+/// `work` on three ranks; what each threw.
+std::vector<std::string> run_three(FakeGroup& fake,
+                                   const std::function<void(Collective&)>& work,
+                                   milliseconds deadline = milliseconds(60'000)) {
+  return run_ranks(3, [&](Collective& meeting) {
+    const auto nccl = make_nccl_collective(meeting, group_of(fake), {.deadline = deadline});
+    work(*nccl);
+  });
+}
+
+const std::vector<std::string> kNone = {"", "", ""};
+
+}  // namespace
+
+TEST_CASE("the nccl collective's operations are those of the others", "[core][cpu][cuda]") {
+  FakeGroup fake(3);
+  std::vector<std::string> seen(3);
+  CHECK(
+      run_three(fake, [&](Collective& ranks) {
+        const float r = static_cast<float>(ranks.rank());
+        std::vector<float> all = {r, 10 * r}, part(1);
+        ranks.all_reduce<float>(all);
+        ranks.reduce_scatter<float>(std::vector<float>{r, r + 1, r + 2}, part);
+        std::vector<int64_t> gathered(3), given = {ranks.rank()};
+        gathered[static_cast<size_t>(ranks.rank())] = 5 + ranks.rank();
+        ranks.all_gather<int64_t>(std::span(gathered).subspan(static_cast<size_t>(ranks.rank()), 1),
+                                  gathered);
+        ranks.broadcast<int64_t>(given, 2);
+        ranks.barrier();
+        ranks.all_reduce<float>(std::span<float>());
+        const auto texts = ranks.all_gather_bytes(std::string(
+            static_cast<size_t>(2 * ranks.rank()), static_cast<char>('a' + ranks.rank())));
+        seen[static_cast<size_t>(ranks.rank())] =
+            str(ranks.backend(), ranks.world_size(), " ", all[0], " ", all[1], " ", part[0], " ") +
+            str(gathered[0], gathered[1], gathered[2], " ", given[0], " ") + texts[0] + "," +
+            texts[1] + "," + texts[2];
+      }) == kNone);
+  CHECK(seen[0] == "nccl3 3 30 3 567 2 ,bb,cccc");
+  CHECK(seen[1] == "nccl3 3 30 6 567 2 ,bb,cccc");
+  CHECK(seen[2] == "nccl3 3 30 9 567 2 ,bb,cccc");
+}
+
+TEST_CASE("an operation of NCCL's that does not end is given up at the deadline",
+          "[core][cpu][cuda]") {
+  using Catch::Contains;
+  FakeGroup fake(3);
+  fake.absent = 1;
+  const auto errors = run_three(
+      fake,
+      [](Collective& ranks) {
+        std::vector<float> values(7);
+        try {
+          ranks.all_reduce<float>(values);
+        } catch (const CollectiveError&) {
+          ranks.barrier();  // failed once, it stays failed
+        }
+      },
+      milliseconds(100));
+  for (const size_t r : {0, 2}) {
+    CHECK_THAT(errors[r],
+               Contains(str("rank ", r, ": barrier #1: the group has failed before: ")) &&
+                   Contains("all_reduce #0 of 7 float32: timed out after 0.1"));
+  }
+}
+
+TEST_CASE("NCCL's failure ends the call with its words", "[core][cpu][cuda]") {
+  using Catch::Contains;
+  FakeGroup fake(3);
+  const auto errors = run_three(fake, [&](Collective& ranks) {
+    ranks.barrier();
+    {
+      const std::lock_guard lock(fake.mutex);
+      fake.failure = "remote process exited";
+    }
+    ranks.barrier();
+  });
+  // A rank may see the failure within its first barrier.
+  for (const std::string& error : errors)
+    CHECK_THAT(error, Contains("barrier #") && Contains("NCCL: remote process exited"));
+}
+
+TEST_CASE("a group that cannot be named or does not come together is refused on all ranks",
+          "[core][cpu][cuda]") {
+  using Catch::Contains;
+  FakeGroup fake(3);
+  NcclGroup broken = group_of(fake);
+  broken.make_id = []() -> std::string { throw InvalidArgument("no GPU here"); };
+  for (const std::string& error :
+       run_ranks(3, [&](Collective& meeting) { make_nccl_collective(meeting, broken); })) {
+    CHECK(error == "rank 0 could not name the NCCL group: no GPU here");
+  }
+  NcclGroup partly = group_of(fake);
+  partly.join =
+      [&](const std::string&, int32_t rank, int32_t) -> std::unique_ptr<cuda::Communicator> {
+    if (rank == 2) throw InvalidArgument("GPU 2 is asked for, but this machine has 2");
+    return std::make_unique<FakeCommunicator>(fake, rank);
+  };
+  const auto errors = run_ranks(3, [&](Collective& meeting) {
+    make_nccl_collective(meeting, partly, {.deadline = milliseconds(50)});
+  });
+  CHECK_THAT(errors[0], Contains("rank 0 of 3: joining the group: timed out after"));
+  CHECK_THAT(errors[2], Contains("GPU 2 is asked for"));
+  CHECK_THROWS_WITH(
+      make_nccl_collective(*make_local_collective(), partly, {.deadline = milliseconds(0)}),
+      "collective: deadline is 0 ms, but must be above 0");
+}
+
+TEST_CASE("the nccl collective refuses spans that do not fit each other", "[core][cpu][cuda]") {
+  FakeGroup fake(3);
+  for (const std::string& error : run_three(fake, [](Collective& ranks) {
+         std::vector<float> send(4), receive(1);
+         try {
+           ranks.reduce_scatter<float>(send, receive);
+         } catch (const InvalidArgument&) {
+           try {
+             ranks.all_gather<float>(send, receive);
+           } catch (const InvalidArgument&) {
+             ranks.broadcast<float>(send, 3);
+           }
+         }
+       })) {
+    CHECK(error.ends_with("broadcast from rank 3 of 3 ranks"));
+  }
+}
+
+}  // namespace praetor

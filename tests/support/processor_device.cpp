@@ -1,0 +1,91 @@
+#include "tests/support/processor_device.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+namespace praetor::testing {
+
+/// Kernels with their pointers and sizes as they were: what memory holds is looked at anew.
+class ProcessorDevice::Steps final : public cuda::Recording {
+ public:
+  Steps(std::vector<std::function<void()>> steps, int64_t& replays)
+      : steps_(std::move(steps)), replays_(replays) {}
+  void replay() override {
+    ++replays_;
+    for (const auto& step : steps_) step();
+  }
+
+ private:
+  std::vector<std::function<void()>> steps_;
+  int64_t& replays_;
+};
+
+ProcessorDevice::~ProcessorDevice() {
+  for (void* memory : memory_) std::free(memory);
+}
+
+void* ProcessorDevice::allocate(int64_t bytes) {
+  const auto size = static_cast<size_t>((bytes + 255) / 256 * 256);
+  void* memory = std::aligned_alloc(256, size);
+  std::memset(memory, 0, size);
+  memory_.insert(memory);
+  return memory;
+}
+
+void ProcessorDevice::release(void* memory) noexcept {
+  memory_.erase(memory);
+  std::free(memory);
+}
+
+void ProcessorDevice::upload(void* to, const void* from, int64_t bytes) {
+  PRAETOR_CHECK(!recorded_, "copies are not recorded");
+  std::memcpy(to, from, static_cast<size_t>(bytes));
+}
+
+void ProcessorDevice::download(void* to, const void* from, int64_t bytes) {
+  upload(to, from, bytes);
+}
+
+void ProcessorDevice::copy(void* to, const void* from, int64_t bytes) {
+  upload(to, from, bytes);
+}
+
+void ProcessorDevice::start(std::function<void()> work) {
+  if (recorded_)
+    recorded_->push_back(std::move(work));
+  else
+    work();
+}
+
+void ProcessorDevice::multiply(const cuda::Product& product) {
+  start([p = product] {
+    for (int64_t r = 0; r < p.rows; ++r) {
+      for (int64_t c = 0; c < p.outputs; ++c) {
+        const cuda::Bfloat16 *x = p.x + r * p.inputs, *w = p.weight + c * p.inputs;
+        float sum = 0;
+        for (int64_t i = 0; i < p.inputs; ++i)
+          sum = std::fma(cuda::to_float(x[i]), cuda::to_float(w[i]), sum);
+        float& y = p.y[r * p.outputs + c];
+        y = p.add ? y + sum : sum;
+      }
+    }
+  });
+}
+
+#define X(Kernel)                                            \
+  void ProcessorDevice::launch(const cuda::Kernel& kernel) { \
+    start([kernel] { run_kernel(kernel); });                 \
+  }
+PRAETOR_CUDA_KERNELS(X)
+#undef X
+
+std::unique_ptr<cuda::Recording> ProcessorDevice::record(const std::function<void()>& work) {
+  std::vector<std::function<void()>> steps;
+  recorded_ = &steps;
+  work();
+  recorded_ = nullptr;
+  return std::make_unique<Steps>(std::move(steps), replays_);
+}
+
+}  // namespace praetor::testing
