@@ -1,5 +1,7 @@
 #include "rollout/cached_model.h"
 
+#include "core/model/engine_step.h"
+
 namespace praetor {
 namespace {
 
@@ -11,8 +13,13 @@ int64_t bytes_of_block(const Transformer& model, int64_t block_size) {
 
 }  // namespace
 
-CachedModel::CachedModel(const Transformer& model, int64_t block_size)
-    : model_(&model), block_size_(block_size), block_bytes_(bytes_of_block(model, block_size)) {}
+CachedModel::CachedModel(const Transformer& model, int64_t block_size, WeightKind kind)
+    : model_(&model),
+      block_size_(block_size),
+      kind_(kind),
+      block_bytes_(bytes_of_block(model, block_size)) {
+  check_weight_kind(model, kind);
+}
 
 void CachedModel::allocate(int64_t blocks) {
   release();
@@ -70,9 +77,9 @@ at::Tensor CachedModel::logits() {
   const bool wanted = !want_.empty();
   // An empty list would mean all rows; these are computed for the cache alone.
   if (!wanted) want_.push_back(0);
-  const at::Tensor hidden = model_->hidden_cached(rows_, cache_, want_);
+  const at::Tensor hidden = hidden_cached(*model_, rows_, cache_, want_, kind_);
   if (!wanted) return {};
-  return model_->logits(hidden).to(at::kFloat).contiguous();
+  return praetor::logits(*model_, hidden, kind_).to(at::kFloat).contiguous();
 }
 
 }  // namespace praetor

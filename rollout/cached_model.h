@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/model/transformer.h"
+#include "core/model/weight_kind.h"
 #include "rollout/scheduler.h"
 
 namespace praetor {
@@ -14,8 +15,8 @@ namespace praetor {
 /// scheduler's, the same for every model. The model is borrowed. One thread.
 class CachedModel {
  public:
-  /// @throws InvalidArgument when the model has no language head
-  CachedModel(const Transformer& model, int64_t block_size);
+  /// @throws InvalidArgument when the model has no language head, or cannot have weights of `kind`
+  CachedModel(const Transformer& model, int64_t block_size, WeightKind kind);
 
   const ModelConfig& config() const { return model_->config(); }
   int64_t block_bytes() const { return block_bytes_; }  ///< keys and values of one block
@@ -37,6 +38,7 @@ class CachedModel {
  private:
   const Transformer* model_;
   int64_t block_size_;
+  WeightKind kind_;
   int64_t block_bytes_;
   int64_t blocks_ = 0;
   KvCache cache_;

@@ -4,6 +4,7 @@
 
 #include "core/model/forward_hooks.h"
 #include "core/model/transformer.h"
+#include "core/model/weight_kind.h"
 
 namespace praetor {
 
@@ -16,6 +17,12 @@ struct TransformerBuilder {
   static Transformer assemble(ModelConfig config, std::vector<NamedTensor> parameters);
   /// As praetor::set_hooks.
   static void set_hooks(Transformer& model, ForwardHooks* hooks);
+  /// As praetor::hidden_cached, of a kind that fits the model.
+  static at::Tensor hidden_cached(const Transformer& model,
+                                  const CachedRows& rows,
+                                  KvCache& cache,
+                                  const std::vector<int64_t>& want,
+                                  WeightKind kind);
 };
 
 /// Values drawn from normal(0, deviation), in the order of the elements.
