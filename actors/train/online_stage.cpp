@@ -65,8 +65,7 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
     log::info(str(stage.name,
                   ": responses are sampled with weights in ",
                   to_string(stage.engine.weights),
-                  ", which the learner's log-probabilities differ from (mismatch/...); "
-                  "mismatch: {correction: token_tis} weighs the tokens accordingly"));
+                  ": their log-probabilities are not the learner's (mismatch/...)"));
   }
   learner_ =
       std::make_unique<Learner>(config, std::move(algorithm), std::move(models), &context.ranks);
