@@ -1,5 +1,7 @@
 #include "rollout/cached_model.h"
 
+#include <algorithm>
+
 #include "core/model/engine_step.h"
 
 namespace praetor {
@@ -70,6 +72,13 @@ int64_t CachedModel::add_rows(const Sequence& s, int64_t count) {
   const auto end = static_cast<int64_t>(rows_.tokens.size());
   for (int64_t row = end - (count - pending) - 1; row < end; ++row) want_.push_back(row);
   return first;
+}
+
+int64_t CachedModel::work() const {
+  // Few rows cost what it takes to read the weights.
+  constexpr int64_t kReading = 8;
+  const auto rows = static_cast<int64_t>(rows_.tokens.size());
+  return rows == 0 ? 0 : std::max(rows, kReading) * model_->config().parameter_count();
 }
 
 at::Tensor CachedModel::logits() {

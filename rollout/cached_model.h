@@ -31,6 +31,8 @@ class CachedModel {
   /// the step. Returns the row of logits() that follows its last token (those that follow the draft
   /// come behind it), or -1 when tokens of `s` stay pending.
   int64_t add_rows(const Sequence& s, int64_t count);
+  /// About how much logits() has to do, in multiply-adds; 0 without rows.
+  int64_t work() const;
   /// One forward pass over the rows: logits behind each sequence that has none pending, [M,V]
   /// float32, contiguous; undefined when there is no such sequence. Nothing runs without rows.
   at::Tensor logits();
