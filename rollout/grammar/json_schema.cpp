@@ -426,8 +426,8 @@ class Compiler {
       const bool fits = std::any_of(types.begin(), types.end(), [&](const std::string& type) {
         return has_type(option, type);
       });
-      if (!fits) refuse(here, option.dump(), " is not of the type that stands beside");
-      if (!others || accepts(others, option.dump())) ways.push_back(literal(option.dump()));
+      if (fits && (!others || accepts(others, option.dump())))
+        ways.push_back(literal(option.dump()));
     }
     if (ways.empty()) refuse(here, "no value of the list meets what stands beside it");
     return choice(std::move(ways));
