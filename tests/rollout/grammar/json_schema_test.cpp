@@ -289,7 +289,8 @@ TEST_CASE("what schemas cannot hold is refused with its pointer", "[rollout][cpu
   CHECK_THAT(refusal(R"({"type":"object","required":["x"]})"),
              StartsWith("#/required: \"x\" is not among"));
   CHECK_THAT(refusal(R"({"enum":[]})"), StartsWith("#/enum: a list"));
-  CHECK_THAT(refusal(R"({"type":"integer","enum":["a"]})"), StartsWith("#/enum: no value of the list"));
+  CHECK_THAT(refusal(R"({"type":"integer","enum":["a"]})"),
+             StartsWith("#/enum: no value of the list"));
   CHECK_THAT(refusal(R"({"anyOf":[{"type":"null"},{"oneOf":[]}]})"),
              StartsWith("#/anyOf/1/oneOf: a list of schemas"));
   CHECK_THAT(refusal(R"({"$ref":"#/$defs/x"})"), StartsWith("#/$ref: \"#/$defs/x\" is not there"));
