@@ -213,7 +213,7 @@ Bound bound_of(const nlohmann::ordered_json& number, bool exclusive) {
   out.whole = all.substr(0, end);
   out.fraction = all.substr(end);
   out.whole.erase(0, std::min(out.whole.find_first_not_of('0'), out.whole.size()));
-  if (out.whole.empty()) out.whole = "0";
+  if (out.whole.empty()) out.whole.push_back('0');
   out.fraction.erase(out.fraction.find_last_not_of('0') + 1);
   if (is_zero(out)) out.negative = false;
   return out;
