@@ -1,5 +1,9 @@
 #include "rollout/cached_model.h"
 
+#include <algorithm>
+
+#include "core/model/engine_step.h"
+
 namespace praetor {
 namespace {
 
@@ -11,8 +15,13 @@ int64_t bytes_of_block(const Transformer& model, int64_t block_size) {
 
 }  // namespace
 
-CachedModel::CachedModel(const Transformer& model, int64_t block_size)
-    : model_(&model), block_size_(block_size), block_bytes_(bytes_of_block(model, block_size)) {}
+CachedModel::CachedModel(const Transformer& model, int64_t block_size, WeightKind kind)
+    : model_(&model),
+      block_size_(block_size),
+      kind_(kind),
+      block_bytes_(bytes_of_block(model, block_size)) {
+  check_weight_kind(model, kind);
+}
 
 void CachedModel::allocate(int64_t blocks) {
   release();
@@ -65,14 +74,21 @@ int64_t CachedModel::add_rows(const Sequence& s, int64_t count) {
   return first;
 }
 
+int64_t CachedModel::work() const {
+  // Few rows cost what it takes to read the weights.
+  constexpr int64_t kReading = 8;
+  const auto rows = static_cast<int64_t>(rows_.tokens.size());
+  return rows == 0 ? 0 : std::max(rows, kReading) * model_->config().parameter_count();
+}
+
 at::Tensor CachedModel::logits() {
   if (rows_.tokens.empty()) return {};
   const bool wanted = !want_.empty();
   // An empty list would mean all rows; these are computed for the cache alone.
   if (!wanted) want_.push_back(0);
-  const at::Tensor hidden = model_->hidden_cached(rows_, cache_, want_);
+  const at::Tensor hidden = hidden_cached(*model_, rows_, cache_, want_, kind_);
   if (!wanted) return {};
-  return model_->logits(hidden).to(at::kFloat).contiguous();
+  return praetor::logits(*model_, hidden, kind_).to(at::kFloat).contiguous();
 }
 
 }  // namespace praetor

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/model/transformer.h"
+#include "core/model/weight_kind.h"
 #include "rollout/scheduler.h"
 
 namespace praetor {
@@ -14,8 +15,8 @@ namespace praetor {
 /// scheduler's, the same for every model. The model is borrowed. One thread.
 class CachedModel {
  public:
-  /// @throws InvalidArgument when the model has no language head
-  CachedModel(const Transformer& model, int64_t block_size);
+  /// @throws InvalidArgument when the model has no language head, or cannot have weights of `kind`
+  CachedModel(const Transformer& model, int64_t block_size, WeightKind kind);
 
   const ModelConfig& config() const { return model_->config(); }
   int64_t block_bytes() const { return block_bytes_; }  ///< keys and values of one block
@@ -30,6 +31,8 @@ class CachedModel {
   /// the step. Returns the row of logits() that follows its last token (those that follow the draft
   /// come behind it), or -1 when tokens of `s` stay pending.
   int64_t add_rows(const Sequence& s, int64_t count);
+  /// About how much logits() has to do, in multiply-adds; 0 without rows.
+  int64_t work() const;
   /// One forward pass over the rows: logits behind each sequence that has none pending, [M,V]
   /// float32, contiguous; undefined when there is no such sequence. Nothing runs without rows.
   at::Tensor logits();
@@ -37,6 +40,7 @@ class CachedModel {
  private:
   const Transformer* model_;
   int64_t block_size_;
+  WeightKind kind_;
   int64_t block_bytes_;
   int64_t blocks_ = 0;
   KvCache cache_;

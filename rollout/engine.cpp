@@ -63,9 +63,9 @@ Engine::Engine(const Transformer& model,
           at_least(static_cast<double>(config.max_sequences)));
   require("block_size", config.block_size, at_least(1));
   require("draft_tokens", config.draft_tokens, at_least(0));
-  models_.emplace_back(model, config.block_size);
+  models_.emplace_back(model, config.block_size, config.weights);
   if (companion) {
-    models_.emplace_back(*companion, config.block_size);
+    models_.emplace_back(*companion, config.block_size, config.weights);
     const int64_t vocab = companion->config().vocab_size;
     if (vocab != vocab_size()) {
       throw InvalidArgument("engine: the companion's vocabulary of ",

@@ -51,18 +51,18 @@ struct EngineStats {
 /// run side by side; a sequence costs a forward pass of each model that its voice needs, no more.
 /// The log-probabilities of a Generation are then the voice's.
 ///
-/// On CPU in float32 a response is a function of the weights, the prompt, the parameters, the voice
-/// and the key alone, bit for bit: batch, order, limits of EngineConfig, preemption and threads do
-/// not touch it. Models and tokenizer are borrowed and outlive the engine. The weights may be
-/// replaced in place between calls (and within one, set_refresh); nothing is cached across calls.
-/// One thread at a time.
+/// On CPU in float32 a response is a function of the weights, their kind, the prompt, the
+/// parameters, the voice and the key alone, bit for bit: batch, order, limits of EngineConfig,
+/// preemption and threads do not touch it. Models and tokenizer are borrowed and outlive the
+/// engine. The weights may be replaced in place between calls (and within one, set_refresh);
+/// nothing is cached across calls. One thread at a time.
 class Engine final : public Generator {
  public:
   /// The caches, one for each model that a call's voices need, are allocated by the calls, grow to
   /// what they need, and together stay below `cache_bytes`. The companion may have another shape,
   /// but has the same vocabulary; null: all requests are the policy's.
-  /// @throws InvalidArgument when a limit is out of range, a model has no language head, or the
-  /// vocabularies differ
+  /// @throws InvalidArgument when a limit is out of range, a model has no language head or cannot
+  /// have weights of the kind, or the vocabularies differ
   Engine(const Transformer& model,
          const Tokenizer& tokenizer,
          EngineConfig config = {},

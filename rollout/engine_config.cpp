@@ -11,6 +11,7 @@ EngineConfig EngineConfig::from_yaml(YamlReader in) {
   c.block_size = in.get("block_size", c.block_size, closed(1, 4096));
   c.cache_bytes = in.get("cache_bytes", c.cache_bytes, at_least(1 << 20));
   c.draft_tokens = in.get("draft_tokens", c.draft_tokens, closed(0, 64));
+  c.weights = weight_kind_of(in.get("weights", to_string(c.weights), weight_kind_names()));
   if (c.max_step_tokens < c.max_sequences) {
     in.error_at("max_step_tokens",
                 str(c.max_step_tokens,

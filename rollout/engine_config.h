@@ -3,11 +3,12 @@
 #include <cstdint>
 
 #include "core/config/yaml_reader.h"
+#include "core/model/weight_kind.h"
 
 namespace praetor {
 
-/// Section `engine` of a job: how much the generation engine does at once. None of it changes what
-/// is generated.
+/// Section `engine` of a job: how much the generation engine does at once, none of which changes
+/// what is generated, and the kind of the weights, which does.
 struct EngineConfig {
   int64_t max_sequences = 64;  ///< responses that grow at once, >= 1
   int64_t max_step_tokens =
@@ -15,6 +16,9 @@ struct EngineConfig {
   int64_t block_size = 16;  ///< tokens of one cache block, >= 1
   int64_t cache_bytes = int64_t{1} << 30;  ///< bound on keys and values of all layers, >= 1 MiB
   int64_t draft_tokens = 0;  ///< guessed ahead for a sequence that repeats itself, >= 0; 0: none
+  /// Of all models of the engine. Other kinds than kFloat32 read a half or a quarter of the bytes a
+  /// step and sample from a policy a little beside the learner's.
+  WeightKind weights = WeightKind::kFloat32;
   static EngineConfig from_yaml(YamlReader in);
 };
 

@@ -222,7 +222,8 @@ void run_generate(const GenerateOptions& options, std::istream& in, std::ostream
                 *tokenizer,
                 {.max_sequences = options.batch,
                  .max_step_tokens = std::max(options.batch, EngineConfig{}.max_step_tokens),
-                 .draft_tokens = options.draft_tokens});
+                 .draft_tokens = options.draft_tokens,
+                 .weights = options.weights});
   InOrder writer(out, options.samples);
   engine.generate(requests, [&](Generation&& g) {
     writer.add(g);
@@ -254,6 +255,7 @@ void add_generate(CLI::App& app, int&) {
   command->add_option("--batch", options->batch, "responses that grow at once")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
+  add_weights(*command, options->weights);
   add_draft_tokens(*command, options->draft_tokens);
   command->add_option("--threads", options->threads, "0: all cores")
       ->check(CLI::Range(0, 4096))

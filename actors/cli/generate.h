@@ -6,6 +6,7 @@
 #include <string>
 
 #include "core/model/generator.h"
+#include "core/model/weight_kind.h"
 
 namespace praetor::cli {
 
@@ -17,8 +18,9 @@ struct GenerateOptions {
   uint64_t seed = 1;
   std::string dtype = "float32";  ///< float32 or bfloat16
   int64_t batch = 64;             ///< responses that grow at once
-  int64_t draft_tokens = 0;       ///< guessed ahead, 0 to 64
-  int threads = 0;                ///< 0: all cores
+  WeightKind weights = WeightKind::kFloat32;
+  int64_t draft_tokens = 0;  ///< guessed ahead, 0 to 64
+  int threads = 0;           ///< 0: all cores
   std::string chat_template = "plain";
   std::filesystem::path stats;  ///< written at the end when given
 };

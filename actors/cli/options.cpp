@@ -25,6 +25,17 @@ at::ScalarType dtype_of(const std::string& name) {
   return name == "bfloat16" ? at::kBFloat16 : at::kFloat;
 }
 
+void add_weights(CLI::App& command, WeightKind& weights) {
+  command
+      .add_option_function<std::string>(
+          "--weights",
+          [&weights](const std::string& name) { weights = weight_kind_of(name); },
+          "what a step multiplies by, made of the float32 weights: bfloat16 halves what it reads, "
+          "int8 quarters it, both change what is sampled a little")
+      ->check(CLI::IsMember(weight_kind_names()))
+      ->default_str(to_string(weights));
+}
+
 void add_draft_tokens(CLI::App& command, int64_t& draft_tokens) {
   command
       .add_option("--draft-tokens",

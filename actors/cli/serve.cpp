@@ -166,6 +166,7 @@ void add_serve(CLI::App& app, int&) {
   command->add_option("--cache-bytes", options->engine.cache_bytes, "memory for keys and values")
       ->check(CLI::Range(int64_t{1} << 20, int64_t{1} << 46))
       ->capture_default_str();
+  add_weights(*command, options->engine.weights);
   add_draft_tokens(*command, options->engine.draft_tokens);
   command->add_option("--max-open", options->most_open, "requests at once; beyond, status 429")
       ->check(CLI::Range(1, 1 << 20))

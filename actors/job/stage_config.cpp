@@ -346,6 +346,13 @@ void StageConfig::read_staleness(const Algorithm& algorithm) {
     }
     return;
   }
+  // Samples of other weights than the learner's, older or of another kind: the decoupled objective
+  // (arXiv:2505.24298) with truncated weights, unless the job says otherwise.
+  const auto weigh_samples = [&] {
+    YamlReader mismatch = in.child(kind).child("mismatch");
+    if (!mismatch.has("correction")) mismatch.resolve("correction", "token_tis");
+  };
+  if (engine.weights != WeightKind::kFloat32 && algorithm.corrects_staleness()) weigh_samples();
   max_staleness = in.get("max_staleness", max_staleness, closed(0, 1000));
   partial_rollouts = in.get("partial_rollouts", max_staleness > 0);
   if (max_staleness == 0) {
@@ -361,10 +368,7 @@ void StageConfig::read_staleness(const Algorithm& algorithm) {
                     "dapo, gspo, rloo, reinforce_pp and remax correct for older ones)"));
     return;
   }
-  // The decoupled objective (arXiv:2505.24298) with truncated weights, unless the job says
-  // otherwise.
-  YamlReader mismatch = in.child(kind).child("mismatch");
-  if (!mismatch.has("correction")) mismatch.resolve("correction", "token_tis");
+  weigh_samples();
 }
 
 void StageConfig::read_online(std::span<const StageConfig> earlier,

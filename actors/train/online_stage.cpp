@@ -59,7 +59,14 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
   LearnerConfig config = learner_config();
   config.temperature = stage.sampling.temperature;
   config.max_new_tokens = stage.sampling.max_new_tokens;
-  config.exact_rollouts = true;  // engines run in float32 on CPU (core/model/ops.h)
+  // Engines run in float32 on CPU (core/model/ops.h), with the learner's bits if its weights.
+  config.exact_rollouts = stage.engine.weights == WeightKind::kFloat32;
+  if (!config.exact_rollouts) {
+    log::info(str(stage.name,
+                  ": responses are sampled with weights in ",
+                  to_string(stage.engine.weights),
+                  ": their log-probabilities are not the learner's (mismatch/...)"));
+  }
   learner_ =
       std::make_unique<Learner>(config, std::move(algorithm), std::move(models), &context.ranks);
   if (context.workers) {

@@ -165,6 +165,7 @@ class NcclCollective final : public Collective {
     call.type = type;
     call.count = count;
     call.sequence = sequence_++;
+    call.step = step();
     if (!failure_.empty()) {
       throw CollectiveError(
           "rank ", rank_, ": ", call.text(), ": the group has failed before: ", failure_);

@@ -34,8 +34,9 @@ class Step {
   Step(const TransformerBuilder::Blocks& blocks,
        const ModelConfig& config,
        const TransformerBuilder::Places& places,
-       const CachedRows& rows)
-      : blocks_(blocks), config_(config), places_(places), rows_(rows) {
+       const CachedRows& rows,
+       WeightKind kind)
+      : blocks_(blocks), config_(config), places_(places), rows_(rows), kind_(kind) {
     Memory& kept = memory();
     const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
     const int64_t heads = config.num_heads * config.head_dim;
@@ -64,12 +65,8 @@ class Step {
     const int64_t hidden = config_.hidden_size, dims = config_.head_dim;
     const int64_t heads = config_.num_heads, kv_heads = config_.num_kv_heads;
     norm(layer.attention_norm, x_, count_, hidden, h_);
-    kernels::products(h_,
-                      hidden,
-                      count_,
-                      {{layer.q.weight, layer.q.bias, q_},
-                       {layer.k.weight, layer.k.bias, k_},
-                       {layer.v.weight, layer.v.bias, v_}});
+    kernels::products(
+        h_, hidden, count_, {product(layer.q, q_), product(layer.k, k_), product(layer.v, v_)});
     if (layer.q_norm.weight.defined()) {
       norm(layer.q_norm, q_, count_ * heads, dims, q_);
       norm(layer.k_norm, k_, count_ * kv_heads, dims, k_);
@@ -80,7 +77,7 @@ class Step {
     }
     kernels::cached_attention(q_, k_, v_, heads, cache, rows_, layer.attention, attended_);
     if (!want.empty()) keep(want);
-    kernels::products(attended_, heads * dims, count_, {{layer.o.weight, layer.o.bias, h_}});
+    kernels::products(attended_, heads * dims, count_, {product(layer.o, h_)});
     norm_output(layer.attention_output_norm);
     add();
     norm(layer.mlp_norm, x_, count_, hidden, h_);
@@ -96,6 +93,10 @@ class Step {
   }
 
  private:
+  kernels::Product product(const Linear& of, float* to) const {
+    return {of.weight, of.bias, to, kind_};
+  }
+
   void copy_rows(const at::Tensor& table, const std::vector<int64_t>& index, float* to) const {
     const at::Tensor from = table.contiguous();
     const float* all = from.const_data_ptr<float>();
@@ -163,11 +164,11 @@ class Step {
   void mlp(const Layer& layer) {
     const int64_t hidden = config_.hidden_size, inner = config_.intermediate_size;
     const MlpKind kind = blocks_.family->mlp;
-    const kernels::Product up{layer.up.weight, layer.up.bias, up_};
+    const kernels::Product up = product(layer.up, up_);
     if (kind == MlpKind::kGelu) {
       kernels::products(h_, hidden, count_, {up});
     } else {
-      kernels::products(h_, hidden, count_, {{layer.gate.weight, layer.gate.bias, gate_}, up});
+      kernels::products(h_, hidden, count_, {product(layer.gate, gate_), up});
     }
     kernels::over_rows(count_, 16 * inner, [&](int64_t begin, int64_t end) {
       const int64_t at = begin * inner, n = (end - begin) * inner;
@@ -179,13 +180,14 @@ class Step {
         loops_.gelu(up_ + at, nullptr, n, up_ + at);
       }
     });
-    kernels::products(up_, inner, count_, {{layer.down.weight, layer.down.bias, h_}});
+    kernels::products(up_, inner, count_, {product(layer.down, h_)});
   }
 
   const TransformerBuilder::Blocks& blocks_;
   const ModelConfig& config_;
   const TransformerBuilder::Places& places_;
   const CachedRows& rows_;
+  WeightKind kind_;
   const kernels::Table& loops_ = kernels::table();
   int64_t count_ = static_cast<int64_t>(rows_.tokens.size());
   float *x_, *h_, *q_, *k_, *v_, *attended_, *gate_, *up_;
@@ -199,12 +201,13 @@ at::Tensor cached_step(const TransformerBuilder::Blocks& blocks,
                        const TransformerBuilder::Places& places,
                        const CachedRows& rows,
                        KvCache& cache,
-                       const std::vector<int64_t>& want) {
+                       const std::vector<int64_t>& want,
+                       WeightKind kind) {
   ops::check_cached_rows(rows,
                          static_cast<int64_t>(rows.tokens.size()),
                          cache.block_size,
                          cache.layers.at(0).keys.size(0));
-  Step step(blocks, config, places, rows);
+  Step step(blocks, config, places, rows, kind);
   step.embed(embedding);
   for (size_t i = 0; i < blocks.layers.size(); ++i) {
     const bool last = i + 1 == blocks.layers.size();

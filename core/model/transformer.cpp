@@ -386,52 +386,62 @@ at::Tensor Transformer::hidden(const PackedTokens& batch) const {
                  });
 }
 
-at::Tensor Transformer::hidden_cached(const CachedRows& rows,
-                                      KvCache& cache,
-                                      const std::vector<int64_t>& want) const {
+at::Tensor TransformerBuilder::hidden_cached(const Transformer& model,
+                                             const CachedRows& rows,
+                                             KvCache& cache,
+                                             const std::vector<int64_t>& want,
+                                             WeightKind kind) {
+  const Blocks& blocks = *model.blocks_;
+  const ModelConfig& config = model.config_;
   const auto count = static_cast<int64_t>(rows.tokens.size());
   PRAETOR_CHECK(
       rows.positions.size() == rows.tokens.size() && rows.sequence.size() == rows.tokens.size(),
       "an engine step has one position and one sequence for each of its ",
       count,
       " tokens");
-  PRAETOR_CHECK(cache.layers.size() == blocks_->layers.size(),
+  PRAETOR_CHECK(cache.layers.size() == blocks.layers.size(),
                 "the cache has ",
                 cache.layers.size(),
                 " layers, the model ",
-                blocks_->layers.size());
-  check_tokens(rows.tokens.data(), count, config_.vocab_size);
+                blocks.layers.size());
+  check_tokens(rows.tokens.data(), count, config.vocab_size);
   Places places;
   std::vector<int64_t> lengths = rows.lengths;
   if (lengths.empty()) lengths = lengths_of(rows);
   for (int64_t i = 0; i < count; ++i) {
     const int64_t position = rows.positions[i];
-    if (position < 0 || position >= config_.max_positions) {
+    if (position < 0 || position >= config.max_positions) {
       throw DataError("position ",
                       position,
                       " (row ",
                       i,
                       ") is outside the model's ",
-                      config_.max_positions,
+                      config.max_positions,
                       " positions");
     }
     places.position.push_back(position);
     places.length.push_back(lengths.at(static_cast<size_t>(rows.sequence[i])));
   }
   const c10::NoGradGuard no_grad;
-  if (ops::uses_kernels(embedding_))
-    return cached_step(*blocks_, config_, embedding_, places, rows, cache, want);
-  return forward(at::tensor(rows.tokens, at::dtype(at::kLong)),
-                 places,
-                 want,
-                 [&](size_t layer,
-                     const at::Tensor& q,
-                     const at::Tensor& k,
-                     const at::Tensor& v,
-                     const ops::AttentionOptions& options) {
-                   return ops::cached_attention(
-                       q, k, v, cache.layers[layer], cache.block_size, rows, options);
-                 });
+  if (ops::uses_kernels(model.embedding_))
+    return cached_step(blocks, config, model.embedding_, places, rows, cache, want, kind);
+  return model.forward(at::tensor(rows.tokens, at::dtype(at::kLong)),
+                       places,
+                       want,
+                       [&](size_t layer,
+                           const at::Tensor& q,
+                           const at::Tensor& k,
+                           const at::Tensor& v,
+                           const ops::AttentionOptions& options) {
+                         return ops::cached_attention(
+                             q, k, v, cache.layers[layer], cache.block_size, rows, options);
+                       });
+}
+
+at::Tensor Transformer::hidden_cached(const CachedRows& rows,
+                                      KvCache& cache,
+                                      const std::vector<int64_t>& want) const {
+  return TransformerBuilder::hidden_cached(*this, rows, cache, want, WeightKind::kFloat32);
 }
 
 const ops::LanguageHead& Transformer::head() const {

@@ -5,6 +5,7 @@
 #include "core/model/checkpointing.h"
 #include "core/model/forward_hooks.h"
 #include "core/model/transformer.h"
+#include "core/model/weight_kind.h"
 
 namespace praetor {
 
@@ -19,6 +20,12 @@ struct TransformerBuilder {
   static void set_hooks(Transformer& model, ForwardHooks* hooks);
   /// As praetor::set_activation_checkpointing.
   static void set_checkpointing(Transformer& model, ActivationCheckpointing what);
+  /// As praetor::hidden_cached, of a kind that fits the model.
+  static at::Tensor hidden_cached(const Transformer& model,
+                                  const CachedRows& rows,
+                                  KvCache& cache,
+                                  const std::vector<int64_t>& want,
+                                  WeightKind kind);
 };
 
 /// Values drawn from normal(0, deviation), in the order of the elements.

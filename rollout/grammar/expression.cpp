@@ -107,4 +107,14 @@ ExpressionPtr fields(ExpressionPtr between,
   return e;
 }
 
+ExpressionPtr all_of(std::vector<ExpressionPtr> parts) {
+  return made(Expression::Kind::kAll, std::move(parts));
+}
+
+ExpressionPtr multiples(int64_t divisor) {
+  auto e = made(Expression::Kind::kMultiple);
+  e->least = divisor;
+  return e;
+}
+
 }  // namespace praetor::grammar

@@ -47,6 +47,8 @@ struct Expression {
     kList,      ///< parts[0], `least` to `most` times, with parts[1] between
     kFields,    ///< a choice of parts[1..] in order, with parts[0] between; required[i] says which
                 ///< may not be left out
+    kAll,       ///< what every one of `parts` describes, each of which describes something
+    kMultiple,  ///< decimal digits, one and more, of a number that `least` divides
   };
   Kind kind = Kind::kSequence;
   std::string bytes;
@@ -66,5 +68,7 @@ ExpressionPtr list(ExpressionPtr item, ExpressionPtr between, int64_t least, int
 ExpressionPtr fields(ExpressionPtr between,
                      const std::vector<ExpressionPtr>& items,
                      std::vector<bool> required);
+ExpressionPtr all_of(std::vector<ExpressionPtr> parts);
+ExpressionPtr multiples(int64_t divisor);
 
 }  // namespace praetor::grammar

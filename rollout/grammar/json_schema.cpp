@@ -10,7 +10,11 @@
 #include "core/base/error.h"
 #include "core/base/text.h"
 #include "core/tokenizer/unicode.h"
+#include "rollout/grammar/dfa.h"
+#include "rollout/grammar/nfa.h"
+#include "rollout/grammar/numbers.h"
 #include "rollout/grammar/pattern.h"
+#include "rollout/grammar/schema_parts.h"
 
 namespace praetor::grammar {
 namespace {
@@ -18,7 +22,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr int64_t kMostCount = 1'000'000;
-constexpr int kDeepestSchema = 64;
+constexpr int64_t kMostDivisor = 10'000;
 
 const std::vector<std::string>& type_names() {
   static const std::vector<std::string> kNames = {
@@ -55,17 +59,6 @@ ExpressionPtr any_string() {
   return kAny;
 }
 
-ExpressionPtr integer() {
-  static const ExpressionPtr kInteger = parsed("-?(0|[1-9][0-9]{0,15})");
-  return kInteger;
-}
-
-ExpressionPtr number() {
-  static const ExpressionPtr kNumber =
-      parsed(R"(-?(0|[1-9][0-9]{0,15})(\.[0-9]{1,16})?([eE][+-]?[0-9]{1,2})?)");
-  return kNumber;
-}
-
 ExpressionPtr boolean() {
   static const ExpressionPtr kBoolean = choice({literal("true"), literal("false")});
   return kBoolean;
@@ -96,7 +89,7 @@ ExpressionPtr map_of(ExpressionPtr value) {
 }
 
 ExpressionPtr any_value(int depth) {
-  std::vector<ExpressionPtr> kinds = {any_string(), number(), boolean(), literal("null")};
+  std::vector<ExpressionPtr> kinds = {any_string(), numbers({}), boolean(), literal("null")};
   if (depth > 0) {
     const ExpressionPtr inner = any_value(depth - 1);
     kinds.push_back(array_of(inner));
@@ -132,55 +125,53 @@ ExpressionPtr as_string_content(const ExpressionPtr& e) {
   return out;
 }
 
-std::string pointer_part(const std::string& key) {
-  std::string out;
-  for (const char c : key) out += c == '~' ? "~0" : c == '/' ? "~1" : std::string(1, c);
-  return out;
-}
-
-bool has_type(const Json& value, const std::string& type) {
-  if (type == "string") return value.is_string();
-  if (type == "number") return value.is_number();
-  if (type == "integer") return value.is_number_integer();
-  if (type == "boolean") return value.is_boolean();
-  if (type == "null") return value.is_null();
-  if (type == "object") return value.is_object();
-  return value.is_array();
+bool accepts(const ExpressionPtr& expression, const std::string& text) {
+  const Nfa nfa(*expression);
+  Dfa dfa(nfa);
+  int32_t state = dfa.start();
+  for (const char byte : text) {
+    if (state == Dfa::kDead) return false;
+    state = dfa.step(state, static_cast<uint8_t>(byte));
+  }
+  return state != Dfa::kDead && dfa.accepting(state);
 }
 
 /// A schema in its place. Every complaint begins with the JSON pointer to what is wrong.
 class Compiler {
  public:
-  explicit Compiler(const Json& root) : root_(root) {}
+  explicit Compiler(const Json& root) : parts_(root) {}
 
-  ExpressionPtr value(const Json& schema, const std::string& at) {
-    if (depth_ == kDeepestSchema) refuse(at, "schemas are nested more than ", depth_, " deep");
-    ++depth_;
-    ExpressionPtr out = one(schema, at);
-    --depth_;
-    return out;
+  ExpressionPtr value(const SchemaPart& schema) {
+    std::vector<ExpressionPtr> ways;
+    for (const SchemaPart& part : parts_.of(schema)) ways.push_back(one(part));
+    return ways.size() == 1 ? ways[0] : choice(std::move(ways));
   }
 
  private:
   template <typename... Args>
   [[noreturn]] static void refuse(const std::string& at, const Args&... what) {
-    throw InvalidArgument(at, ": ", what...);
+    refuse_schema(at, what...);
   }
 
   static std::string below(const std::string& at, const std::string& key) {
-    return at + "/" + pointer_part(key);
+    return pointer_below(at, key);
   }
 
-  ExpressionPtr one(const Json& schema, const std::string& at) {
+  /// A schema that lies in `part`.
+  ExpressionPtr inner(const SchemaPart& part, const Json& schema, const std::string& at) {
+    return value({schema, at, part.followed, part.depth + 1});
+  }
+
+  ExpressionPtr one(const SchemaPart& part) {
+    const Json& schema = part.schema;
+    const std::string& at = part.at;
     if (schema.is_boolean()) {
       if (!schema.get<bool>()) refuse(at, "false is met by no value");
       return any_value(kAnyJsonDepth);
     }
     if (!schema.is_object()) refuse(at, "an object (or true) is wanted");
-    if (schema.contains("$ref")) return reference(schema, at);
-    if (schema.contains("enum")) return enumeration(schema, at, "enum");
-    if (schema.contains("const")) return enumeration(schema, at, "const");
-    if (schema.contains("anyOf")) return any_of(schema, at);
+    for (const char* key : {"enum", "const"})
+      if (schema.contains(key)) return enumeration(part, key);
     if (!schema.contains("type")) {
       check_keys(schema, at, {});
       return any_value(kAnyJsonDepth);
@@ -188,7 +179,7 @@ class Compiler {
     const std::vector<std::string> types = types_of(schema, at);
     check_keys(schema, at, keys_of(types));
     std::vector<ExpressionPtr> ways;
-    for (const std::string& type : types) ways.push_back(typed(schema, type, at));
+    for (const std::string& type : types) ways.push_back(typed(part, type));
     return ways.size() == 1 ? ways[0] : choice(std::move(ways));
   }
 
@@ -196,22 +187,15 @@ class Compiler {
   static void check_keys(const Json& schema,
                          const std::string& at,
                          std::vector<std::string> known) {
-    for (const char* silent : {"title",
-                               "description",
-                               "default",
-                               "examples",
-                               "$schema",
-                               "$id",
-                               "$comment",
-                               "deprecated",
-                               "readOnly",
-                               "writeOnly",
-                               "$defs",
-                               "definitions"})
-      known.emplace_back(silent);
+    known.insert(known.end(), {"enum", "const", "allOf", "anyOf", "oneOf", "$ref"});
     for (const auto& [key, value] : schema.items()) {
-      if (std::find(known.begin(), known.end(), key) == known.end())
-        refuse(below(at, key), "this keyword is not supported here; known: ", join(known, ", "));
+      if (!is_silent(key) && std::find(known.begin(), known.end(), key) == known.end()) {
+        refuse(below(at, key),
+               "this keyword is not supported here; known: ",
+               join(known, ", "),
+               ", ",
+               join(silent_keywords(), ", "));
+      }
     }
   }
 
@@ -219,7 +203,12 @@ class Compiler {
     std::vector<std::string> keys = {"type"};
     for (const std::string& type : types) {
       if (type == "string") keys.insert(keys.end(), {"minLength", "maxLength", "pattern"});
-      if (type == "array") keys.insert(keys.end(), {"items", "minItems", "maxItems"});
+      if (type == "integer" || type == "number") {
+        keys.insert(keys.end(),
+                    {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"});
+      }
+      if (type == "array")
+        keys.insert(keys.end(), {"items", "prefixItems", "minItems", "maxItems"});
       if (type == "object")
         keys.insert(keys.end(), {"properties", "required", "additionalProperties"});
     }
@@ -240,14 +229,59 @@ class Compiler {
     return out;
   }
 
-  ExpressionPtr typed(const Json& schema, const std::string& type, const std::string& at) {
-    if (type == "string") return string(schema, at);
-    if (type == "number") return number();
-    if (type == "integer") return integer();
+  ExpressionPtr typed(const SchemaPart& part, const std::string& type) {
+    if (type == "string") return string(part.schema, part.at);
+    if (type == "number" || type == "integer") return number(part.schema, type, part.at);
     if (type == "boolean") return boolean();
     if (type == "null") return literal("null");
-    if (type == "array") return array(schema, at);
-    return object(schema, at);
+    if (type == "array") return array(part);
+    return object(part);
+  }
+
+  /// What is in all of `parts`, checked to be something.
+  static ExpressionPtr all(std::vector<ExpressionPtr> parts, const std::string& at) {
+    ExpressionPtr out = all_of(std::move(parts));
+    try {
+      const Nfa known(*out);
+    } catch (const InvalidArgument& failure) {
+      refuse(at, failure.what());
+    }
+    return out;
+  }
+
+  static std::optional<Bound> bound(const Json& schema, const std::string& at, bool low) {
+    std::optional<Bound> out;
+    std::optional<double> held;
+    for (const bool exclusive : {false, true}) {
+      const char* key = exclusive ? (low ? "exclusiveMinimum" : "exclusiveMaximum")
+                                  : (low ? "minimum" : "maximum");
+      if (!schema.contains(key)) continue;
+      if (!schema[key].is_number()) refuse(below(at, key), "a number is wanted");
+      const auto value = schema[key].get<double>();
+      // Of two bounds the tighter one counts; of two that are equal the exclusive one.
+      if (held && (low ? value < *held : value > *held)) continue;
+      held = value;
+      out = bound_of(schema[key], exclusive);
+    }
+    return out;
+  }
+
+  static ExpressionPtr number(const Json& schema, const std::string& type, const std::string& at) {
+    NumberRange range{.low = bound(schema, at, true), .high = bound(schema, at, false)};
+    bool whole = type == "integer";
+    if (schema.contains("multipleOf")) {
+      const Json& divisor = schema["multipleOf"];
+      if (!divisor.is_number_integer() || divisor < 1 || divisor > kMostDivisor)
+        refuse(below(at, "multipleOf"),
+               "only whole numbers from 1 to ",
+               kMostDivisor,
+               " are supported");
+      range.multiple_of = divisor.get<int64_t>();
+      whole = true;
+    }
+    const ExpressionPtr out = whole ? integers(range) : numbers(range);
+    if (!out) refuse(at, "no ", type, " of at most 16 digits lies within its bounds");
+    return range.unbounded() && range.multiple_of == 1 ? out : all({out}, at);
   }
 
   static std::optional<int64_t> count(const Json& schema, const char* key, const std::string& at) {
@@ -271,23 +305,63 @@ class Compiler {
 
   static ExpressionPtr string(const Json& schema, const std::string& at) {
     const auto [least, most] = counts(schema, "minLength", "maxLength", at);
-    if (!schema.contains("pattern")) return quoted(repeat(string_character(), least, most));
+    const ExpressionPtr length = repeat(string_character(), least, most);
+    if (!schema.contains("pattern")) return quoted(length);
     const std::string here = below(at, "pattern");
-    if (least != 0 || most != kUnbounded)
-      refuse(here, "beside minLength or maxLength it is not supported");
     if (!schema["pattern"].is_string()) refuse(here, "a text is wanted");
+    ExpressionPtr content;
     try {
-      return quoted(
-          as_string_content(parse_pattern(schema["pattern"].get<std::string>(), Extent::kPart)));
+      content =
+          as_string_content(parse_pattern(schema["pattern"].get<std::string>(), Extent::kPart));
     } catch (const InvalidArgument& failure) {
       refuse(here, failure.what());
     }
+    if (least == 0 && most == kUnbounded) return quoted(content);
+    return quoted(all({content, length}, here));
   }
 
-  ExpressionPtr array(const Json& schema, const std::string& at) {
-    const auto [least, most] = counts(schema, "minItems", "maxItems", at);
+  ExpressionPtr array(const SchemaPart& part) {
+    const Json& schema = part.schema;
+    const auto [least, most] = counts(schema, "minItems", "maxItems", part.at);
+    if (schema.contains("prefixItems")) return tuple(part, least, most);
     if (!schema.contains("items")) return array_of(any_value(kAnyJsonDepth - 1), least, most);
-    return array_of(value(schema["items"], below(at, "items")), least, most);
+    return array_of(items(part), least, most);
+  }
+
+  ExpressionPtr items(const SchemaPart& part) {
+    return inner(part, part.schema["items"], below(part.at, "items"));
+  }
+
+  /// An array whose first items have schemas of their own, built from its end.
+  ExpressionPtr tuple(const SchemaPart& part, int64_t least, int64_t most) {
+    const Json& schema = part.schema;
+    const std::string here = below(part.at, "prefixItems");
+    const Json& list = schema["prefixItems"];
+    if (!list.is_array() || list.empty()) refuse(here, "a list of schemas is wanted");
+    const auto named = static_cast<int64_t>(list.size());
+    const bool more = schema.contains("items") && schema["items"] != false;
+    if (!more && least > named) {
+      refuse(below(part.at, "minItems"),
+             least,
+             " items, but only the ",
+             named,
+             " of prefixItems are written without items");
+    }
+    ExpressionPtr tail = literal("");
+    if (more && (most == kUnbounded || most > named)) {
+      tail = repeat(sequence({comma(), items(part)}),
+                    std::max<int64_t>(0, least - named),
+                    most == kUnbounded ? kUnbounded : most - named);
+    }
+    for (int64_t i = named - 1; i >= 0; --i) {
+      if (most != kUnbounded && i >= most) continue;
+      const auto place = static_cast<size_t>(i);
+      std::vector<ExpressionPtr> written = {inner(part, list[place], str(here, "/", i)), tail};
+      if (i > 0) written.insert(written.begin(), comma());
+      tail = sequence(std::move(written));
+      if (i >= least) tail = repeat(tail, 0, 1);
+    }
+    return in_brackets("[", tail, "]");
   }
 
   static std::vector<std::string> required_of(const Json& schema, const std::string& at) {
@@ -306,7 +380,9 @@ class Compiler {
     return out;
   }
 
-  ExpressionPtr object(const Json& schema, const std::string& at) {
+  ExpressionPtr object(const SchemaPart& part) {
+    const Json& schema = part.schema;
+    const std::string& at = part.at;
     const std::vector<std::string> required = required_of(schema, at);
     const bool named = schema.contains("properties");
     if (schema.contains("additionalProperties")) {
@@ -314,7 +390,7 @@ class Compiler {
       const std::string here = below(at, "additionalProperties");
       if (!others.is_boolean()) {
         if (named) refuse(here, "a schema beside properties is not supported");
-        return map_of(value(others, here));
+        return map_of(inner(part, others, here));
       }
       if (!named && !others.get<bool>()) return literal("{}");
     }
@@ -324,75 +400,46 @@ class Compiler {
     std::vector<ExpressionPtr> items;
     std::vector<bool> needed;
     for (const auto& [name, property] : schema["properties"].items()) {
-      items.push_back(
-          sequence({literal(Json(name).dump()), colon(), value(property, below(here, name))}));
+      items.push_back(sequence(
+          {literal(Json(name).dump()), colon(), inner(part, property, below(here, name))}));
       needed.push_back(std::find(required.begin(), required.end(), name) != required.end());
     }
     return in_brackets("{", fields(comma(), items, std::move(needed)), "}");
   }
 
-  static ExpressionPtr enumeration(const Json& schema, const std::string& at, const char* key) {
-    check_keys(schema, at, {key, "type"});
-    const std::string here = below(at, key);
+  ExpressionPtr enumeration(const SchemaPart& part, const char* key) {
+    const Json& schema = part.schema;
+    const std::string here = below(part.at, key);
     const bool many = std::string_view(key) == "enum";
     if (many && (!schema[key].is_array() || schema[key].empty()))
       refuse(here, "a list of values is wanted");
     const Json list = many ? schema[key] : Json::array({schema[key]});
-    const auto types = schema.contains("type") ? types_of(schema, at) : type_names();
+    const auto types = schema.contains("type") ? types_of(schema, part.at) : type_names();
+    SchemaPart rest{Json::object(), part.at, part.followed, part.depth};
+    for (const auto& [name, value] : schema.items())
+      if (name != key && !is_silent(name)) rest.schema[name] = value;
+    // What else the schema asks for leaves some of the values out.
+    const bool more = rest.schema.size() > (schema.contains("type") ? 1U : 0U);
+    const ExpressionPtr others = more ? one(rest) : nullptr;
     std::vector<ExpressionPtr> ways;
-    for (const Json& one : list) {
-      const bool fits = std::any_of(
-          types.begin(), types.end(), [&](const std::string& type) { return has_type(one, type); });
-      if (!fits) refuse(here, one.dump(), " is not of the type that stands beside");
-      ways.push_back(literal(one.dump()));
+    for (const Json& option : list) {
+      const bool fits = std::any_of(types.begin(), types.end(), [&](const std::string& type) {
+        return has_type(option, type);
+      });
+      if (fits && (!others || accepts(others, option.dump())))
+        ways.push_back(literal(option.dump()));
     }
+    if (ways.empty()) refuse(here, "no value of the list meets what stands beside it");
     return choice(std::move(ways));
   }
 
-  ExpressionPtr any_of(const Json& schema, const std::string& at) {
-    check_keys(schema, at, {"anyOf"});
-    const std::string here = below(at, "anyOf");
-    if (!schema["anyOf"].is_array() || schema["anyOf"].empty())
-      refuse(here, "a list of schemas is wanted");
-    std::vector<ExpressionPtr> ways;
-    for (size_t i = 0; i < schema["anyOf"].size(); ++i)
-      ways.push_back(value(schema["anyOf"][i], str(here, "/", i)));
-    return choice(std::move(ways));
-  }
-
-  ExpressionPtr reference(const Json& schema, const std::string& at) {
-    check_keys(schema, at, {"$ref"});
-    const std::string here = below(at, "$ref");
-    const std::string target = schema["$ref"].is_string() ? schema["$ref"].get<std::string>() : "";
-    if (!target.starts_with("#")) refuse(here, "only \"#/...\" within the schema is supported");
-    if (std::find(followed_.begin(), followed_.end(), target) != followed_.end())
-      refuse(here, "\"", printable(target), "\" is recursive, which is not supported");
-    const Json* meant = find(target.substr(1));
-    if (!meant) refuse(here, "\"", printable(target), "\" is not there");
-    followed_.push_back(target);
-    ExpressionPtr out = value(*meant, target);
-    followed_.pop_back();
-    return out;
-  }
-
-  const Json* find(const std::string& pointer) const {
-    try {
-      const Json::json_pointer path(pointer);
-      return root_.contains(path) ? &root_.at(path) : nullptr;
-    } catch (const Json::exception&) {
-      return nullptr;
-    }
-  }
-
-  const Json& root_;
-  int depth_ = 0;
-  std::vector<std::string> followed_ = {"#"};  ///< references that are being resolved
+  SchemaParts parts_;
 };
 
 }  // namespace
 
 ExpressionPtr schema_expression(const nlohmann::ordered_json& schema) {
-  return Compiler(schema).value(schema, "#");
+  return Compiler(schema).value({schema, "#"});
 }
 
 }  // namespace praetor::grammar

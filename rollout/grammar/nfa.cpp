@@ -1,11 +1,13 @@
 #include "rollout/grammar/nfa.h"
 
 #include <map>
+#include <memory>
 #include <span>
 #include <utility>
 
 #include "core/base/error.h"
 #include "core/tokenizer/unicode.h"
+#include "rollout/grammar/dfa.h"
 
 namespace praetor::grammar {
 namespace {
@@ -61,6 +63,93 @@ std::vector<ByteRanges> spelled(const CodePoints& points) {
 
 }  // namespace
 
+/// The automaton of what several ones accept, deterministic: its states are tuples of theirs.
+class Product {
+ public:
+  /// @throws InvalidArgument when it has more than kMostStates states
+  explicit Product(const std::vector<ExpressionPtr>& parts) {
+    for (const ExpressionPtr& part : parts) {
+      nfas_.push_back(std::make_unique<Nfa>(*part));
+      dfas_.emplace_back(*nfas_.back());
+    }
+    Tuple start;
+    for (Dfa& dfa : dfas_) start.push_back(dfa.start());
+    find(start);
+    for (size_t i = 0; i < states.size(); ++i) explore(static_cast<int32_t>(i));
+    mark_living();
+  }
+
+  struct State {
+    std::vector<Nfa::Edge> edges;
+    bool accepting = false;
+    bool living = false;  ///< the end can be reached
+  };
+  std::vector<State> states;  ///< the first is the start
+
+ private:
+  static constexpr size_t kMostStates = 50'000;
+  using Tuple = std::vector<int32_t>;
+
+  int32_t find(const Tuple& tuple) {
+    const auto [known, added] = known_.emplace(tuple, static_cast<int32_t>(states.size()));
+    if (!added) return known->second;
+    if (states.size() >= kMostStates) {
+      throw InvalidArgument("to hold all of it together needs an automaton of more than ",
+                            kMostStates,
+                            " states: ask for less at once");
+    }
+    State state{.edges = {}, .accepting = true};
+    for (size_t i = 0; i < tuple.size(); ++i)
+      state.accepting = state.accepting && dfas_[i].accepting(tuple[i]);
+    states.push_back(std::move(state));
+    tuples_.push_back(tuple);
+    return known->second;
+  }
+
+  void explore(int32_t from) {
+    const Tuple own = tuples_[static_cast<size_t>(from)];
+    Tuple next(own.size());
+    for (int byte = 0; byte < 256; ++byte) {
+      bool dead = false;
+      for (size_t i = 0; i < own.size() && !dead; ++i) {
+        next[i] = dfas_[i].step(own[i], static_cast<uint8_t>(byte));
+        dead = next[i] == Dfa::kDead;
+      }
+      if (dead) continue;
+      const int32_t to = find(next);
+      const auto at = static_cast<uint8_t>(byte);
+      std::vector<Nfa::Edge>& edges = states[static_cast<size_t>(from)].edges;
+      if (!edges.empty() && edges.back().to == to && edges.back().high + 1 == byte) {
+        edges.back().high = at;
+      } else {
+        edges.push_back({at, at, to});
+      }
+    }
+  }
+
+  void mark_living() {
+    std::vector<std::vector<int32_t>> before(states.size());
+    std::vector<int32_t> open;
+    for (size_t i = 0; i < states.size(); ++i) {
+      for (const Nfa::Edge& e : states[i].edges)
+        before[static_cast<size_t>(e.to)].push_back(static_cast<int32_t>(i));
+      if (states[i].accepting) open.push_back(static_cast<int32_t>(i));
+    }
+    while (!open.empty()) {
+      const auto i = static_cast<size_t>(open.back());
+      open.pop_back();
+      if (states[i].living) continue;
+      states[i].living = true;
+      open.insert(open.end(), before[i].begin(), before[i].end());
+    }
+  }
+
+  std::vector<std::unique_ptr<Nfa>> nfas_;
+  std::vector<Dfa> dfas_;
+  std::map<Tuple, int32_t> known_;
+  std::vector<Tuple> tuples_;
+};
+
 /// Adds paths between states that exist already. A path enters no state but its own, so paths may
 /// share their ends.
 class NfaBuilder {
@@ -93,6 +182,10 @@ class NfaBuilder {
         return add_list(e, from, to);
       case Expression::Kind::kFields:
         return add_fields(e, from, to);
+      case Expression::Kind::kAll:
+        return add_all(e, from, to);
+      case Expression::Kind::kMultiple:
+        return add_multiples(e.least, from, to);
     }
   }
 
@@ -204,6 +297,37 @@ class NfaBuilder {
     }
     free(none, to);
     free(some, to);
+  }
+
+  void add_all(const Expression& e, int32_t from, int32_t to) {
+    const Product product(e.parts);
+    if (!product.states[0].living) throw InvalidArgument("no text meets all of it");
+    std::vector<int32_t> own;  // by state of the product; those that lead nowhere have none
+    for (const Product::State& state : product.states) own.push_back(state.living ? fresh() : -1);
+    free(from, own[0]);
+    for (size_t i = 0; i < own.size(); ++i) {
+      if (own[i] < 0) continue;
+      if (product.states[i].accepting) free(own[i], to);
+      for (const Nfa::Edge& e_of : product.states[i].edges) {
+        const int32_t next = own[static_cast<size_t>(e_of.to)];
+        if (next >= 0) edge(own[i], {e_of.low, e_of.high}, next);
+      }
+    }
+  }
+
+  // A state for each remainder of what has been read.
+  void add_multiples(int64_t divisor, int32_t from, int32_t to) {
+    std::vector<int32_t> remainder;
+    for (int64_t r = 0; r < divisor; ++r) remainder.push_back(fresh());
+    const auto digits = [&](int32_t state, int64_t r) {
+      for (uint8_t d = 0; d < 10; ++d) {
+        const auto byte = static_cast<uint8_t>('0' + d);
+        edge(state, {byte, byte}, remainder[static_cast<size_t>((10 * r + d) % divisor)]);
+      }
+    };
+    digits(from, 0);
+    for (int64_t r = 0; r < divisor; ++r) digits(remainder[static_cast<size_t>(r)], r);
+    free(remainder[0], to);
   }
 
   std::vector<Nfa::State>& states_;

@@ -26,7 +26,7 @@ class Nfa {
   };
 
   /// The automaton of an expression (Thompson's construction, its characters spelled in UTF-8).
-  /// @throws InvalidArgument when it needs more than kMostStates
+  /// @throws InvalidArgument when it needs more than kMostStates, or no text is all of a Kind::kAll
   explicit Nfa(const Expression& expression);
 
   int32_t start() const { return 0; }

@@ -1,6 +1,6 @@
 // Times ops::linear against LibTorch's product in this process, seconds a call and GFLOP/s, one
 // line a size. usage: gemm_bench [THREADS [K [N]]]      (MKL_CBWR=AUTO,STRICT in the environment
-// shows the strict product)
+// shows the strict product). Then narrow weights beside float32, and how long packing takes.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
@@ -12,6 +12,7 @@
 #include <functional>
 
 #include "core/model/kernels/isa.h"
+#include "core/model/kernels/linear.h"
 #include "core/model/ops.h"
 
 namespace {
@@ -33,6 +34,41 @@ double seconds(const std::function<void()>& call) {
     best = std::min(best, spent.count() / calls);
   }
   return best;
+}
+
+using praetor::WeightKind;
+using praetor::ops::kernels::linear;
+
+constexpr WeightKind kKinds[] = {WeightKind::kFloat32, WeightKind::kBfloat16, WeightKind::kInt8};
+
+void narrow_products(const at::Tensor& x, const at::Tensor& weight) {
+  double whole = 0;
+  for (const auto isa : praetor::ops::kernels::available_isas()) {
+    if (isa == praetor::ops::kernels::Isa::kScalar) continue;
+    praetor::ops::kernels::use_isa(isa);
+    std::printf("       %s:", praetor::ops::kernels::table().name);
+    for (const WeightKind kind : kKinds) {
+      const double spent = seconds([&] { linear(x, weight, {}, kind); });
+      if (kind == WeightKind::kFloat32) whole = spent;
+      std::printf("  %s %.1f us (%.2fx)", to_string(kind).c_str(), 1e6 * spent, whole / spent);
+    }
+    std::printf("\n");
+  }
+}
+
+// What the first product after a change of the weight costs more than those that follow.
+void packing(at::Tensor weight) {
+  const at::Tensor x = at::randn({1, weight.size(1)});
+  const double gigabytes = 4e-9 * static_cast<double>(weight.numel());
+  praetor::ops::kernels::use_isa(praetor::ops::kernels::available_isas().front());
+  for (const WeightKind kind : kKinds) {
+    const double spent = seconds([&] {
+      weight.unsafeGetTensorImpl()->bump_version();
+      linear(x, weight, {}, kind);
+    });
+    std::printf(
+        "packing in %s: %.2f GB/s of float32\n", to_string(kind).c_str(), gigabytes / spent);
+  }
 }
 
 }  // namespace
@@ -58,5 +94,7 @@ int main(int argc, char** argv) {
           "  %s %6.1f (%.2fx)", praetor::ops::kernels::table().name, flops / ours, library / ours);
     }
     std::printf(" GFLOP/s\n");
+    narrow_products(x, weight);
   }
+  packing(weight);
 }

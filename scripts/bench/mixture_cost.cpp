@@ -1,5 +1,6 @@
-// What a mixture's responses cost beside plain ones: SHARED_DATA [THREADS [ROUNDS]], one JSON line
-// a case. Plain and mixed generation take turns in one process; medians of the ratios of pairs.
+// What a mixture's responses cost beside plain ones: SHARED_DATA [THREADS [ROUNDS [WEIGHTS]]], one
+// JSON line a case; WEIGHTS: float32, bfloat16, int8, of both. Plain and mixed generation take
+// turns in one process; medians of the ratios of pairs.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -83,9 +84,10 @@ void measure(const char* name,
              const Transformer& policy,
              const Tokenizer& tokenizer,
              int64_t batch,
-             int rounds) {
+             int rounds,
+             WeightKind weights) {
   const Transformer companion(policy.config(), RandomStream({.job_seed = 2}));
-  Engine engine(policy, tokenizer, {}, &companion);
+  Engine engine(policy, tokenizer, {.weights = weights}, &companion);
   const int64_t vocab = policy.config().vocab_size;
   const auto plain = requests_of(batch, vocab, {});
   const auto mixed = requests_of(batch, vocab, {.kind = VoiceKind::kMixture, .share = 0.125});
@@ -106,13 +108,15 @@ void measure(const char* name,
   }
   std::printf(
       "{\"case\": \"mixture_cost\", \"model\": \"%s\", \"batch\": %lld, \"prompt\": %lld, "
-      "\"new\": %lld, \"threads\": %d, \"pairs\": %d, \"plain_s_median\": %.4f, "
+      "\"new\": %lld, \"weights\": \"%s\", \"threads\": %d, \"pairs\": %d, \"plain_s_median\": "
+      "%.4f, "
       "\"mixture_s_median\": %.4f, \"ratio_median\": %.3f, \"cpu_ratio_median\": %.3f, "
       "\"ratio_all\": [",
       name,
       static_cast<long long>(batch),
       static_cast<long long>(kPrompt),
       static_cast<long long>(kNew),
+      to_string(weights).c_str(),
       threads(),
       rounds,
       median(plain_s),
@@ -128,19 +132,20 @@ void measure(const char* name,
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(stderr, "usage: mixture_cost SHARED_DATA [THREADS [ROUNDS]]\n");
+    std::fprintf(stderr, "usage: mixture_cost SHARED_DATA [THREADS [ROUNDS [WEIGHTS]]]\n");
     return 64;
   }
   configure_numerics();
   set_threads(argc > 2 ? std::atoi(argv[2]) : 0);
   const int rounds = argc > 3 ? std::max(1, std::atoi(argv[3])) : 15;
+  const WeightKind weights = weight_kind_of(argc > 4 ? argv[4] : "float32");
   const std::filesystem::path data = argv[1];
   const Transformer story = Transformer::load(data / "stories260K");
   const auto story_tokenizer = Tokenizer::load(data / "stories260K");
   const Transformer medium(medium_config(), RandomStream({.job_seed = 3}));
   const auto medium_tokenizer = Tokenizer::load(data / "tokenizer-llama2");
   for (const int64_t batch : {16, 1}) {
-    measure("stories260K", story, *story_tokenizer, batch, rounds);
-    measure("random-15M", medium, *medium_tokenizer, batch, rounds);
+    measure("stories260K", story, *story_tokenizer, batch, rounds, weights);
+    measure("random-15M", medium, *medium_tokenizer, batch, rounds, weights);
   }
 }

@@ -137,7 +137,7 @@ TEST_CASE("an engine section is read and its limits fit each other", "[rollout][
   using Catch::Matchers::Contains;
   const auto document = YamlDocument::parse(
       "max_sequences: 8\nmax_step_tokens: 100\nblock_size: 32\ncache_bytes: 2000000\n"
-      "draft_tokens: 5\n");
+      "draft_tokens: 5\nweights: int8\n");
   const EngineConfig c = EngineConfig::from_yaml(document->root());
   CHECK_NOTHROW(document->throw_if_errors());
   CHECK(c.max_sequences == 8);
@@ -145,6 +145,10 @@ TEST_CASE("an engine section is read and its limits fit each other", "[rollout][
   CHECK(c.block_size == 32);
   CHECK(c.cache_bytes == 2000000);
   CHECK(c.draft_tokens == 5);
+  CHECK(c.weights == WeightKind::kInt8);
+  CHECK(EngineConfig{}.weights == WeightKind::kFloat32);
+  CHECK_THAT(first_error("weights: int7", false),
+             Contains("weights: ") && Contains("did you mean \"int8\"?"));
   CHECK_THAT(first_error("max_sequences: 8\nmax_step_tokens: 4", false),
              Contains("job.yaml:2:") && Contains("less than max_sequences, 8"));
   CHECK_THAT(first_error("block_size: 0", false), Contains("block_size: 0"));

@@ -256,6 +256,24 @@ TEST_CASE("a response does not depend on the voices beside it", "[rollout][cpu]"
   set_threads(before);
 }
 
+TEST_CASE("a policy in training is sampled beside its companion as any other", "[rollout][cpu]") {
+  Transformer policy = tiny_model();
+  const Transformer companion = other_model();
+  const LetterTokenizer tokenizer(97);
+  const GenerationRequest request{.prompt = {3, 5, 7},
+                                  .params = {.max_new_tokens = 10},
+                                  .voice = {.kind = VoiceKind::kMixture, .share = 0.4}};
+  const int before = threads();
+  set_threads(2);
+  Engine engine(policy, tokenizer, {}, &companion);
+  const auto frozen = generate_all(engine, {request});
+  policy.set_requires_grad(true);
+  const auto training = generate_all(engine, {request});
+  set_threads(before);
+  REQUIRE(frozen.size() == 1);
+  CHECK(same_response(frozen[0], training[0]));
+}
+
 TEST_CASE("a companion equal to the policy leaves every mixture the policy's", "[rollout][cpu]") {
   const Transformer policy = tiny_model();
   const Transformer companion = policy.clone();

@@ -24,6 +24,22 @@ inline __m256i first(int64_t n) {
 inline Vec load(const float* p) {
   return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)};
 }
+// 16 weights of a panel as floats.
+inline Vec load_weights(const float* p) {
+  return load(p);
+}
+inline __m256 load_weights8(const uint16_t* p) {
+  const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+  return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+inline __m256 load_weights8(const int8_t* p) {
+  return _mm256_cvtepi32_ps(
+      _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+template <typename W>
+inline Vec load_weights(const W* p) {
+  return {load_weights8(p), load_weights8(p + 8)};
+}
 inline Vec load_part(const float* p, int64_t n, float fill) {
   const __m256i lo = first(n), hi = first(n - 8);
   const __m256 f = _mm256_set1_ps(fill);

@@ -21,6 +21,19 @@ inline __mmask16 first(int64_t n) {
 inline Vec load(const float* p) {
   return _mm512_loadu_ps(p);
 }
+// 16 weights of a panel as floats.
+inline Vec load_weights(const float* p) {
+  return load(p);
+}
+inline Vec load_weights(const uint16_t* p) {
+  const __m512i wide =
+      _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+inline Vec load_weights(const int8_t* p) {
+  return _mm512_cvtepi32_ps(
+      _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
 inline Vec load_part(const float* p, int64_t n, float fill) {
   return _mm512_mask_loadu_ps(_mm512_set1_ps(fill), first(n), p);
 }

@@ -11,17 +11,17 @@
 namespace praetor::ops::kernels {
 namespace {
 
-// Weights come from memory once for a few rows: the lines that are needed so many floats later are
+// Weights come from memory once for a few rows: the lines that are needed so many bytes later are
 // asked for now, across the borders of pages, where the processor's own prefetching ends.
-constexpr int64_t kAhead = 1024;
+constexpr int64_t kAhead = 4096;
 
 // All tiles add one product an element and step, k ascending: the order of the chain is the order
 // of the loop.
 
-template <int R, int C>
+template <int R, int C, typename W>
 inline void product_tile(int64_t k,
                          const float* a,
-                         const float* panel,
+                         const W* panel,
                          int64_t panel_stride,
                          float* c,
                          int64_t ldc,
@@ -36,9 +36,9 @@ inline void product_tile(int64_t k,
     Vec w[C];
 #pragma GCC unroll 8
     for (int j = 0; j < C; ++j) {
-      const float* from = panel + (j / 2) * panel_stride + (j % 2) * 16;
-      w[j] = load(from);
-      if constexpr (R > 2) __builtin_prefetch(from + kAhead);
+      const W* from = panel + (j / 2) * panel_stride + (j % 2) * 16;
+      w[j] = load_weights(from);
+      if constexpr (R > 2) __builtin_prefetch(reinterpret_cast<const char*>(from) + kAhead);
     }
 #pragma GCC unroll 32
     for (int r = 0; r < R; ++r) {
@@ -56,10 +56,10 @@ inline void product_tile(int64_t k,
   }
 }
 
-template <int R>
+template <int R, typename W>
 void product_rows(int64_t k,
                   const float* a,
-                  const float* panels,
+                  const W* panels,
                   int64_t panel_stride,
                   int64_t count,
                   float* c,
@@ -88,11 +88,11 @@ void product_rows(int64_t k,
   }
 }
 
-template <int R>
+template <int R, typename W>
 void product_switch(int64_t rows,
                     int64_t k,
                     const float* a,
-                    const float* panels,
+                    const W* panels,
                     int64_t panel_stride,
                     int64_t count,
                     float* c,
@@ -101,7 +101,7 @@ void product_switch(int64_t rows,
   if (rows == R) {
     product_rows<R>(k, a, panels, panel_stride, count, c, ldc, resume);
   } else if constexpr (R > 1) {
-    product_switch<R - 1>(rows, k, a, panels, panel_stride, count, c, ldc, resume);
+    product_switch<R - 1, W>(rows, k, a, panels, panel_stride, count, c, ldc, resume);
   }
 }
 

@@ -45,16 +45,42 @@ int64_t tiles_of(int64_t rows, const Table& loops) {
   return rows <= loops.most_rows ? 1 : (rows + loops.tile_rows - 1) / loops.tile_rows;
 }
 
+// Table::product of the weight's kind, for panels from `panel` on and the inner dimension from
+// `k_begin` on.
+void multiply(const Problem& problem,
+              int64_t rows,
+              int64_t k_begin,
+              int64_t k,
+              const float* a,
+              int64_t panel,
+              int64_t count,
+              float* c,
+              int64_t ldc,
+              bool resume) {
+  const PackedWeight& weight = *problem.weight;
+  const Table& loops = problem.loops;
+  const int64_t at = (panel * weight.k + k_begin) * kPanel, stride = weight.k * kPanel;
+  switch (weight.kind) {
+    case WeightKind::kFloat32:
+      return loops.product(rows, k, a, weight.floats() + at, stride, count, c, ldc, resume);
+    case WeightKind::kBfloat16:
+      return loops.product_bfloat16(
+          rows, k, a, weight.bfloats() + at, stride, count, c, ldc, resume);
+    case WeightKind::kInt8:
+      return loops.product_int8(rows, k, a, weight.bytes() + at, stride, count, c, ldc, resume);
+  }
+}
+
 // The last panel may hold fewer columns than a tile writes: it goes through a tile of its own.
 void narrow_product(const Problem& problem,
                     int64_t rows,
+                    int64_t k_begin,
                     int64_t k,
                     const float* a,
-                    const float* panel,
-                    int64_t columns,
+                    int64_t panel,
                     float* y,
                     bool resume) {
-  const int64_t n = problem.weight->n;
+  const int64_t n = problem.weight->n, columns = n - panel * kPanel;
   float* tile = scratch().tile.reserve(problem.loops.most_rows * kPanel);
   if (resume) {
     for (int64_t r = 0; r < rows; ++r) {
@@ -62,7 +88,7 @@ void narrow_product(const Problem& problem,
       std::fill(tile + r * kPanel + columns, tile + (r + 1) * kPanel, 0.0f);
     }
   }
-  problem.loops.product(rows, k, a, panel, 0, 1, tile, kPanel, resume);
+  multiply(problem, rows, k_begin, k, a, panel, 1, tile, kPanel, resume);
   for (int64_t r = 0; r < rows; ++r) {
     std::copy(tile + r * kPanel, tile + r * kPanel + columns, y + r * n);
   }
@@ -76,7 +102,7 @@ void step(const Problem& problem,
           int64_t rows,
           int64_t k_begin,
           int64_t k_end) {
-  const int64_t n = problem.weight->n, k_all = problem.weight->k, k = k_end - k_begin;
+  const int64_t n = problem.weight->n, k = k_end - k_begin;
   const int64_t tiles = tiles_of(rows, problem.loops);
   const auto start = [&](int64_t tile) { return tile * rows / tiles; };
   float* packed = scratch().rows.reserve(rows * k);
@@ -90,24 +116,22 @@ void step(const Problem& problem,
   }
   const bool resume = k_begin > 0;
   const int64_t whole = std::min(block.panel_end, n / kPanel);  // panels of 32 columns of y
-  const auto panel = [&](int64_t p) {
-    return problem.weight->panels.data() + (p * k_all + k_begin) * kPanel;
-  };
   // One tile: neighbouring panels together, so that few rows still fill the registers.
   // More: a panel stays in the first-level cache while the tiles pass by.
   const int64_t together = tiles == 1 ? std::max<int64_t>(whole - block.panel_begin, 1) : 1;
   for (int64_t p = block.panel_begin; p < whole; p += together) {
     for (int64_t t = 0; t < tiles; ++t) {
       const int64_t r = start(t);
-      problem.loops.product(start(t + 1) - r,
-                            k,
-                            packed + r * k,
-                            panel(p),
-                            k_all * kPanel,
-                            together,
-                            problem.y + (rows_begin + r) * n + p * kPanel,
-                            n,
-                            resume);
+      multiply(problem,
+               start(t + 1) - r,
+               k_begin,
+               k,
+               packed + r * k,
+               p,
+               together,
+               problem.y + (rows_begin + r) * n + p * kPanel,
+               n,
+               resume);
     }
   }
   for (int64_t p = std::max(whole, block.panel_begin); p < block.panel_end; ++p) {
@@ -115,10 +139,10 @@ void step(const Problem& problem,
       const int64_t r = start(t);
       narrow_product(problem,
                      start(t + 1) - r,
+                     k_begin,
                      k,
                      packed + r * k,
-                     panel(p),
-                     n - p * kPanel,
+                     p,
                      problem.y + (rows_begin + r) * n + p * kPanel,
                      resume);
     }
@@ -134,10 +158,12 @@ void run_block(const Problem& problem, const Block& block) {
     for (int64_t i = 0; i < k; i += k_step)
       step(problem, block, r, rows, i, std::min(i + k_step, k));
   }
-  if (!problem.bias) return;
+  const float* scale = problem.weight->scales.data();
   const int64_t begin = block.panel_begin * kPanel, end = std::min(block.panel_end * kPanel, n);
   for (int64_t r = block.row_begin; r < block.row_end; ++r) {
-    for (int64_t j = begin; j < end; ++j) problem.y[r * n + j] += problem.bias[j];
+    float* y = problem.y + r * n;
+    for (int64_t j = begin; scale && j < end; ++j) y[j] *= scale[j];
+    for (int64_t j = begin; problem.bias && j < end; ++j) y[j] += problem.bias[j];
   }
 }
 
@@ -170,7 +196,7 @@ void products(const float* x, int64_t ldx, int64_t m, std::initializer_list<Prod
   std::vector<Part> parts;
   int64_t tasks = 0;
   for (const Product& each : all) {
-    Part part{packed_weight(each.weight),
+    Part part{packed_weight(each.weight, each.kind),
               each.bias.defined() ? each.bias.contiguous() : at::Tensor(),
               {table(), nullptr, x, ldx, nullptr, each.y}};
     part.problem.weight = part.weight.get();
@@ -193,7 +219,10 @@ void products(const float* x, int64_t ldx, int64_t m, std::initializer_list<Prod
   });
 }
 
-at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+at::Tensor linear(const at::Tensor& x,
+                  const at::Tensor& weight,
+                  const at::Tensor& bias,
+                  WeightKind kind) {
   const int64_t m = x.size(0), k = x.size(1), n = weight.size(0);
   const auto options = x.options().requires_grad(false);
   if (m == 0 || n == 0) return at::empty({m, n}, options);
@@ -202,7 +231,7 @@ at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tenso
   products(rows.const_data_ptr<float>(),
            rows.stride(0),
            m,
-           {{weight, bias, y.mutable_data_ptr<float>()}});
+           {{weight, bias, y.mutable_data_ptr<float>(), kind}});
   return y;
 }
 

@@ -4,6 +4,8 @@
 #include <c10/util/intrusive_ptr.h>
 
 #include <algorithm>
+#include <bit>
+#include <cmath>
 #include <map>
 #include <mutex>
 #include <tuple>
@@ -14,7 +16,8 @@
 namespace praetor::ops::kernels {
 namespace {
 
-using Key = std::tuple<const c10::StorageImpl*, int64_t, int64_t, int64_t>;  // offset, N, K
+// Storage, offset, N, K, kind.
+using Key = std::tuple<const c10::StorageImpl*, int64_t, int64_t, int64_t, WeightKind>;
 
 struct Entry {
   c10::weak_intrusive_ptr<c10::StorageImpl> storage;
@@ -39,39 +42,137 @@ Cache& cache() {
   return *kCache;
 }
 
+constexpr int64_t kStripe = 128;  // of K, whose transpose stays in the first-level cache
+
+/// Some rows of a weight, which are the columns of a panel.
+struct Columns {
+  const float* at[kPanel];
+  int64_t count, k;
+};
+
+// Calls narrow(first, length, floats) for stripes [length][32] of the panel.
+template <typename Narrow>
+void by_stripes(const Columns& columns, const Narrow& narrow) {
+  thread_local Buffer floats;
+  float* stripe = floats.reserve(kStripe * kPanel);
+  for (int64_t i = 0; i < columns.k; i += kStripe) {
+    const int64_t length = std::min(kStripe, columns.k - i);
+    table().transpose(columns.at, i, columns.count, length, stripe);
+    narrow(i, length, stripe);
+  }
+}
+
+void pack_bfloat16(const Columns& columns, uint16_t* panel) {
+  by_stripes(columns, [&](int64_t first, int64_t length, const float* floats) {
+    uint16_t* to = panel + first * kPanel;
+    for (int64_t i = 0; i < length * kPanel; ++i) {
+      const auto bits = std::bit_cast<uint32_t>(floats[i]);
+      const uint32_t rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
+      // To round a NaN could carry into the sign.
+      const bool nan = (bits & 0x7FFFFFFF) > 0x7F800000;
+      to[i] = static_cast<uint16_t>(nan ? 0x7FC0U : rounded);
+    }
+  });
+}
+
+// max |x|, or NaN when an element is not finite.
+float greatest(const float* x, int64_t n) {
+  constexpr int64_t kLanes = 16;
+  float most[kLanes] = {}, broken[kLanes] = {};  // broken: sums of 0 x
+  const auto see = [&](int64_t i, int64_t lane) {
+    const float size = std::fabs(x[i]);
+    most[lane] = size > most[lane] ? size : most[lane];
+    broken[lane] += 0.0f * x[i];
+  };
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) see(i + lane, lane);
+  }
+  for (; i < n; ++i) see(i, 0);
+  float out = 0, sum = 0;
+  for (int64_t lane = 0; lane < kLanes; ++lane) {
+    out = std::max(out, most[lane]);
+    sum += broken[lane];
+  }
+  return out + sum;
+}
+
+void pack_int8(const Columns& columns, int8_t* panel, float* scales) {
+  float steps[kPanel] = {};  // 1 / scale
+  for (int64_t j = 0; j < columns.count; ++j) {
+    const float most = greatest(columns.at[j], columns.k);
+    const bool fits = most >= 1e-30f;  // smaller ones count as zeros
+    steps[j] = fits ? 127.0f / most : 0.0f;
+    scales[j] = fits ? most / 127.0f : 0.0f * most;
+  }
+  by_stripes(columns, [&](int64_t first, int64_t length, const float* floats) {
+    int8_t* to = panel + first * kPanel;
+    for (int64_t i = 0; i < length; ++i) {
+      for (int64_t j = 0; j < kPanel; ++j) {
+        // 1.5 * 2^23 + q has q in its lowest bits, rounded to the nearest, ties to even.
+        const float shifted = floats[i * kPanel + j] * steps[j] + 12582912.0f;
+        to[i * kPanel + j] = static_cast<int8_t>(std::bit_cast<uint32_t>(shifted) & 0xFF);
+      }
+    }
+  });
+}
+
+int64_t element_bytes(WeightKind kind) {
+  return kind == WeightKind::kFloat32 ? 4 : kind == WeightKind::kBfloat16 ? 2 : 1;
+}
+
 void pack(const at::Tensor& weight, PackedWeight& out) {
   const at::Tensor rows = weight.contiguous();
   const int64_t n = rows.size(0), k = rows.size(1), panels = (n + kPanel - 1) / kPanel;
   out.n = n;
   out.k = k;
-  float* to = out.panels.reserve(panels * k * kPanel);
+  float* to = out.panels.reserve(panels * k * kPanel * element_bytes(out.kind) / 4);
+  float* scales = out.kind == WeightKind::kInt8 ? out.scales.reserve(n) : nullptr;
   const float* from = rows.const_data_ptr<float>();
-  const Table& loops = table();
   over_rows(panels, k * kPanel, [&](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
-      const float* pointers[kPanel];
-      const int64_t columns = std::min(kPanel, n - p * kPanel);
-      for (int64_t j = 0; j < columns; ++j) pointers[j] = from + (p * kPanel + j) * k;
-      loops.transpose(pointers, 0, columns, k, to + p * k * kPanel);
+      Columns columns{{}, std::min(kPanel, n - p * kPanel), k};
+      for (int64_t j = 0; j < columns.count; ++j) columns.at[j] = from + (p * kPanel + j) * k;
+      const int64_t at = p * k * kPanel;
+      switch (out.kind) {
+        case WeightKind::kFloat32:
+          table().transpose(columns.at, 0, columns.count, k, to + at);
+          break;
+        case WeightKind::kBfloat16:
+          pack_bfloat16(columns, reinterpret_cast<uint16_t*>(to) + at);
+          break;
+        case WeightKind::kInt8:
+          pack_int8(columns, reinterpret_cast<int8_t*>(to) + at, scales + p * kPanel);
+          break;
+      }
     }
   });
 }
 
+std::shared_ptr<PackedWeight> empty_of(WeightKind kind) {
+  auto out = std::make_shared<PackedWeight>();
+  out->kind = kind;
+  return out;
+}
+
 }  // namespace
 
-std::shared_ptr<const PackedWeight> packed_weight(const at::Tensor& weight) {
+std::shared_ptr<const PackedWeight> packed_weight(const at::Tensor& weight, WeightKind kind) {
   Cache& all = cache();
   if (!weight.is_contiguous() || weight.is_inference()) {
     // Nothing to find it by: a copy, or a tensor without a version counter.
-    auto packed = std::make_shared<PackedWeight>();
+    const auto packed = empty_of(kind);
     pack(weight, *packed);
     const std::lock_guard lock(all.mutex);
     ++all.packings;
     return packed;
   }
   const c10::Storage& storage = weight.storage();
-  const Key key{
-      storage.unsafeGetStorageImpl(), weight.storage_offset(), weight.size(0), weight.size(1)};
+  const Key key{storage.unsafeGetStorageImpl(),
+                weight.storage_offset(),
+                weight.size(0),
+                weight.size(1),
+                kind};
   const auto version = static_cast<uint32_t>(weight._version());
   const void* data = weight.const_data_ptr();
 
@@ -86,7 +187,7 @@ std::shared_ptr<const PackedWeight> packed_weight(const at::Tensor& weight) {
   if (!entry.packed || entry.version != version || entry.data != data) {
     // A product of another thread may still read the old panels.
     if (!entry.packed || entry.packed.use_count() > 1) {
-      entry.packed = std::make_shared<PackedWeight>();
+      entry.packed = empty_of(kind);
     }
     pack(weight, *entry.packed);
     entry.version = version;
@@ -100,7 +201,7 @@ void forget_packed_weights(const at::Tensor& weight) {
   const c10::StorageImpl* const storage = weight.storage().unsafeGetStorageImpl();
   Cache& all = cache();
   const std::lock_guard lock(all.mutex);
-  auto entry = all.entries.lower_bound(Key{storage, 0, 0, 0});
+  auto entry = all.entries.lower_bound(Key{storage, 0, 0, 0, WeightKind::kFloat32});
   while (entry != all.entries.end() && std::get<0>(entry->first) == storage)
     entry = all.entries.erase(entry);
 }
@@ -111,8 +212,10 @@ PackedWeightStats packed_weight_stats() {
   all.forget_dead();
   PackedWeightStats stats{static_cast<int64_t>(all.entries.size()), 0, all.packings};
   for (const auto& [key, entry] : all.entries) {
-    if (entry.packed)
-      stats.bytes += entry.packed->panels.size() * static_cast<int64_t>(sizeof(float));
+    if (entry.packed) {
+      const int64_t floats = entry.packed->panels.size() + entry.packed->scales.size();
+      stats.bytes += floats * static_cast<int64_t>(sizeof(float));
+    }
   }
   return stats;
 }

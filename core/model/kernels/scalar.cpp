@@ -28,6 +28,21 @@ inline Vec each(F f) {
 inline Vec load(const float* p) {
   return each([&](int i) { return p[i]; });
 }
+// 16 weights of a panel as floats.
+inline Vec load_weights(const float* p) {
+  return load(p);
+}
+inline Vec load_weights(const uint16_t* p) {
+  return each([&](int i) {
+    const uint32_t bits = uint32_t{p[i]} << 16;
+    float out;
+    std::memcpy(&out, &bits, sizeof out);
+    return out;
+  });
+}
+inline Vec load_weights(const int8_t* p) {
+  return each([&](int i) { return static_cast<float>(p[i]); });
+}
 inline Vec load_part(const float* p, int64_t n, float fill) {
   return each([&](int i) { return i < n ? p[i] : fill; });
 }

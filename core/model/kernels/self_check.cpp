@@ -11,6 +11,7 @@
 #include "core/base/random.h"
 #include "core/base/str.h"
 #include "core/model/kernels/isa.h"
+#include "core/model/kernels/linear.h"
 #include "core/model/ops.h"
 
 namespace praetor::ops {
@@ -88,6 +89,11 @@ void check_all(Check& check) {
   // Enough rows that a second thread takes part.
   const at::Tensor x = check.random({61, 300}), norm = check.random({300});
   check.rows("linear", x, [&](const at::Tensor& rows) { return linear(rows, weight, bias); });
+  for (const auto kind : {WeightKind::kBfloat16, WeightKind::kInt8}) {
+    check.rows(str("linear in ", to_string(kind)), x, [&](const at::Tensor& rows) {
+      return kernels::linear(rows, weight, bias, kind);
+    });
+  }
   check.rows("rms_norm", x, [&](const at::Tensor& rows) { return rms_norm(rows, norm, 1e-5); });
   check.rows("swiglu", x, [&](const at::Tensor& rows) { return swiglu(rows, rows); });
   check.rows("log_softmax", x, [&](const at::Tensor& rows) { return log_softmax(rows * 20); });

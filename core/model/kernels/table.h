@@ -33,6 +33,26 @@ struct Table {
                   int64_t ldc,
                   bool resume);
 
+  /// The same with panels of bfloat16, given by their upper halves as floats, and of int8.
+  void (*product_bfloat16)(int64_t rows,
+                           int64_t k,
+                           const float* a,
+                           const uint16_t* panels,
+                           int64_t panel_stride,
+                           int64_t count,
+                           float* c,
+                           int64_t ldc,
+                           bool resume);
+  void (*product_int8)(int64_t rows,
+                       int64_t k,
+                       const float* a,
+                       const int8_t* panels,
+                       int64_t panel_stride,
+                       int64_t count,
+                       float* c,
+                       int64_t ldc,
+                       bool resume);
+
   /// c[r][p * 16 + j] = chain over k of a[k][r] * keys[p][k * stride + j], j < 16, for `count`
   /// groups of 16 columns, the last of `lanes` <= 16 (others are neither read nor written); `rows`
   /// <= tile_rows; a [k][rows].

@@ -101,6 +101,29 @@ TEST_CASE("generate writes n samples a prompt, repeats by seed, and its statisti
   CHECK(generate(options, input) != lines);
 }
 
+TEST_CASE("generate in narrow weights tells the story with other log-probabilities",
+          "[actors][cpu]") {
+  PRAETOR_REQUIRE_SHARED(shared);
+  GenerateOptions options{.model = shared / "data" / "stories260K"};
+  options.sampling.temperature = 0;
+  options.sampling.max_new_tokens = 8;
+  const std::string input = R"({"prompt": "Once upon a time"})";
+  const json whole = generate(options, input)[0];
+  for (const WeightKind kind : {WeightKind::kBfloat16, WeightKind::kInt8}) {
+    options.weights = kind;
+    const json line = generate(options, input)[0];
+    CHECK(line["text"] == ", there was a little girl");
+    for (size_t i = 0; i < 8; ++i) {
+      CHECK(line["logprobs"][i] != whole["logprobs"][i]);
+      CHECK(line["logprobs"][i].get<double>() ==
+            Approx(whole["logprobs"][i].get<double>()).margin(0.05));
+    }
+  }
+  options.dtype = "bfloat16";
+  CHECK_THROWS_WITH(generate(options, input),
+                    Catch::Contains("weights of kind int8 are made of a float32 model"));
+}
+
 TEST_CASE("generate stops at the end token and at a stop string", "[actors][cpu]") {
   PRAETOR_REQUIRE_SHARED(shared);
   GenerateOptions options{.model = shared / "data" / "stories260K"};

@@ -182,6 +182,12 @@ TEST_CASE("sampling ahead brings its correction, and is for methods that have on
                     "stages.ppo.partial_rollouts=false",
                     "stages.ppo.ppo.mismatch.correction=none"}) == "none 0");
   CHECK(job_of(kJob, {"stages.ppo.max_staleness=2"}).stages[3].max_staleness == 2);
+  // So does sampling with other weights than the learner's.
+  CHECK(correction({"stages.ppo.engine.weights=int8"}) == "token_tis 0");
+  CHECK(correction({"stages.ppo.engine.weights=bfloat16",
+                    "stages.ppo.ppo.mismatch.correction=none"}) == "none 0");
+  CHECK(job_of(kJob, {"stages.ppo.engine.weights=int8"}).stages[3].engine.weights ==
+        WeightKind::kInt8);
 
   std::string best = kJob.substr(0, kJob.find("  - kind: ppo"));
   best +=
