@@ -89,12 +89,19 @@ class CheckpointWriter {
   bool committed_ = false;
 };
 
+/// Whose bytes are hashed: those of every `parts`-th file, from the `part`-th on. Ranks that open
+/// one checkpoint together take a part each.
+struct HashShare {
+  int32_t part = 0;
+  int32_t parts = 1;  ///< 0: no file's; for what was checked before
+};
+
 /// A checkpoint that was checked whole when it was opened.
 class CheckpointReader {
  public:
   /// @throws MissingInput when there is no such folder; CheckpointError naming the file that is
   /// missing, torn, edited or foreign, every one of them
-  explicit CheckpointReader(const std::filesystem::path& folder);
+  explicit CheckpointReader(const std::filesystem::path& folder, HashShare hashed = {0, 1});
 
   const std::filesystem::path& folder() const { return folder_; }
   const CheckpointManifest& manifest() const { return manifest_; }
