@@ -134,9 +134,8 @@ std::shared_ptr<const void> Learner::gather_weights(const std::vector<const Tran
           }};
 }
 
-void Learner::visit_weights(
-    const std::vector<NamedTensor>& tensors,
-    const std::function<void(std::span<const NamedTensor>)>& visit) const {
+void Learner::visit_weights(const std::vector<NamedTensor>& tensors,
+                            const std::function<void(std::span<const NamedTensor>)>& visit) const {
   const bool reads = impl_->ranks->rank() == 0;
   std::exception_ptr failure;
   const auto hand_over = [&](const std::vector<NamedTensor>& some) {

@@ -17,8 +17,9 @@ void add_export(CLI::App& app, int&) {
   auto* command =
       app.add_subcommand("export", "Write the model of a checkpoint as a Hugging Face folder");
   command
-      ->add_option(
-          "checkpoint", options->checkpoint, "RUN_DIR/checkpoints/STAGE/step-N, or RUN_DIR: its latest")
+      ->add_option("checkpoint",
+                   options->checkpoint,
+                   "RUN_DIR/checkpoints/STAGE/step-N, or RUN_DIR: its latest")
       ->required();
   command->add_flag("--best", options->best, "Of RUN_DIR the best one, where the job keeps it");
   command->add_option("--to", options->to, "The folder to make")->required()->type_name("DIR");

@@ -65,7 +65,8 @@ CheckpointConfig CheckpointConfig::from_yaml(YamlReader in, const CheckpointConf
   c.keep_last = in.get("keep_last", c.keep_last, at_least(1));
   c.keep_every = in.get("keep_every", c.keep_every, at_least(0));
   c.keep = in.get("keep", c.keep, {"last", "best"});
-  if (const auto best = in.optional_child("keep_best")) c.keep_best = KeepBestConfig::from_yaml(*best);
+  if (const auto best = in.optional_child("keep_best"))
+    c.keep_best = KeepBestConfig::from_yaml(*best);
   c.background = in.get("background", c.background);
   in.reject_unknown_keys();
   return c;

@@ -109,8 +109,7 @@ void CheckpointSaver::conclude() {
   const std::unique_ptr<CheckpointWriter> writer = std::move(writer_);
   const auto entries = gather_agreed(ranks_, [&] {
     if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
-    return nlohmann::json{
-        {"name", shard_.name}, {"bytes", shard_.bytes}, {"sha256", shard_.sha256}}
+    return nlohmann::json{{"name", shard_.name}, {"bytes", shard_.bytes}, {"sha256", shard_.sha256}}
         .dump();
   });
   run_agreed(ranks_, [&] {

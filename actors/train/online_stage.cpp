@@ -91,8 +91,7 @@ void OnlineStage::publish(int64_t step, bool wanted) {
     while (in_parts()) {
       const int64_t which = agree(kNoNetwork);
       if (which == kNoNetwork) break;
-      const Transformer& model =
-          which == kPolicy ? learner_->policy() : *learner_->companion();
+      const Transformer& model = which == kPolicy ? learner_->policy() : *learner_->companion();
       learner_->visit_weights(model.parameters(), nullptr);
     }
     return;

@@ -56,7 +56,8 @@ Publisher::Published Publisher::publish(uint32_t stage,
                                         const Visit& visit) {
   const auto begin = std::chrono::steady_clock::now();
   Published out;
-  out.publication = write(folder_, {.stage = stage, .lineage = lineage, .step = step}, policy, visit);
+  out.publication =
+      write(folder_, {.stage = stage, .lineage = lineage, .step = step}, policy, visit);
   if (companion.model) {
     const bool there = companion_ && companion_->version.stage == stage &&
                        companion_->version.step == companion.step && companion.step == 0;

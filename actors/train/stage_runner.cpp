@@ -129,7 +129,8 @@ CheckpointContext StageRunner::checkpoint_context() const {
 }
 
 int64_t StageRunner::restore(const std::optional<fs::path>& checkpoint) {
-  const int64_t step = checkpoint ? load_checkpoint(*checkpoint, stage_.name, context_.ranks, *learner_) : 0;
+  const int64_t step =
+      checkpoint ? load_checkpoint(*checkpoint, stage_.name, context_.ranks, *learner_) : 0;
   saved_step_ = checkpoint ? step : -1;
   if (!context_.leads()) return step;
   const StageProgress before = context_.run.begin_stage(stage_.index, step);
@@ -340,7 +341,8 @@ void StageRunner::finish() {
 }
 
 StepReport StageRunner::replay(int64_t step, const std::optional<fs::path>& checkpoint) {
-  int64_t at = checkpoint ? load_checkpoint(*checkpoint, stage_.name, context_.ranks, *learner_) : 0;
+  int64_t at =
+      checkpoint ? load_checkpoint(*checkpoint, stage_.name, context_.ranks, *learner_) : 0;
   StepReport report;
   while (at < step) report = replay_step(++at);
   return report;

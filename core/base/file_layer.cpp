@@ -104,8 +104,7 @@ void remove_tree(const fs::path& path) {
     std::sort(inside.begin(), inside.end());
     for (const fs::path& one : inside) remove_tree(one);
   }
-  const int result =
-      folder ? file_layer().remove_folder(path) : file_layer().remove_file(path);
+  const int result = folder ? file_layer().remove_folder(path) : file_layer().remove_file(path);
   if (result != 0 && errno != ENOENT) {
     throw IoError("cannot remove ", path.string(), ": ", std::strerror(errno));
   }
@@ -142,12 +141,8 @@ void PendingFile::put(const void* bytes, size_t size, uint64_t at) {
 void PendingFile::commit() {
   if (file_layer().sync(fd_) != 0) fail("sync");
   if (file_layer().rename(temporary_, file_) != 0) {
-    throw IoError("cannot rename ",
-                  temporary_.string(),
-                  " to ",
-                  file_.string(),
-                  ": ",
-                  std::strerror(errno));
+    throw IoError(
+        "cannot rename ", temporary_.string(), " to ", file_.string(), ": ", std::strerror(errno));
   }
   committed_ = true;
   fsync_directory(folder_of(file_));

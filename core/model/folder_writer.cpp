@@ -86,13 +86,8 @@ void FolderWriter::add_stored(StoredTensor layout,
       layout.parts, [&](const ParameterSpec& part) { return forms.contains(part.name); }));
   if (there == 0) return;
   if (there != layout.parts.size()) {
-    throw InvalidArgument("save: of ",
-                          layout.name,
-                          " ",
-                          there,
-                          " parts of ",
-                          layout.parts.size(),
-                          " are there");
+    throw InvalidArgument(
+        "save: of ", layout.name, " ", there, " parts of ", layout.parts.size(), " are there");
   }
   for (size_t part = 0; part < layout.parts.size(); ++part)
     places_[layout.parts[part].name] = {stored_.size(), part};
@@ -102,8 +97,7 @@ void FolderWriter::add_stored(StoredTensor layout,
   stored_.push_back(std::move(one));
 }
 
-void FolderWriter::cut_into_shards(const std::vector<NamedTensor>& forms,
-                                   int64_t max_shard_bytes) {
+void FolderWriter::cut_into_shards(const std::vector<NamedTensor>& forms, int64_t max_shard_bytes) {
   std::vector<std::vector<NamedTensor>> shards(1);
   int64_t filled = 0, total = 0;
   for (size_t i = 0; i < forms.size(); ++i) {
@@ -121,9 +115,8 @@ void FolderWriter::cut_into_shards(const std::vector<NamedTensor>& forms,
                           {"weight_map", nlohmann::json::object()}};
   for (size_t i = 0; i < shards.size(); ++i) {
     files_.push_back(shards.size() == 1 ? "model.safetensors" : shard_name(i, shards.size()));
-    shards_.emplace_back(folder_ / files_.back(),
-                         shards[i],
-                         std::map<std::string, std::string>{{"format", "pt"}});
+    shards_.emplace_back(
+        folder_ / files_.back(), shards[i], std::map<std::string, std::string>{{"format", "pt"}});
     for (const NamedTensor& form : shards[i]) index["weight_map"][form.name] = files_.back();
   }
   if (shards.size() > 1) index_json_ = index.dump(2) + "\n";
@@ -134,7 +127,8 @@ void FolderWriter::put(const NamedTensor& named) {
   PRAETOR_CHECK(place != places_.end(), folder_.string(), ": ", named.name, " was not announced");
   Stored& stored = stored_[place->second.stored];
   at::Tensor& part = stored.parts[place->second.part];
-  PRAETOR_CHECK(!part.defined() && stored.missing > 0, folder_.string(), ": ", named.name, " twice");
+  PRAETOR_CHECK(
+      !part.defined() && stored.missing > 0, folder_.string(), ": ", named.name, " twice");
   // One that must wait for others may be gone when these come.
   part = stored.missing > 1 ? named.tensor.detach().clone() : named.tensor;
   if (--stored.missing > 0) return;
@@ -158,8 +152,8 @@ void FolderWriter::remove_earlier() const {
     const std::string name = entry.path().filename().string();
     const bool weights = name == "model.safetensors" || name == kIndex ||
                          (name.starts_with("model-") && name.ends_with(".safetensors"));
-    const bool ours = std::ranges::find(files_, name) != files_.end() ||
-                      (name == kIndex && !index_json_.empty());
+    const bool ours =
+        std::ranges::find(files_, name) != files_.end() || (name == kIndex && !index_json_.empty());
     if (weights && !ours) remove_tree(entry.path());
   }
 }

@@ -143,8 +143,8 @@ WeightFileWriter::WeightFileWriter(const fs::path& folder,
   std::error_code failure;
   fs::create_directories(folder, failure);
   if (failure) throw IoError("cannot make the folder ", folder.string(), ": ", failure.message());
-  impl_ = std::make_unique<Impl>(
-      folder, stamp, model.config().to_json(), model.parameters(), options);
+  impl_ =
+      std::make_unique<Impl>(folder, stamp, model.config().to_json(), model.parameters(), options);
   Impl& my = *impl_;
   const std::string unknown(format::kHashDigits, '0');
   my.metadata = {{format::kVersionKey, format::kVersion},

@@ -98,8 +98,7 @@ int RecordingFiles::make_folder(const fs::path& folder) {
 int RecordingFiles::link(const fs::path& target, const fs::path& name) {
   const std::lock_guard lock(mutex_);
   const int result = posix_files().link(target, name);
-  if (result == 0)
-    enter(place_of(name), {.kind = Node::Kind::kLink, .target = target.string()});
+  if (result == 0) enter(place_of(name), {.kind = Node::Kind::kLink, .target = target.string()});
   return result;
 }
 
@@ -243,7 +242,8 @@ void replay_power_cut(const RecordingFiles& recorded,
                       size_t count,
                       Survival survival,
                       uint64_t seed,
-                      const fs::path& to) {
+                      const fs::path& to,
+                      Kind forgotten) {
   Disk disk;
   // By file and by folder, in the order of the calls.
   std::map<int64_t, std::vector<FileOperation>> writes, names;
@@ -253,7 +253,7 @@ void replay_power_cut(const RecordingFiles& recorded,
   };
   for (size_t i = 0; i < count; ++i) {
     const FileOperation& one = recorded.operations()[i];
-    if (one.kind == Kind::kMark) continue;
+    if (one.kind == Kind::kMark || one.kind == forgotten) continue;
     if (one.kind == Kind::kSyncFile) {
       settle(writes[one.node]);
     } else if (one.kind == Kind::kSyncFolder) {

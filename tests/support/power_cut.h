@@ -83,10 +83,12 @@ enum class Survival {
 };
 
 /// Makes in the empty folder `to` what a power cut after the first `count` operations may leave.
+/// @param forgotten  kSyncFile or kSyncFolder: a disk on which these do nothing
 void replay_power_cut(const RecordingFiles& recorded,
                       size_t count,
                       Survival survival,
                       uint64_t seed,
-                      const std::filesystem::path& to);
+                      const std::filesystem::path& to,
+                      FileOperation::Kind forgotten = FileOperation::Kind::kMark);
 
 }  // namespace praetor::testing

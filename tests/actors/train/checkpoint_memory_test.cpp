@@ -96,9 +96,8 @@ TEST_CASE("saving, loading, publishing and exporting need no copy of the model i
     for (const NamedTensor& t : learner.state()) {
       if (t.name.starts_with("optimizer/")) t.tensor.zero_();
     }
-    rises.emplace_back("load", rise_of([&] {
-                         load_checkpoint(dir / "latest", "sft", *ranks, learner);
-                       }));
+    rises.emplace_back("load",
+                       rise_of([&] { load_checkpoint(dir / "latest", "sft", *ranks, learner); }));
     CHECK(learner.policy().digest() == digest);
     for (const NamedTensor& t : learner.state()) {
       if (!t.name.starts_with("optimizer/")) continue;

@@ -4,8 +4,8 @@
 #include <ATen/core/grad_mode.h>
 
 #include <cerrno>
-#include <set>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -77,9 +77,7 @@ class FullDisk final : public FileLayer {
     return posix_files().exchange(one, other);
   }
   int remove_file(const fs::path& file) override { return posix_files().remove_file(file); }
-  int remove_folder(const fs::path& folder) override {
-    return posix_files().remove_folder(folder);
-  }
+  int remove_folder(const fs::path& folder) override { return posix_files().remove_folder(folder); }
 };
 
 /// Hashes of the shards, by rank.

@@ -290,8 +290,7 @@ TEST_CASE("weights in parts are visited unit by unit on the first rank", "[learn
       learner.visit_weights(parameters, [&](std::span<const NamedTensor> some) {
         ++calls;
         for (const NamedTensor& t : some) {
-          const auto to =
-              std::ranges::find(copy.parameters(), t.name, &NamedTensor::name)->tensor;
+          const auto to = std::ranges::find(copy.parameters(), t.name, &NamedTensor::name)->tensor;
           if (to.count_nonzero().item<int64_t>() != 0) throw InternalError(t.name, " came twice");
           to.copy_(t.tensor);
         }
