@@ -3,8 +3,10 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -13,6 +15,7 @@
 #include "core/data/experience.h"
 #include "core/model/attribute_gate.h"
 #include "core/model/checkpointing.h"
+#include "core/model/tensor_source.h"
 #include "core/model/transformer.h"
 #include "learners/algorithm.h"
 #include "learners/optim/adamw.h"
@@ -131,8 +134,10 @@ class Learner {
   /// Into a learner made from the same configuration and the same initial models (the reference is
   /// theirs).
   /// @param tensors  of all ranks' states together; their number may be another than today's
+  /// A rank reads what it keeps, tensor by tensor, and nothing else.
   /// @throws CheckpointError naming what is missing, there twice, unknown or of another shape, on
   /// every rank; nothing is changed then
+  void load_state(const TensorSource& tensors, const std::string& json);
   void load_state(const std::vector<NamedTensor>& tensors, const std::string& json);
 
   /// Brings the weights of `models` (of this learner; null ones do not count) together on rank 0,
@@ -142,6 +147,12 @@ class Learner {
   /// its end.
   [[nodiscard]] std::shared_ptr<const void> gather_weights(
       const std::vector<const Transformer*>& models, bool on_every_rank = false) const;
+  /// Hands `tensors`, parameters of this learner's networks, to `visit` on rank 0, some at a time,
+  /// all once: those that are kept in parts unit by unit, so that rank 0 holds no more of them than
+  /// a unit. They are good until `visit` returns. What `visit` throws is thrown at the end; every
+  /// rank makes the call alike, and none beside an update or under gather_weights.
+  void visit_weights(const std::vector<NamedTensor>& tensors,
+                     const std::function<void(std::span<const NamedTensor>)>& visit) const;
   /// Of weights that are kept in parts.
   const UnitMeter& unit_meter() const;
 

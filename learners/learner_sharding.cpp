@@ -1,5 +1,6 @@
 // Which networks the ranks keep in parts, and how these are read.
 #include <algorithm>
+#include <exception>
 #include <utility>
 
 #include "core/base/error.h"
@@ -132,6 +133,49 @@ std::shared_ptr<const void> Learner::gather_weights(const std::vector<const Tran
   return {static_cast<const void*>(this), [networks](const void*) {
             for (ShardedNetwork* network : networks) network->release();
           }};
+}
+
+void Learner::visit_weights(const std::vector<NamedTensor>& tensors,
+                            const std::function<void(std::span<const NamedTensor>)>& visit) const {
+  const bool reads = impl_->ranks->rank() == 0;
+  std::exception_ptr failure;
+  const auto hand_over = [&](const std::vector<NamedTensor>& some) {
+    if (!reads || some.empty() || failure) return;
+    try {
+      visit(some);
+    } catch (...) {
+      failure = std::current_exception();  // the other ranks go on with the units that are left
+    }
+  };
+  std::vector<bool> in_parts(tensors.size(), false);
+  const auto of_unit = [&](const FlatUnit& unit) {
+    std::vector<NamedTensor> out;
+    for (size_t i = 0; i < tensors.size(); ++i) {
+      const bool here = std::ranges::any_of(unit.parameters(), [&](const NamedTensor& p) {
+        return p.tensor.is_same(tensors[i].tensor);
+      });
+      if (!here) continue;
+      in_parts[i] = true;
+      out.push_back(tensors[i]);
+    }
+    return out;
+  };
+  for (const auto& network : impl_->sharded) {
+    if (!network->is_cut()) continue;
+    for (FlatUnit* unit : network->units()) {
+      const std::vector<NamedTensor> some = of_unit(*unit);
+      if (some.empty()) continue;
+      unit->gather(reads);
+      hand_over(some);
+      unit->release();
+    }
+  }
+  std::vector<NamedTensor> rest;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    if (!in_parts[i]) rest.push_back(tensors[i]);
+  }
+  hand_over(rest);
+  if (failure) std::rethrow_exception(failure);
 }
 
 const UnitMeter& Learner::unit_meter() const {

@@ -109,6 +109,10 @@ std::string Learner::state_json() const {
 }
 
 void Learner::load_state(const std::vector<NamedTensor>& tensors, const std::string& json) {
+  load_state(*make_tensor_source(tensors), json);
+}
+
+void Learner::load_state(const TensorSource& tensors, const std::string& json) {
   Impl& my = *impl_;
   int64_t step = 0;
   std::vector<int64_t> optimizer_steps;

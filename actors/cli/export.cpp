@@ -11,17 +11,20 @@ namespace praetor::cli {
 void add_export(CLI::App& app, int&) {
   struct Options {
     std::filesystem::path checkpoint, to;
+    bool best = false;
   };
   auto options = std::make_shared<Options>();
   auto* command =
       app.add_subcommand("export", "Write the model of a checkpoint as a Hugging Face folder");
   command
-      ->add_option(
-          "checkpoint", options->checkpoint, "RUN_DIR/checkpoints/STAGE/step-N, or RUN_DIR/latest")
+      ->add_option("checkpoint",
+                   options->checkpoint,
+                   "RUN_DIR/checkpoints/STAGE/step-N, or RUN_DIR: its latest")
       ->required();
+  command->add_flag("--best", options->best, "Of RUN_DIR the best one, where the job keeps it");
   command->add_option("--to", options->to, "The folder to make")->required()->type_name("DIR");
   command->callback([options] {
-    export_checkpoint(options->checkpoint, options->to);
+    export_checkpoint(chosen_checkpoint(options->checkpoint, options->best), options->to);
     std::printf("%s\n", nlohmann::ordered_json{{"folder", options->to.string()}}.dump().c_str());
   });
 }

@@ -45,9 +45,11 @@ class Checker {
     check_lengths(stage);
     check_data(stage, *algorithm);
     if (const auto question = algorithm->sample_plan().question) check_answers(stage, *question);
-    if (stage.checkpoint.keep == "best" && !stage.data.eval.given()) {
+    if (stage.checkpoint.keeps_best() && !stage.data.eval.given()) {
       YamlReader in = stage.in;
-      in.child("checkpoint").error_at("keep", "best is told by evaluations; data.eval is wanted");
+      in.child("checkpoint")
+          .error_at(stage.checkpoint.keep == "best" ? "keep" : "keep_best",
+                    "best is told by evaluations; data.eval is wanted");
     }
     if (stage.online()) check_online(stage, *algorithm);
   }

@@ -42,11 +42,32 @@ Source source_from_yaml(YamlReader& in, const std::string& key) {
   return out;
 }
 
+KeepBestConfig KeepBestConfig::from_yaml(YamlReader in) {
+  KeepBestConfig c;
+  c.metric = in.get("metric", c.metric);
+  if (!c.metric.empty() && !c.metric.starts_with("eval/")) {
+    in.error_at("metric",
+                str("\"", c.metric, "\" is no metric of an evaluation; these begin with eval/"));
+  }
+  if (!c.metric.empty()) {
+    c.highest = in.get("mode", "max", {"max", "min"}) == "max";
+  } else if (in.get_optional_string("mode")) {
+    in.error_at("mode", "the stage's own metric knows what is better; metric is not given");
+  }
+  c.count = in.get("count", 1, at_least(1));
+  in.reject_unknown_keys();
+  return c;
+}
+
 CheckpointConfig CheckpointConfig::from_yaml(YamlReader in, const CheckpointConfig& defaults) {
   CheckpointConfig c = defaults;
   c.every = in.get("every", c.every, at_least(0));
   c.keep_last = in.get("keep_last", c.keep_last, at_least(1));
+  c.keep_every = in.get("keep_every", c.keep_every, at_least(0));
   c.keep = in.get("keep", c.keep, {"last", "best"});
+  if (const auto best = in.optional_child("keep_best"))
+    c.keep_best = KeepBestConfig::from_yaml(*best);
+  c.background = in.get("background", c.background);
   in.reject_unknown_keys();
   return c;
 }

@@ -25,11 +25,24 @@ struct Source {
   }
 };
 
+/// Section `checkpoint.keep_best`: which evaluated checkpoints are kept beside the newest.
+struct KeepBestConfig {
+  std::string metric;   ///< "eval/..."; empty: the stage's headline, and what is better for it
+  bool highest = true;  ///< key mode: max, min; with `metric`
+  int64_t count = 0;    ///< how many; 1 where the section is given
+  static KeepBestConfig from_yaml(YamlReader in);
+};
+
 /// Section `checkpoint`, of the job (for all stages) or of one stage.
 struct CheckpointConfig {
   int64_t every = 50;         ///< steps between checkpoints; 0: only at the end of a stage
   int64_t keep_last = 2;      ///< checkpoints of a stage that are kept, >= 1
-  std::string keep = "last";  ///< last, or best: the best evaluation's is kept as well
+  int64_t keep_every = 0;     ///< those whose step is a multiple are kept as well; 0: none
+  std::string keep = "last";  ///< last, or best: the best evaluation's is kept, and is the result
+  KeepBestConfig keep_best;
+  bool background = false;  ///< written by a thread, from a copy, while training goes on
+  /// Each evaluated state is saved, as it may be the best.
+  bool keeps_best() const { return keep == "best" || keep_best.count > 0; }
   static CheckpointConfig from_yaml(YamlReader in, const CheckpointConfig& defaults);
 };
 

@@ -3,15 +3,15 @@
 #include <ATen/ops/empty.h>
 
 #include <nlohmann/json.hpp>
-#include <set>
+#include <optional>
 #include <utility>
 
 #include "core/base/error.h"
 #include "core/base/fs.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/model/families.h"
-#include "core/model/transformer.h"
-#include "learners/sharding/flat_layout.h"
+#include "core/model/folder_writer.h"
+#include "learners/sharding/agreement.h"
 #include "learners/sharding/shard_state.h"
 
 namespace praetor {
@@ -19,15 +19,6 @@ namespace praetor {
 namespace fs = std::filesystem;
 
 namespace {
-
-constexpr const char* kTokenizerFiles[] = {"tokenizer.json",
-                                           "tokenizer.model",
-                                           "tokenizer_config.json",
-                                           "special_tokens_map.json",
-                                           "added_tokens.json",
-                                           "vocab.json",
-                                           "merges.txt",
-                                           "chat_template.jinja"};
 
 void make_folder(const fs::path& folder) {
   std::error_code failure;
@@ -44,66 +35,14 @@ void copy_tokenizer(const fs::path& from, const fs::path& to) {
   }
 }
 
-namespace {
-
-/// Every rank writes its shard into the writer's folder, which lies on a file system they share.
-void add_shards(CheckpointWriter* writer, Collective& ranks, const Learner& learner) {
-  const std::string folder =
-      ranks.all_gather_bytes(writer ? writer->folder().string() : std::string()).front();
-  const CheckpointFile mine =
-      CheckpointWriter::write_shard(folder, ranks.rank(), ranks.world_size(), learner.state());
-  const auto entries = ranks.all_gather_bytes(
-      nlohmann::json{{"name", mine.name}, {"bytes", mine.bytes}, {"sha256", mine.sha256}}.dump());
-  if (!writer) return;
-  for (const std::string& text : entries) {
-    const auto entry = nlohmann::json::parse(text);
-    writer->add_shard(
-        {.name = entry.at("name"), .bytes = entry.at("bytes"), .sha256 = entry.at("sha256")});
-  }
-}
-
-}  // namespace
-
-void save_checkpoint(LearnerService& run,
-                     Collective& ranks,
-                     const CheckpointContext& context,
-                     const Learner& learner,
-                     int64_t step,
-                     const std::map<std::string, double>& metrics) {
-  if (ranks.rank() > 0) {
-    add_shards(nullptr, ranks, learner);
-    ranks.barrier();
-    return;
-  }
-  const auto stage = static_cast<int32_t>(context.stage);
-  CheckpointWriter writer(context.run_dir, context.stage_name, step, ranks.world_size());
-  add_shards(&writer, ranks, learner);
-  const StageProgress recorded = run.stage_progress(context.stage);
-  nlohmann::json state = {
-      {"stage", context.stage_name},
-      {"step", step},
-      {"learner", nlohmann::json::parse(learner.state_json())},
-      {"environment", context.environment},
-      {"ledger", {{"next_ordinal", recorded.next_ordinal}, {"last_step", recorded.last_step}}}};
-  writer.set_state(state);
-  writer.set_metrics(metrics);
-  writer.add_blob("config.json",
-                  learner.has_policy()
-                      ? learner.policy().config().to_json("causal_lm")
-                      : learner.scalar().config().to_json("sequence_classification"));
-  writer.add_blob("resolved.yaml", context.resolved_job);
-  for (const char* name : kTokenizerFiles) {
-    if (fs::exists(context.tokenizer / name)) writer.add_file(context.tokenizer / name);
-  }
-  const std::string path = writer.final_folder().lexically_relative(context.run_dir).string();
-  run.record_checkpoint({.stage = stage, .step = step, .path = path, .durable = false});
-  writer.commit();
-  run.record_checkpoint({.stage = stage, .step = step, .path = path, .durable = true});
-  ranks.barrier();
-}
-
-int64_t load_checkpoint(const fs::path& folder, const std::string& stage_name, Learner& learner) {
-  const CheckpointReader reader(folder);
+int64_t load_checkpoint(const fs::path& folder,
+                        const std::string& stage_name,
+                        Collective& ranks,
+                        Learner& learner) {
+  // Together the ranks hash each file once.
+  std::optional<CheckpointReader> opened;
+  run_agreed(ranks, [&] { opened.emplace(folder, HashShare{ranks.rank(), ranks.world_size()}); });
+  const CheckpointReader& reader = *opened;
   if (reader.manifest().stage != stage_name) {
     throw CheckpointError(folder.string(),
                           ": is of stage \"",
@@ -112,16 +51,12 @@ int64_t load_checkpoint(const fs::path& folder, const std::string& stage_name, L
                           stage_name,
                           "\"");
   }
-  std::vector<NamedTensor> tensors;
-  for (int32_t rank = 0; rank < reader.manifest().world_size; ++rank) {
-    for (NamedTensor& tensor : reader.shard(rank)) tensors.push_back(std::move(tensor));
-  }
-  learner.load_state(tensors, reader.state().at("learner").dump());
+  learner.load_state(*reader.tensors(), reader.state().at("learner").dump());
   return reader.manifest().step;
 }
 
 std::map<std::string, std::string> checkpoint_environment(const fs::path& folder) {
-  return CheckpointReader(folder)
+  return CheckpointReader(folder, {.parts = 0})
       .state()
       .at("environment")
       .get<std::map<std::string, std::string>>();
@@ -137,48 +72,61 @@ std::map<std::string, std::vector<int64_t>> shapes_of(const ModelConfig& config)
   return out;
 }
 
-/// The policy's tensors, or the reward model's, whole, whether the ranks kept them in parts or not.
-std::vector<NamedTensor> exported_weights(const CheckpointReader& reader) {
-  std::vector<NamedTensor> found;
-  for (int32_t rank = 0; rank < reader.manifest().world_size; ++rank) {
-    for (NamedTensor& tensor : reader.shard(rank)) {
-      for (const std::string prefix : {"policy/", "reward_model/"}) {
-        if (tensor.name.rfind(prefix, 0) == 0)
-          found.push_back({tensor.name.substr(prefix.size()), std::move(tensor.tensor)});
-      }
-    }
-  }
-  ShardState given(found);
+/// The policy's tensors, or the reward model's, as they are whole, whether the ranks kept them in
+/// parts or not; the values are not there.
+std::vector<NamedTensor> exported_forms(const CheckpointReader& reader,
+                                        const ShardState& given,
+                                        const std::string& prefix) {
   const auto shapes = shapes_of(ModelConfig::load(reader.folder()));
   std::vector<NamedTensor> out;
-  std::set<std::string> joined;
-  for (const NamedTensor& tensor : found) {
-    const PieceName piece = split_piece_name(tensor.name);
-    if (!piece.range) {
-      out.push_back(tensor);
-    } else if (joined.insert(piece.parameter).second) {
-      const auto shape = shapes.find(piece.parameter);
-      if (shape == shapes.end())
-        throw CheckpointError(reader.folder().string(), ": no model has a ", piece.parameter);
-      out.push_back({piece.parameter, at::empty(shape->second, tensor.tensor.options())});
-      given.require(piece.parameter, shape->second, tensor.tensor.scalar_type());
-      given.copy(piece.parameter, 0, out.back().tensor.numel(), out.back().tensor);
-    }
+  for (const std::string& name : given.names()) {
+    if (!name.starts_with(prefix)) continue;
+    const std::string own = name.substr(prefix.size());
+    const TensorSource::Form& form = given.first_form(name);
+    const auto shape = shapes.find(own);
+    if (form.name != name && shape == shapes.end())
+      throw CheckpointError(reader.folder().string(), ": no model has a ", own);
+    out.push_back({own,
+                   at::empty(form.name != name ? shape->second : form.shape,
+                             at::TensorOptions().dtype(form.dtype).device(at::kMeta))});
   }
   return out;
 }
 
 }  // namespace
 
+fs::path chosen_checkpoint(const fs::path& given, bool best) {
+  const bool run = fs::exists(given / "resolved.yaml") && fs::exists(given / "checkpoints");
+  if (!run && best) throw InvalidArgument(given.string(), ": --best is of a run directory");
+  if (!run) return given;
+  const fs::path link = given / (best ? "best" : "latest");
+  if (fs::is_directory(link)) return link;
+  throw MissingInput(given.string(),
+                     best ? ": has no best checkpoint (checkpoint.keep_best, or keep: best)"
+                          : ": has no checkpoint yet");
+}
+
 void export_checkpoint(const fs::path& checkpoint, const fs::path& to) {
   if (fs::exists(to) && !fs::is_empty(to)) {
     throw InvalidArgument(to.string(), ": is not empty; give --to a new folder");
   }
   const CheckpointReader reader(checkpoint);
-  const std::vector<NamedTensor> tensors = exported_weights(reader);
-  if (tensors.empty())
+  const auto source = reader.tensors();
+  ShardState given(*source);
+  std::string prefix = "policy/";
+  std::vector<NamedTensor> forms = exported_forms(reader, given, prefix);
+  if (forms.empty()) forms = exported_forms(reader, given, prefix = "reward_model/");
+  if (forms.empty())
     throw CheckpointError(checkpoint.string(), ": holds neither a policy nor a reward model");
-  save_hf(ModelConfig::load(reader.folder()), tensors, to);
+  for (const NamedTensor& form : forms)
+    given.require(prefix + form.name, form.tensor.sizes(), form.tensor.scalar_type());
+  FolderWriter out(ModelConfig::load(reader.folder()), forms, to);
+  for (const NamedTensor& form : forms) {
+    const at::Tensor whole = at::empty(form.tensor.sizes(), form.tensor.scalar_type());
+    given.copy(prefix + form.name, 0, whole.numel(), whole);
+    out.put({form.name, whole});
+  }
+  out.finish();
   for (const char* name : kTokenizerFiles) {
     if (reader.has_file(name)) write_file_atomic(to / name, read_file(reader.file(name)));
   }

@@ -5,11 +5,19 @@
 #include <map>
 #include <string>
 
-#include "actors/controller/services.h"
 #include "core/collective/collective.h"
 #include "learners/learner.h"
 
 namespace praetor {
+
+constexpr const char* kTokenizerFiles[] = {"tokenizer.json",
+                                           "tokenizer.model",
+                                           "tokenizer_config.json",
+                                           "special_tokens_map.json",
+                                           "added_tokens.json",
+                                           "vocab.json",
+                                           "merges.txt",
+                                           "chat_template.jinja"};
 
 /// What a checkpoint of a stage is made of besides the learner's state.
 struct CheckpointContext {
@@ -21,33 +29,28 @@ struct CheckpointContext {
   std::string resolved_job;  ///< text of resolved.yaml
 };
 
-/// Saves the learner as RUN_DIR/checkpoints/STAGE/step-N, a shard a rank, in the order that leaves
-/// a crash with the last whole one: ledger row, shards, manifest, rename, ledger row "durable".
-/// Every rank calls it alike. `metrics` are what retention may rank by.
-/// @throws IoError
-void save_checkpoint(LearnerService& run,
-                     Collective& ranks,
-                     const CheckpointContext& context,
-                     const Learner& learner,
-                     int64_t step,
-                     const std::map<std::string, double>& metrics);
-
 /// Puts the learner into the state of a checkpoint, made by any number of ranks, and returns its
-/// step. Every rank calls it alike.
+/// step. A rank reads of the tensors what it keeps. Every rank calls it alike.
 /// @throws CheckpointError for a checkpoint of another stage or model, or a damaged one
 int64_t load_checkpoint(const std::filesystem::path& folder,
                         const std::string& stage_name,
+                        Collective& ranks,
                         Learner& learner);
 
-/// Facts of the environment that a checkpoint was made in.
+/// Facts of the environment that a checkpoint, which was loaded, was made in.
 std::map<std::string, std::string> checkpoint_environment(const std::filesystem::path& folder);
 
 /// Copies the tokenizer's files (tokenizer.json, tokenizer.model, tokenizer_config.json, ...) from
 /// one folder to another.
 void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to);
 
+/// `given`, or when it is a run directory the checkpoint that its link `latest`, or `best`, leads
+/// to. @throws MissingInput when there is none; InvalidArgument for the best of a checkpoint
+std::filesystem::path chosen_checkpoint(const std::filesystem::path& given, bool best);
+
 /// Writes the model of a checkpoint as a Hugging Face folder: a policy as a causal language model,
-/// a reward model as sequence classification, with the tokenizer. @throws IoError, CheckpointError;
+/// a reward model as sequence classification, with the tokenizer; one tensor is in memory at a
+/// time, or those that the family's folders store as one. @throws IoError, CheckpointError;
 /// InvalidArgument when `to` is not empty
 void export_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& to);
 

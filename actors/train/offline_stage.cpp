@@ -270,13 +270,19 @@ std::vector<Attribute> OfflineStage::described_attributes() const {
 }
 
 void OfflineStage::write_result(const std::filesystem::path& folder) {
-  copy_tokenizer(resolve(stage_.tokenizer), folder);
+  if (context_.leads()) copy_tokenizer(resolve(stage_.tokenizer), folder);
   if (trains_policy_) {
-    save_hf(learner_->policy(), folder);
+    save_weights(learner_->policy().config(), learner_->policy().parameters(), folder);
     return;
   }
   const ScalarModel& model = learner_->scalar();
-  save_hf(model, folder);
+  save_weights(model.config(), model.parameters(), folder);
+  const auto whole = learner_->gather_weights({&model.backbone});
+  if (context_.leads()) write_moments(folder);
+}
+
+void OfflineStage::write_moments(const std::filesystem::path& folder) {
+  const ScalarModel& model = learner_->scalar();
   // Moments of what the model says, so that whoever scores with it can bring it to mean 0 and
   // deviation 1.
   const at::NoGradGuard no_grad;

@@ -35,6 +35,8 @@ class OfflineStage final : public StageRunner {
   /// The gate that training starts from, over the attributes of `model`, corrected by the first
   /// rows of train_. @throws DataError when the model lacks the attribute to correct for
   std::unique_ptr<AttributeGate> make_gate(const ScalarModel& model, const GatePlan& plan) const;
+  /// The reward model's mean and deviation beside its weights, a gate's own file too.
+  void write_moments(const std::filesystem::path& folder);
   /// Names and weights of what the model of the stage gives.
   std::vector<Attribute> described_attributes() const;
   /// What `model` says of the first `count` responses of train_ (or fewer), [N,A] float64.

@@ -27,6 +27,11 @@ constexpr std::chrono::milliseconds kNoWait{0};
 constexpr int64_t kWaiting = -1;
 constexpr int64_t kClosed = 0;
 
+/// Which network the first rank asks the others to help with, while it publishes.
+constexpr int64_t kNoNetwork = 0;
+constexpr int64_t kPolicy = 1;
+constexpr int64_t kCompanion = 2;
+
 }  // namespace
 
 OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
@@ -88,23 +93,37 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
   }
 }
 
-std::shared_ptr<const void> OnlineStage::gather_for_publication(int64_t step, bool wanted) {
-  if (stage_.learner.sharding.stage < 3 || context_.ranks.world_size() == 1) return {};
-  if (agree(wanted && publication_.version.step != step) == 0) return {};
-  return learner_->gather_weights({&learner_->policy(), companion(step).model});
+void OnlineStage::publish(int64_t step, bool wanted) {
+  if (!context_.leads()) {
+    while (in_parts()) {
+      const int64_t which = agree(kNoNetwork);
+      if (which == kNoNetwork) break;
+      const Transformer& model = which == kPolicy ? learner_->policy() : *learner_->companion();
+      learner_->visit_weights(model.parameters(), nullptr);
+    }
+    return;
+  }
+  if (wanted && publication_.version.step != step) {
+    publication_ = {.version = {.stage = stage_.index, .lineage = lineage(), .step = step}};
+    if (context_.publisher) {
+      auto made = context_.publisher->publish(
+          stage_.index,
+          lineage(),
+          step,
+          learner_->policy(),
+          companion(step),
+          [this](const Transformer& model, const Publisher::Take& take) { visit(model, take); });
+      publication_ = std::move(made.publication);
+      publish_metrics_ = {{"sync/seconds", made.seconds},
+                          {"sync/bytes", static_cast<double>(publication_.bytes)}};
+    }
+  }
+  if (in_parts()) agree(kNoNetwork);
 }
 
-const Publication& OnlineStage::published(int64_t step) {
-  if (publication_.version.step == step) return publication_;
-  publication_ = {.version = {.stage = stage_.index, .lineage = lineage(), .step = step}};
-  if (context_.publisher) {
-    auto made = context_.publisher->publish(
-        stage_.index, lineage(), step, learner_->policy(), companion(step));
-    publication_ = std::move(made.publication);
-    publish_metrics_ = {{"sync/seconds", made.seconds},
-                        {"sync/bytes", static_cast<double>(publication_.bytes)}};
-  }
-  return publication_;
+void OnlineStage::visit(const Transformer& model, const Publisher::Take& take) {
+  if (in_parts()) agree(&model == &learner_->policy() ? kPolicy : kCompanion);
+  learner_->visit_weights(model.parameters(), take);
 }
 
 Publisher::Companion OnlineStage::companion(int64_t step) const {
@@ -120,7 +139,7 @@ int64_t OnlineStage::agree(int64_t decision) {
 StepBatch OnlineStage::collect(int64_t step) {
   LearnerService& run = context_.run;
   if (!context_.leads()) {
-    gather_for_publication(step - 1, false);
+    publish(step - 1, false);
     for (;;) {
       const int64_t decision = agree(kWaiting);
       if (decision > 0) throw Interrupted{static_cast<int>(decision)};
@@ -132,11 +151,9 @@ StepBatch OnlineStage::collect(int64_t step) {
   }
   const bool recorded = run.has_batch(stage_.index, step);
   if (!local_) timer_.begin("publish");
-  auto whole = gather_for_publication(step - 1, !recorded);
+  publish(step - 1, !recorded);
   const Publication weights =
-      recorded ? Publication{.version = {.stage = stage_.index, .step = step - 1}}
-               : published(step - 1);
-  whole.reset();
+      recorded ? Publication{.version = {.stage = stage_.index, .step = step - 1}} : publication_;
   const auto begin = [&](const char* phase) {
     progress_->phase(step, phase);
     timer_.begin(phase);
@@ -219,9 +236,8 @@ StepReport OnlineStage::replay_step(int64_t step) {
 
 Evaluation OnlineStage::evaluation_of(int64_t step) {
   LearnerService& run = context_.run;
-  auto whole = gather_for_publication(step, true);
-  const Publication& weights = published(step);
-  whole.reset();
+  publish(step, true);
+  const Publication& weights = publication_;
   for (;;) {
     run.open_evaluation(stage_.index, step, held_out_, weights);
     auto batch = run.wait_evaluation(stage_.index, step, local_ ? kNoWait : kPoll);
@@ -238,7 +254,7 @@ MetricList OnlineStage::evaluate(int64_t step) {
     if (context_.metrics)
       write_samples(context_.run_dir / "samples", stage_.name, step, evaluation.samples);
   } else {
-    gather_for_publication(step, false);
+    publish(step, false);
     while (agree(kWaiting) == kWaiting) {
     }
   }
@@ -260,8 +276,8 @@ MetricList OnlineStage::evaluate(int64_t step) {
 }
 
 void OnlineStage::write_result(const std::filesystem::path& folder) {
-  copy_tokenizer(resolve(stage_.tokenizer), folder);
-  save_hf(learner_->policy(), folder);
+  if (context_.leads()) copy_tokenizer(resolve(stage_.tokenizer), folder);
+  save_weights(learner_->policy().config(), learner_->policy().parameters(), folder);
 }
 
 }  // namespace praetor

@@ -24,11 +24,15 @@ class OnlineStage final : public StageRunner {
   void write_result(const std::filesystem::path& folder) override;
 
  private:
-  /// Brings together what `published(step)` reads, where ranks keep weights in parts and the first
-  /// one says that it is `wanted`, and not published yet. Every rank calls it alike.
-  std::shared_ptr<const void> gather_for_publication(int64_t step, bool wanted);
-  /// The policy after `step` updates, where workers find it; published once.
-  const Publication& published(int64_t step);
+  /// Publishes the policy after `step` updates unless it is, if the first rank says that it is
+  /// `wanted`. Every rank calls it alike: where they keep weights in parts these are brought
+  /// together unit by unit.
+  void publish(int64_t step, bool wanted);
+  /// The first rank's part: hands the parameters of one network to `take`, and has the others help.
+  void visit(const Transformer& model, const Publisher::Take& take);
+  bool in_parts() const {
+    return stage_.learner.sharding.stage == 3 && context_.ranks.world_size() > 1;
+  }
   StepBatch collect(int64_t step);
   /// What the voices beside the policy draw from after `step` updates.
   Publisher::Companion companion(int64_t step) const;

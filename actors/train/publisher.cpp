@@ -27,9 +27,12 @@ Publisher::~Publisher() {
 
 Publication Publisher::write(const std::filesystem::path& folder,
                              const WeightVersion& version,
-                             const Transformer& model) {
-  const WrittenWeights written = write_weight_file(
+                             const Transformer& model,
+                             const Visit& visit) {
+  WeightFileWriter file(
       folder, {.stage = version.stage, .lineage = version.lineage, .step = version.step}, model);
+  visit(model, [&](std::span<const NamedTensor> tensors) { file.put(tensors); });
+  const WrittenWeights written = file.commit();
   Publication out{.version = version, .bytes = written.bytes};
   out.version.digest = written.digest;
   if (offers_file_) out.file = std::filesystem::absolute(written.file).string();
@@ -41,21 +44,28 @@ Publication Publisher::write(const std::filesystem::path& folder,
   return out;
 }
 
+void Publisher::visit_whole(const Transformer& model, const Take& take) {
+  take(model.parameters());
+}
+
 Publisher::Published Publisher::publish(uint32_t stage,
                                         int64_t lineage,
                                         int64_t step,
                                         const Transformer& policy,
-                                        const Companion& companion) {
+                                        const Companion& companion,
+                                        const Visit& visit) {
   const auto begin = std::chrono::steady_clock::now();
   Published out;
-  out.publication = write(folder_, {.stage = stage, .lineage = lineage, .step = step}, policy);
+  out.publication =
+      write(folder_, {.stage = stage, .lineage = lineage, .step = step}, policy, visit);
   if (companion.model) {
     const bool there = companion_ && companion_->version.stage == stage &&
                        companion_->version.step == companion.step && companion.step == 0;
     if (!there) {
       companion_ = write(folder_ / "companion",
                          {.stage = stage, .lineage = lineage, .step = companion.step},
-                         *companion.model);
+                         *companion.model,
+                         visit);
     } else if (server_) {
       server_->keep(companion_->version.digest);
     }

@@ -2,11 +2,15 @@
 
 #include <chrono>
 #include <filesystem>
+#include <functional>
 #include <memory>
+#include <optional>
+#include <span>
 
 #include "actors/controller/services.h"
 #include "actors/job/roles_config.h"
 #include "actors/rpc/server.h"
+#include "core/model/named_tensor.h"
 
 namespace praetor {
 
@@ -32,17 +36,27 @@ class Publisher {
     const Transformer* model = nullptr;  ///< null: there is none
     int64_t step = 0;                    ///< of its weights; 0: it never changes
   };
-  /// The weights must not change meanwhile. @throws IoError
+  /// Hands a model's parameters, some at a time, to whoever writes them.
+  using Take = std::function<void(std::span<const NamedTensor>)>;
+  using Visit = std::function<void(const Transformer& model, const Take& take)>;
+  /// The weights must not change meanwhile.
+  /// @param visit  of `policy` or the companion's model, so that neither need be in memory as a
+  /// whole
+  /// @throws IoError
   Published publish(uint32_t stage,
                     int64_t lineage,
                     int64_t step,
                     const Transformer& policy,
-                    const Companion& companion);
+                    const Companion& companion,
+                    const Visit& visit = visit_whole);
+  /// All parameters at once.
+  static void visit_whole(const Transformer& model, const Take& take);
 
  private:
   Publication write(const std::filesystem::path& folder,
                     const WeightVersion& version,
-                    const Transformer& model);
+                    const Transformer& model,
+                    const Visit& visit);
 
   std::filesystem::path folder_;
   bool offers_file_ = true;

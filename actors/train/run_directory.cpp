@@ -2,18 +2,18 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/file_layer.h"
 #include "core/base/fs.h"
+#include "core/base/random_hex.h"
 
 namespace praetor {
 
@@ -65,26 +65,24 @@ RunDirectory::~RunDirectory() {
 RunDirectory RunDirectory::create(const fs::path& output,
                                   const std::string& name,
                                   const std::map<std::string, std::string>& files) {
-  std::error_code failure;
-  fs::create_directories(output, failure);
-  if (failure) throw IoError("cannot make the folder ", output.string(), ": ", failure.message());
+  make_durable_folder(output);
   remove_unborn(output, name);
   // Made under another name: a run directory is whole or absent, whenever its maker is killed.
-  std::string unborn_name = (output / (unborn_prefix(name) + "XXXXXX")).string();
-  const mode_t mask = ::umask(0);
-  ::umask(mask);
-  if (::mkdtemp(unborn_name.data()) == nullptr || ::chmod(unborn_name.c_str(), 0755 & ~mask) != 0)
-    throw IoError("cannot make the run directory ", unborn_name, ": ", std::strerror(errno));
-  const fs::path unborn = unborn_name;
+  const fs::path unborn = output / (unborn_prefix(name) + random_hex(8));
+  make_durable_folder(unborn);
   RunDirectory run(unborn);
   for (const char* part : {"rollouts", "tensorboard", "samples", "logs", "stages", "checkpoints"})
-    fs::create_directory(unborn / part);
+    make_durable_folder(unborn / part);
   for (const auto& [file, text] : files) write_file_atomic(unborn / file, text);
   for (int number = 1;; ++number) {
     // The rename decides who owns the name, should two runs start at once.
     run.path_ = numbered(output, name, number);
     if (fs::exists(run.path_)) continue;
-    if (::rename(unborn.c_str(), run.path_.c_str()) == 0) return run;
+    if (file_layer().rename(unborn, run.path_) == 0) {
+      // What is to be durable below it needs its name to be.
+      fsync_directory(output);
+      return run;
+    }
     if (errno != EEXIST && errno != ENOTEMPTY && errno != ENOTDIR)
       throw IoError(
           "cannot make the run directory ", run.path_.string(), ": ", std::strerror(errno));

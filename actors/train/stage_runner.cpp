@@ -3,7 +3,9 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cmath>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "actors/controller/prompts.h"
@@ -13,9 +15,11 @@
 #include "actors/train/offline_stage.h"
 #include "actors/train/online_stage.h"
 #include "core/base/error.h"
+#include "core/base/file_layer.h"
+#include "core/base/fs.h"
 #include "core/base/log.h"
 #include "core/base/log_context.h"
-#include "core/checkpoint/checkpoint.h"
+#include "core/model/folder_writer.h"
 
 namespace praetor {
 
@@ -81,7 +85,11 @@ StageRunner::StageRunner(RunContext& context, const StageConfig& stage)
     : context_(context),
       stage_(stage),
       headline_(stage.make_algorithm()->headline()),
-      tokenizer_(Tokenizer::load(resolve(stage.tokenizer))) {}
+      tokenizer_(Tokenizer::load(resolve(stage.tokenizer))),
+      saver_(context.run,
+             context.ranks,
+             {.background = stage.checkpoint.background,
+              .on_durable = [this](int64_t) { retain(); }}) {}
 
 StageRunner::~StageRunner() = default;
 
@@ -121,7 +129,8 @@ CheckpointContext StageRunner::checkpoint_context() const {
 }
 
 int64_t StageRunner::restore(const std::optional<fs::path>& checkpoint) {
-  const int64_t step = checkpoint ? load_checkpoint(*checkpoint, stage_.name, *learner_) : 0;
+  const int64_t step =
+      checkpoint ? load_checkpoint(*checkpoint, stage_.name, context_.ranks, *learner_) : 0;
   saved_step_ = checkpoint ? step : -1;
   if (!context_.leads()) return step;
   const StageProgress before = context_.run.begin_stage(stage_.index, step);
@@ -157,14 +166,39 @@ void StageRunner::save(int64_t step, const MetricList& evaluation) {
     if (std::isfinite(value)) metrics[name] = value;
   }
   if (context_.metrics) context_.metrics->sync();
-  save_checkpoint(context_.run, context_.ranks, checkpoint_context(), *learner_, step, metrics);
+  saver_.save(checkpoint_context(), *learner_, step, metrics);
   saved_step_ = step;
-  if (!context_.leads()) return;
-  Retention retention{.keep_last = stage_.checkpoint.keep_last};
-  if (stage_.checkpoint.keep == "best") {
-    retention.best_metric = headline_.quality;
-    retention.best_is_highest = headline_.more_is_better;
-  }
+}
+
+BestBy StageRunner::best_by() const {
+  const CheckpointConfig& config = stage_.checkpoint;
+  if (!config.keeps_best()) return {};
+  const bool named = !config.keep_best.metric.empty();
+  return {.metric = named ? config.keep_best.metric : headline_.quality,
+          .highest = named ? config.keep_best.highest : headline_.more_is_better,
+          .count = std::max<int64_t>(config.keep_best.count, 1)};
+}
+
+void StageRunner::require_best_metric(const MetricList& evaluation) const {
+  const BestBy by = best_by();
+  if (by.metric.empty() || find(evaluation, by.metric)) return;
+  std::string known;
+  for (const auto& [name, value] : evaluation) known += (known.empty() ? "" : ", ") + name;
+  throw ConfigError("stage ",
+                    stage_.name,
+                    ": checkpoint.keep_best.metric: evaluations have no ",
+                    by.metric,
+                    "; they have ",
+                    known);
+}
+
+void StageRunner::retain() {
+  const BestBy by = best_by();
+  const auto best = best_checkpoints(context_.run_dir, stage_.name, by);
+  if (!best.empty()) point_best_at(context_.run_dir, best.front());
+  const Retention retention{.keep_last = stage_.checkpoint.keep_last,
+                            .keep_every = stage_.checkpoint.keep_every,
+                            .best = by};
   apply_retention(context_.run_dir, stage_.name, retention, [this](const fs::path& folder) {
     context_.run.forget_checkpoint(folder.lexically_relative(context_.run_dir).string());
   });
@@ -183,6 +217,7 @@ void StageRunner::run(const std::optional<fs::path>& checkpoint) {
   const bool evaluates = stage_.data.eval.given();
   if (evaluates && !checkpoint) {
     const MetricList first = evaluate(0);
+    if (context_.leads()) require_best_metric(first);
     if (context_.metrics) context_.metrics->write(stage_.name, 0, first);
     if (const auto value = find(first, headline_.quality)) {
       progress.say(str(stage_.name, " before the first step: ", headline_.quality, " ", *value));
@@ -201,6 +236,7 @@ void StageRunner::run(const std::optional<fs::path>& checkpoint) {
     } catch (const Interrupted&) {
       // No weight has changed since the last step: its state is what the run goes on from.
       save(step - 1, {});
+      saver_.finish();
       progress.say(str(stage_.name, ": interrupted; saved at step ", step - 1));
       throw;
     }
@@ -239,11 +275,13 @@ void StageRunner::run(const std::optional<fs::path>& checkpoint) {
     if (context_.metrics) context_.metrics->write(stage_.name, step, result.metrics);
     timer_ = {};
     // The best evaluation can be kept only if each evaluated state is saved.
-    const bool candidate = stage_.checkpoint.keep == "best" && !evaluation.empty();
+    const bool candidate = stage_.checkpoint.keeps_best() && !evaluation.empty();
     if (last || candidate || (stage_.checkpoint.every > 0 && step % stage_.checkpoint.every == 0)) {
       timer_.begin("checkpoint");
       save(step, evaluation);
       timer_.end();
+    } else {
+      saver_.poll();
     }
     progress.step_done(step, result.line);
   }
@@ -257,41 +295,45 @@ void StageRunner::set_busy(bool busy) const {
 
 /// The checkpoint with the best evaluation, on every rank; empty: there is none.
 fs::path StageRunner::best_checkpoint() {
-  fs::path best;
+  std::string best;
   if (context_.leads()) {
-    double best_value = 0;
-    for (const fs::path& folder : list_checkpoints(context_.run_dir, stage_.name)) {
-      const auto metrics = CheckpointReader(folder).manifest().metrics;
-      const auto found = metrics.find(headline_.quality);
-      if (found == metrics.end()) continue;
-      const double value = headline_.more_is_better ? found->second : -found->second;
-      if (best.empty() || value > best_value) {
-        best = folder;
-        best_value = value;
-      }
-    }
+    const auto found = best_checkpoints(context_.run_dir, stage_.name, best_by());
+    if (!found.empty()) best = found.front().string();
   }
-  return context_.ranks.all_gather_bytes(best.string()).front();
+  return context_.ranks.all_gather_bytes(best).front();
+}
+
+void StageRunner::save_weights(const ModelConfig& config,
+                               const std::vector<NamedTensor>& parameters,
+                               const fs::path& folder) const {
+  std::optional<FolderWriter> out;
+  if (context_.leads()) out.emplace(config, parameters, folder);
+  learner_->visit_weights(parameters, [&](std::span<const NamedTensor> some) {
+    for (const NamedTensor& named : some) out->put(named);
+  });
+  if (out) out->finish();
 }
 
 void StageRunner::finish() {
+  saver_.finish();
   if (stage_.checkpoint.keep == "best" && stage_.data.eval.given()) {
     const fs::path best = best_checkpoint();
     if (!best.empty()) {
-      const int64_t step = load_checkpoint(best, stage_.name, *learner_);
+      const int64_t step = load_checkpoint(best, stage_.name, context_.ranks, *learner_);
       log::info(str(stage_.name, ": the result is the best evaluated checkpoint, step ", step));
     }
   }
-  const auto whole = learner_->gather_weights(
-      {learner_->has_policy() ? &learner_->policy() : &learner_->scalar().backbone});
+  // Made beside its place and renamed, so that a crash leaves the whole result or none.
+  const fs::path target = context_.results() / stage_.name;
+  const fs::path part = context_.results() / ("." + stage_.name + ".part");
+  if (context_.leads()) remove_tree(part);
+  write_result(part);
   if (context_.leads()) {
-    // Made beside its place and renamed, so that a crash leaves the whole result or none.
-    const fs::path target = context_.results() / stage_.name;
-    const fs::path part = context_.results() / ("." + stage_.name + ".part");
-    fs::remove_all(part);
-    write_result(part);
-    fs::remove_all(target);
-    fs::rename(part, target);
+    remove_tree(target);
+    if (file_layer().rename(part, target) != 0)
+      throw IoError("cannot rename ", part.string(), ": ", std::strerror(errno));
+    // The ledger is about to say that it is there.
+    fsync_directory(context_.results());
     context_.run.finish_stage(stage_.index, target.lexically_relative(context_.run_dir).string());
   }
   // The next stage reads it.
@@ -299,7 +341,8 @@ void StageRunner::finish() {
 }
 
 StepReport StageRunner::replay(int64_t step, const std::optional<fs::path>& checkpoint) {
-  int64_t at = checkpoint ? load_checkpoint(*checkpoint, stage_.name, *learner_) : 0;
+  int64_t at =
+      checkpoint ? load_checkpoint(*checkpoint, stage_.name, context_.ranks, *learner_) : 0;
   StepReport report;
   while (at < step) report = replay_step(++at);
   return report;

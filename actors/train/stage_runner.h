@@ -11,9 +11,11 @@
 
 #include "actors/controller/services.h"
 #include "actors/job/job_config.h"
+#include "actors/train/checkpoint_saver.h"
 #include "actors/train/checkpointing.h"
 #include "actors/train/progress.h"
 #include "actors/train/summary.h"
+#include "core/checkpoint/checkpoint.h"
 #include "core/collective/collective.h"
 #include "core/metrics/metrics_writer.h"
 #include "core/tokenizer/tokenizer.h"
@@ -91,7 +93,13 @@ class StageRunner {
   virtual StepReport replay_step(int64_t step) = 0;
   /// eval/... metrics at the present weights.
   virtual MetricList evaluate(int64_t step) = 0;
+  /// Every rank calls it alike; the first one writes.
   virtual void write_result(const std::filesystem::path& folder) = 0;
+  /// save_hf of networks in training, unit by unit where the ranks keep them in parts. Every rank
+  /// calls it alike.
+  void save_weights(const ModelConfig& config,
+                    const std::vector<NamedTensor>& parameters,
+                    const std::filesystem::path& folder) const;
   /// The network a stage starts from.
   std::unique_ptr<Transformer> load_policy() const;
   /// The id that ends a completion.
@@ -118,9 +126,16 @@ class StageRunner {
   /// The signal that asks for the end, the same on every rank; 0: none.
   int agreed_interrupt();
   void finish();
+  /// On the first rank, when a checkpoint has become durable: links and retention.
+  void retain();
+  /// How the stage tells the best of its checkpoints; no metric when it does not.
+  BestBy best_by() const;
+  /// @throws ConfigError when evaluations do not have the metric that the best is told by
+  void require_best_metric(const MetricList& evaluation) const;
   std::filesystem::path best_checkpoint();
   CheckpointContext checkpoint_context() const;
 
+  CheckpointSaver saver_;
   int64_t total_steps_ = 0;
   int64_t saved_step_ = -1;
   int64_t lineage_ = 0;

@@ -42,7 +42,7 @@ void run_stages(RunContext& context,
                 const std::optional<fs::path>& from_checkpoint,
                 const std::string& until) {
   const std::string wanted =
-      from_checkpoint ? CheckpointReader(*from_checkpoint).manifest().stage : "";
+      from_checkpoint ? CheckpointReader(*from_checkpoint, {.parts = 0}).manifest().stage : "";
   // As it was before anything is trained again.
   std::vector<StageProgress> known;
   for (const StageConfig& stage : context.job.stages)

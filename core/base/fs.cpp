@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/base/file_layer.h"
 
 namespace praetor {
 
@@ -46,12 +47,6 @@ int open_for_reading(const fs::path& file) {
   return fd;
 }
 
-void fsync_path(const fs::path& path, int flags) {
-  const Descriptor handle(::open(path.c_str(), flags | O_RDONLY | O_CLOEXEC));
-  if (handle.fd < 0 || ::fsync(handle.fd) != 0)
-    throw IoError("cannot sync ", path.string(), ": ", reason());
-}
-
 }  // namespace
 
 std::string read_file(const fs::path& file, size_t max_bytes) {
@@ -72,37 +67,20 @@ std::string read_file(const fs::path& file, size_t max_bytes) {
 }
 
 void write_file_atomic(const fs::path& file, std::string_view bytes) {
-  fs::path temporary = file;
-  temporary += str(".tmp.", ::getpid());
-  {
-    const Descriptor handle(
-        ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-    if (handle.fd < 0) throw IoError("cannot write ", temporary.string(), ": ", reason());
-    size_t done = 0;
-    while (done < bytes.size()) {
-      const ssize_t put = ::write(handle.fd, bytes.data() + done, bytes.size() - done);
-      if (put < 0 && errno == EINTR) continue;
-      if (put < 0) {
-        const std::string why = reason();
-        ::unlink(temporary.c_str());
-        throw IoError("cannot write ", file.string(), ": ", why);
-      }
-      done += static_cast<size_t>(put);
-    }
-    if (::fsync(handle.fd) != 0) throw IoError("cannot sync ", temporary.string(), ": ", reason());
-  }
-  if (::rename(temporary.c_str(), file.c_str()) != 0) {
-    throw IoError("cannot rename ", temporary.string(), " to ", file.string(), ": ", reason());
-  }
-  fsync_directory(file.has_parent_path() ? file.parent_path() : fs::path("."));
+  PendingFile out(file);
+  out.append(bytes.data(), bytes.size());
+  out.commit();
 }
 
 void fsync_directory(const fs::path& folder) {
-  fsync_path(folder, O_DIRECTORY);
+  if (file_layer().sync_folder(folder) != 0)
+    throw IoError("cannot sync ", folder.string(), ": ", reason());
 }
 
 void fsync_file(const fs::path& file) {
-  fsync_path(file, 0);
+  const Descriptor handle(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
+  if (handle.fd < 0 || ::fsync(handle.fd) != 0)
+    throw IoError("cannot sync ", file.string(), ": ", reason());
 }
 
 MappedFile::MappedFile(const fs::path& file) {

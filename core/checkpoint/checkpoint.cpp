@@ -1,7 +1,5 @@
 #include "core/checkpoint/checkpoint.h"
 
-#include <fcntl.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
@@ -10,6 +8,7 @@
 #include <system_error>
 
 #include "core/base/error.h"
+#include "core/base/file_layer.h"
 #include "core/base/fs.h"
 #include "core/base/sha256.h"
 #include "core/checkpoint/manifest.h"
@@ -19,16 +18,6 @@
 namespace praetor {
 
 namespace fs = std::filesystem;
-
-namespace {
-
-void make_folder(const fs::path& folder) {
-  std::error_code failure;
-  fs::create_directories(folder, failure);
-  if (failure) throw IoError("cannot make ", folder.string(), ": ", failure.message());
-}
-
-}  // namespace
 
 std::string shard_name(int32_t rank, int32_t world_size) {
   char name[64];
@@ -52,16 +41,19 @@ CheckpointWriter::CheckpointWriter(const fs::path& run_dir,
   manifest_.world_size = world_size;
   final_ = checkpoint_folder(run_dir, stage, step);
   folder_ = final_.parent_path() / str(kTemporaryPrefix, final_.filename().string());
-  make_folder(final_.parent_path());
-  std::error_code failure;
-  fs::remove_all(folder_, failure);  // left by a crash
-  make_folder(folder_);
+  // Durable before anything, `latest` above all, leads there.
+  make_durable_folder(final_.parent_path());
+  remove_tree(folder_);  // left by a crash
+  make_durable_folder(folder_);
 }
 
 CheckpointWriter::~CheckpointWriter() {
   if (committed_) return;
-  std::error_code ignored;
-  fs::remove_all(folder_, ignored);
+  try {
+    remove_tree(folder_);
+  } catch (const IoError&) {
+    // The next start of the run removes it.
+  }
 }
 
 CheckpointFile CheckpointWriter::write_shard(const fs::path& folder,
@@ -69,8 +61,9 @@ CheckpointFile CheckpointWriter::write_shard(const fs::path& folder,
                                              int32_t world_size,
                                              std::span<const NamedTensor> tensors) {
   const fs::path file = folder / shard_name(rank, world_size);
-  write_safetensors(file, tensors);
-  return describe_file(file);
+  Sha256 digest;
+  write_safetensors(file, tensors, {}, &digest);
+  return {file.filename().string(), static_cast<int64_t>(fs::file_size(file)), digest.hex()};
 }
 
 void CheckpointWriter::add_entry(CheckpointFile file) {
@@ -128,24 +121,22 @@ fs::path CheckpointWriter::commit() {
   // A replay makes a checkpoint again: the two change places, so that the name always leads to a
   // whole one.
   const bool again = fs::exists(final_);
-  const unsigned flags = again ? RENAME_EXCHANGE : 0;
-  if (::renameat2(AT_FDCWD, folder_.c_str(), AT_FDCWD, final_.c_str(), flags) != 0) {
+  FileLayer& files = file_layer();
+  if ((again ? files.exchange(folder_, final_) : files.rename(folder_, final_)) != 0) {
     throw IoError(
         "cannot rename ", folder_.string(), " to ", final_.string(), ": ", std::strerror(errno));
   }
   committed_ = true;
   fsync_directory(final_.parent_path());
-  fsync_directory(final_.parent_path().parent_path());
-  point_latest_at(run_dir_, final_);
-  std::error_code ignored;
-  if (again) fs::remove_all(folder_, ignored);
+  point_at(run_dir_, kLatest, final_);
+  if (again) remove_tree(folder_);
   return final_;
 }
 
 namespace {
 
 /// Compares a folder with its manifest.
-Findings compare(const fs::path& folder, const CheckpointManifest& manifest) {
+Findings compare(const fs::path& folder, const CheckpointManifest& manifest, HashShare hashed) {
   Findings findings;
   std::vector<std::string> wanted = {kStateName};
   for (int32_t rank = 0; rank < manifest.world_size; ++rank) {
@@ -158,7 +149,9 @@ Findings compare(const fs::path& folder, const CheckpointManifest& manifest) {
     if (!listed)
       findings.push_back({(folder / kManifestName).string(), str("does not list ", name)});
   }
+  int32_t place = 0;
   for (const CheckpointFile& entry : manifest.files) {
+    const bool ours = hashed.parts > 0 && place++ % hashed.parts == hashed.part;
     const std::string file = (folder / entry.name).string();
     try {
       std::error_code missing;
@@ -172,7 +165,7 @@ Findings compare(const fs::path& folder, const CheckpointManifest& manifest) {
                                 " bytes, the manifest says ",
                                 entry.bytes,
                                 size < entry.bytes ? ": the file is torn" : "")});
-      } else if (describe_file(file).sha256 != entry.sha256) {
+      } else if (ours && describe_file(file).sha256 != entry.sha256) {
         findings.push_back(
             {file, "its SHA-256 is not that of the manifest: the file was edited or is damaged"});
       }
@@ -206,11 +199,11 @@ CheckpointManifest read_manifest(const fs::path& folder) {
 
 }  // namespace
 
-CheckpointReader::CheckpointReader(const fs::path& folder) : folder_(folder) {
+CheckpointReader::CheckpointReader(const fs::path& folder, HashShare hashed) : folder_(folder) {
   require_folder(folder);
   manifest_ = read_manifest(folder);
   std::vector<std::string> problems;
-  for (const Finding& finding : compare(folder, manifest_)) {
+  for (const Finding& finding : compare(folder, manifest_, hashed)) {
     problems.push_back(finding.where + ": " + finding.problem);
   }
   if (problems.empty()) return;
@@ -225,17 +218,11 @@ nlohmann::json CheckpointReader::state() const {
   return state;
 }
 
-std::vector<NamedTensor> CheckpointReader::shard(int32_t rank) const {
-  if (rank < 0 || rank >= manifest_.world_size) {
-    throw InvalidArgument(
-        folder_.string(), ": shard ", rank, " was asked for, it has ", manifest_.world_size);
-  }
-  const SafetensorsFile file_of_rank(file(shard_name(rank, manifest_.world_size)));
-  std::vector<NamedTensor> out;
-  for (const std::string& name : file_of_rank.names()) {
-    out.push_back({name, file_of_rank.tensor(name).clone()});
-  }
-  return out;
+std::unique_ptr<TensorSource> CheckpointReader::tensors() const {
+  std::vector<SafetensorsFile> shards;
+  for (int32_t rank = 0; rank < manifest_.world_size; ++rank)
+    shards.emplace_back(file(shard_name(rank, manifest_.world_size)));
+  return make_tensor_source(std::move(shards));
 }
 
 bool CheckpointReader::has_file(std::string_view name) const {
@@ -252,7 +239,7 @@ fs::path CheckpointReader::file(std::string_view name) const {
 Findings verify_checkpoint(const fs::path& folder) {
   require_folder(folder);
   try {
-    return compare(folder, read_manifest(folder));
+    return compare(folder, read_manifest(folder), {});
   } catch (const CheckpointError& failure) {
     return {{(folder / kManifestName).string(), failure.what()}};
   }

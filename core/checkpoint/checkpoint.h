@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <functional>
 #include <map>
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <span>
@@ -13,6 +14,7 @@
 
 #include "core/base/finding.h"
 #include "core/model/named_tensor.h"
+#include "core/model/tensor_source.h"
 
 namespace praetor {
 
@@ -23,8 +25,9 @@ namespace praetor {
 ///   counters, random state, ledger position: the trainer's own JSON config.json, tokenizer.json,
 ///   ...    further files, as they came
 ///
-/// and RUN_DIR/latest, a symbolic link to the newest. It is made in a folder of another name and
-/// renamed when all of it is durable: it is whole or absent.
+/// and RUN_DIR/latest, a symbolic link to the newest; RUN_DIR/best to the best, where a metric says
+/// which that is. It is made in a folder of another name and renamed when all of it is durable: it
+/// is whole or absent.
 struct CheckpointFile {
   std::string name;
   int64_t bytes = 0;
@@ -86,19 +89,25 @@ class CheckpointWriter {
   bool committed_ = false;
 };
 
+/// Whose bytes are hashed: those of every `parts`-th file, from the `part`-th on. Ranks that open
+/// one checkpoint together take a part each.
+struct HashShare {
+  int32_t part = 0;
+  int32_t parts = 1;  ///< 0: no file's; for what was checked before
+};
+
 /// A checkpoint that was checked whole when it was opened.
 class CheckpointReader {
  public:
   /// @throws MissingInput when there is no such folder; CheckpointError naming the file that is
   /// missing, torn, edited or foreign, every one of them
-  explicit CheckpointReader(const std::filesystem::path& folder);
+  explicit CheckpointReader(const std::filesystem::path& folder, HashShare hashed = {0, 1});
 
   const std::filesystem::path& folder() const { return folder_; }
   const CheckpointManifest& manifest() const { return manifest_; }
   nlohmann::json state() const;
-  /// Tensors of one shard, in memory of their own. @throws InvalidArgument for a rank that is not
-  /// there
-  std::vector<NamedTensor> shard(int32_t rank) const;
+  /// Those of all shards, which are read from the files when they are wanted.
+  std::unique_ptr<TensorSource> tensors() const;
   bool has_file(std::string_view name) const;
   std::filesystem::path file(
       std::string_view name) const;  ///< @throws CheckpointError when it is not in the manifest
@@ -123,13 +132,25 @@ std::optional<std::filesystem::path> resolve_checkpoint(const std::filesystem::p
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& run_dir,
                                                     std::string_view stage);
 
-/// Which checkpoints of a stage stay. What `latest` points at always stays.
+/// What tells the better of two checkpoints.
+struct BestBy {
+  std::string metric;  ///< of their manifests; empty: nothing does
+  bool highest = true;
+  int64_t count = 1;  ///< how many of them count as the best
+};
+/// The best checkpoints of a stage, the best one first (of equals the earlier); those without the
+/// metric do not count. @throws CheckpointError for a manifest that cannot be read
+std::vector<std::filesystem::path> best_checkpoints(const std::filesystem::path& run_dir,
+                                                    std::string_view stage,
+                                                    const BestBy& by);
+/// Points RUN_DIR/best at a checkpoint. @throws IoError
+void point_best_at(const std::filesystem::path& run_dir, const std::filesystem::path& checkpoint);
+
+/// Which checkpoints of a stage stay. What `latest` or `best` points at always stays.
 struct Retention {
   int64_t keep_last = 0;   ///< newest n; 0 keeps all
   int64_t keep_every = 0;  ///< also those whose step is a multiple; 0: none
-  std::string
-      best_metric;  ///< also the one that is best by this metric of its manifest; empty: none
-  bool best_is_highest = true;
+  BestBy best = {};        ///< also these
 };
 /// Removes the others and returns their folders. `before_removal` is told of each first, so that
 /// nobody counts on it any more when a crash cuts the removal short. No half checkpoint is left

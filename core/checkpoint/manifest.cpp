@@ -1,7 +1,9 @@
 #include "core/checkpoint/manifest.h"
 
 #include <algorithm>
+#include <fstream>
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "core/base/error.h"
 #include "core/base/fs.h"
@@ -46,10 +48,19 @@ bool is_plain_name(std::string_view name) {
 }
 
 CheckpointFile describe_file(const fs::path& file) {
-  const MappedFile mapped(file);
-  return {file.filename().string(),
-          static_cast<int64_t>(mapped.bytes().size()),
-          sha256_hex(mapped.bytes())};
+  // Read, not mapped: what was mapped counts as memory of this process.
+  std::ifstream in(file, std::ios::binary);
+  if (!in) throw MissingInput(file.string(), ": cannot be read");
+  CheckpointFile out{.name = file.filename().string()};
+  Sha256 digest;
+  std::vector<char> piece(size_t{1} << 20);
+  while (in.read(piece.data(), static_cast<std::streamsize>(piece.size())) || in.gcount() > 0) {
+    digest.update(std::string_view(piece.data(), static_cast<size_t>(in.gcount())));
+    out.bytes += in.gcount();
+  }
+  if (in.bad()) throw IoError("cannot read ", file.string());
+  out.sha256 = digest.hex();
+  return out;
 }
 
 std::string manifest_to_json(const CheckpointManifest& manifest) {

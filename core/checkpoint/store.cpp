@@ -1,7 +1,5 @@
 #include "core/checkpoint/store.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
@@ -13,6 +11,7 @@
 #include <system_error>
 
 #include "core/base/error.h"
+#include "core/base/file_layer.h"
 #include "core/base/fs.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/checkpoint/manifest.h"
@@ -35,9 +34,9 @@ std::optional<int64_t> step_of(const fs::path& folder) {
   return step;
 }
 
-std::string latest_target(const fs::path& run_dir) {
+std::string target_of(const fs::path& run_dir, const char* link) {
   std::error_code none;
-  const fs::path target = fs::read_symlink(run_dir / "latest", none);
+  const fs::path target = fs::read_symlink(run_dir / link, none);
   return none ? std::string() : (run_dir / target).lexically_normal().string();
 }
 
@@ -49,20 +48,22 @@ fs::path checkpoint_folder(const fs::path& run_dir, std::string_view stage, int6
   return run_dir / "checkpoints" / fs::path(stage) / name;
 }
 
-void point_latest_at(const fs::path& run_dir, const fs::path& checkpoint) {
-  const fs::path temporary = run_dir / ".latest.tmp";
-  const fs::path target = fs::relative(checkpoint, run_dir);
-  ::unlink(temporary.c_str());
-  if (::symlink(target.c_str(), temporary.c_str()) != 0 ||
-      ::rename(temporary.c_str(), (run_dir / "latest").c_str()) != 0) {
-    throw IoError("cannot point ",
-                  (run_dir / "latest").string(),
-                  " at ",
-                  target.string(),
-                  ": ",
-                  std::strerror(errno));
+void point_at(const fs::path& run_dir, const char* link, const fs::path& checkpoint) {
+  const fs::path name = run_dir / link;
+  const fs::path temporary = run_dir / str(".", link, ".tmp");
+  const fs::path target = checkpoint.lexically_relative(run_dir);
+  remove_tree(temporary);
+  FileLayer& files = file_layer();
+  if (files.link(target, temporary) != 0 || files.rename(temporary, name) != 0) {
+    throw IoError(
+        "cannot point ", name.string(), " at ", target.string(), ": ", std::strerror(errno));
   }
   fsync_directory(run_dir);
+}
+
+void point_best_at(const fs::path& run_dir, const fs::path& checkpoint) {
+  if (target_of(run_dir, kBest) != checkpoint.lexically_normal().string())
+    point_at(run_dir, kBest, checkpoint);
 }
 
 std::vector<fs::path> list_checkpoints(const fs::path& run_dir, std::string_view stage) {
@@ -106,6 +107,26 @@ std::optional<fs::path> resolve_checkpoint(const fs::path& run_dir, std::string_
                      "; \"auto\", \"latest\", \"never\" or a path are possible");
 }
 
+std::vector<fs::path> best_checkpoints(const fs::path& run_dir,
+                                       std::string_view stage,
+                                       const BestBy& by) {
+  if (by.metric.empty()) return {};
+  std::vector<std::pair<double, fs::path>> found;
+  for (const fs::path& folder : list_checkpoints(run_dir, stage)) {
+    const fs::path file = folder / kManifestName;
+    const auto metrics = manifest_from_json(read_file(file), file).metrics;
+    const auto value = metrics.find(by.metric);
+    if (value != metrics.end())
+      found.emplace_back(by.highest ? -value->second : value->second, folder);
+  }
+  std::ranges::stable_sort(found, {}, &std::pair<double, fs::path>::first);
+  std::vector<fs::path> out;
+  for (auto& [value, folder] : found) {
+    if (static_cast<int64_t>(out.size()) < by.count) out.push_back(std::move(folder));
+  }
+  return out;
+}
+
 std::vector<fs::path> apply_retention(const fs::path& run_dir,
                                       std::string_view stage,
                                       const Retention& retention,
@@ -114,41 +135,29 @@ std::vector<fs::path> apply_retention(const fs::path& run_dir,
   const std::vector<fs::path> all = list_checkpoints(run_dir, stage);
   std::set<fs::path> keep;
   for (const fs::path& folder : all) {
-    if (folder.lexically_normal().string() == latest_target(run_dir)) keep.insert(folder);
+    const std::string name = folder.lexically_normal().string();
+    if (name == target_of(run_dir, kLatest) || name == target_of(run_dir, kBest))
+      keep.insert(folder);
     if (retention.keep_every > 0 && *step_of(folder) % retention.keep_every == 0)
       keep.insert(folder);
   }
   const auto last = static_cast<size_t>(retention.keep_last);
   for (size_t i = all.size() > last ? all.size() - last : 0; i < all.size(); ++i)
     keep.insert(all[i]);
-  if (!retention.best_metric.empty()) {
-    std::optional<double> best;
-    fs::path best_folder;
-    for (const fs::path& folder : all) {
-      const fs::path file = folder / kManifestName;
-      const auto metrics = manifest_from_json(read_file(file), file).metrics;
-      const auto value = metrics.find(retention.best_metric);
-      if (value == metrics.end()) continue;
-      const bool better =
-          !best || (retention.best_is_highest ? value->second > *best : value->second < *best);
-      if (!better) continue;
-      best = value->second;
-      best_folder = folder;
-    }
-    if (best) keep.insert(best_folder);
-  }
+  keep.merge([&] {
+    const auto best = best_checkpoints(run_dir, stage, retention.best);
+    return std::set<fs::path>(best.begin(), best.end());
+  }());
   std::vector<fs::path> removed;
   for (const fs::path& folder : all) {
     if (keep.contains(folder)) continue;
     if (before_removal) before_removal(folder);
     const fs::path trash = folder.parent_path() / str(kTrashPrefix, folder.filename().string());
-    std::error_code failure;
-    fs::remove_all(trash, failure);
-    fs::rename(folder, trash, failure);
-    if (failure) throw IoError("cannot remove ", folder.string(), ": ", failure.message());
+    remove_tree(trash);
+    if (file_layer().rename(folder, trash) != 0)
+      throw IoError("cannot remove ", folder.string(), ": ", std::strerror(errno));
     fsync_directory(folder.parent_path());
-    fs::remove_all(trash, failure);
-    if (failure) throw IoError("cannot remove ", trash.string(), ": ", failure.message());
+    remove_tree(trash);
     removed.push_back(folder);
   }
   return removed;
@@ -165,11 +174,7 @@ void clean_checkpoints(const fs::path& run_dir) {
       if (name.starts_with(kTemporaryPrefix) || name.starts_with(kTrashPrefix))
         left.push_back(item.path());
     }
-    for (const fs::path& folder : left) {
-      std::error_code failure;
-      fs::remove_all(folder, failure);
-      if (failure) throw IoError("cannot remove ", folder.string(), ": ", failure.message());
-    }
+    for (const fs::path& folder : left) remove_tree(folder);
   }
 }
 

@@ -16,7 +16,11 @@ std::filesystem::path checkpoint_folder(const std::filesystem::path& run_dir,
                                         std::string_view stage,
                                         int64_t step);
 
-/// Replaces RUN_DIR/latest, a relative symbolic link, in one step. @throws IoError
-void point_latest_at(const std::filesystem::path& run_dir, const std::filesystem::path& checkpoint);
+constexpr const char* kLatest = "latest";
+constexpr const char* kBest = "best";
+/// Replaces RUN_DIR/`link`, a relative symbolic link, in one step. @throws IoError
+void point_at(const std::filesystem::path& run_dir,
+              const char* link,
+              const std::filesystem::path& checkpoint);
 
 }  // namespace praetor

@@ -2,14 +2,13 @@
 
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
 
 #include "core/base/error.h"
-#include "core/base/fs.h"
 #include "core/base/text.h"
 #include "core/model/families.h"
+#include "core/model/folder_writer.h"
 #include "core/model/safetensors.h"
 #include "core/model/stored_layout.h"
 #include "core/model/transformer.h"
@@ -155,87 +154,6 @@ std::vector<NamedTensor> in_order(const ModelConfig& config,
   return out;
 }
 
-std::string generation_json(const ModelConfig& config) {
-  nlohmann::ordered_json out = nlohmann::ordered_json::object();
-  if (config.bos_token) out["bos_token_id"] = *config.bos_token;
-  if (config.eos_tokens.size() == 1) out["eos_token_id"] = config.eos_tokens[0];
-  if (config.eos_tokens.size() > 1) out["eos_token_id"] = config.eos_tokens;
-  if (config.pad_token) out["pad_token_id"] = *config.pad_token;
-  return out.dump(2) + "\n";
-}
-
-std::string shard_name(size_t index, size_t count) {
-  char name[64];
-  std::snprintf(name, sizeof(name), "model-%05zu-of-%05zu.safetensors", index + 1, count);
-  return name;
-}
-
-void save_folder(const fs::path& folder,
-                 const std::string& config_json,
-                 const std::string& generation,
-                 const std::vector<NamedTensor>& tensors,
-                 int64_t max_shard_bytes) {
-  if (max_shard_bytes < 1)
-    throw InvalidArgument("save: max_shard_bytes ", max_shard_bytes, " is below 1");
-  std::error_code failure;
-  fs::create_directories(folder, failure);
-  if (failure) throw IoError("cannot make the folder ", folder.string(), ": ", failure.message());
-
-  std::vector<std::vector<NamedTensor>> shards(1);
-  int64_t filled = 0;
-  int64_t total = 0;
-  for (const NamedTensor& named : tensors) {
-    const auto bytes = static_cast<int64_t>(named.tensor.nbytes());
-    if (!shards.back().empty() && filled + bytes > max_shard_bytes) {
-      shards.emplace_back();
-      filled = 0;
-    }
-    shards.back().push_back(named);
-    filled += bytes;
-    total += bytes;
-  }
-
-  const std::map<std::string, std::string> metadata = {{"format", "pt"}};
-  std::set<std::string> written;
-  nlohmann::json index = {{"metadata", {{"total_size", total}}},
-                          {"weight_map", nlohmann::json::object()}};
-  for (size_t i = 0; i < shards.size(); ++i) {
-    const std::string name =
-        shards.size() == 1 ? "model.safetensors" : shard_name(i, shards.size());
-    write_safetensors(folder / name, shards[i], metadata);
-    written.insert(name);
-    for (const NamedTensor& named : shards[i]) index["weight_map"][named.name] = name;
-  }
-  if (shards.size() > 1) {
-    written.insert("model.safetensors.index.json");
-    write_file_atomic(folder / "model.safetensors.index.json", index.dump(2) + "\n");
-  }
-  write_file_atomic(folder / "config.json", config_json);
-  write_file_atomic(folder / "generation_config.json", generation);
-
-  // Weights of an earlier save would be found before, or beside, the new ones.
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    const bool weights = name == "model.safetensors" || name == "model.safetensors.index.json" ||
-                         (name.starts_with("model-") && name.ends_with(".safetensors"));
-    if (weights && !written.count(name)) fs::remove(entry.path(), failure);
-    if (failure) throw IoError("cannot remove ", entry.path().string(), ": ", failure.message());
-  }
-  fsync_directory(folder);
-}
-
-/// config.json names the dtype that the weights are stored in.
-std::string with_dtype(const std::string& config_json, at::ScalarType dtype) {
-  auto json = nlohmann::ordered_json::parse(config_json);
-  const std::string name = dtype == at::kBFloat16 ? "bfloat16"
-                           : dtype == at::kHalf   ? "float16"
-                           : dtype == at::kDouble ? "float64"
-                                                  : "float32";
-  json["dtype"] = name;
-  json["torch_dtype"] = name;
-  return json.dump(2) + "\n";
-}
-
 }  // namespace
 
 Transformer Transformer::load(const fs::path& folder, at::ScalarType dtype) {
@@ -289,13 +207,9 @@ void save_hf(const ModelConfig& config,
              const std::vector<NamedTensor>& tensors,
              const fs::path& folder,
              int64_t max_shard_bytes) {
-  PRAETOR_CHECK(!tensors.empty(), "a model has tensors");
-  const char* kind = config.num_labels > 0 ? "sequence_classification" : "causal_lm";
-  save_folder(folder,
-              with_dtype(config.to_json(kind), tensors.back().tensor.scalar_type()),
-              generation_json(config),
-              to_stored(config, tensors),
-              max_shard_bytes);
+  FolderWriter out(config, tensors, folder, max_shard_bytes);
+  for (const NamedTensor& named : tensors) out.put(named);
+  out.finish();
 }
 
 void save_hf(const Transformer& model, const fs::path& folder, int64_t max_shard_bytes) {

@@ -2,6 +2,8 @@
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <bit>
@@ -328,6 +330,16 @@ at::Tensor SafetensorsFile::tensor(std::string_view name) const {
   }
   return at::from_blob(
       const_cast<std::byte*>(bytes), found.shape, [keep = file_](void*) {}, at::dtype(found.dtype));
+}
+
+void SafetensorsFile::release(std::string_view name) const {
+  const Entry& found = entry(name);
+  if (found.begin == found.end) return;
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<uintptr_t>(data_ + found.begin) / page * page;
+  const auto end = reinterpret_cast<uintptr_t>(data_ + found.end);
+  // Whether it succeeds changes no value.
+  ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
 SafetensorsFolder::SafetensorsFolder(const fs::path& folder) : folder_(folder) {

@@ -17,6 +17,8 @@
 namespace praetor {
 
 class MappedFile;
+class PendingFile;
+class Sha256;
 
 /// One safetensors file, mapped read-only. Everything the header says is checked when the file is
 /// opened, so that a hostile file can neither read outside the mapping nor take memory beyond a
@@ -42,6 +44,9 @@ class SafetensorsFile {
   /// convert before writing. (A copy where the file's offsets do not suit the dtype, as in files of
   /// early writers.)
   at::Tensor tensor(std::string_view name) const;
+  /// What was read of the tensor no longer counts as this process's memory; a view of it stays
+  /// good, and reads the file again.
+  void release(std::string_view name) const;
 
   struct Entry {
     at::ScalarType dtype = at::kFloat;
@@ -91,9 +96,39 @@ const char* safetensors_dtype(at::ScalarType dtype);
 /// (temporary name, fsync, rename, fsync of the folder). The bytes depend on the arguments' values
 /// alone: tensors are ordered by dtype (widest alignment first) and name, as the reference writer
 /// does, and its bytes are the same for up to one metadata key.
+/// @param digest  takes in the bytes of the file; null: nobody wants it
 /// @throws InvalidArgument for a repeated or unusable name or dtype; IoError
 void write_safetensors(const std::filesystem::path& file,
                        std::span<const NamedTensor> tensors,
-                       const std::map<std::string, std::string>& metadata = {});
+                       const std::map<std::string, std::string>& metadata = {},
+                       Sha256* digest = nullptr);
+
+/// The same file made of tensors that come one by one, in any order, so that they need not be in
+/// memory together. Not committed: nothing is left.
+class SafetensorsWriter {
+ public:
+  /// @param forms  of all tensors: name, dtype and shape count, the values are not looked at (they
+  /// may be on the meta device). @throws as write_safetensors
+  SafetensorsWriter(const std::filesystem::path& file,
+                    std::span<const NamedTensor> forms,
+                    const std::map<std::string, std::string>& metadata = {});
+  ~SafetensorsWriter();
+  SafetensorsWriter(SafetensorsWriter&&) noexcept;
+
+  /// @throws InternalError for one that was not announced, or so; IoError
+  void put(const NamedTensor& named);
+  /// @throws InternalError when one is missing; IoError
+  void commit();
+
+ private:
+  struct Place {
+    at::ScalarType dtype = at::kFloat;
+    std::vector<int64_t> shape;
+    uint64_t at = 0;
+  };
+  std::filesystem::path path_;
+  std::map<std::string, Place> places_;  ///< of those that have not come
+  std::unique_ptr<PendingFile> file_;
+};
 
 }  // namespace praetor

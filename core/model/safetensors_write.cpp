@@ -1,14 +1,10 @@
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
 
 #include "core/base/error.h"
-#include "core/base/fs.h"
+#include "core/base/file_layer.h"
+#include "core/base/sha256.h"
 #include "core/base/text.h"
 #include "core/model/safetensors.h"
 #include "core/model/safetensors_layout.h"
@@ -19,49 +15,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// A temporary file beside the wanted one: renamed by commit(), else removed.
-class PendingFile {
- public:
-  explicit PendingFile(const fs::path& file) : file_(file), temporary_(file) {
-    temporary_ += str(".tmp.", ::getpid());
-    fd_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    if (fd_ < 0) fail("write");
-  }
-  ~PendingFile() {
-    if (fd_ >= 0) ::close(fd_);
-    if (!committed_) ::unlink(temporary_.c_str());
-  }
-  PendingFile(const PendingFile&) = delete;
-  PendingFile& operator=(const PendingFile&) = delete;
-
-  void append(const void* bytes, size_t size) {
-    const char* from = static_cast<const char*>(bytes);
-    while (size > 0) {
-      const ssize_t put = ::write(fd_, from, std::min(size, size_t{1} << 30));
-      if (put < 0 && errno == EINTR) continue;
-      if (put < 0) fail("write");
-      from += put;
-      size -= static_cast<size_t>(put);
-    }
-  }
-
-  void commit() {
-    if (::fsync(fd_) != 0) fail("sync");
-    if (::rename(temporary_.c_str(), file_.c_str()) != 0) fail("rename");
-    committed_ = true;
-    fsync_directory(file_.has_parent_path() ? file_.parent_path() : fs::path("."));
-  }
-
- private:
-  [[noreturn]] void fail(const char* verb) const {
-    throw IoError("cannot ", verb, " ", temporary_.string(), ": ", std::strerror(errno));
-  }
-
-  fs::path file_;
-  fs::path temporary_;
-  int fd_ = -1;
-  bool committed_ = false;
-};
+constexpr size_t kPiece = size_t{256} << 10;
 
 /// Place of a dtype in the file: wide before narrow, so that every tensor is aligned.
 int rank_of(at::ScalarType dtype) {
@@ -136,15 +90,59 @@ SafetensorsLayout lay_out_safetensors(const fs::path& file,
 
 void write_safetensors(const fs::path& file,
                        std::span<const NamedTensor> tensors,
-                       const std::map<std::string, std::string>& metadata) {
+                       const std::map<std::string, std::string>& metadata,
+                       Sha256* digest) {
   const SafetensorsLayout layout = lay_out_safetensors(file, tensors, metadata);
   PendingFile out(file);
-  out.append(layout.head.data(), layout.head.size());
+  const auto append = [&](std::span<const std::byte> bytes) {
+    // Hashed while a piece is in the cache.
+    for (; !bytes.empty(); bytes = bytes.subspan(std::min(kPiece, bytes.size()))) {
+      const auto piece = bytes.first(std::min(kPiece, bytes.size()));
+      if (digest) digest->update(piece);
+      out.append(piece.data(), piece.size());
+    }
+  };
+  append(std::as_bytes(std::span(layout.head)));
   for (const NamedTensor* named : layout.order) {
-    const at::Tensor bytes = named->tensor.detach().cpu().contiguous();
-    out.append(bytes.const_data_ptr(), bytes.nbytes());
+    const at::Tensor values = named->tensor.detach().cpu().contiguous();
+    append({static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()});
   }
   out.commit();
+}
+
+SafetensorsWriter::SafetensorsWriter(const fs::path& file,
+                                     std::span<const NamedTensor> forms,
+                                     const std::map<std::string, std::string>& metadata)
+    : path_(file) {
+  const SafetensorsLayout layout = lay_out_safetensors(file, forms, metadata);
+  for (size_t i = 0; i < layout.order.size(); ++i) {
+    const at::Tensor& form = layout.order[i]->tensor;
+    places_[layout.order[i]->name] = {form.scalar_type(), form.sizes().vec(), layout.offsets[i]};
+  }
+  file_ = std::make_unique<PendingFile>(file);
+  file_->put(layout.head.data(), layout.head.size(), 0);
+}
+
+SafetensorsWriter::~SafetensorsWriter() = default;
+SafetensorsWriter::SafetensorsWriter(SafetensorsWriter&&) noexcept = default;
+
+void SafetensorsWriter::put(const NamedTensor& named) {
+  const auto place = places_.find(named.name);
+  PRAETOR_CHECK(place != places_.end(), path_.string(), ": ", named.name, " twice, or not wanted");
+  PRAETOR_CHECK(place->second.dtype == named.tensor.scalar_type() &&
+                    named.tensor.sizes() == place->second.shape,
+                path_.string(),
+                ": ",
+                named.name,
+                " has another form than announced");
+  const at::Tensor values = named.tensor.detach().cpu().contiguous();
+  file_->put(values.const_data_ptr(), values.nbytes(), place->second.at);
+  places_.erase(place);
+}
+
+void SafetensorsWriter::commit() {
+  PRAETOR_CHECK(places_.empty(), path_.string(), ": ", places_.begin()->first, " was not given");
+  file_->commit();
 }
 
 }  // namespace praetor

@@ -4,10 +4,7 @@
 #include <c10/core/GradMode.h>
 
 #include <map>
-#include <set>
 #include <utility>
-
-#include "core/base/error.h"
 
 namespace praetor {
 
@@ -94,39 +91,10 @@ std::vector<NamedTensor> split_stored(const StoredTensor& stored,
   return out;
 }
 
-std::vector<NamedTensor> to_stored(const ModelConfig& config,
-                                   const std::vector<NamedTensor>& tensors) {
+at::Tensor join_stored(const StoredTensor& stored, const std::vector<at::Tensor>& parts) {
   const c10::NoGradGuard no_grad;
-  std::map<std::string, at::Tensor> by_name;
-  for (const NamedTensor& named : tensors) by_name.emplace(named.name, named.tensor);
-  std::vector<NamedTensor> out;
-  std::set<std::string> used;
-  for (const StoredTensor& stored : stored_layout(config)) {
-    std::vector<at::Tensor> parts;
-    for (const ParameterSpec& part : stored.parts) {
-      const auto found = by_name.find(part.name);
-      if (found == by_name.end()) continue;
-      parts.push_back(found->second);
-      used.insert(part.name);
-    }
-    if (parts.empty()) continue;
-    if (parts.size() != stored.parts.size()) {
-      throw InvalidArgument("save: of ",
-                            stored.name,
-                            " ",
-                            parts.size(),
-                            " parts of ",
-                            stored.parts.size(),
-                            " are there");
-    }
-    at::Tensor whole = parts.size() == 1 ? parts[0] : at::cat(parts);
-    if (stored.transposed) whole = whole.t();
-    out.push_back({stored.name, whole.contiguous()});
-  }
-  for (const NamedTensor& named : tensors) {
-    if (!used.count(named.name)) out.push_back(named);
-  }
-  return out;
+  const at::Tensor whole = parts.size() == 1 ? parts[0].detach() : at::cat(parts);
+  return (stored.transposed ? whole.t() : whole).contiguous();
 }
 
 }  // namespace praetor

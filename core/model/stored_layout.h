@@ -25,10 +25,7 @@ std::vector<NamedTensor> split_stored(const StoredTensor& stored,
                                       const at::Tensor& tensor,
                                       at::ScalarType dtype);
 
-/// `tensors`, named as the model names them, as a folder stores them; names that the model does not
-/// know ("score.weight") stay as they are. @throws InvalidArgument when a part of a fused tensor is
-/// not there
-std::vector<NamedTensor> to_stored(const ModelConfig& config,
-                                   const std::vector<NamedTensor>& tensors);
+/// The stored tensor of `parts`, which are the model's tensors in the order of stored.parts.
+at::Tensor join_stored(const StoredTensor& stored, const std::vector<at::Tensor>& parts);
 
 }  // namespace praetor

@@ -7,11 +7,13 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 
 #include "core/model/model_config.h"
+#include "core/model/named_tensor.h"
 #include "core/model/safetensors.h"
 
 namespace praetor {
@@ -57,6 +59,30 @@ WrittenWeights write_weight_file(const std::filesystem::path& folder,
                                  const WeightStamp& stamp,
                                  const Transformer& model,
                                  const WeightWriteOptions& options = {});
+
+/// The same file made of tensors that come in groups, so that the model need not be in memory as a
+/// whole. Not committed: nothing is left.
+class WeightFileWriter {
+ public:
+  /// @param model  its parameters' names, dtypes and shapes count, their values are not looked at
+  /// @throws as write_weight_file
+  WeightFileWriter(const std::filesystem::path& folder,
+                   const WeightStamp& stamp,
+                   const Transformer& model,
+                   const WeightWriteOptions& options = {});
+  ~WeightFileWriter();
+  WeightFileWriter(const WeightFileWriter&) = delete;
+  WeightFileWriter& operator=(const WeightFileWriter&) = delete;
+
+  /// @throws InternalError for one that is not the model's, or comes twice; IoError
+  void put(std::span<const NamedTensor> tensors);
+  /// @throws InternalError when one has not come; IoError
+  WrittenWeights commit();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
 
 /// A published file, mapped. Opening reads its header alone; the weights are hashed by verify().
 /// Stays readable when the file is removed or replaced (never cut) meanwhile. Copies share the

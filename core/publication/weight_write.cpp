@@ -100,12 +100,41 @@ bool remove_stale(const fs::path& file) {
   return stale;
 }
 
+std::string hash_key(const std::string& name) {
+  return std::string(format::kHashPrefix) + name;
+}
+
 }  // namespace
 
-WrittenWeights write_weight_file(const fs::path& folder,
-                                 const WeightStamp& stamp,
-                                 const Transformer& model,
-                                 const WeightWriteOptions& options) {
+struct WeightFileWriter::Impl {
+  Impl(const fs::path& where,
+       const WeightStamp& of,
+       std::string config_json,
+       const std::vector<NamedTensor>& tensors,
+       const WeightWriteOptions& with)
+      : folder(where),
+        stamp(of),
+        config(std::move(config_json)),
+        options(with),
+        forms(tensors),
+        out(where) {}
+
+  fs::path folder;
+  WeightStamp stamp;
+  std::string config;
+  WeightWriteOptions options;
+  std::vector<NamedTensor> forms;
+  std::map<std::string, std::string> metadata;
+  PendingWeights out;
+  uint64_t head_bytes = 0, bytes = 0;
+  std::map<std::string, uint64_t> places;
+  std::map<std::string, format::TensorFacts> facts;  ///< of what has come
+};
+
+WeightFileWriter::WeightFileWriter(const fs::path& folder,
+                                   const WeightStamp& stamp,
+                                   const Transformer& model,
+                                   const WeightWriteOptions& options) {
   model.head();  // throws for a model without one
   if (stamp.lineage < 0 || stamp.step < 0) {
     throw InvalidArgument(
@@ -114,52 +143,75 @@ WrittenWeights write_weight_file(const fs::path& folder,
   std::error_code failure;
   fs::create_directories(folder, failure);
   if (failure) throw IoError("cannot make the folder ", folder.string(), ": ", failure.message());
-
-  const std::vector<NamedTensor>& tensors = model.parameters();
-  const std::string config = model.config().to_json();
+  impl_ =
+      std::make_unique<Impl>(folder, stamp, model.config().to_json(), model.parameters(), options);
+  Impl& my = *impl_;
   const std::string unknown(format::kHashDigits, '0');
-  std::map<std::string, std::string> metadata = {{format::kVersionKey, format::kVersion},
-                                                 {"stage", std::to_string(stamp.stage)},
-                                                 {"lineage", std::to_string(stamp.lineage)},
-                                                 {"step", std::to_string(stamp.step)},
-                                                 {"config", config},
-                                                 {"digest", unknown},
-                                                 {"seal", unknown}};
-  const auto hash_key = [](const std::string& name) {
-    return std::string(format::kHashPrefix) + name;
-  };
-  for (const NamedTensor& named : tensors) metadata[hash_key(named.name)] = unknown;
-
+  my.metadata = {{format::kVersionKey, format::kVersion},
+                 {"stage", std::to_string(stamp.stage)},
+                 {"lineage", std::to_string(stamp.lineage)},
+                 {"step", std::to_string(stamp.step)},
+                 {"config", my.config},
+                 {"digest", unknown},
+                 {"seal", unknown}};
+  for (const NamedTensor& form : my.forms) my.metadata[hash_key(form.name)] = unknown;
   // The head is as long with the hashes as without them, so that the data can be written, and
   // hashed on the way, before it.
-  const SafetensorsLayout layout = lay_out_safetensors(folder, tensors, metadata);
-  PendingWeights out(folder);
-  std::vector<std::string> hashes(layout.order.size());
-  std::vector<uint64_t> sizes;
-  for (const NamedTensor* named : layout.order) sizes.push_back(named->tensor.nbytes());
-  const std::vector<size_t> order = format::largest_first(sizes);
-  format::run_parallel(options.threads, order.size(), [&](size_t i) {
-    const size_t at = order[i];
-    hashes[at] = put_hashed(out, layout.order[at]->tensor, layout.offsets[at]);
-  });
+  const SafetensorsLayout layout = lay_out_safetensors(folder, my.forms, my.metadata);
+  for (size_t i = 0; i < layout.order.size(); ++i)
+    my.places[layout.order[i]->name] = layout.offsets[i];
+  my.head_bytes = layout.head.size();
+  my.bytes = layout.bytes;
+}
 
-  std::map<std::string, format::TensorFacts> facts;
-  for (size_t i = 0; i < hashes.size(); ++i) {
-    const NamedTensor& named = *layout.order[i];
-    facts[named.name] = {named.tensor.scalar_type(), named.tensor.sizes().vec(), hashes[i]};
-    metadata[hash_key(named.name)] = hashes[i];
+WeightFileWriter::~WeightFileWriter() = default;
+
+void WeightFileWriter::put(std::span<const NamedTensor> tensors) {
+  Impl& my = *impl_;
+  std::vector<uint64_t> sizes;
+  for (const NamedTensor& named : tensors) {
+    PRAETOR_CHECK(my.places.contains(named.name) && !my.facts.contains(named.name),
+                  "weights: ",
+                  named.name,
+                  " twice, or not of the model");
+    sizes.push_back(named.tensor.nbytes());
   }
+  const std::vector<size_t> order = format::largest_first(sizes);
+  std::vector<std::string> hashes(tensors.size());
+  format::run_parallel(my.options.threads, order.size(), [&](size_t i) {
+    const NamedTensor& named = tensors[order[i]];
+    hashes[order[i]] = put_hashed(my.out, named.tensor, my.places.at(named.name));
+  });
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const at::Tensor& tensor = tensors[i].tensor;
+    my.facts[tensors[i].name] = {tensor.scalar_type(), tensor.sizes().vec(), hashes[i]};
+    my.metadata[hash_key(tensors[i].name)] = hashes[i];
+  }
+}
+
+WrittenWeights WeightFileWriter::commit() {
+  Impl& my = *impl_;
+  PRAETOR_CHECK(my.facts.size() == my.forms.size(), "weights: not all tensors were given");
   WrittenWeights written;
-  written.digest = format::digest_of(facts, config);
-  written.bytes = static_cast<int64_t>(layout.bytes);
-  written.file = folder / format::file_name(stamp, written.digest);
-  metadata["digest"] = written.digest;
-  metadata["seal"] = format::seal_of(stamp, written.digest);
-  const SafetensorsLayout final_layout = lay_out_safetensors(folder, tensors, metadata);
-  PRAETOR_CHECK(final_layout.head.size() == layout.head.size(), "heads of one length");
-  out.put(final_layout.head.data(), final_layout.head.size(), 0);
-  out.commit(written.file, options.sync);
+  written.digest = format::digest_of(my.facts, my.config);
+  written.bytes = static_cast<int64_t>(my.bytes);
+  written.file = my.folder / format::file_name(my.stamp, written.digest);
+  my.metadata["digest"] = written.digest;
+  my.metadata["seal"] = format::seal_of(my.stamp, written.digest);
+  const SafetensorsLayout layout = lay_out_safetensors(my.folder, my.forms, my.metadata);
+  PRAETOR_CHECK(layout.head.size() == my.head_bytes, "heads of one length");
+  my.out.put(layout.head.data(), layout.head.size(), 0);
+  my.out.commit(written.file, my.options.sync);
   return written;
+}
+
+WrittenWeights write_weight_file(const fs::path& folder,
+                                 const WeightStamp& stamp,
+                                 const Transformer& model,
+                                 const WeightWriteOptions& options) {
+  WeightFileWriter out(folder, stamp, model, options);
+  out.put(model.parameters());
+  return out.commit();
 }
 
 int64_t keep_newest(const fs::path& folder, uint32_t stage, int64_t keep) {

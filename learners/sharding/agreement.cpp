@@ -12,13 +12,17 @@ namespace {
 
 // How a rank's answer begins.
 constexpr char kDone = '+', kData = 'D', kInvalid = 'I', kShape = 'S', kCheckpoint = 'C',
-               kInternal = 'X';
+               kFile = 'F', kMissing = 'M', kTemporary = 'T', kRpc = 'R', kInternal = 'X';
 
 char kind_of(const Error& error) {
   if (dynamic_cast<const DataError*>(&error)) return kData;
   if (dynamic_cast<const InvalidArgument*>(&error)) return kInvalid;
   if (dynamic_cast<const ShapeError*>(&error)) return kShape;
   if (dynamic_cast<const CheckpointError*>(&error)) return kCheckpoint;
+  if (dynamic_cast<const IoError*>(&error)) return kFile;
+  if (dynamic_cast<const MissingInput*>(&error)) return kMissing;
+  if (dynamic_cast<const TemporaryError*>(&error)) return kTemporary;
+  if (dynamic_cast<const RpcError*>(&error)) return kRpc;
   return kInternal;
 }
 
@@ -32,6 +36,14 @@ char kind_of(const Error& error) {
       throw ShapeError(message);
     case kCheckpoint:
       throw CheckpointError(message);
+    case kFile:
+      throw IoError(message);
+    case kMissing:
+      throw MissingInput(message);
+    case kTemporary:
+      throw TemporaryError(message);
+    case kRpc:
+      throw RpcError(message);
     default:
       throw InternalError(message);
   }

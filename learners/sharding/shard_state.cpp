@@ -9,16 +9,13 @@
 namespace praetor {
 namespace {
 
-void require_form(const std::string& name,
-                  const at::Tensor& tensor,
-                  at::IntArrayRef sizes,
-                  at::ScalarType dtype) {
-  if (tensor.sizes() == sizes && tensor.scalar_type() == dtype) return;
+void require_form(const TensorSource::Form& form, at::IntArrayRef sizes, at::ScalarType dtype) {
+  if (at::IntArrayRef(form.shape) == sizes && form.dtype == dtype) return;
   throw CheckpointError("learner state: ",
-                        name,
+                        form.name,
                         " is ",
-                        c10::toString(tensor.scalar_type()),
-                        c10::str(tensor.sizes()),
+                        c10::toString(form.dtype),
+                        c10::str(at::IntArrayRef(form.shape)),
                         ", but wanted ",
                         c10::toString(dtype),
                         c10::str(sizes));
@@ -26,17 +23,30 @@ void require_form(const std::string& name,
 
 }  // namespace
 
-ShardState::ShardState(const std::vector<NamedTensor>& tensors) {
+ShardState::ShardState(const TensorSource& source) : source_(source) {
   std::set<std::string> names;
-  for (const NamedTensor& t : tensors) {
-    if (!names.insert(t.name).second)
-      throw CheckpointError("learner state: ", t.name, " is there twice");
-    const PieceName piece = split_piece_name(t.name);
-    Part part{.name = t.name, .tensor = t.tensor};
+  for (size_t i = 0; i < source.forms().size(); ++i) {
+    const TensorSource::Form& form = source.forms()[i];
+    if (!names.insert(form.name).second)
+      throw CheckpointError("learner state: ", form.name, " is there twice");
+    const PieceName piece = split_piece_name(form.name);
+    Part part{.index = i};
     part.whole = !piece.range;
-    part.end = part.whole ? t.tensor.numel() : piece.range->second;
+    part.end = part.whole ? form.numel() : piece.range->second;
     entries_[piece.parameter].parts.emplace(part.whole ? 0 : piece.range->first, part);
   }
+}
+
+std::vector<std::string> ShardState::names() const {
+  std::vector<std::string> out;
+  for (const auto& [name, entry] : entries_) out.push_back(name);
+  return out;
+}
+
+const TensorSource::Form& ShardState::first_form(const std::string& name) const {
+  const auto found = entries_.find(name);
+  if (found == entries_.end()) throw CheckpointError("learner state: ", name, " is missing");
+  return form_of(found->second.parts.begin()->second);
 }
 
 ShardState::Entry& ShardState::find(const std::string& name) {
@@ -54,10 +64,11 @@ void ShardState::require(const std::string& name, at::IntArrayRef sizes, at::Sca
   const Part* before = nullptr;
   for (const auto& [begin, part] : entry.parts) {
     const int64_t length = part.end - begin;
-    require_form(part.name, part.tensor, part.whole ? sizes : at::IntArrayRef(length), dtype);
+    const std::string& part_name = form_of(part).name;
+    require_form(form_of(part), part.whole ? sizes : at::IntArrayRef(length), dtype);
     if (part.end > numel) {
       throw CheckpointError(
-          "learner state: ", part.name, " reaches beyond the ", numel, " elements of ", name);
+          "learner state: ", part_name, " reaches beyond the ", numel, " elements of ", name);
     }
     if (begin < reached) {
       throw CheckpointError("learner state: elements ",
@@ -67,9 +78,9 @@ void ShardState::require(const std::string& name, at::IntArrayRef sizes, at::Sca
                             " of ",
                             name,
                             " are there twice, in ",
-                            before->name,
+                            form_of(*before).name,
                             " and ",
-                            part.name);
+                            part_name);
     }
     if (begin > reached) break;
     reached = part.end;
@@ -88,7 +99,7 @@ void ShardState::require_no_more() const {
   for (const auto& [name, entry] : entries_) {
     if (!entry.required) {
       throw CheckpointError(
-          "learner state: ", entry.parts.begin()->second.name, " is not part of this job");
+          "learner state: ", form_of(entry.parts.begin()->second).name, " is not part of this job");
     }
   }
 }
@@ -101,8 +112,8 @@ void ShardState::copy(const std::string& name,
   for (const auto& [start, part] : entries_.at(name).parts) {
     const int64_t from = std::max(begin, start), until = std::min(end, part.end);
     if (from >= until) continue;
-    flat.slice(0, from - begin, until - begin)
-        .copy_(part.tensor.reshape(-1).slice(0, from - start, until - start));
+    source_.read(
+        part.index, from - start, until - start, flat.slice(0, from - begin, until - begin));
   }
 }
 

@@ -5,8 +5,10 @@
 #include <string>
 
 #include "core/base/error.h"
+#include "core/base/file_layer.h"
 #include "core/base/fs.h"
 #include "tests/support/catch.h"
+#include "tests/support/power_cut.h"
 #include "tests/support/shared_data.h"
 
 namespace praetor {
@@ -48,6 +50,37 @@ TEST_CASE("a run directory in use is refused and a foreign folder is named", "[a
   CHECK_THROWS_AS(RunDirectory::open(run.path()), TemporaryError);
   CHECK_THROWS_AS(RunDirectory::open(dir.path()), MissingInput);
   CHECK_THROWS_AS(RunDirectory::create("/proc/none", "job"), IoError);
+}
+
+TEST_CASE("after a power cut a run directory is whole or absent, and stays once it was made",
+          "[actors][cpu]") {
+  const testing::TempDir dir;
+  testing::RecordingFiles files(dir.path());
+  {
+    const ScopedFileLayer recording(files);
+    RunDirectory::create(dir / "runs", "job", {{"resolved.yaml", "name: job\n"}});
+  }
+  const size_t all = files.operations().size();
+  CHECK(all > 15);
+  size_t found = 0;
+  for (size_t count = 0; count <= all; ++count) {
+    for (const auto survival : {testing::Survival::kNothing,
+                                testing::Survival::kAll,
+                                testing::Survival::kNames,
+                                testing::Survival::kArbitrary}) {
+      const testing::TempDir after;
+      testing::replay_power_cut(files, count, survival, count, after.path());
+      const auto run = after / "runs" / "job";
+      if (!std::filesystem::exists(run)) {
+        CHECK(count < all);
+        continue;
+      }
+      ++found;
+      CHECK(read_file(run / "resolved.yaml") == "name: job\n");
+      CHECK(std::filesystem::is_directory(run / "checkpoints"));
+    }
+  }
+  CHECK(found >= 4);
 }
 
 }  // namespace praetor

@@ -36,6 +36,19 @@ fs::path save(const fs::path& run,
   return writer.commit();
 }
 
+/// The tensors of one name, in the order of the shards.
+std::vector<at::Tensor> loaded(const CheckpointReader& reader, const std::string& name) {
+  std::vector<at::Tensor> out;
+  const auto source = reader.tensors();
+  for (size_t i = 0; i < source->forms().size(); ++i) {
+    const TensorSource::Form& form = source->forms()[i];
+    if (form.name != name) continue;
+    out.push_back(at::empty(form.shape, form.dtype));
+    source->read(i, 0, form.numel(), out.back());
+  }
+  return out;
+}
+
 std::string findings_of(const fs::path& folder) {
   std::string out;
   for (const Finding& finding : verify_checkpoint(folder))
@@ -58,14 +71,13 @@ TEST_CASE("a checkpoint comes back as it was", "[core][cpu][checkpoint]") {
   CHECK(reader.has_file("shard-00000-of-00001.safetensors"));
   CHECK_FALSE(reader.has_file("tokenizer.json"));
   CHECK_THROWS_AS(reader.file("tokenizer.json"), CheckpointError);
-  CHECK_THROWS_AS(reader.shard(1), InvalidArgument);
-  std::map<std::string, at::Tensor> back;
-  for (const NamedTensor& one : reader.shard(0)) back[one.name] = one.tensor;
+  CHECK(reader.tensors()->forms().size() == tensors(1.5).size());
   for (const NamedTensor& one : tensors(1.5)) {
     INFO(one.name);
-    REQUIRE(back.contains(one.name));
-    CHECK(back[one.name].scalar_type() == one.tensor.scalar_type());
-    CHECK(at::equal(back[one.name], one.tensor));
+    const auto back = loaded(reader, one.name);
+    REQUIRE(back.size() == 1);
+    CHECK(back[0].scalar_type() == one.tensor.scalar_type());
+    CHECK(at::equal(back[0], one.tensor));
   }
   CHECK(findings_of(folder).empty());
   CHECK(fs::read_symlink(dir / "latest") == "checkpoints/ppo/step-000100");
@@ -80,13 +92,10 @@ TEST_CASE("ranks write their shards apart and one commits", "[core][cpu][checkpo
   CHECK_THROWS_WITH(writer.commit(), Contains("shard-00001-of-00002.safetensors is missing"));
   writer.add_shard(CheckpointWriter::write_shard(writer.folder(), 1, 2, tensors(2.0)));
   const CheckpointReader reader(writer.commit());
-  bool found = false;
-  for (const NamedTensor& one : reader.shard(1)) {
-    if (one.name != "weight") continue;
-    found = true;
-    CHECK(one.tensor.min().item<float>() == 2.0f);
-  }
-  CHECK(found);
+  const auto weights = loaded(reader, "weight");
+  REQUIRE(weights.size() == 2);
+  CHECK(weights[0].max().item<float>() == 1.0f);
+  CHECK(weights[1].min().item<float>() == 2.0f);
 }
 
 TEST_CASE("what was not committed leaves nothing", "[core][cpu][checkpoint]") {
@@ -123,12 +132,9 @@ TEST_CASE("a replayed step takes the place of its checkpoint", "[core][cpu][chec
   save(dir.path(), 1, 1.0);
   save(dir.path(), 2, 2.0);
   const fs::path again = save(dir.path(), 1, 3.0);
-  CHECK(CheckpointReader(again).shard(0).size() == 3);
-  float weight = 0;
-  for (const NamedTensor& one : CheckpointReader(again).shard(0)) {
-    if (one.name == "weight") weight = one.tensor.max().item<float>();
-  }
-  CHECK(weight == 3.0f);
+  const auto weights = loaded(CheckpointReader(again), "weight");
+  REQUIRE(weights.size() == 1);
+  CHECK(weights[0].max().item<float>() == 3.0f);
   CHECK(list_checkpoints(dir.path(), "ppo").size() == 2);
   CHECK(std::distance(fs::directory_iterator(dir / "checkpoints/ppo"), {}) == 2);
   CHECK(*resolve_checkpoint(dir.path(), "latest") == again);
@@ -256,7 +262,7 @@ TEST_CASE("retention keeps the newest, the regular, the best and what latest poi
   Retention retention;
   retention.keep_last = 2;
   retention.keep_every = 4;
-  retention.best_metric = "reward/mean";
+  retention.best.metric = "reward/mean";
   std::vector<fs::path> told;
   const auto removed = apply_retention(dir.path(), "ppo", retention, [&](const fs::path& folder) {
     CHECK(fs::exists(folder / "manifest.json"));
@@ -266,7 +272,7 @@ TEST_CASE("retention keeps the newest, the regular, the best and what latest poi
   CHECK(removed.size() == 2);
   CHECK(kept() ==
         std::vector<std::string>{"step-000002", "step-000004", "step-000005", "step-000006"});
-  retention.best_is_highest = false;
+  retention.best.highest = false;
   retention.keep_every = 0;
   retention.keep_last = 1;
   CHECK(apply_retention(dir.path(), "ppo", retention).size() == 3);
@@ -276,6 +282,34 @@ TEST_CASE("retention keeps the newest, the regular, the best and what latest poi
   CHECK(apply_retention(dir.path(), "ppo", retention).empty());
   CHECK(std::distance(fs::directory_iterator(dir / "checkpoints/ppo"), {}) == 2);
   CHECK(apply_retention(dir.path(), "sft", retention).empty());
+}
+
+TEST_CASE("the best checkpoints, several of them, stay, and a link leads to the best of all",
+          "[core][cpu][checkpoint]") {
+  const testing::TempDir dir;
+  const double losses[] = {0.5, 0.2, 0.4, 0.2, 0.9};
+  for (int64_t step = 1; step <= 5; ++step)
+    save(dir.path(), step, 1.0, {{"eval/loss", losses[step - 1]}});
+  save(dir.path(), 6);  // not evaluated
+  const BestBy by{.metric = "eval/loss", .highest = false, .count = 3};
+  const auto best = best_checkpoints(dir.path(), "ppo", by);
+  REQUIRE(best.size() == 3);
+  CHECK(best[0].filename() == "step-000002");  // of equals the earlier
+  CHECK(best[1].filename() == "step-000004");
+  CHECK(best[2].filename() == "step-000003");
+  CHECK(best_checkpoints(dir.path(), "ppo", {}).empty());
+  CHECK(best_checkpoints(dir.path(), "ppo", {.metric = "eval/score"}).empty());
+
+  point_best_at(dir.path(), best[0]);
+  CHECK(fs::read_symlink(dir / "best") == "checkpoints/ppo/step-000002");
+  apply_retention(dir.path(), "ppo", {.keep_last = 1, .best = by});
+  CHECK(list_checkpoints(dir.path(), "ppo").size() == 4);
+  // What the link leads to stays, whatever the metric says by now.
+  apply_retention(dir.path(), "ppo", {.keep_last = 1});
+  const auto left = list_checkpoints(dir.path(), "ppo");
+  REQUIRE(left.size() == 2);
+  CHECK(left[0].filename() == "step-000002");
+  CHECK(findings_of(dir / "best").empty());
 }
 
 }  // namespace praetor

@@ -105,12 +105,14 @@ TEST_CASE("every family's gradients have transformers' norms, tensor by tensor",
       gradients.push_back({named.name, named.tensor.grad()});
     }
     const json wanted = read_golden(name + ".norms.json");
-    const auto stored = to_stored(model.config(), gradients);
-    CHECK(stored.size() == wanted.size());
-    for (const NamedTensor& named : stored) {
-      INFO(named.name);
-      CHECK(named.tensor.to(at::kDouble).norm().item<double>() ==
-            Approx(wanted.at(named.name).get<double>()).epsilon(1e-4));
+    const testing::TempDir dir;
+    save_hf(model.config(), gradients, dir / "gradients");
+    const SafetensorsFolder stored(dir / "gradients");
+    CHECK(stored.names().size() == wanted.size());
+    for (const std::string& stored_name : stored.names()) {
+      INFO(stored_name);
+      CHECK(stored.tensor(stored_name).to(at::kDouble).norm().item<double>() ==
+            Approx(wanted.at(stored_name).get<double>()).epsilon(1e-4));
     }
   }
 }
@@ -213,8 +215,9 @@ TEST_CASE("a fused tensor of the wrong shape is named as the folder names it", "
                     Catch::Contains("model.layers.1.self_attn.qkv_proj.weight "
                                     "(model.safetensors) is [47, 24], config.json wants [48, 24]"));
   const ModelConfig config = ModelConfig::load(source);
-  CHECK_THROWS_WITH(to_stored(config, {{"model.layers.0.mlp.up_proj.weight", at::zeros({36, 24})}}),
-                    Catch::Contains("model.layers.0.mlp.gate_up_proj.weight 1 parts of 2"));
+  CHECK_THROWS_WITH(
+      save_hf(config, {{"model.layers.0.mlp.up_proj.weight", at::zeros({36, 24})}}, dir / "half"),
+      Catch::Contains("model.layers.0.mlp.gate_up_proj.weight 1 parts of 2"));
 }
 
 TEST_CASE("a new model of any family starts with norms of weight one", "[core][cpu]") {

@@ -30,14 +30,11 @@ TEST_CASE("ranks write their shards, and a checkpoint of them loads on another n
     for (const CheckpointFile& file : written) writer.add_shard(file);
     writer.set_state(nlohmann::json::parse(json));
     const CheckpointReader reader(writer.commit());
-    std::vector<NamedTensor> shards;
-    for (int32_t rank = 0; rank < reader.manifest().world_size; ++rank) {
-      for (const NamedTensor& t : reader.shard(rank)) shards.push_back(t);
-    }
+    const auto shards = reader.tensors();
     std::vector<std::string> loaded(3);
     CHECK(testing::run_ranks(3, [&](Collective& ranks) {
             Learner learner = testing::make_case("sft", &ranks, {.seed = 7});
-            learner.load_state(shards, reader.state().dump());
+            learner.load_state(*shards, reader.state().dump());
             loaded[static_cast<size_t>(ranks.rank())] = testing::weights_digest(learner);
           }) == std::vector<std::string>(3));
     CHECK(loaded == std::vector<std::string>(3, weights));

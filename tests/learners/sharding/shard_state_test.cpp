@@ -15,7 +15,8 @@ NamedTensor run(const std::string& name, int64_t begin, int64_t end) {
 }
 
 void require(const std::vector<NamedTensor>& tensors, std::vector<int64_t> sizes = {2, 5}) {
-  ShardState(tensors).require("w", sizes, at::kFloat);
+  const auto source = make_tensor_source(tensors);
+  ShardState(*source).require("w", sizes, at::kFloat);
 }
 
 }  // namespace
@@ -70,13 +71,18 @@ TEST_CASE("a piece's name says its range", "[learners][cpu]") {
 }
 
 TEST_CASE("pieces make a tensor whole, in any order and cut", "[learners][cpu]") {
-  ShardState state({run("w", 7, 10), run("w", 0, 3), run("w", 3, 7)});
+  const auto pieces =
+      make_tensor_source(std::vector<NamedTensor>{run("w", 7, 10), run("w", 0, 3), run("w", 3, 7)});
+  ShardState state(*pieces);
+  CHECK(state.names() == std::vector<std::string>{"w"});
   state.require("w", {2, 5}, at::kFloat);
   state.require_no_more();
   const at::Tensor out = at::zeros({6});
   state.copy("w", 2, 8, out);
   CHECK(at::equal(out, at::arange(2, 8).to(at::kFloat)));
-  ShardState whole({{"w", at::arange(10).to(at::kFloat).view({2, 5})}});
+  const auto one = make_tensor_source(
+      std::vector<NamedTensor>{{"w", at::arange(10).to(at::kFloat).view({2, 5})}});
+  ShardState whole(*one);
   whole.require("w", {2, 5}, at::kFloat);
   whole.copy("w", 2, 8, out.zero_());
   CHECK(at::equal(out, at::arange(2, 8).to(at::kFloat)));
@@ -97,8 +103,10 @@ TEST_CASE("what does not make a tensor whole is named", "[learners][cpu]") {
   CHECK_THROWS_WITH(require({{"w@0-10", at::zeros({2, 5})}}), Catch::Contains("[2, 5]"));
   CHECK_THROWS_WITH(require({{"w", at::zeros({10})}}), Catch::Contains("wanted Float[2, 5]"));
   CHECK_THROWS_WITH(require({{"w", at::zeros({2, 5}, at::kDouble)}}), Catch::Contains("Double"));
-  CHECK_THROWS_WITH(ShardState({run("w", 0, 3), run("w", 0, 3)}), Catch::Contains("twice"));
-  ShardState more({run("w", 0, 10), run("v", 0, 3)});
+  CHECK_THROWS_WITH(require({run("w", 0, 3), run("w", 0, 3)}), Catch::Contains("twice"));
+  const auto source = make_tensor_source(std::vector<NamedTensor>{run("w", 0, 10), run("v", 0, 3)});
+  ShardState more(*source);
+  CHECK_THROWS_AS(more.first_form("x"), CheckpointError);
   more.require("w", {10}, at::kFloat);
   CHECK_THROWS_WITH(more.require_no_more(), Catch::Contains("v@0-3 is not part"));
 }

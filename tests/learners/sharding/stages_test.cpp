@@ -307,6 +307,53 @@ TEST_CASE("stage 3 that is saved and loaded goes on as if it had not stopped", "
   }
 }
 
+TEST_CASE("weights in parts are visited unit by unit on the first rank", "[learners][cpu]") {
+  const testing::OneThread one_thread;
+  const std::string wanted = make_case("dpo", nullptr).policy().digest();
+  for (const int64_t stage : {1, 3}) {
+    std::vector<std::string> digests(3), thrown(3);
+    std::vector<int64_t> most(3);
+    size_t calls = 0;
+    const auto errors = run_ranks(3, [&](Collective& ranks) {
+      const auto r = static_cast<size_t>(ranks.rank());
+      Learner learner = make_case("dpo", &ranks, {.stage = stage});
+      Transformer copy = make_case("dpo", nullptr).policy().clone();
+      const at::NoGradGuard no_grad;
+      for (const NamedTensor& t : copy.parameters()) t.tensor.zero_();
+      const auto& parameters = learner.policy().parameters();
+      learner.visit_weights(parameters, [&](std::span<const NamedTensor> some) {
+        ++calls;
+        for (const NamedTensor& t : some) {
+          const auto to = std::ranges::find(copy.parameters(), t.name, &NamedTensor::name)->tensor;
+          if (to.count_nonzero().item<int64_t>() != 0) throw InternalError(t.name, " came twice");
+          to.copy_(t.tensor);
+        }
+      });
+      digests[r] = copy.digest();
+      most[r] = learner.unit_meter().peak_units;
+      // A visitor that fails leaves the ranks in step, and the next visit works.
+      try {
+        learner.visit_weights(parameters, [&](auto) { throw IoError("no room"); });
+      } catch (const IoError& failure) {
+        thrown[r] = failure.what();
+      }
+      int64_t elements = 0, expected = 0;
+      learner.visit_weights(parameters, [&](std::span<const NamedTensor> some) {
+        for (const NamedTensor& t : some) elements += t.tensor.numel();
+      });
+      for (const NamedTensor& t : parameters) expected += t.tensor.numel();
+      if (elements != (r == 0 ? expected : 0)) throw InternalError("elements ", elements);
+    });
+    CHECK(errors == std::vector<std::string>(3));
+    CHECK(digests[0] == wanted);
+    CHECK(thrown == std::vector<std::string>{"no room", "", ""});
+    if (stage == 3) {
+      CHECK(calls > 2);
+      CHECK(most == std::vector<int64_t>(3, 1));
+    }
+  }
+}
+
 TEST_CASE("weights in parts are read where they are brought together", "[learners][cpu]") {
   const testing::OneThread one_thread;
   const std::string wanted = make_case("dpo", nullptr).policy().digest();
