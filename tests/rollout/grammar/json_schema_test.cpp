@@ -322,6 +322,8 @@ TEST_CASE("values pass exactly where the Python package jsonschema takes them", 
     }
   }
   CHECK(texts > 2000);
+  // A whole array of an enum has one form.
+  CHECK(accepts(Json::parse(R"({"enum":[null,[1,2]]})"), "[1,2]"));
 }
 
 TEST_CASE("integers are held to their bounds and divisors, one by one", "[rollout][cpu]") {
