@@ -11,6 +11,7 @@ namespace praetor::cli {
 void add_export(CLI::App& app, int&) {
   struct Options {
     std::filesystem::path checkpoint, to;
+    bool adapter = false;
   };
   auto options = std::make_shared<Options>();
   auto* command =
@@ -20,8 +21,11 @@ void add_export(CLI::App& app, int&) {
           "checkpoint", options->checkpoint, "RUN_DIR/checkpoints/STAGE/step-N, or RUN_DIR/latest")
       ->required();
   command->add_option("--to", options->to, "The folder to make")->required()->type_name("DIR");
+  command->add_flag("--adapter",
+                    options->adapter,
+                    "Only the low-rank adapter, as a folder for Hugging Face's peft");
   command->callback([options] {
-    export_checkpoint(options->checkpoint, options->to);
+    (options->adapter ? export_adapter : export_checkpoint)(options->checkpoint, options->to);
     std::printf("%s\n", nlohmann::ordered_json{{"folder", options->to.string()}}.dump().c_str());
   });
 }

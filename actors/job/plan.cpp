@@ -73,26 +73,52 @@ int64_t gate_parameters(const GatePlan& gate, int64_t hidden_size, int64_t attri
   return out + (in + 1) * attributes;
 }
 
+/// A network in training: all of it, or with an adapter its frozen weights (`owned` of them are not
+/// another network's) and what learns beside them.
+/// @param heads  its parameters that are trained in any case
+void add_trained(const StageConfig& stage,
+                 const std::string& name,
+                 const ModelConfig& shape,
+                 int64_t parameters,
+                 int64_t heads,
+                 bool owned,
+                 StagePlan& out) {
+  if (!stage.learner.lora) {
+    out.networks.push_back({name, parameters, true});
+    return;
+  }
+  if (owned) out.networks.push_back({name, parameters - heads, false});
+  const int64_t adapter = lora_size(shape, *stage.learner.lora).parameters;
+  out.networks.push_back({name + "'s adapter", adapter + heads, true, true, true});
+}
+
 void add_networks(const JobConfig& job,
                   const StageConfig& stage,
                   const Algorithm& algorithm,
                   StagePlan& out) {
   const ModelConfig shape = full_shape(job, stage);
   const ModelPlan models = algorithm.models();
-  if (models.policy) out.networks.push_back({"policy", shape.parameter_count(), true});
-  if (models.reward_model)
-    out.networks.push_back(
-        {"reward model", scalar_parameters(shape), !models.gate && !models.probe});
+  const auto& lora = stage.learner.lora;
+  const int64_t count = shape.parameter_count(), width = shape.hidden_size;
+  if (models.policy) add_trained(stage, "policy", shape, count, 0, true, out);
+  if (lora && algorithm.online())  // what engines decode with
+    out.networks.push_back({"policy, merged", lora_size(shape, *lora).changed, false, true, true});
+  if (models.gate || models.probe) {
+    out.networks.push_back({"reward model", scalar_parameters(shape), false});
+  } else if (models.reward_model) {
+    add_trained(stage, "reward model", shape, scalar_parameters(shape), width, true, out);
+  }
   if (models.gate) {
     const int64_t attributes = attribute_count(job, stage);
     out.networks.push_back(
         {"gate", gate_parameters(*models.gate, shape.hidden_size, attributes), true});
   }
-  if (models.reference) out.networks.push_back({"reference", shape.parameter_count(), false});
+  if (models.reference && !lora) out.networks.push_back({"reference", count, false});
   if (models.critic == CriticKind::kShared)
     out.networks.push_back({"value head", shape.hidden_size, true});
 
   std::optional<int64_t> reward_parameters;
+  std::optional<ModelConfig> reward_shape;
   for (const ListedPart& listed : list_parts(stage.rewards)) {
     const auto folder = listed.config->folder();
     if (!folder) continue;
@@ -101,12 +127,17 @@ void add_networks(const JobConfig& job,
     const int64_t parameters =
         folder->scalar ? scalar_parameters(loaded) : loaded.parameter_count();
     out.networks.push_back({"reward/" + listed.config->name, parameters, false, false});
-    if (listed.config->model && !reward_parameters) reward_parameters = parameters;
+    if (listed.config->model && !reward_parameters) {
+      reward_parameters = parameters;
+      if (models.critic_init == "reward") reward_shape = loaded;
+    }
   }
   if (models.critic == CriticKind::kSeparate) {
     const int64_t own = scalar_parameters(shape);
-    out.networks.push_back(
-        {"critic", models.critic_init == "reward" ? reward_parameters.value_or(own) : own, true});
+    const bool reward = models.critic_init == "reward";
+    const int64_t parameters = reward ? reward_parameters.value_or(own) : own;
+    const bool owned = reward || stage.learner.sharding.stage == 3;
+    add_trained(stage, "critic", reward_shape.value_or(shape), parameters, width, owned, out);
   }
 }
 
@@ -149,8 +180,10 @@ int64_t StagePlan::rank_bytes() const {
   };
   int64_t sum = 0;
   for (const Network& n : networks) {
-    if (n.learner)
-      sum += part(n.weight_bytes(), 3) + part(n.gradient_bytes(), 2) + part(n.optimizer_bytes(), 1);
+    if (!n.learner) continue;
+    sum += n.whole ? n.weight_bytes() + n.gradient_bytes()
+                   : part(n.weight_bytes(), 3) + part(n.gradient_bytes(), 2);
+    sum += part(n.optimizer_bytes(), 1);
   }
   return sum;
 }

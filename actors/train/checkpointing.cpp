@@ -10,7 +10,10 @@
 #include "core/base/fs.h"
 #include "core/checkpoint/checkpoint.h"
 #include "core/model/families.h"
+#include "core/model/lora.h"
+#include "core/model/peft_folder.h"
 #include "core/model/transformer.h"
+#include "learners/lora_config.h"
 #include "learners/sharding/flat_layout.h"
 #include "learners/sharding/shard_state.h"
 
@@ -85,6 +88,12 @@ void save_checkpoint(LearnerService& run,
       {"learner", nlohmann::json::parse(learner.state_json())},
       {"environment", context.environment},
       {"ledger", {{"next_ordinal", recorded.next_ordinal}, {"last_step", recorded.last_step}}}};
+  // A stage's result lies in the run, which may move as a whole.
+  if (!context.base.empty()) {
+    const fs::path inside = context.base.lexically_relative(context.run_dir);
+    const bool own = !inside.empty() && *inside.begin() != "..";
+    state["base"] = (own ? inside : fs::absolute(context.base)).string();
+  }
   writer.set_state(state);
   writer.set_metrics(metrics);
   writer.add_blob("config.json",
@@ -137,8 +146,8 @@ std::map<std::string, std::vector<int64_t>> shapes_of(const ModelConfig& config)
   return out;
 }
 
-/// The policy's tensors, or the reward model's, whole, whether the ranks kept them in parts or not.
-std::vector<NamedTensor> exported_weights(const CheckpointReader& reader) {
+/// What a checkpoint holds of the policy, or of the reward model: pieces, too.
+std::vector<NamedTensor> trained_tensors(const CheckpointReader& reader) {
   std::vector<NamedTensor> found;
   for (int32_t rank = 0; rank < reader.manifest().world_size; ++rank) {
     for (NamedTensor& tensor : reader.shard(rank)) {
@@ -148,6 +157,14 @@ std::vector<NamedTensor> exported_weights(const CheckpointReader& reader) {
       }
     }
   }
+  if (found.empty())
+    throw CheckpointError(reader.folder().string(), ": holds neither a policy nor a reward model");
+  return found;
+}
+
+/// The weights whole, whether the ranks kept them in parts or not.
+std::vector<NamedTensor> whole_weights(const CheckpointReader& reader) {
+  const std::vector<NamedTensor> found = trained_tensors(reader);
   ShardState given(found);
   const auto shapes = shapes_of(ModelConfig::load(reader.folder()));
   std::vector<NamedTensor> out;
@@ -168,20 +185,86 @@ std::vector<NamedTensor> exported_weights(const CheckpointReader& reader) {
   return out;
 }
 
-}  // namespace
+/// The adapter of a checkpoint, the head that learnt beside it, and the folder of its model.
+struct KeptAdapter {
+  LoraAdapter adapter;
+  at::Tensor score;  ///< undefined: of a policy
+  fs::path base;
+};
 
-void export_checkpoint(const fs::path& checkpoint, const fs::path& to) {
-  if (fs::exists(to) && !fs::is_empty(to)) {
-    throw InvalidArgument(to.string(), ": is not empty; give --to a new folder");
+/// Nothing where the stage has no adapter.
+std::optional<KeptAdapter> kept_adapter(const CheckpointReader& reader) {
+  const nlohmann::json state = reader.state(), &learner = state.at("learner");
+  if (!learner.contains("lora")) return std::nullopt;
+  const fs::path base = state.at("base").get<std::string>();
+  // RUN_DIR/checkpoints/STAGE/step-N
+  const fs::path run_dir =
+      fs::weakly_canonical(reader.folder()).parent_path().parent_path().parent_path();
+  KeptAdapter out{
+      LoraAdapter::make(
+          ModelConfig::load(reader.folder()), lora_from_json(learner["lora"].dump()), {}),
+      {},
+      base.is_absolute() ? base : run_dir / base};
+  ShardState given(trained_tensors(reader));
+  for (const NamedTensor& p : out.adapter.parameters()) {
+    given.require(p.name, p.tensor.sizes(), p.tensor.scalar_type());
+    given.copy(p.name, 0, p.tensor.numel(), p.tensor);
   }
-  const CheckpointReader reader(checkpoint);
-  const std::vector<NamedTensor> tensors = exported_weights(reader);
-  if (tensors.empty())
-    throw CheckpointError(checkpoint.string(), ": holds neither a policy nor a reward model");
-  save_hf(ModelConfig::load(reader.folder()), tensors, to);
+  for (const NamedTensor& tensor : trained_tensors(reader))
+    if (tensor.name == "score.weight") out.score = tensor.tensor;
+  return out;
+}
+
+/// The model under the adapter, with it.
+std::vector<NamedTensor> merged_weights(const KeptAdapter& kept, const ModelConfig& config) {
+  if (!fs::exists(kept.base)) {
+    throw MissingInput(kept.base.string(),
+                       ": no such folder; the checkpoint's adapter was trained on the model in it");
+  }
+  if (!kept.score.defined()) return kept.adapter.merged(Transformer::load(kept.base)).parameters();
+  const ScalarModel base = ScalarModel::load(
+      kept.base, RandomStream({.purpose = Purpose::kInitialise}), at::kFloat, config.num_labels);
+  return ScalarModel{kept.adapter.merged(base.backbone), {kept.score}}.parameters();
+}
+
+void require_new(const fs::path& to) {
+  if (fs::exists(to) && !fs::is_empty(to))
+    throw InvalidArgument(to.string(), ": is not empty; give --to a new folder");
+}
+
+void copy_tokenizer_of(const CheckpointReader& reader, const fs::path& to) {
   for (const char* name : kTokenizerFiles) {
     if (reader.has_file(name)) write_file_atomic(to / name, read_file(reader.file(name)));
   }
+}
+
+}  // namespace
+
+void export_checkpoint(const fs::path& checkpoint, const fs::path& to) {
+  require_new(to);
+  const CheckpointReader reader(checkpoint);
+  const ModelConfig config = ModelConfig::load(reader.folder());
+  const auto adapter = kept_adapter(reader);
+  save_hf(config, adapter ? merged_weights(*adapter, config) : whole_weights(reader), to);
+  copy_tokenizer_of(reader, to);
+}
+
+void export_adapter(const fs::path& checkpoint, const fs::path& to) {
+  require_new(to);
+  const CheckpointReader reader(checkpoint);
+  const auto kept = kept_adapter(reader);
+  if (!kept) {
+    throw InvalidArgument(checkpoint.string(),
+                          ": stage \"",
+                          reader.manifest().stage,
+                          "\" trains all weights (no learner.lora), so there is no adapter; leave "
+                          "--adapter out");
+  }
+  save_peft(kept->adapter,
+            ModelConfig::load(reader.folder()),
+            {.base = kept->base.string(), .score = kept->score},
+            to);
+  copy_tokenizer_of(reader, to);
 }
 
 }  // namespace praetor

@@ -18,7 +18,8 @@ struct CheckpointContext {
   std::string stage_name;
   std::filesystem::path tokenizer;  ///< folder whose tokenizer files go along
   std::map<std::string, std::string> environment;
-  std::string resolved_job;  ///< text of resolved.yaml
+  std::string resolved_job;         ///< text of resolved.yaml
+  std::filesystem::path base = {};  ///< folder of the model under an adapter; empty: there is none
 };
 
 /// Saves the learner as RUN_DIR/checkpoints/STAGE/step-N, a shard a rank, in the order that leaves
@@ -47,8 +48,13 @@ std::map<std::string, std::string> checkpoint_environment(const std::filesystem:
 void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& to);
 
 /// Writes the model of a checkpoint as a Hugging Face folder: a policy as a causal language model,
-/// a reward model as sequence classification, with the tokenizer. @throws IoError, CheckpointError;
-/// InvalidArgument when `to` is not empty
+/// a reward model as sequence classification, with the tokenizer. An adapter is merged into the
+/// model that it was trained on.
+/// @throws IoError, CheckpointError; InvalidArgument when `to` is not empty
 void export_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& to);
+/// Writes the adapter of a checkpoint by itself, as Hugging Face's peft reads it
+/// (core/model/peft_folder.h), with the tokenizer. @throws the same; InvalidArgument where the
+/// stage has none
+void export_adapter(const std::filesystem::path& checkpoint, const std::filesystem::path& to);
 
 }  // namespace praetor

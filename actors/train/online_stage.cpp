@@ -59,7 +59,8 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
   LearnerConfig config = learner_config();
   config.temperature = stage.sampling.temperature;
   config.max_new_tokens = stage.sampling.max_new_tokens;
-  config.exact_rollouts = true;  // engines run in float32 on CPU (core/model/ops.h)
+  // Engines run in float32 on CPU (core/model/ops.h), but with an adapter's merged weights.
+  config.exact_rollouts = !config.lora;
   learner_ =
       std::make_unique<Learner>(config, std::move(algorithm), std::move(models), &context.ranks);
   if (context.workers) {
@@ -82,7 +83,10 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
 }
 
 std::shared_ptr<const void> OnlineStage::gather_for_publication(int64_t step, bool wanted) {
-  if (stage_.learner.sharding.stage < 3 || context_.ranks.world_size() == 1) return {};
+  if (stage_.learner.sharding.stage < 3 || context_.ranks.world_size() == 1) {
+    if (!wanted) return {};
+    return learner_->gather_weights({&learner_->policy(), companion(step).model});
+  }
   if (agree(wanted && publication_.version.step != step) == 0) return {};
   return learner_->gather_weights({&learner_->policy(), companion(step).model});
 }

@@ -117,7 +117,8 @@ CheckpointContext StageRunner::checkpoint_context() const {
           .stage_name = stage_.name,
           .tokenizer = resolve(stage_.tokenizer),
           .environment = environment_facts(context_.job, context_.ranks.world_size()),
-          .resolved_job = context_.job.resolved()};
+          .resolved_job = context_.job.resolved(),
+          .base = learner_->adapter() ? resolve(stage_.model.source) : fs::path()};
 }
 
 int64_t StageRunner::restore(const std::optional<fs::path>& checkpoint) {

@@ -42,7 +42,7 @@ class Modules {
     return {find(name + ".weight"), find(name + ".bias")};
   }
   Linear linear(const std::string& name) const {
-    return {find(name + ".weight"), find(name + ".bias")};
+    return {find(name + ".weight"), find(name + ".bias"), name};
   }
 
  private:
@@ -113,6 +113,16 @@ Transformer TransformerBuilder::assemble(ModelConfig config, std::vector<NamedTe
 
 void TransformerBuilder::set_hooks(Transformer& model, ForwardHooks* hooks) {
   model.blocks_->hooks = hooks;
+}
+
+const LoraAdapter* TransformerBuilder::set_adapter(const Transformer& model,
+                                                   const LoraAdapter* adapter) {
+  for (const Layer& layer : model.blocks_->layers) {
+    for (const Linear* linear :
+         {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down})
+      linear->lora = adapter ? adapter->find(linear->name) : nullptr;
+  }
+  return std::exchange(model.blocks_->adapter, adapter);
 }
 
 at::Tensor normal_tensor(const std::vector<int64_t>& shape,
@@ -383,6 +393,7 @@ at::Tensor Transformer::hidden(const PackedTokens& batch) const {
   }
   const at::Tensor tokens = batch.tokens.contiguous();
   check_tokens(tokens.const_data_ptr<int64_t>(), tokens.numel(), config_.vocab_size);
+  if (blocks_->adapter) blocks_->adapter->begin_forward(batch);
   Places places;
   const std::vector<int64_t> whole = whole_lengths(batch, first, config_.switch_length());
   for (int64_t i = 0; i < batch.sequences(); ++i) {
@@ -406,6 +417,7 @@ at::Tensor Transformer::hidden_cached(const CachedRows& rows,
                                       KvCache& cache,
                                       const std::vector<int64_t>& want) const {
   const auto count = static_cast<int64_t>(rows.tokens.size());
+  PRAETOR_CHECK(!blocks_->adapter, "an engine's step under an adapter, not with merged weights");
   PRAETOR_CHECK(
       rows.positions.size() == rows.tokens.size() && rows.sequence.size() == rows.tokens.size(),
       "an engine step has one position and one sequence for each of its ",

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "core/model/forward_hooks.h"
+#include "core/model/lora.h"
 #include "core/model/transformer.h"
 
 namespace praetor {
@@ -16,6 +17,8 @@ struct TransformerBuilder {
   static Transformer assemble(ModelConfig config, std::vector<NamedTensor> parameters);
   /// As praetor::set_hooks.
   static void set_hooks(Transformer& model, ForwardHooks* hooks);
+  /// For AdapterScope. @return the one before
+  static const LoraAdapter* set_adapter(const Transformer& model, const LoraAdapter* adapter);
 };
 
 /// Values drawn from normal(0, deviation), in the order of the elements.

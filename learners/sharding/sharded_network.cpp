@@ -64,7 +64,7 @@ at::Tensor ShardedNetwork::enter(size_t part, const at::Tensor& x) {
     return out;
   }
   if (options_.cut) steps_.reach({this, part, Exchange::Kind::kGather});
-  if (part > 0 && options_.trained) {
+  if (part > 0 && has_backward()) {
     add_boundary({&out}, [this, part] { steps_.reach({this, part, Exchange::Kind::kReduce}); });
   }
   return out;
@@ -75,7 +75,7 @@ at::Tensor ShardedNetwork::leave(size_t part, const at::Tensor& x) {
   if (!steps_.running() || !options_.cut) return out;
   release_part(part);
   // The backward of an embedding reads no weight.
-  if (part > 0 && options_.trained) {
+  if (part > 0 && has_backward()) {
     add_boundary({&out}, [this, part] { steps_.reach({this, part, Exchange::Kind::kRegather}); });
   }
   return out;
@@ -84,7 +84,7 @@ at::Tensor ShardedNetwork::leave(size_t part, const at::Tensor& x) {
 void ShardedNetwork::finish(const std::vector<at::Tensor*>& outputs) {
   if (!steps_.running() || !options_.cut) return;
   release_part(last());
-  if (!options_.trained) return;
+  if (!has_backward()) return;
   add_boundary(outputs, [this] { steps_.reach({this, last(), Exchange::Kind::kRegather}); });
 }
 
@@ -126,6 +126,7 @@ void ShardedNetwork::perform(const Exchange& exchange, bool computes) {
     return;
   }
   release_part(exchange.part);
+  if (!options_.trained) return;
   int64_t waiting = 0;
   for (const FlatUnit* unit : used_) waiting += unit->gradient_bytes();
   meter_.peak_gradient_bytes = std::max(meter_.peak_gradient_bytes, waiting);
