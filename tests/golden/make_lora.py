@@ -1,6 +1,6 @@
 """Writes adapters of Hugging Face's peft on folders of families/ (lora/NAME/) and what peft computes with them.
 
-Run with peft 0.21.2, transformers 5.23.0, torch 2.11.0, safetensors 0.8.0, on CPU in float32. A and B are normal(0, 0.2), so that an
+Run with peft 0.21.2, transformers 5.23.0, torch 2.11.0, safetensors 0.8.0, on CPU in float32. A and B are normal(0, 0.1), so that an
 adapter changes every log-probability.
 
 lora/NAME.json: {"base": the folder in families/, "sequences": [[...]], "logprobs": [[n-1 values a sequence]]}.
@@ -25,7 +25,7 @@ torch.set_num_threads(1)
 
 CASES = {
     "llama3": ("llama3", dict(r=3, lora_alpha=7, target_modules=["q_proj", "v_proj", "down_proj"])),
-    "qwen2": ("qwen2_tied", dict(r=4, lora_alpha=8, use_rslora=True, target_modules="all-linear")),
+    "qwen2": ("qwen2_tied", dict(r=4, lora_alpha=8, use_rslora=True, target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"])),
     "gpt2": ("gpt2", dict(r=4, lora_alpha=6, target_modules=["c_attn", "c_proj", "c_fc"], fan_in_fan_out=True)),
     "phi3": ("phi3", dict(r=2, lora_alpha=5, target_modules=["qkv_proj", "gate_up_proj", "o_proj"])),
     "gemma3": ("gemma3", dict(r=4, lora_alpha=4, target_modules=["o_proj", "gate_proj", "up_proj"])),
@@ -59,7 +59,7 @@ def make(root):
         adapters = [(key, p) for key, p in model.named_parameters() if "lora_" in key]
         with torch.no_grad():
             for _, p in adapters:
-                p.normal_(0.0, 0.2)
+                p.normal_(0.0, 0.1)
         shutil.rmtree(root / name, ignore_errors=True)
         model.save_pretrained(root / name)
         (root / name / "README.md").unlink()

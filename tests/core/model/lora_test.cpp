@@ -348,7 +348,7 @@ TEST_CASE("a folder of peft's that asks for more is refused by key or tensor", "
   refused({{"bias", "all"}}, "bias: \"all\": only \"none\"");
   refused({{"r", 0}}, "r: 0 is not a whole number");
   refused({{"lora_dropout", 1}}, "lora_dropout: 1 is not a number in [0, 1)");
-  refused({{"r", 2}}, "A is [3, 24]");
+  refused({{"r", 2}}, "down_proj: A is [3, 36] and B [24, 3], but [2, 36] and [24, 2]");
   CHECK_THROWS_WITH(load_peft(golden("lora/gpt2"), llama),
                     Catch::Contains("no layer transformer.h.0"));
   CHECK_THROWS_AS(load_peft(golden("families/llama3"), llama), MissingInput);

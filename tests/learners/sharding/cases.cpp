@@ -66,6 +66,7 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
   config.optimizer.weight_decay = 0.01;
   config.micro_batch_tokens = options.micro_batch_tokens;
   config.sharding.stage = options.stage;
+  config.lora = options.lora;
   config.seed = 5;
   LearnerModels models;
   if (name == "reward_model") {

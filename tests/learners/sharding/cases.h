@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@ struct CaseOptions {
   int64_t micro_batch_tokens = 9;
   bool tied = true;    ///< the head is the embedding
   int64_t layers = 2;  ///< of every network
+  std::optional<LoraConfig> lora = {};
 };
 
 /// @param ranks  null: a world of one
