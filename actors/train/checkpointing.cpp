@@ -194,7 +194,8 @@ struct KeptAdapter {
 
 /// Nothing where the stage has no adapter.
 std::optional<KeptAdapter> kept_adapter(const CheckpointReader& reader) {
-  const nlohmann::json state = reader.state(), &learner = state.at("learner");
+  const nlohmann::json state = reader.state();
+  const nlohmann::json learner = state.value("learner", nlohmann::json::object());
   if (!learner.contains("lora")) return std::nullopt;
   const fs::path base = state.at("base").get<std::string>();
   // RUN_DIR/checkpoints/STAGE/step-N
