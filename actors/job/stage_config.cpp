@@ -213,6 +213,7 @@ void StageConfig::read_model(std::span<const StageConfig> earlier,
   YamlReader section = in.child("model");
   model.source.path = section.get_path("path");
   model.source.stage = section.get_optional_string("stage").value_or("");
+  model.adapter = section.get_path("adapter");
   if (auto create = section.optional_child("create"))
     model.create = created_model_from_yaml(*create);
   section.reject_unknown_keys();
@@ -225,6 +226,8 @@ void StageConfig::read_model(std::span<const StageConfig> earlier,
     return;
   }
   if (model.create) {
+    if (!model.adapter.empty())
+      section.error_at("adapter", "no adapter was trained on a new model; path or stage is wanted");
     if (start != StageResult::kPolicy) {
       section.error_at("create",
                        str("a new model has nothing to teach; ", to_string(start), " is wanted"));

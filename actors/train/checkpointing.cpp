@@ -93,6 +93,7 @@ void save_checkpoint(LearnerService& run,
     const fs::path inside = context.base.lexically_relative(context.run_dir);
     const bool own = !inside.empty() && *inside.begin() != "..";
     state["base"] = (own ? inside : fs::absolute(context.base)).string();
+    if (!context.base_adapter.empty()) state["base_adapter"] = context.base_adapter.string();
   }
   writer.set_state(state);
   writer.set_metrics(metrics);
@@ -190,6 +191,7 @@ struct KeptAdapter {
   LoraAdapter adapter;
   at::Tensor score;  ///< undefined: of a policy
   fs::path base;
+  fs::path base_adapter;  ///< merged into it before; empty: none
 };
 
 /// Nothing where the stage has no adapter.
@@ -205,7 +207,8 @@ std::optional<KeptAdapter> kept_adapter(const CheckpointReader& reader) {
       LoraAdapter::make(
           ModelConfig::load(reader.folder()), lora_from_json(learner["lora"].dump()), {}),
       {},
-      base.is_absolute() ? base : run_dir / base};
+      base.is_absolute() ? base : run_dir / base,
+      state.value("base_adapter", std::string())};
   ShardState given(trained_tensors(reader));
   for (const NamedTensor& p : out.adapter.parameters()) {
     given.require(p.name, p.tensor.sizes(), p.tensor.scalar_type());
@@ -222,10 +225,14 @@ std::vector<NamedTensor> merged_weights(const KeptAdapter& kept, const ModelConf
     throw MissingInput(kept.base.string(),
                        ": no such folder; the checkpoint's adapter was trained on the model in it");
   }
-  if (!kept.score.defined()) return kept.adapter.merged(Transformer::load(kept.base)).parameters();
+  const auto merged = [&](const Transformer& base) {
+    if (kept.base_adapter.empty()) return kept.adapter.merged(base);
+    return kept.adapter.merged(load_peft(kept.base_adapter, base.config()).merged(base));
+  };
+  if (!kept.score.defined()) return merged(Transformer::load(kept.base)).parameters();
   const ScalarModel base = ScalarModel::load(
       kept.base, RandomStream({.purpose = Purpose::kInitialise}), at::kFloat, config.num_labels);
-  return ScalarModel{kept.adapter.merged(base.backbone), {kept.score}}.parameters();
+  return ScalarModel{merged(base.backbone), {kept.score}}.parameters();
 }
 
 void require_new(const fs::path& to) {
@@ -260,6 +267,14 @@ void export_adapter(const fs::path& checkpoint, const fs::path& to) {
                           reader.manifest().stage,
                           "\" trains all weights (no learner.lora), so there is no adapter; leave "
                           "--adapter out");
+  }
+  if (!kept->base_adapter.empty()) {
+    throw InvalidArgument(checkpoint.string(),
+                          ": its adapter was trained on ",
+                          kept->base.string(),
+                          " with ",
+                          kept->base_adapter.string(),
+                          " merged into it; leave --adapter out for the whole model");
   }
   save_peft(kept->adapter,
             ModelConfig::load(reader.folder()),

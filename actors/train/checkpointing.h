@@ -20,6 +20,7 @@ struct CheckpointContext {
   std::map<std::string, std::string> environment;
   std::string resolved_job;         ///< text of resolved.yaml
   std::filesystem::path base = {};  ///< folder of the model under an adapter; empty: there is none
+  std::filesystem::path base_adapter = {};  ///< of another adapter that was merged into it first
 };
 
 /// Saves the learner as RUN_DIR/checkpoints/STAGE/step-N, a shard a rank, in the order that leaves

@@ -89,6 +89,7 @@ std::unique_ptr<ScalarModel> OfflineStage::load_scalar() const {
   // A probe leaves the head of a reward model behind.
   if (own > 0)
     out->head = ScalarHead::make(out->backbone.config().hidden_size, stream, at::kFloat, heads);
+  out->backbone = with_adapter(std::move(out->backbone));
   if (!labels_.empty()) out->labels = labels_;
   return out;
 }

@@ -94,6 +94,8 @@ class StageRunner {
   virtual void write_result(const std::filesystem::path& folder) = 0;
   /// The network a stage starts from.
   std::unique_ptr<Transformer> load_policy() const;
+  /// With the adapter that the stage's section `model` names, if any.
+  Transformer with_adapter(Transformer base) const;
   /// The id that ends a completion.
   int64_t end_token() const;
   std::filesystem::path resolve(const Source& source) const {

@@ -87,6 +87,22 @@ distance(AutoModelForSequenceClassification, "sft", "reward_model", taste, num_l
 PY
 fi
 
+# Loaded again on the model that it was trained on, an adapter gives that result.
+sed '/name: tuned/,$d' "$work/job.yaml" | sed '$d' > "$work/loaded.yaml"
+sed -i "s#$work/runs#$work/loaded#" "$work/loaded.yaml"
+cat >> "$work/loaded.yaml" <<YAML
+  - kind: sft
+    name: loaded
+    model: {path: $calm/stages/tuned, adapter: $work/adapter}
+    data: {train: "stage:language/sft.jsonl"}
+    steps: 1
+    learner: {optimizer: {learning_rate: 1.0e-30}, lora: {rank: 1}}
+    sft: {batch_size: 8}
+YAML
+"$praetor" train "$work/loaded.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "from an adapter"; }
+"$praetor" export "$work/loaded/tiny/latest" --to "$work/loaded/model" > /dev/null
+cmp "$work/loaded/model/model.safetensors" "$calm/stages/ppo/model.safetensors" || fail "an adapter that was loaded is another one"
+
 for percent in 35 60 85; do
   rm -rf "$work/again"
   sed "s#$work/runs#$work/again#" "$work/job.yaml" > "$work/again.yaml"

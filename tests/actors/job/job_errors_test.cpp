@@ -73,6 +73,13 @@ const std::vector<Broken> kBroken = {
      "    data: {train: stage:language/pairs.jsonl}\n    learner: {lora: {targets: [q_porj]}}\n",
      ":12:31: stages[2].learner.lora.targets: no linear layer of llama's folders is named "
      "\"q_porj\", did you mean \"q_proj\"?"},
+    {"create: {hidden_size: 32, num_heads: 4}",
+     "adapter: a, create: {hidden_size: 32, num_heads: 4}",
+     ":7:22: stages[1].model.adapter: no adapter was trained on a new model; path or stage is "
+     "wanted"},
+    {"    data: {train: stage:language/pairs.jsonl}\n",
+     "    data: {train: stage:language/pairs.jsonl}\n    model: {stage: sft, adapter: a}\n",
+     ":12:34: stages[2].model.adapter: no such folder: DIR/a"},
     {"    data: {train: stage:language/pairs.jsonl}\n",
      "    data: {train: stage:language/pairs.jsonl}\n    learner: {lora: {rnk: 4}}\n",
      ":12:22: stages[2].learner.lora: unknown key \"rnk\", did you mean \"rank\"?"},
