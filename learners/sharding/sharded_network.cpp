@@ -37,7 +37,8 @@ ShardedNetwork::ShardedNetwork(const std::string& who,
   for (auto& parameters : named) {
     FlatUnit* const unit = add_unit(who, std::move(parameters), ranks);
     used_.push_back(unit);
-    parts_.push_back({.read = {unit}, .summed = {unit}});
+    parts_.push_back({.read = {unit}});
+    if (options_.trained) parts_.back().summed = {unit};
   }
   if (options_.language_head && model.config().tie_embeddings)
     parts_.back().read.insert(parts_.back().read.begin(), used_.front());
@@ -126,7 +127,6 @@ void ShardedNetwork::perform(const Exchange& exchange, bool computes) {
     return;
   }
   release_part(exchange.part);
-  if (!options_.trained) return;
   int64_t waiting = 0;
   for (const FlatUnit* unit : used_) waiting += unit->gradient_bytes();
   meter_.peak_gradient_bytes = std::max(meter_.peak_gradient_bytes, waiting);
