@@ -138,7 +138,7 @@ TEST_CASE("the reference of an adapted policy is its base, which is held once", 
 
 TEST_CASE("an anchor follows as an adapter of its own", "[learners][cpu]") {
   const testing::OneThread one_thread;
-  Made made = make(testing::algorithm_from("nash_ema", "{ema_decay: 0.75}"));
+  Made made = make(testing::algorithm_from("nash_ema", "{decay: 0.75}"));
   Learner& learner = made.learner;
   const auto tensor = [&](const std::string& name) {
     const auto state = learner.state();
