@@ -14,6 +14,7 @@
 #include "learners/algorithms/bradley_terry.h"
 #include "learners/algorithms/preference_model.h"
 #include "learners/learner_impl.h"
+#include "learners/lora_config.h"
 #include "learners/sharding/agreement.h"
 
 namespace praetor {
@@ -54,11 +55,12 @@ void complete_models(const ModelPlan& plan,
   }
   if (!models.policy) throw InvalidArgument(name, " needs a policy to train");
   const Transformer& policy = *models.policy;
-  if (plan.reference) {
+  const bool adapted = config.lora.has_value();
+  if (plan.reference && (models.reference || !adapted)) {
     if (!models.reference) models.reference = std::make_unique<Transformer>(policy.clone());
     require_vocabulary("reference", *models.reference, policy);
   }
-  if (plan.anchor) {
+  if (plan.anchor && !adapted) {
     if (!models.anchor) models.anchor = std::make_unique<Transformer>(policy.clone());
     require_vocabulary("anchor", *models.anchor, policy);
   }
@@ -74,8 +76,11 @@ void complete_models(const ModelPlan& plan,
                             " model was given to start from");
     }
     if (!models.scalar) {
+      // Weights that no step changes may be the policy's own, unless they are cut for each network.
+      const bool shares = adapted && config.sharding.stage < 3;
       models.scalar = std::make_unique<ScalarModel>(
-          ScalarModel{policy.clone(), ScalarHead::make(width, initialisation(config), dtype)});
+          ScalarModel{shares ? shared_copy(policy) : policy.clone(),
+                      ScalarHead::make(width, initialisation(config), dtype)});
     }
     require_vocabulary("critic", models.scalar->backbone, policy);
   }
@@ -90,6 +95,7 @@ LearnerConfig LearnerConfig::from_yaml(YamlReader in) {
   LearnerConfig c;
   c.optimizer = OptimizerConfig::from_yaml(in.child("optimizer"));
   c.sharding = ShardingConfig::from_yaml(in.child("sharding"));
+  if (const auto lora = in.optional_child("lora")) c.lora = lora_from_yaml(*lora);
   c.micro_batch_tokens = in.get("micro_batch_tokens", c.micro_batch_tokens, at_least(1));
   const std::vector<std::string>& names = activation_checkpointing_names();
   c.activation_checkpointing =
@@ -117,6 +123,7 @@ Learner::Learner(LearnerConfig config,
   const auto labels = static_cast<int64_t>(my.algorithm->sample_plan().labels.size());
   complete_models(
       my.plan, my.config, my.algorithm->name(), std::max<int64_t>(labels, 1), my.models);
+  my.add_adapters();
   my.require_equal_start();
   if (my.plan.probe) return;  // which no optimizer steps
   if (my.models.policy)
@@ -141,7 +148,7 @@ Metrics Learner::evaluate(const std::vector<Example>& examples) const {
     return my.evaluate_pairs(batch, my.reference_of(examples, batch));
   if (!my.plan.reward_model) {
     const at::Tensor logprob =
-        my.logprobs(*my.models.policy, batch, 1.0, Impl::in_order(batch)).to(at::kDouble);
+        my.logprobs(my.policy_net(), batch, 1.0, Impl::in_order(batch)).to(at::kDouble);
     const auto tokens = static_cast<double>(logprob.numel());
     if (tokens == 0) return {{"tokens", 0}};
     const double loss = -logprob.sum().item<double>() / tokens;
@@ -172,7 +179,7 @@ Metrics Learner::Impl::evaluate_pairs(const SequenceBatch& batch,
                                       const at::Tensor& reference_logprob) const {
   const auto pairs = static_cast<double>(batch.sequences()) / 2;
   if (pairs == 0) return {{"pairs", 0}};
-  const at::Tensor ratio = (logprobs(*models.policy, batch, 1.0, in_order(batch)).to(at::kDouble) -
+  const at::Tensor ratio = (logprobs(policy_net(), batch, 1.0, in_order(batch)).to(at::kDouble) -
                             reference_logprob.to(at::kDouble));
   double correct = 0, margin = 0;
   const auto sum = [&](int64_t sequence) {
@@ -205,7 +212,7 @@ Metrics Learner::Impl::evaluate_answers(const SequenceBatch& batch) const {
   for (int64_t i = 0; i < sequences; i += 2)
     std::swap(swapped.tokens[answer(i)], swapped.tokens[answer(i + 1)]);
   const auto under = [&](const SequenceBatch& questions) {
-    return logprobs(*models.policy, questions, 1.0, in_order(questions)).to(at::kDouble);
+    return logprobs(policy_net(), questions, 1.0, in_order(questions)).to(at::kDouble);
   };
   const auto pairs = static_cast<double>(sequences) / 2;
   const AnswerLoss out = answer_loss(under(batch), under(swapped), pairs);
@@ -233,21 +240,23 @@ Metrics Learner::Impl::evaluate_labels(const SequenceBatch& batch,
 }
 
 at::Tensor Learner::policy_logprobs(const Experience& experience) const {
+  if (!has_policy()) throw InvalidArgument(impl_->algorithm->name(), " trains no policy");
   const SequenceBatch batch = SequenceBatch::from(experience);
-  return impl_->logprobs(policy(), batch, impl_->temperature(), Impl::in_order(batch));
+  return impl_->logprobs(impl_->policy_net(), batch, impl_->temperature(), Impl::in_order(batch));
 }
 
 at::Tensor Learner::policy_logprobs(const std::vector<Example>& examples) const {
+  if (!has_policy()) throw InvalidArgument(impl_->algorithm->name(), " trains no policy");
   const SequenceBatch batch = SequenceBatch::from(examples, impl_->unit());
-  return impl_->logprobs(policy(), batch, 1.0, Impl::in_order(batch));
+  return impl_->logprobs(impl_->policy_net(), batch, 1.0, Impl::in_order(batch));
 }
 
 at::Tensor Learner::reference_logprobs(const Experience& experience) const {
-  if (!impl_->models.reference)
+  if (!impl_->plan.reference)
     throw InvalidArgument(impl_->algorithm->name(), " holds no reference");
   const SequenceBatch batch = SequenceBatch::from(experience);
   return impl_->logprobs(
-      *impl_->models.reference, batch, impl_->temperature(), Impl::in_order(batch));
+      impl_->reference_net(), batch, impl_->temperature(), Impl::in_order(batch));
 }
 
 int64_t Learner::step() const {
@@ -262,17 +271,20 @@ bool Learner::has_policy() const {
 
 const Transformer& Learner::policy() const {
   if (!impl_->models.policy) throw InvalidArgument(impl_->algorithm->name(), " trains no policy");
-  return *impl_->models.policy;
+  return impl_->merged_policy ? *impl_->merged_policy : *impl_->models.policy;
 }
 
 const Transformer* Learner::companion() const {
-  return impl_->models.anchor ? impl_->models.anchor.get() : impl_->models.reference.get();
+  const Impl& my = *impl_;
+  if (my.merged_anchor) return my.merged_anchor.get();
+  if (my.models.anchor) return my.models.anchor.get();
+  return my.plan.reference ? my.reference_net().model : nullptr;
 }
 
 const ScalarModel& Learner::scalar() const {
   if (!impl_->models.scalar)
     throw InvalidArgument(impl_->algorithm->name(), " holds no scalar model");
-  return *impl_->models.scalar;
+  return impl_->merged_scalar ? *impl_->merged_scalar : *impl_->models.scalar;
 }
 
 const AttributeGate& Learner::gate() const {

@@ -15,6 +15,7 @@
 #include "core/data/experience.h"
 #include "core/model/attribute_gate.h"
 #include "core/model/checkpointing.h"
+#include "core/model/lora.h"
 #include "core/model/tensor_source.h"
 #include "core/model/transformer.h"
 #include "learners/algorithm.h"
@@ -28,6 +29,8 @@ namespace praetor {
 struct LearnerConfig {
   OptimizerConfig optimizer;  ///< of the policy, or of the reward model
   ShardingConfig sharding;    ///< what the ranks keep in parts
+  /// Networks in training keep their weights, and an adapter beside them learns (with its heads).
+  std::optional<LoraConfig> lora;
   int64_t micro_batch_tokens =
       8192;  ///< tokens of one forward, prompt included; a longer sequence goes alone
   /// What the networks in training keep of a forward for its backward; moves no bit.
@@ -35,17 +38,19 @@ struct LearnerConfig {
   double temperature = 1.0;      ///< > 0, the sampling temperature; 0 < t as ratios need it
   int64_t max_new_tokens = 128;  ///< of a response, as it is sampled
   /// The engine computes log-probabilities bit for bit as the learner does (float32 on CPU): those
-  /// it gave under the present weights are the proximal ones, and need no forward.
+  /// it gave under the present weights are the proximal ones, and need no forward. Not with `lora`,
+  /// where the engine computes with merged weights.
   bool exact_rollouts = false;
   uint64_t seed = 0;   ///< the job's
   uint32_t stage = 0;  ///< index of the stage in the job
-  /// Keys optimizer, sharding, micro_batch_tokens and activation_checkpointing; the rest is the
-  /// job's to set.
+  /// Keys optimizer, sharding, lora, micro_batch_tokens and activation_checkpointing; the rest is
+  /// the job's to set.
   static LearnerConfig from_yaml(YamlReader in);
 };
 
 /// Networks handed to a learner. What the algorithm's plan asks for and is missing here is made:
-/// the reference and a critic with `init: policy` from the policy as it is now.
+/// the reference and a critic with `init: policy` from the policy as it is now. With an adapter the
+/// reference is the policy without it, and no network of its own.
 struct LearnerModels {
   std::unique_ptr<Transformer> policy;
   std::unique_ptr<Transformer> reference;
@@ -127,7 +132,8 @@ class Learner {
   /// "critic/<name>", "reward_model/<name>", "gate/<name>", "anchor/<name>",
   /// "value_head/score.weight" (rank 0 alone, unless they are kept in parts), and its part of
   /// "optimizer/policy/exp_avg/<name>", ... (1-D pieces are "...<name>@BEGIN-END", elements of the
-  /// flattened tensor). The tensors themselves, not copies.
+  /// flattened tensor). The tensors themselves, not copies. Of networks with adapters these alone,
+  /// with heads in training: their weights are those of the initial models.
   std::vector<NamedTensor> state() const;
   /// Step counters, the algorithm's state; the same on every rank.
   std::string state_json() const;
@@ -140,11 +146,15 @@ class Learner {
   void load_state(const TensorSource& tensors, const std::string& json);
   void load_state(const std::vector<NamedTensor>& tensors, const std::string& json);
 
+  /// Of the policy, or of the reward model; null: there is none.
+  const LoraAdapter* adapter() const;
+
   /// Brings the weights of `models` (of this learner; null ones do not count) together on rank 0,
   /// or on every rank, for as long as the result lives; where weights are not kept in parts they
   /// are there in any case. Unit by unit, so that the other ranks never hold more than one. The
   /// learner must outlive the result, and makes no update, evaluation or log-probabilities before
-  /// its end.
+  /// its end. With adapters: merges them into the weights that policy(), companion() and scalar()
+  /// give, which stay as they are until the next call.
   [[nodiscard]] std::shared_ptr<const void> gather_weights(
       const std::vector<const Transformer*>& models, bool on_every_rank = false) const;
   /// Hands `tensors`, parameters of this learner's networks, to `visit` on rank 0, some at a time,
@@ -153,6 +163,11 @@ class Learner {
   /// rank makes the call alike, and none beside an update or under gather_weights.
   void visit_weights(const std::vector<NamedTensor>& tensors,
                      const std::function<void(std::span<const NamedTensor>)>& visit) const;
+  /// The same of `model` as others see it: with its adapter, if it has one, merged, in parts unit
+  /// by unit, too. @param tensors  of model.parameters(), and of a head beside it
+  void visit_weights(const Transformer& model,
+                     const std::vector<NamedTensor>& tensors,
+                     const std::function<void(std::span<const NamedTensor>)>& visit) const;
   /// Of weights that are kept in parts.
   const UnitMeter& unit_meter() const;
 
@@ -160,7 +175,8 @@ class Learner {
   int64_t step() const;
   const Algorithm& algorithm() const;
   bool has_policy() const;
-  /// Shared with an engine of the same process: an update writes to these very tensors. Where
+  /// Shared with an engine of the same process: an update writes to these very tensors; with an
+  /// adapter the next gather_weights of it does. Where
   /// weights are kept in parts (sharding stage 3 with several ranks), those of this one and of the
   /// networks below are readable under gather_weights alone. @throws InvalidArgument
   const Transformer& policy() const;

@@ -57,6 +57,7 @@ std::vector<int64_t> Learner::Impl::in_order(const SequenceBatch& batch) {
 
 Outputs Learner::Impl::forward(const PackedSlice& slice, Want want) const {
   Outputs out;
+  const AdaptersOn adapters(*this);
   if (plan.policy && want.policy) {
     const at::Tensor hidden = models.policy->hidden(slice.packed);
     // Only the rows that predict a response token reach the head.
@@ -159,11 +160,13 @@ bool Learner::Impl::knows_proximal(const Experience& experience, int64_t sequenc
          experience.weight_version[i] == updates;
 }
 
-at::Tensor Learner::Impl::logprobs(const Transformer& model,
+at::Tensor Learner::Impl::logprobs(const Net& net,
                                    const SequenceBatch& batch,
                                    double at_temperature,
                                    const std::vector<int64_t>& sequences) const {
   const at::NoGradGuard no_grad;
+  const Transformer& model = *net.model;
+  const AdapterScope scope(model, net.adapter);
   const auto own = [&]() -> std::vector<at::Tensor> {
     std::vector<at::Tensor> parts;
     const auto one = [&](const std::vector<int64_t>& part) {
@@ -186,7 +189,7 @@ at::Tensor Learner::Impl::logprobs(const Transformer& model,
 
 at::Tensor Learner::Impl::reference_of(const std::vector<Example>& examples,
                                        const SequenceBatch& batch) const {
-  if (plan.reference) return logprobs(*models.reference, batch, 1.0, in_order(batch));
+  if (plan.reference) return logprobs(reference_net(), batch, 1.0, in_order(batch));
   if (!plan.reference_in_rows) return {};
   std::vector<float> all;
   for (size_t i = 0; i < examples.size(); ++i) {
@@ -273,11 +276,11 @@ BatchContext Learner::Impl::prepare(Experience& experience, const SequenceBatch&
     std::iota(each.begin(), each.end(), 0);
     context.bootstrap_value = spread(all[2], each, wanted);
   }
-  const auto under = [&](bool held, const std::unique_ptr<Transformer>& model) {
-    return held ? logprobs(*model, batch, temperature(), wanted) : at::Tensor();
+  const auto under = [&](bool held, const Net& net) {
+    return held ? logprobs(net, batch, temperature(), wanted) : at::Tensor();
   };
-  experience.reference_logprob = under(plan.reference, models.reference);
-  experience.anchor_logprob = under(plan.anchor.has_value(), models.anchor);
+  experience.reference_logprob = under(plan.reference, reference_net());
+  experience.anchor_logprob = under(plan.anchor.has_value(), anchor_net());
   return context;
 }
 

@@ -10,6 +10,7 @@
 
 #include "core/base/sha256.h"
 #include "core/collective/collective.h"
+#include "core/model/lora.h"
 #include "learners/algorithms/ridge.h"
 #include "learners/learner.h"
 #include "learners/micro_batch.h"
@@ -47,6 +48,47 @@ struct Learner::Impl {
   std::vector<std::unique_ptr<ShardedOptimizer>> optimizers;
   int64_t updates = 0;  ///< done
 
+  /// Of the policy or the reward model; of a separate critic; of the anchor. Null: there is none.
+  std::unique_ptr<LoraAdapter> adapter, critic_adapter, anchor_adapter;
+  int64_t adapter_version = 0;  ///< counts their changes; 0: they add nothing yet
+  /// Networks with adapters as others see them; null where there is no such network.
+  std::unique_ptr<Transformer> merged_policy, merged_anchor;
+  std::unique_ptr<ScalarModel> merged_scalar;
+  /// Where one of them comes from.
+  struct Merged {
+    Transformer* model = nullptr;  ///< of the base's own tensors until it is first merged
+    const Transformer* base = nullptr;
+    const LoraAdapter* adapter = nullptr;
+    int64_t version = 0;  ///< of the adapter that is in it
+  };
+  mutable std::vector<Merged> merged;
+
+  /// A network and the adapter that its forwards run with; null: none.
+  struct Net {
+    const Transformer* model = nullptr;
+    const LoraAdapter* adapter = nullptr;
+  };
+  /// While it lives, the networks in training run with their adapters.
+  struct AdaptersOn {
+    explicit AdaptersOn(const Impl& learner);
+    std::optional<AdapterScope> policy, scalar;
+  };
+  Net policy_net() const { return {models.policy.get(), adapter.get()}; }
+  Net reference_net() const;
+  Net anchor_net() const;
+  /// The reward model's backbone, or the critic's.
+  Net scalar_net() const;
+  void add_adapters();
+  /// From now on inputs of the adapters are left out as attempt `number` of this update has it.
+  void begin_dropout(int64_t number);
+  /// What an optimizer steps of `net`, and a state holds.
+  static std::vector<NamedTensor> trained_parameters(const Net& net);
+  std::vector<NamedTensor> trained_scalar_parameters() const;
+  /// Entry of `model` in `merged`; null: it is no merged one.
+  Merged* merged_of(const Transformer& model) const;
+  /// Brings it up to date; the weights of its base can be read.
+  void merge(Merged& one) const;
+
   struct Want {
     bool policy = true;
     bool entropy = false;
@@ -76,7 +118,7 @@ struct Learner::Impl {
   double temperature() const { return algorithm->online() ? config.temperature : 1.0; }
   /// Log-probabilities of all predicted tokens of `sequences` under `model`, [R] with 0 for those
   /// of others, without gradient; each rank computes its share.
-  at::Tensor logprobs(const Transformer& model,
+  at::Tensor logprobs(const Net& net,
                       const SequenceBatch& batch,
                       double at_temperature,
                       const std::vector<int64_t>& sequences) const;
@@ -130,6 +172,7 @@ struct Learner::Impl {
     RankCut micro_batches;
     at::Tensor reference_logprob;  ///< [R]; offline, where the algorithm has a reference
     bool first = false;            ///< of the update
+    int64_t number = 0;            ///< of the update's attempts
   };
   /// What the micro-batches of one rank gave, in order.
   struct Share {
@@ -177,7 +220,7 @@ struct Learner::Impl {
   void apply(Statistics& statistics, Digests& digests);
   void drop_gradients();
   /// Moves the anchor after the update that is about to be counted.
-  void move_anchor() const;
+  void move_anchor();
 
   StepReport report(const Statistics& statistics, Digests& digests, Metrics metrics) const;
 

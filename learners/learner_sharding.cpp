@@ -20,19 +20,21 @@ void Learner::Impl::shard(const char* who, Transformer& model, ShardedNetwork::O
 void Learner::Impl::shard_networks() {
   lock_step.set_prefetch(config.sharding.prefetch);
   if (plan.policy) {
-    ShardedNetwork::Options policy{.trained = true};
-    if (plan.critic == CriticKind::kShared)
+    ShardedNetwork::Options policy{.trained = !adapter, .passed = adapter != nullptr};
+    if (plan.critic == CriticKind::kShared && !adapter)
       policy.scalar_head.push_back({"score.weight", models.value_head->weight});
     shard("policy", *models.policy, std::move(policy));
   }
-  if (plan.reference) shard("reference", *models.reference, {});
-  if (plan.anchor) shard("anchor", *models.anchor, {});
+  if (models.reference && plan.reference) shard("reference", *models.reference, {});
+  if (models.anchor && plan.anchor) shard("anchor", *models.anchor, {});
   if (plan.critic == CriticKind::kSeparate || plan.reward_model) {
-    shard(plan.reward_model ? "reward model" : "critic",
-          models.scalar->backbone,
-          {.trained = !plan.gate,
-           .language_head = false,
-           .scalar_head = {{"score.weight", models.scalar->head.weight}}});
+    // A head that is trained beside an adapter stays whole, as that does.
+    const bool adapted = scalar_net().adapter != nullptr;
+    ShardedNetwork::Options scalar{
+        .trained = !plan.gate && !adapted, .passed = adapted, .language_head = false};
+    if (!adapted) scalar.scalar_head = {{"score.weight", models.scalar->head.weight}};
+    shard(
+        plan.reward_model ? "reward model" : "critic", models.scalar->backbone, std::move(scalar));
   }
 }
 
@@ -50,22 +52,25 @@ void Learner::Impl::add_optimizer(const char* name,
 }
 
 void Learner::Impl::add_optimizers() {
+  // Adapters are small, too: they and their gradients are whole on every rank.
+  const Transformer* const scalar_place =
+      models.scalar && !scalar_net().adapter ? &models.scalar->backbone : nullptr;
   if (plan.gate) {
     // A gate is small: its optimizer sums all of it at the step, whatever the stage.
     add_optimizer("gate", models.gate->parameters(), nullptr, config.optimizer);
   } else if (plan.reward_model) {
-    add_optimizer(
-        "reward_model", models.scalar->parameters(), &models.scalar->backbone, config.optimizer);
+    add_optimizer("reward_model", trained_scalar_parameters(), scalar_place, config.optimizer);
   } else {
-    std::vector<NamedTensor> trained = models.policy->parameters();
+    std::vector<NamedTensor> trained = trained_parameters(policy_net());
     if (plan.critic == CriticKind::kShared)
       trained.push_back({"score.weight", models.value_head->weight});
-    add_optimizer("policy", std::move(trained), models.policy.get(), config.optimizer);
+    add_optimizer(
+        "policy", std::move(trained), adapter ? nullptr : models.policy.get(), config.optimizer);
   }
   if (plan.critic == CriticKind::kSeparate) {
     OptimizerConfig settings = plan.critic_optimizer;
     settings.schedule.total_steps = config.optimizer.schedule.total_steps;
-    add_optimizer("critic", models.scalar->parameters(), &models.scalar->backbone, settings);
+    add_optimizer("critic", trained_scalar_parameters(), scalar_place, settings);
   }
   for (const auto& one : optimizers) {
     for (const NamedTensor& parameter : one->parameters()) parameter.tensor.set_requires_grad(true);
@@ -123,14 +128,27 @@ std::vector<Learner::Impl::HeldPiece> Learner::Impl::held_weights() const {
 
 std::shared_ptr<const void> Learner::gather_weights(const std::vector<const Transformer*>& models,
                                                     bool on_every_rank) const {
+  const bool keep = on_every_rank || impl_->ranks->rank() == 0;
   std::vector<ShardedNetwork*> networks;
+  std::vector<Impl::Merged*> in_parts;
   for (const Transformer* model : models) {
-    ShardedNetwork* network = model ? impl_->sharding_of(*model) : nullptr;
-    if (network && network->is_cut()) networks.push_back(network);
+    if (!model) continue;
+    Impl::Merged* const one = impl_->merged_of(*model);
+    ShardedNetwork* const network = impl_->sharding_of(one ? *one->base : *model);
+    const bool cut = network && network->is_cut();
+    // A policy and a reference may be one network.
+    if (cut && std::ranges::find(networks, network) == networks.end()) {
+      networks.push_back(network);
+      network->gather(keep);
+    }
+    if (one && keep) impl_->merge(*one);
+    if (one && cut) in_parts.push_back(one);
   }
-  for (ShardedNetwork* network : networks)
-    network->gather(on_every_rank || impl_->ranks->rank() == 0);
-  return {static_cast<const void*>(this), [networks](const void*) {
+  return {static_cast<const void*>(this), [networks, in_parts](const void*) {
+            for (Impl::Merged* one : in_parts) {
+              *one->model = shared_copy(*one->base);
+              one->version = 0;
+            }
             for (ShardedNetwork* network : networks) network->release();
           }};
 }

@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "learners/learner_impl.h"
+#include "learners/lora_config.h"
 #include "learners/sharding/agreement.h"
 #include "learners/sharding/flat_layout.h"
 #include "learners/sharding/shard_state.h"
@@ -28,24 +29,26 @@ std::string optimizer_prefix(const ShardedOptimizer& optimizer) {
 
 std::vector<NamedTensor> Learner::Impl::weights() const {
   std::vector<NamedTensor> out;
-  if (plan.policy) add(out, "policy/", models.policy->parameters());
+  if (plan.policy) add(out, "policy/", trained_parameters(policy_net()));
   if (plan.gate) {
     add(out, "gate/", models.gate->parameters());
   } else if (plan.probe) {
     add(out, "reward_model/", {{"score.weight", models.scalar->head.weight}});
   } else if (plan.reward_model) {
-    add(out, "reward_model/", models.scalar->parameters());
+    add(out, "reward_model/", trained_scalar_parameters());
   }
-  if (plan.critic == CriticKind::kSeparate) add(out, "critic/", models.scalar->parameters());
+  if (plan.critic == CriticKind::kSeparate) add(out, "critic/", trained_scalar_parameters());
   if (plan.critic == CriticKind::kShared)
     add(out, "value_head/", {{"score.weight", models.value_head->weight}});
-  if (plan.anchor) add(out, "anchor/", models.anchor->parameters());
+  if (plan.anchor) add(out, "anchor/", trained_parameters(anchor_net()));
   return out;
 }
 
 std::vector<NamedTensor> Learner::Impl::networks() const {
   std::vector<NamedTensor> out = weights();
-  if (plan.reference) add(out, "reference/", models.reference->parameters());
+  if (plan.reference && models.reference) add(out, "reference/", models.reference->parameters());
+  if (adapter && models.policy) add(out, "policy/", models.policy->parameters());
+  if (adapter && models.scalar) add(out, "scalar/", models.scalar->backbone.parameters());
   if (plan.gate || plan.probe) add(out, "reward_model/", models.scalar->parameters());
   if (plan.gate) add(out, "gate/", {{"correction", models.gate->correction}});
   return out;
@@ -64,6 +67,7 @@ void Learner::Impl::require_equal_start() const {
     start["exact_rollouts"] = config.exact_rollouts;
     start["sharding stage"] = config.sharding.stage;
     start["sharding prefetch"] = config.sharding.prefetch;
+    start["lora"] = config.lora ? lora_to_json(*config.lora) : "";
     start["learning_rate"] = config.optimizer.learning_rate;
     for (const NamedTensor& t : networks()) {
       const at::Tensor values = t.tensor.detach().contiguous();
@@ -101,11 +105,12 @@ std::vector<NamedTensor> Learner::state() const {
 std::string Learner::state_json() const {
   nlohmann::json steps;
   for (const auto& one : impl_->optimizers) steps[one->name()] = one->steps();
-  return nlohmann::json{{"algorithm", impl_->algorithm->name()},
-                        {"step", impl_->updates},
-                        {"optimizer_steps", steps},
-                        {"state", nlohmann::json::parse(impl_->algorithm->state_json())}}
-      .dump();
+  nlohmann::json out{{"algorithm", impl_->algorithm->name()},
+                     {"step", impl_->updates},
+                     {"optimizer_steps", steps},
+                     {"state", nlohmann::json::parse(impl_->algorithm->state_json())}};
+  if (impl_->config.lora) out["lora"] = nlohmann::json::parse(lora_to_json(*impl_->config.lora));
+  return out.dump();
 }
 
 void Learner::load_state(const std::vector<NamedTensor>& tensors, const std::string& json) {
@@ -139,6 +144,12 @@ void Learner::load_state(const TensorSource& tensors, const std::string& json) {
                               ", but this job's is ",
                               my.algorithm->name());
       }
+      const std::string lora = my.config.lora ? lora_to_json(*my.config.lora) : "none";
+      if (const std::string found = state.contains("lora") ? state["lora"].dump() : "none";
+          found != lora) {
+        throw CheckpointError(
+            "learner state: lora is ", found, " in it, but ", lora, " in this job");
+      }
       step = state.at("step").get<int64_t>();
       for (const auto& one : my.optimizers) {
         optimizer_steps.push_back(state.at("optimizer_steps").at(one->name()).get<int64_t>());
@@ -165,6 +176,7 @@ void Learner::load_state(const TensorSource& tensors, const std::string& json) {
     }
     one.set_steps(optimizer_steps[i]);
   }
+  ++my.adapter_version;
   my.updates = step;
 }
 

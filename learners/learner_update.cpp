@@ -128,6 +128,7 @@ MicroBatch Learner::Impl::micro_batch(const Step& step,
 Learner::Impl::Share Learner::Impl::run_micro_batches(const Step& step,
                                                       const Denominators& totals) {
   Share share;
+  const AdaptersOn adapters(*this);  // also in what a backward runs again
   const auto train = [&](const std::vector<int64_t>& sequences) {
     const PackedSlice slice = pack(step.batch, sequences);
     const bool counts =
@@ -199,6 +200,7 @@ void Learner::Impl::collect(const std::function<Share()>& work,
 bool Learner::Impl::accumulate(const Step& step, Statistics& statistics, Digests& digests) {
   const Denominators totals = denominators(step);
   if (empty(totals)) return false;
+  begin_dropout(step.number);
   try {
     collect([&] { return run_micro_batches(step, totals); }, statistics, digests);
   } catch (...) {
@@ -233,13 +235,15 @@ void Learner::Impl::apply(Statistics& statistics, Digests& digests) {
   std::vector<double> rates;  // a schedule may throw: before anything has moved
   for (const auto& one : optimizers) rates.push_back(rate(*one));
   for (size_t i = 0; i < optimizers.size(); ++i) optimizers[i]->step(rates[i]);
+  ++adapter_version;
   drop_gradients();
 }
 
-void Learner::Impl::move_anchor() const {
+void Learner::Impl::move_anchor() {
   if (!plan.anchor || (updates + 1) % plan.anchor->every != 0) return;
   const at::NoGradGuard no_grad;
-  const auto from = held(*models.policy), to = held(*models.anchor);
+  const auto from = adapter ? adapter->parameters() : held(*models.policy);
+  const auto to = adapter ? anchor_adapter->parameters() : held(*models.anchor);
   PRAETOR_CHECK(from.size() == to.size(), "the anchor is cut otherwise than the policy");
   for (size_t i = 0; i < to.size(); ++i) {
     if (plan.anchor->decay > 0) {
@@ -248,6 +252,7 @@ void Learner::Impl::move_anchor() const {
       to[i].tensor.copy_(from[i].tensor);
     }
   }
+  ++adapter_version;
 }
 
 void Learner::Impl::drop_gradients() {
@@ -291,7 +296,10 @@ StepReport Learner::update(Experience& experience) {
   Impl::Digests digests;
   nlohmann::json manifest = nlohmann::json::array();
   int64_t optimizer_steps = 0;
+  int64_t attempts = 0;
   bool stopped = false;
+  // Inputs that are left out make another network of the policy, step by step.
+  const bool same_forward = !my.config.lora || my.config.lora->dropout == 0;
   for (int64_t epoch = 0; epoch < passes.epochs && !stopped; ++epoch) {
     RandomStream stream({.job_seed = my.config.seed,
                          .stage = my.config.stage,
@@ -310,10 +318,12 @@ StepReport Learner::update(Experience& experience) {
                             .constants = built.constants,
                             .units = taken,
                             .micro_batches = my.cut(batch, taken),
-                            .first = optimizer_steps == 0};
+                            .first = optimizer_steps == 0,
+                            .number = attempts++};
       Statistics now;
       if (!my.accumulate(step, now, digests)) continue;
-      if (optimizer_steps == 0 && now.value("policy/ratio_error").value_or(0) > kRatioTolerance) {
+      if (same_forward && optimizer_steps == 0 &&
+          now.value("policy/ratio_error").value_or(0) > kRatioTolerance) {
         my.drop_gradients();
         throw InternalError("mean |ratio - 1| is ",
                             *now.value("policy/ratio_error"),

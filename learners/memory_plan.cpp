@@ -92,6 +92,11 @@ int64_t gathered(const MemoryPlanOptions& options, int64_t use, int64_t next) {
   return options.sharding.stage < 3 ? 0 : kFloat * (use + options.sharding.prefetch * next);
 }
 
+/// The weights themselves have gradients, not an adapter's beside them.
+bool weights_trained(const PlannedNetwork& network) {
+  return network.trained && network.adapter_parameters == 0;
+}
+
 Moment in_head(const PlannedNetwork& network, const MemoryPlanOptions& options) {
   const ModelConfig& shape = network.shape;
   Moment out;
@@ -101,9 +106,10 @@ Moment in_head(const PlannedNetwork& network, const MemoryPlanOptions& options) 
   const int64_t rows = std::min(options.micro_batch_tokens,
                                 std::clamp<int64_t>(kChunkFloats / shape.vocab_size, 16, 256));
   const int64_t chunks = shape.logit_softcap > 0 ? 3 : 2;
-  out.workspace =
-      kFloat * (chunks * rows * shape.vocab_size + shape.vocab_size * shape.hidden_size +
-                options.micro_batch_tokens * shape.hidden_size);
+  const int64_t gradient =
+      weights_trained(network) ? shape.vocab_size * shape.hidden_size : int64_t{0};
+  out.workspace = kFloat * (chunks * rows * shape.vocab_size + gradient +
+                            options.micro_batch_tokens * shape.hidden_size);
   return out;
 }
 
@@ -114,7 +120,7 @@ Moment in_layer(const PlannedNetwork& network, const MemoryPlanOptions& options)
   Moment out;
   out.units = gathered(options, layer, layer);
   // Its own gradients; beside the computation those of the unit before it are being summed.
-  if (options.sharding.stage > 1) {
+  if (options.sharding.stage > 1 && weights_trained(network)) {
     const int64_t last = network.shape.tie_embeddings ? 0 : last_parameters(network);
     out.units +=
         kFloat * (layer + (options.sharding.prefetch > 0 ? std::max(layer, last) : int64_t{0}));
@@ -158,11 +164,15 @@ MemoryPlan plan_memory(const std::vector<PlannedNetwork>& networks,
   if (!cut) alone.sharding.stage = 1;
   Moment worst;
   for (const PlannedNetwork& network : networks) {
-    const int64_t parameters = parameter_count(network);
-    out.weights += kept(kFloat * parameters, 3);
+    const int64_t parameters = parameter_count(network), adapter = network.adapter_parameters;
+    // A scalar head is trained beside an adapter, and counted with it.
+    const bool headed = adapter > 0 && !network.language_head;
+    const int64_t base = parameters - (headed ? network.shape.hidden_size : 0);
+    if (network.owned) out.weights += kept(kFloat * base, 3);
+    out.weights += kFloat * (adapter + network.merged_parameters);
     if (!network.trained) continue;
-    out.gradients += kept(kFloat * parameters, 2);
-    out.moments += kept(options.moment_bytes * parameters, 1);
+    out.gradients += adapter > 0 ? kFloat * adapter : kept(kFloat * parameters, 2);
+    out.moments += kept(options.moment_bytes * (adapter > 0 ? adapter : parameters), 1);
     const ModelConfig& shape = network.shape;
     // Also the final norm's input and the rows that go to the head, and the rotations.
     out.activations += kFloat * options.micro_batch_tokens *
@@ -181,6 +191,7 @@ int64_t packed_weight_bytes(const std::vector<PlannedNetwork>& networks,
                             const MemoryPlanOptions& options) {
   int64_t out = 0;
   for (const PlannedNetwork& network : networks) {
+    if (!network.owned) continue;
     const ModelConfig& shape = network.shape;
     const int64_t layer = Widths(shape).products();
     const int64_t head = network.language_head ? shape.vocab_size * shape.hidden_size : 0;
@@ -208,7 +219,9 @@ double update_flops(const std::vector<PlannedNetwork>& networks,
                                               : 0;
     double a_token = layers * layer + head;
     if (network.trained) {
-      a_token *= 3;
+      const double adapter = 2.0 * static_cast<double>(network.adapter_parameters);
+      a_token =
+          weights_trained(network) ? 3 * a_token : 2 * a_token + layers * attention + 3 * adapter;
       a_token += head + layers * attention;  // logits and probabilities are never kept
       if (checkpointing == ActivationCheckpointing::kBlock) a_token += layers * layer;
       if (checkpointing == ActivationCheckpointing::kSelective)
@@ -230,6 +243,14 @@ int64_t exchanged_bytes(const std::vector<PlannedNetwork>& networks,
     const int64_t whole = all - part_of(all, options.ranks);
     if (!network.trained) {
       out += options.sharding.stage == 3 ? micro_batches * whole : 0;
+      continue;
+    }
+    if (!weights_trained(network)) {
+      // Sums of the adapter's gradients and its new values, and at stage 3 the weights that every
+      // forward and backward gathers.
+      const int64_t adapter = kFloat * network.adapter_parameters;
+      out += 2 * (adapter - part_of(adapter, options.ranks));
+      if (options.sharding.stage == 3) out += 2 * micro_batches * whole;
       continue;
     }
     switch (options.sharding.stage) {

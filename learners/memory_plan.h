@@ -14,6 +14,13 @@ struct PlannedNetwork {
   ModelConfig shape;
   bool trained = true;        ///< else frozen: it has no gradients
   bool language_head = true;  ///< else a scalar head
+  /// Of a trained one, above 0: its weights are frozen under an adapter of so many parameters
+  /// (heads that are trained beside it among them), which alone have gradients and moments; they
+  /// are whole on every rank.
+  int64_t adapter_parameters = 0;
+  /// Weights with the adapter added that are held beside them, for engines.
+  int64_t merged_parameters = 0;
+  bool owned = true;  ///< else its frozen weights are another network's, which count once
 };
 
 struct MemoryPlanOptions {
@@ -45,7 +52,7 @@ MemoryPlan plan_memory(const std::vector<PlannedNetwork>& networks,
 int64_t packed_weight_bytes(const std::vector<PlannedNetwork>& networks,
                             const MemoryPlanOptions& options);
 
-/// Parameters that a network holds, its scalar head among them.
+/// Parameters that a network holds, its scalar head among them; those of an adapter not.
 int64_t parameter_count(const PlannedNetwork& network);
 
 /// Floats that a forward keeps of each token of one layer for its backward.
@@ -53,7 +60,8 @@ int64_t kept_floats(const ModelConfig& shape, ActivationCheckpointing checkpoint
 
 /// Multiplications and additions of an update's forwards and backwards over `tokens`, each with
 /// `context` tokens before it on average: 2 a weight and token in a forward, twice that in a
-/// backward, and what is computed again. Frozen networks run forward alone.
+/// backward, and what is computed again. Frozen networks run forward alone; under an adapter a
+/// backward has no gradients of weights but the adapter's.
 double update_flops(const std::vector<PlannedNetwork>& networks,
                     ActivationCheckpointing checkpointing,
                     int64_t tokens,

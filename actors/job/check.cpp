@@ -15,6 +15,7 @@
 #include "core/data/dataset.h"
 #include "core/data/labels.h"
 #include "core/data/pair_question.h"
+#include "core/model/peft_folder.h"
 #include "core/tokenizer/tokenizer.h"
 
 namespace praetor {
@@ -124,6 +125,13 @@ class Checker {
       good = is_folder(section, "path", folder) &&
              attempt(section, "path", [&] { return ModelConfig::load(folder); }).has_value();
       if (good) check_weights(section, "path", folder);
+    }
+    if (stage.shape && !stage.model.create && !stage.model.adapter.empty()) {
+      ModelConfig shape = *stage.shape;
+      shape.vocab_size = std::max<int64_t>(1, shape.vocab_size);  // the tokenizer's, later
+      YamlReader section = in.child("model");
+      if (is_folder(section, "adapter", stage.model.adapter))
+        attempt(section, "adapter", [&] { return load_peft(stage.model.adapter, shape); });
     }
     if (stage.tokenizer.path.empty()) return;
     const bool own = in.has("tokenizer");

@@ -73,6 +73,25 @@ int64_t gate_parameters(const GatePlan& gate, int64_t hidden_size, int64_t attri
   return out + (in + 1) * attributes;
 }
 
+/// A network in training: all of it, or with an adapter its frozen weights, unless they are another
+/// network's, and what learns beside them: its head in any case.
+/// @return as an update uses it
+PlannedNetwork add_trained(const StageConfig& stage,
+                           const std::string& name,
+                           PlannedNetwork network,
+                           StagePlan& out) {
+  const int64_t parameters = parameter_count(network);
+  if (!stage.learner.lora) {
+    out.networks.push_back({name, parameters, true});
+    return network;
+  }
+  const int64_t head = network.language_head ? 0 : network.shape.hidden_size;
+  if (network.owned) out.networks.push_back({name, parameters - head, false});
+  network.adapter_parameters = lora_size(network.shape, *stage.learner.lora).parameters + head;
+  out.networks.push_back({name + "'s adapter", network.adapter_parameters, true, true, true});
+  return network;
+}
+
 /// @return the learner's
 std::vector<PlannedNetwork> add_networks(const JobConfig& job,
                                          const StageConfig& stage,
@@ -81,21 +100,30 @@ std::vector<PlannedNetwork> add_networks(const JobConfig& job,
   std::vector<PlannedNetwork> planned;
   const ModelConfig shape = full_shape(job, stage);
   const ModelPlan models = algorithm.models();
-  if (models.policy) {
-    out.networks.push_back({"policy", shape.parameter_count(), true});
-    planned.push_back({.shape = shape});
+  const auto& lora = stage.learner.lora;
+  const bool in_parts = stage.learner.sharding.stage == 3 && out.learner_ranks > 1;
+  if (models.policy) planned.push_back(add_trained(stage, "policy", {.shape = shape}, out));
+  // What engines decode with; from parts it is made unit by unit.
+  if (lora && algorithm.online() && !in_parts) {
+    planned.back().merged_parameters = lora_size(shape, *lora).changed;
+    out.networks.push_back({"policy, merged", planned.back().merged_parameters, false, true, true});
   }
   if (models.reward_model) {
-    const bool trained = !models.gate && !models.probe;
-    out.networks.push_back({"reward model", scalar_parameters(shape), trained});
-    planned.push_back({.shape = shape, .trained = trained, .language_head = false});
+    const PlannedNetwork scalar{
+        .shape = shape, .trained = !models.gate && !models.probe, .language_head = false};
+    if (scalar.trained) {
+      planned.push_back(add_trained(stage, "reward model", scalar, out));
+    } else {
+      planned.push_back(scalar);
+      out.networks.push_back({"reward model", scalar_parameters(shape), false});
+    }
   }
   if (models.gate) {
     const int64_t attributes = attribute_count(job, stage);
     out.networks.push_back(
         {"gate", gate_parameters(*models.gate, shape.hidden_size, attributes), true});
   }
-  if (models.reference) {
+  if (models.reference && !lora) {
     out.networks.push_back({"reference", shape.parameter_count(), false});
     planned.push_back({.shape = shape, .trained = false});
   }
@@ -115,8 +143,10 @@ std::vector<PlannedNetwork> add_networks(const JobConfig& job,
   }
   if (models.critic == CriticKind::kSeparate) {
     const bool reward = models.critic_init == "reward" && reward_shape;
-    planned.push_back({.shape = reward ? *reward_shape : shape, .language_head = false});
-    out.networks.push_back({"critic", scalar_parameters(planned.back().shape), true});
+    PlannedNetwork critic{.shape = reward ? *reward_shape : shape, .language_head = false};
+    // Under adapters the policy's own weights do, unless they are cut for each network.
+    critic.owned = !lora || reward || stage.learner.sharding.stage == 3;
+    planned.push_back(add_trained(stage, "critic", critic, out));
   }
   return planned;
 }
@@ -221,8 +251,10 @@ int64_t StagePlan::rank_bytes() const {
   };
   int64_t sum = 0;
   for (const Network& n : networks) {
-    if (n.learner)
-      sum += part(n.weight_bytes(), 3) + part(n.gradient_bytes(), 2) + part(n.optimizer_bytes(), 1);
+    if (!n.learner) continue;
+    sum += n.whole ? n.weight_bytes() + n.gradient_bytes()
+                   : part(n.weight_bytes(), 3) + part(n.gradient_bytes(), 2);
+    sum += part(n.optimizer_bytes(), 1);
   }
   return sum;
 }

@@ -14,10 +14,11 @@ namespace praetor {
 /// says otherwise.
 struct StagePlan {
   struct Network {
-    std::string name;  ///< policy, reference, critic, reward model, reward/PART
+    std::string name;  ///< policy, reference, critic, reward model, reward/PART, ...
     int64_t parameters = 0;
     bool trained = false;
     bool learner = true;  ///< the learner holds it; else who scores
+    bool whole = false;   ///< on every rank, but for its moments: an adapter
     int64_t weight_bytes() const { return 4 * parameters; }
     int64_t gradient_bytes() const { return trained ? 4 * parameters : 0; }
     int64_t optimizer_bytes() const {

@@ -56,7 +56,8 @@ struct LedgerConfig {
 
 /// Section `model` of a stage: what training starts from. Exactly one of the three.
 struct ModelSection {
-  Source source;  ///< keys path, stage: a Hugging Face folder
+  Source source;                  ///< keys path, stage: a Hugging Face folder
+  std::filesystem::path adapter;  ///< a folder of peft's that is merged into it; empty: none
   std::optional<ModelConfig>
       create;  ///< random weights; vocab_size 0: as many as the tokenizer has
 };

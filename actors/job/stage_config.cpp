@@ -179,7 +179,7 @@ void StageConfig::read(std::span<const StageConfig> earlier,
     }
     eval = EvalConfig::from_yaml(in.child("eval"));
     checkpoint = CheckpointConfig::from_yaml(in.child("checkpoint"), defaults);
-    learner = LearnerConfig::from_yaml(in.child("learner"));
+    read_learner(*algorithm);
   }
   if (!in.path().empty()) in.reject_unknown_keys();
 }
@@ -213,6 +213,7 @@ void StageConfig::read_model(std::span<const StageConfig> earlier,
   YamlReader section = in.child("model");
   model.source.path = section.get_path("path");
   model.source.stage = section.get_optional_string("stage").value_or("");
+  model.adapter = section.get_path("adapter");
   if (auto create = section.optional_child("create"))
     model.create = created_model_from_yaml(*create);
   section.reject_unknown_keys();
@@ -225,6 +226,8 @@ void StageConfig::read_model(std::span<const StageConfig> earlier,
     return;
   }
   if (model.create) {
+    if (!model.adapter.empty())
+      section.error_at("adapter", "no adapter was trained on a new model; path or stage is wanted");
     if (start != StageResult::kPolicy) {
       section.error_at("create",
                        str("a new model has nothing to teach; ", to_string(start), " is wanted"));
@@ -330,6 +333,28 @@ void StageConfig::read_length() {
   steps = in.get_optional_integer("steps", closed(1, 1e9));
   if (in.has("epochs") && in.has("steps")) {
     in.error_at("steps", "epochs is given as well; keep one of the two");
+  }
+}
+
+void StageConfig::read_learner(const Algorithm& algorithm) {
+  YamlReader section = in.child("learner");
+  learner = LearnerConfig::from_yaml(section);
+  if (!learner.lora) return;
+  const ModelPlan plan = algorithm.models();
+  if (plan.gate || plan.probe) {
+    section.error_at("lora", str(kind, " trains a head over a backbone that stays as it is"));
+  } else if (model.create) {
+    section.error_at(
+        "lora",
+        "a created model has random weights, which no adapter makes good; train all of "
+        "them first, or start from model.path or model.stage");
+  }
+  if (!shape) return;
+  ModelConfig known = *shape;
+  known.vocab_size = std::max<int64_t>(1, known.vocab_size);  // the tokenizer's, later
+  YamlReader lora = section.child("lora");
+  for (const std::string& target : learner.lora->targets) {
+    if (const auto wrong = wrong_lora_target(known, target)) lora.error_at("targets", *wrong);
   }
 }
 

@@ -97,6 +97,7 @@ struct StageConfig {
   void read_tokenizer(std::span<const StageConfig> earlier, const std::vector<std::string>& names);
   void read_data(std::span<const StageConfig> earlier, const std::vector<std::string>& names);
   void read_length();
+  void read_learner(const Algorithm& algorithm);
   void read_online(std::span<const StageConfig> earlier, const std::vector<std::string>& names);
   void read_staleness(const Algorithm& algorithm);
 };

@@ -13,6 +13,20 @@ namespace praetor {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+/// Where the model under the learner's adapter lies goes into the checkpoint's state.
+void add_base(const CheckpointContext& context, nlohmann::json& state) {
+  if (context.base.empty()) return;
+  // A stage's result lies in the run, which may move as a whole.
+  const fs::path inside = context.base.lexically_relative(context.run_dir);
+  const bool own = !inside.empty() && *inside.begin() != "..";
+  state["base"] = (own ? inside : fs::absolute(context.base)).string();
+  if (!context.base_adapter.empty()) state["base_adapter"] = context.base_adapter.string();
+}
+
+}  // namespace
+
 CheckpointSaver::CheckpointSaver(LearnerService& run, Collective& ranks, Options options)
     : run_(run), ranks_(ranks), options_(std::move(options)) {}
 
@@ -41,12 +55,14 @@ void CheckpointSaver::save(const CheckpointContext& context,
   run_agreed(ranks_, [&] {
     if (!writer_) return;
     const StageProgress recorded = run_.stage_progress(context.stage);
-    writer_->set_state(
-        {{"stage", context.stage_name},
-         {"step", step},
-         {"learner", nlohmann::json::parse(learner.state_json())},
-         {"environment", context.environment},
-         {"ledger", {{"next_ordinal", recorded.next_ordinal}, {"last_step", recorded.last_step}}}});
+    nlohmann::json state = {
+        {"stage", context.stage_name},
+        {"step", step},
+        {"learner", nlohmann::json::parse(learner.state_json())},
+        {"environment", context.environment},
+        {"ledger", {{"next_ordinal", recorded.next_ordinal}, {"last_step", recorded.last_step}}}};
+    add_base(context, state);
+    writer_->set_state(state);
     writer_->set_metrics(metrics);
     writer_->add_blob("config.json",
                       learner.has_policy()

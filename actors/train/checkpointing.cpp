@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
@@ -11,6 +12,10 @@
 #include "core/checkpoint/checkpoint.h"
 #include "core/model/families.h"
 #include "core/model/folder_writer.h"
+#include "core/model/lora.h"
+#include "core/model/peft_folder.h"
+#include "core/model/transformer.h"
+#include "learners/lora_config.h"
 #include "learners/sharding/agreement.h"
 #include "learners/sharding/shard_state.h"
 
@@ -72,6 +77,16 @@ std::map<std::string, std::vector<int64_t>> shapes_of(const ModelConfig& config)
   return out;
 }
 
+/// Of the names of the network that was trained.
+std::string trained_prefix(const CheckpointReader& reader, const ShardState& given) {
+  const std::vector<std::string> names = given.names();
+  for (const std::string prefix : {"policy/", "reward_model/"}) {
+    const auto ours = [&](const std::string& name) { return name.starts_with(prefix); };
+    if (std::ranges::any_of(names, ours)) return prefix;
+  }
+  throw CheckpointError(reader.folder().string(), ": holds neither a policy nor a reward model");
+}
+
 /// The policy's tensors, or the reward model's, as they are whole, whether the ranks kept them in
 /// parts or not; the values are not there.
 std::vector<NamedTensor> exported_forms(const CheckpointReader& reader,
@@ -93,6 +108,94 @@ std::vector<NamedTensor> exported_forms(const CheckpointReader& reader,
   return out;
 }
 
+/// The adapter of a checkpoint, the head that learnt beside it, and the folder of its model.
+struct KeptAdapter {
+  LoraAdapter adapter;
+  at::Tensor score;  ///< undefined: of a policy
+  fs::path base;
+  fs::path base_adapter;  ///< merged into it before; empty: none
+};
+
+void read_adapter(const CheckpointReader& reader, KeptAdapter& out) {
+  const auto source = reader.tensors();
+  ShardState given(*source);
+  const std::string prefix = trained_prefix(reader, given);
+  const auto read = [&](const std::string& name, const at::Tensor& to) {
+    given.require(name, to.sizes(), to.scalar_type());
+    given.copy(name, 0, to.numel(), to);
+  };
+  for (const NamedTensor& p : out.adapter.parameters()) read(prefix + p.name, p.tensor);
+  const std::string score = prefix + "score.weight";
+  const std::vector<std::string> names = given.names();
+  if (std::ranges::find(names, score) == names.end()) return;
+  const TensorSource::Form& form = given.first_form(score);
+  out.score = at::empty(form.shape, at::dtype(form.dtype));
+  read(score, out.score);
+}
+
+/// Nothing where the stage has no adapter.
+std::optional<KeptAdapter> kept_adapter(const CheckpointReader& reader) {
+  const nlohmann::json state = reader.state();
+  const nlohmann::json learner = state.value("learner", nlohmann::json::object());
+  if (!learner.contains("lora")) return std::nullopt;
+  const fs::path base = state.at("base").get<std::string>();
+  // RUN_DIR/checkpoints/STAGE/step-N
+  const fs::path run_dir =
+      fs::weakly_canonical(reader.folder()).parent_path().parent_path().parent_path();
+  KeptAdapter out{
+      LoraAdapter::make(
+          ModelConfig::load(reader.folder()), lora_from_json(learner["lora"].dump()), {}),
+      {},
+      base.is_absolute() ? base : run_dir / base,
+      state.value("base_adapter", std::string())};
+  read_adapter(reader, out);
+  return out;
+}
+
+/// The model under the adapter, with it.
+std::vector<NamedTensor> merged_weights(const KeptAdapter& kept, const ModelConfig& config) {
+  if (!fs::exists(kept.base)) {
+    throw MissingInput(kept.base.string(),
+                       ": no such folder; the checkpoint's adapter was trained on the model in it");
+  }
+  const auto merged = [&](const Transformer& base) {
+    if (kept.base_adapter.empty()) return kept.adapter.merged(base);
+    return kept.adapter.merged(load_peft(kept.base_adapter, base.config()).merged(base));
+  };
+  if (!kept.score.defined()) return merged(Transformer::load(kept.base)).parameters();
+  const ScalarModel base = ScalarModel::load(
+      kept.base, RandomStream({.purpose = Purpose::kInitialise}), at::kFloat, config.num_labels);
+  return ScalarModel{merged(base.backbone), {kept.score}}.parameters();
+}
+
+/// All weights as the ranks kept them, tensor by tensor.
+void export_whole(const CheckpointReader& reader, const fs::path& to) {
+  const auto source = reader.tensors();
+  ShardState given(*source);
+  const std::string prefix = trained_prefix(reader, given);
+  const std::vector<NamedTensor> forms = exported_forms(reader, given, prefix);
+  for (const NamedTensor& form : forms)
+    given.require(prefix + form.name, form.tensor.sizes(), form.tensor.scalar_type());
+  FolderWriter out(ModelConfig::load(reader.folder()), forms, to);
+  for (const NamedTensor& form : forms) {
+    const at::Tensor whole = at::empty(form.tensor.sizes(), form.tensor.scalar_type());
+    given.copy(prefix + form.name, 0, whole.numel(), whole);
+    out.put({form.name, whole});
+  }
+  out.finish();
+}
+
+void require_new(const fs::path& to) {
+  if (fs::exists(to) && !fs::is_empty(to))
+    throw InvalidArgument(to.string(), ": is not empty; give --to a new folder");
+}
+
+void copy_tokenizer_of(const CheckpointReader& reader, const fs::path& to) {
+  for (const char* name : kTokenizerFiles) {
+    if (reader.has_file(name)) write_file_atomic(to / name, read_file(reader.file(name)));
+  }
+}
+
 }  // namespace
 
 fs::path chosen_checkpoint(const fs::path& given, bool best) {
@@ -107,29 +210,41 @@ fs::path chosen_checkpoint(const fs::path& given, bool best) {
 }
 
 void export_checkpoint(const fs::path& checkpoint, const fs::path& to) {
-  if (fs::exists(to) && !fs::is_empty(to)) {
-    throw InvalidArgument(to.string(), ": is not empty; give --to a new folder");
-  }
+  require_new(to);
   const CheckpointReader reader(checkpoint);
-  const auto source = reader.tensors();
-  ShardState given(*source);
-  std::string prefix = "policy/";
-  std::vector<NamedTensor> forms = exported_forms(reader, given, prefix);
-  if (forms.empty()) forms = exported_forms(reader, given, prefix = "reward_model/");
-  if (forms.empty())
-    throw CheckpointError(checkpoint.string(), ": holds neither a policy nor a reward model");
-  for (const NamedTensor& form : forms)
-    given.require(prefix + form.name, form.tensor.sizes(), form.tensor.scalar_type());
-  FolderWriter out(ModelConfig::load(reader.folder()), forms, to);
-  for (const NamedTensor& form : forms) {
-    const at::Tensor whole = at::empty(form.tensor.sizes(), form.tensor.scalar_type());
-    given.copy(prefix + form.name, 0, whole.numel(), whole);
-    out.put({form.name, whole});
+  if (const auto adapter = kept_adapter(reader)) {
+    const ModelConfig config = ModelConfig::load(reader.folder());
+    save_hf(config, merged_weights(*adapter, config), to);
+  } else {
+    export_whole(reader, to);
   }
-  out.finish();
-  for (const char* name : kTokenizerFiles) {
-    if (reader.has_file(name)) write_file_atomic(to / name, read_file(reader.file(name)));
+  copy_tokenizer_of(reader, to);
+}
+
+void export_adapter(const fs::path& checkpoint, const fs::path& to) {
+  require_new(to);
+  const CheckpointReader reader(checkpoint);
+  const auto kept = kept_adapter(reader);
+  if (!kept) {
+    throw InvalidArgument(checkpoint.string(),
+                          ": stage \"",
+                          reader.manifest().stage,
+                          "\" trains all weights (no learner.lora), so there is no adapter; leave "
+                          "--adapter out");
   }
+  if (!kept->base_adapter.empty()) {
+    throw InvalidArgument(checkpoint.string(),
+                          ": its adapter was trained on ",
+                          kept->base.string(),
+                          " with ",
+                          kept->base_adapter.string(),
+                          " merged into it; leave --adapter out for the whole model");
+  }
+  save_peft(kept->adapter,
+            ModelConfig::load(reader.folder()),
+            {.base = kept->base.string(), .score = kept->score},
+            to);
+  copy_tokenizer_of(reader, to);
 }
 
 }  // namespace praetor

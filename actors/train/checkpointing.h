@@ -26,7 +26,9 @@ struct CheckpointContext {
   std::string stage_name;
   std::filesystem::path tokenizer;  ///< folder whose tokenizer files go along
   std::map<std::string, std::string> environment;
-  std::string resolved_job;  ///< text of resolved.yaml
+  std::string resolved_job;         ///< text of resolved.yaml
+  std::filesystem::path base = {};  ///< folder of the model under an adapter; empty: there is none
+  std::filesystem::path base_adapter = {};  ///< of another adapter that was merged into it first
 };
 
 /// Puts the learner into the state of a checkpoint, made by any number of ranks, and returns its
@@ -50,8 +52,13 @@ std::filesystem::path chosen_checkpoint(const std::filesystem::path& given, bool
 
 /// Writes the model of a checkpoint as a Hugging Face folder: a policy as a causal language model,
 /// a reward model as sequence classification, with the tokenizer; one tensor is in memory at a
-/// time, or those that the family's folders store as one. @throws IoError, CheckpointError;
-/// InvalidArgument when `to` is not empty
+/// time, or those that the family's folders store as one. An adapter is merged into the model that
+/// it was trained on, which is in memory as a whole then. @throws IoError, CheckpointError;
+/// InvalidArgument when `to` is not empty; MissingInput for an adapter without that model
 void export_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& to);
+/// Writes the adapter of a checkpoint by itself, as Hugging Face's peft reads it
+/// (core/model/peft_folder.h), with the tokenizer. @throws the same; InvalidArgument where the
+/// stage has none
+void export_adapter(const std::filesystem::path& checkpoint, const std::filesystem::path& to);
 
 }  // namespace praetor

@@ -89,6 +89,7 @@ std::unique_ptr<ScalarModel> OfflineStage::load_scalar() const {
   // A probe leaves the head of a reward model behind.
   if (own > 0)
     out->head = ScalarHead::make(out->backbone.config().hidden_size, stream, at::kFloat, heads);
+  out->backbone = with_adapter(std::move(out->backbone));
   if (!labels_.empty()) out->labels = labels_;
   return out;
 }
@@ -272,11 +273,12 @@ std::vector<Attribute> OfflineStage::described_attributes() const {
 void OfflineStage::write_result(const std::filesystem::path& folder) {
   if (context_.leads()) copy_tokenizer(resolve(stage_.tokenizer), folder);
   if (trains_policy_) {
-    save_weights(learner_->policy().config(), learner_->policy().parameters(), folder);
+    const Transformer& policy = learner_->policy();
+    save_weights(policy.config(), policy, policy.parameters(), folder);
     return;
   }
   const ScalarModel& model = learner_->scalar();
-  save_weights(model.config(), model.parameters(), folder);
+  save_weights(model.config(), model.backbone, model.parameters(), folder);
   const auto whole = learner_->gather_weights({&model.backbone});
   if (context_.leads()) write_moments(folder);
 }

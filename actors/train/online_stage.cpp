@@ -64,9 +64,11 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
   LearnerConfig config = learner_config();
   config.temperature = stage.sampling.temperature;
   config.max_new_tokens = stage.sampling.max_new_tokens;
-  // Engines run in float32 on CPU (core/model/ops.h), with the learner's bits if its weights.
-  config.exact_rollouts = stage.engine.weights == WeightKind::kFloat32;
-  if (!config.exact_rollouts) {
+  // Engines run in float32 on CPU (core/model/ops.h), with the learner's bits if its weights: not
+  // with an adapter's merged ones.
+  const bool narrow = stage.engine.weights != WeightKind::kFloat32;
+  config.exact_rollouts = !narrow && !config.lora;
+  if (narrow) {
     log::info(str(stage.name,
                   ": responses are sampled with weights in ",
                   to_string(stage.engine.weights),
@@ -99,7 +101,7 @@ void OnlineStage::publish(int64_t step, bool wanted) {
       const int64_t which = agree(kNoNetwork);
       if (which == kNoNetwork) break;
       const Transformer& model = which == kPolicy ? learner_->policy() : *learner_->companion();
-      learner_->visit_weights(model.parameters(), nullptr);
+      learner_->visit_weights(model, model.parameters(), nullptr);
     }
     return;
   }
@@ -116,6 +118,9 @@ void OnlineStage::publish(int64_t step, bool wanted) {
       publication_ = std::move(made.publication);
       publish_metrics_ = {{"sync/seconds", made.seconds},
                           {"sync/bytes", static_cast<double>(publication_.bytes)}};
+    } else if (local_) {
+      // Engines of this process read the learner's tensors, or those that adapters are merged into.
+      const auto merged = learner_->gather_weights({&learner_->policy(), companion(step).model});
     }
   }
   if (in_parts()) agree(kNoNetwork);
@@ -123,7 +128,7 @@ void OnlineStage::publish(int64_t step, bool wanted) {
 
 void OnlineStage::visit(const Transformer& model, const Publisher::Take& take) {
   if (in_parts()) agree(&model == &learner_->policy() ? kPolicy : kCompanion);
-  learner_->visit_weights(model.parameters(), take);
+  learner_->visit_weights(model, model.parameters(), take);
 }
 
 Publisher::Companion OnlineStage::companion(int64_t step) const {
@@ -277,7 +282,8 @@ MetricList OnlineStage::evaluate(int64_t step) {
 
 void OnlineStage::write_result(const std::filesystem::path& folder) {
   if (context_.leads()) copy_tokenizer(resolve(stage_.tokenizer), folder);
-  save_weights(learner_->policy().config(), learner_->policy().parameters(), folder);
+  const Transformer& policy = learner_->policy();
+  save_weights(policy.config(), policy, policy.parameters(), folder);
 }
 
 }  // namespace praetor

@@ -20,6 +20,7 @@
 #include "core/base/log.h"
 #include "core/base/log_context.h"
 #include "core/model/folder_writer.h"
+#include "core/model/peft_folder.h"
 
 namespace praetor {
 
@@ -93,9 +94,16 @@ StageRunner::StageRunner(RunContext& context, const StageConfig& stage)
 
 StageRunner::~StageRunner() = default;
 
+Transformer StageRunner::with_adapter(Transformer base) const {
+  if (stage_.model.adapter.empty()) return base;
+  return load_peft(stage_.model.adapter, base.config()).merged(base);
+}
+
 std::unique_ptr<Transformer> StageRunner::load_policy() const {
-  if (!stage_.model.create)
-    return std::make_unique<Transformer>(Transformer::load(resolve(stage_.model.source)));
+  if (!stage_.model.create) {
+    return std::make_unique<Transformer>(
+        with_adapter(Transformer::load(resolve(stage_.model.source))));
+  }
   ModelConfig config = *stage_.model.create;
   if (config.vocab_size == 0) config.vocab_size = tokenizer_->vocab_size();
   config.bos_token = tokenizer_->bos();
@@ -125,7 +133,9 @@ CheckpointContext StageRunner::checkpoint_context() const {
           .stage_name = stage_.name,
           .tokenizer = resolve(stage_.tokenizer),
           .environment = environment_facts(context_.job, context_.ranks.world_size()),
-          .resolved_job = context_.job.resolved()};
+          .resolved_job = context_.job.resolved(),
+          .base = learner_->adapter() ? resolve(stage_.model.source) : fs::path(),
+          .base_adapter = stage_.model.adapter};
 }
 
 int64_t StageRunner::restore(const std::optional<fs::path>& checkpoint) {
@@ -304,11 +314,12 @@ fs::path StageRunner::best_checkpoint() {
 }
 
 void StageRunner::save_weights(const ModelConfig& config,
+                               const Transformer& model,
                                const std::vector<NamedTensor>& parameters,
                                const fs::path& folder) const {
   std::optional<FolderWriter> out;
   if (context_.leads()) out.emplace(config, parameters, folder);
-  learner_->visit_weights(parameters, [&](std::span<const NamedTensor> some) {
+  learner_->visit_weights(model, parameters, [&](std::span<const NamedTensor> some) {
     for (const NamedTensor& named : some) out->put(named);
   });
   if (out) out->finish();

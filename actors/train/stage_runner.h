@@ -95,13 +95,17 @@ class StageRunner {
   virtual MetricList evaluate(int64_t step) = 0;
   /// Every rank calls it alike; the first one writes.
   virtual void write_result(const std::filesystem::path& folder) = 0;
-  /// save_hf of networks in training, unit by unit where the ranks keep them in parts. Every rank
-  /// calls it alike.
+  /// save_hf of networks in training, with their adapters merged, unit by unit where the ranks keep
+  /// them in parts. Every rank calls it alike.
+  /// @param parameters  of `model`, and its scalar head where it has one
   void save_weights(const ModelConfig& config,
+                    const Transformer& model,
                     const std::vector<NamedTensor>& parameters,
                     const std::filesystem::path& folder) const;
   /// The network a stage starts from.
   std::unique_ptr<Transformer> load_policy() const;
+  /// With the adapter that the stage's section `model` names, if any.
+  Transformer with_adapter(Transformer base) const;
   /// The id that ends a completion.
   int64_t end_token() const;
   std::filesystem::path resolve(const Source& source) const {

@@ -42,7 +42,7 @@ class Modules {
     return {find(name + ".weight"), find(name + ".bias")};
   }
   Linear linear(const std::string& name) const {
-    return {find(name + ".weight"), find(name + ".bias")};
+    return {find(name + ".weight"), find(name + ".bias"), name};
   }
 
  private:
@@ -117,6 +117,16 @@ void TransformerBuilder::set_hooks(Transformer& model, ForwardHooks* hooks) {
 
 void TransformerBuilder::set_checkpointing(Transformer& model, ActivationCheckpointing what) {
   model.blocks_->checkpointing = what;
+}
+
+const LoraAdapter* TransformerBuilder::set_adapter(const Transformer& model,
+                                                   const LoraAdapter* adapter) {
+  for (const Layer& layer : model.blocks_->layers) {
+    for (const Linear* linear :
+         {&layer.q, &layer.k, &layer.v, &layer.o, &layer.gate, &layer.up, &layer.down})
+      linear->lora = adapter ? adapter->find(linear->name) : nullptr;
+  }
+  return std::exchange(model.blocks_->adapter, adapter);
 }
 
 at::Tensor normal_tensor(const std::vector<int64_t>& shape,
@@ -365,6 +375,7 @@ at::Tensor Transformer::hidden(const PackedTokens& batch) const {
   }
   const at::Tensor tokens = batch.tokens.contiguous();
   check_tokens(tokens.const_data_ptr<int64_t>(), tokens.numel(), config_.vocab_size);
+  if (blocks_->adapter) blocks_->adapter->begin_forward(batch);
   Places places;
   const std::vector<int64_t> whole = whole_lengths(batch, first, config_.switch_length());
   for (int64_t i = 0; i < batch.sequences(); ++i) {
@@ -394,6 +405,7 @@ at::Tensor TransformerBuilder::hidden_cached(const Transformer& model,
   const Blocks& blocks = *model.blocks_;
   const ModelConfig& config = model.config_;
   const auto count = static_cast<int64_t>(rows.tokens.size());
+  PRAETOR_CHECK(!blocks.adapter, "an engine's step under an adapter, not with merged weights");
   PRAETOR_CHECK(
       rows.positions.size() == rows.tokens.size() && rows.sequence.size() == rows.tokens.size(),
       "an engine step has one position and one sequence for each of its ",

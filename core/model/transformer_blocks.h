@@ -1,14 +1,17 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/add.h>
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "core/model/checkpointing.h"
 #include "core/model/families.h"
 #include "core/model/forward_hooks.h"
+#include "core/model/lora.h"
 #include "core/model/ops.h"
 #include "core/model/rope.h"
 #include "core/model/transformer_builder.h"
@@ -21,8 +24,13 @@ struct Norm {
 };
 
 struct Linear {
-  at::Tensor weight, bias;  ///< bias undefined where the family has none
-  at::Tensor operator()(const at::Tensor& x) const { return ops::linear(x, weight, bias); }
+  at::Tensor weight, bias;                 ///< bias undefined where the family has none
+  std::string name;                        ///< "model.layers.0.self_attn.q_proj"
+  mutable const LoraTerm* lora = nullptr;  ///< of the adapter at hand; borrowed
+  at::Tensor operator()(const at::Tensor& x) const {
+    const at::Tensor out = ops::linear(x, weight, bias);
+    return lora ? at::add(out, (*lora)(x)) : out;
+  }
 };
 
 /// One decoder layer; what its family does not have is undefined.
@@ -55,6 +63,7 @@ struct Transformer::Blocks {
   double eps = 0;
   mutable ForwardHooks* hooks = nullptr;  ///< of the model they are set for; borrowed
   mutable ActivationCheckpointing checkpointing = ActivationCheckpointing::kNone;
+  mutable const LoraAdapter* adapter = nullptr;  ///< of the AdapterScope that lives; borrowed
 
   void enter(size_t part, at::Tensor& x) const {
     if (hooks) x = hooks->enter(part, x);

@@ -4,6 +4,7 @@
 
 #include "core/model/checkpointing.h"
 #include "core/model/forward_hooks.h"
+#include "core/model/lora.h"
 #include "core/model/transformer.h"
 #include "core/model/weight_kind.h"
 
@@ -26,6 +27,8 @@ struct TransformerBuilder {
                                   KvCache& cache,
                                   const std::vector<int64_t>& want,
                                   WeightKind kind);
+  /// For AdapterScope. @return the one before
+  static const LoraAdapter* set_adapter(const Transformer& model, const LoraAdapter* adapter);
 };
 
 /// Values drawn from normal(0, deviation), in the order of the elements.

@@ -37,7 +37,8 @@ ShardedNetwork::ShardedNetwork(const std::string& who,
   for (auto& parameters : named) {
     FlatUnit* const unit = add_unit(who, std::move(parameters), ranks);
     used_.push_back(unit);
-    parts_.push_back({.read = {unit}, .summed = {unit}});
+    parts_.push_back({.read = {unit}});
+    if (options_.trained) parts_.back().summed = {unit};
   }
   if (options_.language_head && model.config().tie_embeddings)
     parts_.back().read.insert(parts_.back().read.begin(), used_.front());
@@ -64,7 +65,7 @@ at::Tensor ShardedNetwork::enter(size_t part, const at::Tensor& x) {
     return out;
   }
   if (options_.cut) steps_.reach({this, part, Exchange::Kind::kGather});
-  if (part > 0 && options_.trained) {
+  if (part > 0 && has_backward()) {
     add_boundary({&out}, [this, part] { steps_.reach({this, part, Exchange::Kind::kReduce}); });
   }
   return out;
@@ -75,7 +76,7 @@ at::Tensor ShardedNetwork::leave(size_t part, const at::Tensor& x) {
   if (!steps_.running() || !options_.cut) return out;
   release_part(part);
   // The backward of an embedding reads no weight.
-  if (part > 0 && options_.trained) {
+  if (part > 0 && has_backward()) {
     add_boundary({&out}, [this, part] { steps_.reach({this, part, Exchange::Kind::kRegather}); });
   }
   return out;
@@ -84,7 +85,7 @@ at::Tensor ShardedNetwork::leave(size_t part, const at::Tensor& x) {
 void ShardedNetwork::finish(const std::vector<at::Tensor*>& outputs) {
   if (!steps_.running() || !options_.cut) return;
   release_part(last());
-  if (!options_.trained) return;
+  if (!has_backward()) return;
   add_boundary(outputs, [this] { steps_.reach({this, last(), Exchange::Kind::kRegather}); });
 }
 

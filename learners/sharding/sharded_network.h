@@ -22,7 +22,8 @@ namespace praetor {
 class ShardedNetwork final : public ForwardHooks {
  public:
   struct Options {
-    bool trained = false;       ///< else frozen: it has no backward
+    bool trained = false;       ///< else frozen: its weights have no gradients
+    bool passed = false;        ///< frozen, but gradients pass through it to an adapter's
     bool cut = false;           ///< stage 3
     bool language_head = true;  ///< used; else a head that is there is kept in parts for good
     std::vector<NamedTensor> scalar_head = {};  ///< used with the last part
@@ -73,6 +74,7 @@ class ShardedNetwork final : public ForwardHooks {
     std::vector<FlatUnit*> summed;  ///< those whose backward ends with this part's
   };
   size_t last() const { return parts_.size() - 1; }
+  bool has_backward() const { return options_.trained || options_.passed; }
   void release_part(size_t part);
   void measure_gradients();
   FlatUnit* add_unit(const std::string& who,

@@ -134,8 +134,44 @@ TEST_CASE("arithmetic and traffic are counted from the shapes", "[learners][cpu]
   CHECK(sent(4, 3, true) == 15 * others);
   CHECK(sent(4, 2, false) == 0);
   CHECK(sent(4, 3, false) == 5 * others);
+  // Under an adapter its own gradients and values, and at stage 3 the weights twice a micro-batch.
+  const auto adapted = [&](int64_t stage) {
+    return exchanged_bytes({{.shape = config, .adapter_parameters = 1000}},
+                           {.sharding = {.stage = stage}, .ranks = 4},
+                           5);
+  };
+  CHECK(adapted(1) == 2 * 3000);
+  CHECK(adapted(3) == 2 * 3000 + 10 * others);
   CHECK(parameter_count({.shape = config, .language_head = false}) ==
         config.parameter_count() - 3008 * 96 + 96);
+}
+
+TEST_CASE("under an adapter the plan has gradients and moments of the adapter alone",
+          "[learners][cpu]") {
+  const ModelConfig config = shape(false);
+  const int64_t all = 4 * config.parameter_count();
+  const PlannedNetwork policy{.shape = config, .adapter_parameters = 1000};
+  const PlannedNetwork critic{
+      .shape = config, .language_head = false, .adapter_parameters = 1096, .owned = false};
+  const MemoryPlanOptions options{.micro_batch_tokens = kMicroBatch, .sequence_tokens = kSequence};
+  const MemoryPlan one = plan_memory({policy}, options), whole = plan_memory({{config}}, options);
+  CHECK(one.weights == all + 4000);
+  CHECK(one.gradients == 4000);
+  CHECK(one.moments == 8000);
+  CHECK(one.activations == whole.activations);
+  CHECK(plan_memory({policy, critic}, options).weights == all + 4000 + 4 * 1096);
+  CHECK(packed_weight_bytes({policy, critic}, options) == packed_weight_bytes({policy}, options));
+  MemoryPlanOptions cut = options;
+  cut.ranks = 4;
+  cut.sharding.stage = 3;
+  const MemoryPlan part = plan_memory({policy}, cut);
+  CHECK(part.weights == all / 4 + 4000);
+  CHECK(part.gradients == 4000);
+  CHECK(part.moments == 2000);
+  const double less = update_flops({{config}}, cut.checkpointing, 10, 50) -
+                      update_flops({policy}, cut.checkpointing, 10, 50);
+  const double products = 2.0 * (2 * 96 * 128 + 2 * 96 * 64 + 3 * 96 * 256);
+  CHECK(less == Approx(10 * (6 * products + 2.0 * 3008 * 96 - 6.0 * 1000)));
 }
 
 }  // namespace praetor

@@ -65,6 +65,24 @@ const std::vector<Broken> kBroken = {
      "    sampling: {max_new_tokens: 16}\n    partial_rollouts: true\n",
      ":15:23: stages[3].partial_rollouts: no response is open when new weights come, as "
      "max_staleness is 0"},
+    {"    epochs: 2\n",
+     "    epochs: 2\n    learner: {lora: {}}\n",
+     ":10:21: stages[1].learner.lora: a created model has random weights, which no adapter makes "
+     "good; train all of them first, or start from model.path or model.stage"},
+    {"    data: {train: stage:language/pairs.jsonl}\n",
+     "    data: {train: stage:language/pairs.jsonl}\n    learner: {lora: {targets: [q_porj]}}\n",
+     ":12:31: stages[2].learner.lora.targets: no linear layer of llama's folders is named "
+     "\"q_porj\", did you mean \"q_proj\"?"},
+    {"create: {hidden_size: 32, num_heads: 4}",
+     "adapter: a, create: {hidden_size: 32, num_heads: 4}",
+     ":7:22: stages[1].model.adapter: no adapter was trained on a new model; path or stage is "
+     "wanted"},
+    {"    data: {train: stage:language/pairs.jsonl}\n",
+     "    data: {train: stage:language/pairs.jsonl}\n    model: {stage: sft, adapter: a}\n",
+     ":12:34: stages[2].model.adapter: no such folder: DIR/a"},
+    {"    data: {train: stage:language/pairs.jsonl}\n",
+     "    data: {train: stage:language/pairs.jsonl}\n    learner: {lora: {rnk: 4}}\n",
+     ":12:22: stages[2].learner.lora: unknown key \"rnk\", did you mean \"rank\"?"},
     {"name: small", "name:", ":1:1: name: has no value, but text is wanted"},
     {"name: small", "name: [small]", ":1:7: name: is a list, but text is wanted"},
     {"seed: 1", "seed: -1", ":2:7: seed: -1 is not >= 0"},

@@ -82,6 +82,39 @@ TEST_CASE("a reference that is asked once takes no memory", "[actors][cpu]") {
   }
 }
 
+TEST_CASE("under an adapter weights have no gradients, and a reference takes no memory",
+          "[actors][cpu]") {
+  const auto document = YamlDocument::parse(
+      "name: toy\nstages:\n  - {kind: toy_language, name: language}\n"
+      "  - {kind: sft, model: {create: {}}, data: {train: stage:language/sft.jsonl}}\n"
+      "  - {kind: dpo, data: {train: stage:language/pairs.jsonl}, learner: {lora: {rank: 4}}}\n"
+      "  - {kind: ppo, data: {train: stage:language/prompts_train.jsonl},\n"
+      "     rewards: {parts: [{kind: length, max: 9}]}, learner: {lora: {rank: 4}}}\n");
+  const JobConfig job = JobConfig::read(document);
+  REQUIRE(document->errors() == std::vector<std::string>{});
+  const auto plan = plan_job(job);
+  ModelConfig shape = *job.stages[1].shape;
+  shape.vocab_size = toy_language_vocabulary();
+  // Of two layers: q, k, v, o [128,128], gate and up [512,128], down [128,512].
+  const int64_t adapter = 2 * 4 * (4 * 256 + 3 * 640), changed = 2 * (4 * 128 * 128 + 3 * 65536);
+  const int64_t whole = shape.parameter_count();
+  REQUIRE(plan[2].networks.size() == 2);
+  CHECK(plan[2].networks[1].name == "policy's adapter");
+  CHECK(plan[2].networks[1].parameters == adapter);
+  CHECK(plan[2].model_bytes() == 4 * whole + 16 * adapter);
+  // Engines decode with merged weights; the critic begins as the policy, whose weights stay.
+  CHECK(plan[3].model_bytes() == 4 * whole + 4 * changed + 16 * adapter + 16 * (adapter + 128));
+  REQUIRE(plan[3].update);
+  CHECK(plan[3].update->memory.weights ==
+        4 * whole + 4 * changed + 4 * adapter + 4 * (adapter + 128));
+  CHECK(plan[3].update->memory.gradients == 4 * adapter + 4 * (adapter + 128));
+  CHECK(plan[3].update->memory.moments == 8 * adapter + 8 * (adapter + 128));
+  StagePlan ranks = plan[2];
+  ranks.learner_ranks = 4;
+  ranks.sharding_stage = 3;
+  CHECK(ranks.rank_bytes() == whole + 4 * adapter + 4 * adapter + 2 * adapter);
+}
+
 TEST_CASE("a stage over a toy language is sized before the language is written", "[actors][cpu]") {
   const auto document = YamlDocument::parse(
       "name: toy\nstages:\n  - {kind: toy_language, name: language}\n"

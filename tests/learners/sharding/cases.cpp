@@ -67,6 +67,7 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
   config.micro_batch_tokens = options.micro_batch_tokens;
   config.sharding = {.stage = options.stage, .prefetch = options.prefetch};
   config.activation_checkpointing = options.checkpointing;
+  config.lora = options.lora;
   config.seed = 5;
   LearnerModels models;
   if (name == "reward_model") {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@ struct CaseOptions {
   int64_t layers = 2;  ///< of every network
   int64_t prefetch = 1;
   ActivationCheckpointing checkpointing = ActivationCheckpointing::kNone;
+  std::optional<LoraConfig> lora = {};
 };
 
 /// @param ranks  null: a world of one
