@@ -32,11 +32,21 @@ Relay::Relay(WorkerService& above, milliseconds gather)
       results_([this](const auto& all) { return hand_in(all); }) {}
 
 Admission Relay::join(const MemberInfo& member) {
-  return above_.join(member);
+  Admission admission = above_.join(member);
+  const std::lock_guard lock(mutex_);
+  workers_.insert(member.name);
+  return admission;
 }
 
 void Relay::leave(const std::string& name) {
   above_.leave(name);
+  const std::lock_guard lock(mutex_);
+  workers_.erase(name);
+}
+
+bool Relay::idle() const {
+  const std::lock_guard lock(mutex_);
+  return workers_.empty();
 }
 
 std::optional<Lease> Relay::lease(const LeaseRequest& request) {
@@ -93,7 +103,14 @@ std::vector<bool> Relay::beat(const std::vector<Beat*>& all) {
   std::vector<Heartbeat> beats;
   for (const Beat* one : all) beats.push_back(one->beat);
   const std::vector<Orders> orders = above_.heartbeat_all(beats);
-  for (size_t i = 0; i < all.size(); ++i) all[i]->orders = orders[i];
+  const std::lock_guard lock(mutex_);
+  for (size_t i = 0; i < all.size(); ++i) {
+    all[i]->orders = orders[i];
+    if (orders[i] == Orders::kLeave)
+      workers_.erase(beats[i].name);
+    else
+      workers_.insert(beats[i].name);
+  }
   return std::vector<bool>(all.size(), true);
 }
 

@@ -2,7 +2,9 @@
 
 #include <chrono>
 #include <exception>
+#include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -26,6 +28,9 @@ class Relay final : public WorkerService {
   std::optional<Lease> lease(const LeaseRequest& request) override;
   void complete(Completion completion) override;
   std::optional<Publication> newer_weights(const NewerWeights& request) override;
+
+  /// No worker counts on it: whoever came has left, or was told to.
+  bool idle() const;
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -54,6 +59,8 @@ class Relay final : public WorkerService {
   std::vector<bool> hand_in(const std::vector<Handed*>& all);
 
   WorkerService& above_;
+  mutable std::mutex mutex_;
+  std::set<std::string> workers_;  ///< that came and have not gone
   Combiner<Asked> to_generate_, to_score_;
   Combiner<Watched> weights_;
   Combiner<Beat> beats_;

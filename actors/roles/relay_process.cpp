@@ -61,7 +61,7 @@ int run_relay(const RelayOptions& options) {
   int left = kTicksAfterEnd;
   while (!InterruptGuard::requested() && left > 0) {
     std::this_thread::sleep_for(kTick);
-    if (member.dismissed()) --left;
+    if (member.dismissed()) left = relay.idle() ? 0 : left - 1;
   }
   // First nobody is answered any more, so that workers take what is broken off for a relay that is
   // out of reach; then the calls to the controller that were made for them end.

@@ -319,7 +319,9 @@ class SeparateRun {
     for (const std::string& name : supervisor_.all_names()) {
       if (name == kController) continue;
       others.push_back(name);
-      supervisor_.request_end(name, launcher_->end_signal(name));
+      // Workers hear of the end through a relay, which goes by itself when they have.
+      const bool relay = name.starts_with("relay-");
+      supervisor_.request_end(name, relay ? 0 : launcher_->end_signal(name));
     }
     // The controller leaves once all members have; it stays for those that were started elsewhere.
     const auto late = Clock::now() + kGrace;

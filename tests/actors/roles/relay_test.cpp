@@ -147,9 +147,18 @@ TEST_CASE("who finds no work waits no longer than it wanted, and others' work is
   CHECK_FALSE(relay.lease({.worker = "idle", .max_items = 1, .wait = milliseconds(100)}));
   CHECK(std::chrono::steady_clock::now() - began >= milliseconds(100));
   CHECK(above.longest <= milliseconds(100));
+  CHECK(relay.idle());
   CHECK(relay.join({.name = "w1"}).run_id == "run");
+  CHECK_FALSE(relay.idle());
   relay.leave("w1");
   CHECK((above.joined == above.left));
+  CHECK(relay.idle());
+  relay.heartbeat({.name = "w2"});
+  CHECK_FALSE(relay.idle());
+  relay.leave("w2");
+  relay.join({.name = "w0"});
+  CHECK(relay.heartbeat({.name = "w0"}) == Orders::kLeave);
+  CHECK(relay.idle());  // it has been told
 }
 
 TEST_CASE("an error of a combined call is everybody's", "[actors][cpu]") {

@@ -120,8 +120,10 @@ TEST_CASE("a reward model's adapter is exported with the head that learnt beside
   const LoraAdapter adapter = busy_adapter(model.backbone.config());
   auto tensors = prefixed(adapter.parameters(), "reward_model");
   tensors.push_back({"reward_model/score.weight", model.head.weight});
-  const auto checkpoint = adapted_checkpoint(
-      run, tensors, model.config().to_json("sequence_classification"), original.string());
+  const auto checkpoint = adapted_checkpoint(run,
+                                             tensors,
+                                             model.config().to_json("sequence_classification"),
+                                             std::filesystem::absolute(original).string());
   export_checkpoint(checkpoint, out / "model");
   const ScalarModel exported = ScalarModel::load(out / "model", testing::stream(4));
   CHECK(at::equal(exported.head.weight, model.head.weight));
