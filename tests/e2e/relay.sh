@@ -17,7 +17,7 @@ relayed "$out" > "$work/separate.yaml"
 "$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" & pid=$!
 while [ ! -d "$out/tiny" ]; do sleep 0.05; done
 pid_of "$out/tiny" relay-1 > /dev/null
-"$praetor" status "$out/tiny" > "$work/status" 2>&1 && { grep -q "relay-0 *relay" "$work/status" || { cat "$work/status"; fail "status shows no relay"; }; }
+"$praetor" status "$out/tiny" > "$work/status" 2>&1 && { grep -q "relay-1 *relay" "$work/status" || { cat "$work/status"; fail "status shows no relay"; }; }
 # One more, by hand, as long as the run lasts.
 "$praetor" worker --join "$out/tiny" --relay relay-0 --name extra --threads 1 2> "$work/extra" & extra=$!
 wait "$extra" || { cat "$work/extra"; fail "a worker by hand over a relay"; }
