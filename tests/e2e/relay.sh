@@ -2,7 +2,7 @@
 # killed or stopped in the middle; by hand, a worker joins over a relay as over the controller.
 source "$(dirname "$0")/lib.sh"
 
-tiny_job > "$work/job.yaml"
+tiny_job 1 50 > "$work/job.yaml"
 "$praetor" train "$work/job.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "the colocated run"; }
 calm=$work/runs/tiny
 
@@ -17,9 +17,10 @@ relayed "$out" > "$work/separate.yaml"
 "$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" & pid=$!
 while [ ! -d "$out/tiny" ]; do sleep 0.05; done
 pid_of "$out/tiny" relay-1 > /dev/null
-"$praetor" status "$out/tiny" > "$work/status" 2>&1 && { grep -q "relay-1 *relay" "$work/status" || { cat "$work/status"; fail "status shows no relay"; }; }
 # One more, by hand, as long as the run lasts.
 "$praetor" worker --join "$out/tiny" --relay relay-0 --name extra --threads 1 2> "$work/extra" & extra=$!
+"$praetor" status "$out/tiny" > "$work/status" 2>&1
+grep -q "relay-1 *relay" "$work/status" || { cat "$work/status"; fail "status shows no relay"; }
 wait "$extra" || { cat "$work/extra"; fail "a worker by hand over a relay"; }
 grep -q "the run is over" "$work/extra" || { cat "$work/extra"; fail "the worker by hand did not hear of the end"; }
 finish "$pid" "$out" "two relays"
