@@ -251,8 +251,6 @@ std::unique_ptr<PendingCollective> ExchangeCollective::start(std::function<void(
   return std::make_unique<Background>(now.get_future().share());
 }
 
-namespace {
-
 void require_even(
     int32_t rank, int32_t world_size, const char* operation, int64_t whole, int64_t part) {
   if (whole == part * world_size) return;
@@ -268,8 +266,6 @@ void require_even(
                         world_size,
                         " ranks, does not come out even");
 }
-
-}  // namespace
 
 void ExchangeCollective::reduce_scatter_now(const CollectiveCall& call,
                                             const void* send,

@@ -16,6 +16,10 @@
 
 namespace praetor {
 
+/// @throws InvalidArgument unless `whole` elements are `part` on each rank
+void require_even(
+    int32_t rank, int32_t world_size, const char* operation, int64_t whole, int64_t part);
+
 /// What a rank calls. Sent ahead of the elements, so that ranks which call different things, or
 /// have left, are told apart from late ones.
 struct CollectiveCall {

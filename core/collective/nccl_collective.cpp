@@ -92,17 +92,7 @@ class NcclCollective final : public Collective {
                          int64_t send_count,
                          void* receive,
                          int64_t receive_count) override {
-    if (send_count != receive_count * world_size_) {
-      throw InvalidArgument("rank ",
-                            rank_,
-                            ": reduce_scatter of ",
-                            send_count,
-                            " elements into ",
-                            receive_count,
-                            " on each of ",
-                            world_size_,
-                            " ranks does not come out even");
-    }
+    require_even(rank_, world_size_, "reduce_scatter", send_count, receive_count);
     run(next(Operation::kReduceScatter, type, send_count),
         {cuda::Communicator::Operation::kReduceScatter,
          element(type),
@@ -117,16 +107,7 @@ class NcclCollective final : public Collective {
                      int64_t send_count,
                      void* receive,
                      int64_t receive_count) override {
-    if (receive_count != send_count * world_size_) {
-      throw InvalidArgument("rank ",
-                            rank_,
-                            ": all_gather of ",
-                            send_count,
-                            " elements from each of ",
-                            world_size_,
-                            " ranks does not fill ",
-                            receive_count);
-    }
+    require_even(rank_, world_size_, "all_gather", receive_count, send_count);
     run(next(Operation::kAllGather, type, receive_count),
         {cuda::Communicator::Operation::kAllGather,
          element(type),

@@ -245,12 +245,8 @@ TEST_CASE("ranks with adapters: every sharding stage has the same bits", "[learn
           options.stage = stage;
           const Trained got = train(name, world, 0, 2, options);
           REQUIRE(got.errors == wanted.errors);
-          CHECK(got.weights == wanted.weights);
-          CHECK(got.state_json == wanted.state_json);
+          check_same(got, wanted);
           for (size_t r = 0; r < got.last.size(); ++r) {
-            CHECK(got.last[r].loss_digest == wanted.last[r].loss_digest);
-            CHECK(got.last[r].gradient_digest == wanted.last[r].gradient_digest);
-            CHECK(got.last[r].metrics == wanted.last[r].metrics);
             // Two units at most where the head is tied, as without an adapter.
             if (stage == 3 && world > 1) CHECK(got.meters[r].peak_units >= 1);
           }

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "core/model/ops.h"
+#include "tests/support/catch.h"
 
 namespace praetor::testing {
 
@@ -102,6 +103,23 @@ at::Tensor mean_nll(const Transformer& model, const std::vector<std::vector<int6
   }
   const at::Tensor hidden = model.hidden(batch).index_select(0, at::tensor(rows, at::kLong));
   return -ops::token_logprobs(hidden, model.head(), at::tensor(targets, at::kLong)).logprob.mean();
+}
+
+void check_middle_gradients(const std::vector<NamedTensor>& parameters,
+                            const std::function<at::Tensor()>& loss) {
+  for (const NamedTensor& p : parameters) {
+    INFO(p.name);
+    const at::Tensor flat = p.tensor.detach().flatten();  // shares storage
+    const int64_t i = flat.numel() / 2;
+    const double was = flat[i].item<double>(), step = 1e-5;
+    flat[i].fill_(was + step);
+    const double above = loss().item<double>();
+    flat[i].fill_(was - step);
+    const double below = loss().item<double>();
+    flat[i].fill_(was);
+    CHECK(p.tensor.grad().flatten()[i].item<double>() ==
+          Approx((above - below) / (2 * step)).epsilon(1e-5).margin(1e-9));
+  }
 }
 
 }  // namespace praetor::testing

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -32,5 +33,10 @@ std::vector<int64_t> greedy(const Transformer& model, std::vector<int64_t> token
 
 /// Mean negative log-likelihood over all predicted tokens; differentiable.
 at::Tensor mean_nll(const Transformer& model, const std::vector<std::vector<int64_t>>& sequences);
+
+/// Holds the gradient of each of `parameters` (float64, after a backward of `loss`) to a central
+/// difference in its middle element.
+void check_middle_gradients(const std::vector<NamedTensor>& parameters,
+                            const std::function<at::Tensor()>& loss);
 
 }  // namespace praetor::testing

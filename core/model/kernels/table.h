@@ -11,6 +11,18 @@ namespace praetor::ops::kernels {
 /// Columns of a packed panel.
 constexpr int64_t kPanel = 32;
 
+/// A product of rows with packed panels whose elements are of type Panel; see Table.
+template <typename Panel>
+using PanelProduct = void(int64_t rows,
+                          int64_t k,
+                          const float* a,
+                          const Panel* panels,
+                          int64_t panel_stride,
+                          int64_t count,
+                          float* c,
+                          int64_t ldc,
+                          bool resume);
+
 struct Table {
   const char* name;   ///< "avx512", "avx2", "scalar"
   int64_t tile_rows;  ///< rows of a product tile that keeps the registers busiest
@@ -23,35 +35,11 @@ struct Table {
   /// c[r][j] = chain over k of a[k][r] * panel[k][j], for `rows` <= most_rows rows and `count`
   /// panels of 32 columns; a [k][rows]; panel p starts at panels + p * panel_stride and is [k][32];
   /// the chain starts from 0, or from c when `resume`.
-  void (*product)(int64_t rows,
-                  int64_t k,
-                  const float* a,
-                  const float* panels,
-                  int64_t panel_stride,
-                  int64_t count,
-                  float* c,
-                  int64_t ldc,
-                  bool resume);
+  PanelProduct<float>* product;
 
   /// The same with panels of bfloat16, given by their upper halves as floats, and of int8.
-  void (*product_bfloat16)(int64_t rows,
-                           int64_t k,
-                           const float* a,
-                           const uint16_t* panels,
-                           int64_t panel_stride,
-                           int64_t count,
-                           float* c,
-                           int64_t ldc,
-                           bool resume);
-  void (*product_int8)(int64_t rows,
-                       int64_t k,
-                       const float* a,
-                       const int8_t* panels,
-                       int64_t panel_stride,
-                       int64_t count,
-                       float* c,
-                       int64_t ldc,
-                       bool resume);
+  PanelProduct<uint16_t>* product_bfloat16;
+  PanelProduct<int8_t>* product_int8;
 
   /// c[r][p * 16 + j] = chain over k of a[k][r] * keys[p][k * stride + j], j < 16, for `count`
   /// groups of 16 columns, the last of `lanes` <= 16 (others are neither read nor written); `rows`

@@ -33,14 +33,7 @@ TEST_CASE("activation checkpointing moves no bit, whatever the stage and the wor
                   << static_cast<int>(what));
         options.checkpointing = what;
         const Trained got = train(name, world, 0, 2, options);
-        CHECK(got.errors == wanted.errors);
-        CHECK(got.weights == wanted.weights);
-        CHECK(got.state_json == wanted.state_json);
-        for (size_t r = 0; r < got.last.size(); ++r) {
-          CHECK(got.last[r].loss_digest == wanted.last[r].loss_digest);
-          CHECK(got.last[r].gradient_digest == wanted.last[r].gradient_digest);
-          CHECK(got.last[r].metrics == wanted.last[r].metrics);
-        }
+        check_same(got, wanted);
       }
     }
   }

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include "tests/support/catch.h"
 #include "tests/support/ranks.h"
 
 namespace praetor::testing {
@@ -33,6 +34,18 @@ Trained train(const std::string& name,
   for (const auto& of_rank : shards)
     out.shards.insert(out.shards.end(), of_rank.begin(), of_rank.end());
   return out;
+}
+
+void check_same(const Trained& got, const Trained& wanted) {
+  CHECK(got.errors == wanted.errors);
+  CHECK(got.weights == wanted.weights);
+  CHECK(got.state_json == wanted.state_json);
+  REQUIRE(got.last.size() == wanted.last.size());
+  for (size_t r = 0; r < got.last.size(); ++r) {
+    CHECK(got.last[r].loss_digest == wanted.last[r].loss_digest);
+    CHECK(got.last[r].gradient_digest == wanted.last[r].gradient_digest);
+    CHECK(got.last[r].metrics == wanted.last[r].metrics);
+  }
 }
 
 Learner joined(const std::string& name, const Trained& trained, const CaseOptions& options) {

@@ -27,6 +27,10 @@ Trained train(const std::string& name,
               const CaseOptions& options = {},
               const std::function<void(Learner&)>& prepare = {});
 
+/// Holds both to the same bits: errors, weights, state, and what the last update said on each rank
+/// but the manifest.
+void check_same(const Trained& got, const Trained& wanted);
+
 /// The whole state, in a learner of one.
 Learner joined(const std::string& name, const Trained& trained, const CaseOptions& options = {});
 
