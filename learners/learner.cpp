@@ -90,6 +90,8 @@ LearnerConfig LearnerConfig::from_yaml(YamlReader in) {
   LearnerConfig c;
   c.optimizer = OptimizerConfig::from_yaml(in.child("optimizer"));
   c.sharding = ShardingConfig::from_yaml(in.child("sharding"));
+  const std::string precision = in.get("precision", "float32", {"float32", "bfloat16"});
+  c.precision = precision == "bfloat16" ? at::kBFloat16 : at::kFloat;
   c.micro_batch_tokens = in.get("micro_batch_tokens", c.micro_batch_tokens, at_least(1));
   in.reject_unknown_keys();
   return c;
@@ -115,6 +117,7 @@ Learner::Learner(LearnerConfig config,
   complete_models(
       my.plan, my.config, my.algorithm->name(), std::max<int64_t>(labels, 1), my.models);
   my.require_equal_start();
+  my.add_copies();
   if (my.plan.probe) return;  // which no optimizer steps
   my.shard_networks();
   my.add_optimizers();

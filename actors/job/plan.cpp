@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "actors/job/check.h"
+#include "actors/job/plan_precision.h"
 #include "actors/toy/toy_language.h"
 #include "core/base/error.h"
 #include "core/base/str.h"
@@ -150,7 +151,8 @@ int64_t StagePlan::rank_bytes() const {
   int64_t sum = 0;
   for (const Network& n : networks) {
     if (n.learner)
-      sum += part(n.weight_bytes(), 3) + part(n.gradient_bytes(), 2) + part(n.optimizer_bytes(), 1);
+      sum += part(n.weight_bytes(), 3) + part(n.gradient_bytes(), 2) +
+             part(n.optimizer_bytes() - n.whole_states, 1) + n.whole_states;
   }
   return sum;
 }
@@ -167,6 +169,7 @@ std::vector<StagePlan> plan_job(const JobConfig& job) {
       plan.learner_ranks = job.roles.learner_ranks;
       plan.sharding_stage = stage.learner.sharding.stage;
       add_networks(job, stage, *algorithm, plan);
+      count_precision(stage, *algorithm, full_shape(job, stage), plan.networks);
       plan.rows = count_rows(job, stage.data.train, samples.rows);
       plan.steps = stage.steps;
       if (plan.rows) plan.steps = stage.total_steps(*plan.rows, samples.prompts_per_step);

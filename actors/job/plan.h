@@ -9,19 +9,24 @@
 
 namespace praetor {
 
-/// What one stage will take, computed from its shapes; float32 throughout, one process unless it
-/// says otherwise.
+/// What one stage will take, computed from its shapes; float32 and one process unless it says
+/// otherwise.
 struct StagePlan {
   struct Network {
     std::string name;  ///< policy, reference, critic, reward model, reward/PART
     int64_t parameters = 0;
     bool trained = false;
-    bool learner = true;  ///< the learner holds it; else who scores
-    int64_t weight_bytes() const { return 4 * parameters; }
+    bool learner = true;        ///< the learner holds it; else who scores
+    int64_t element_bytes = 4;  ///< of a weight: 6 with a copy in bfloat16, 2 as that alone
+    /// Of the optimizer's states: those that ranks keep in parts (absent: both moments of AdamW in
+    /// float32), and those that each keeps whole.
+    std::optional<int64_t> states = {};
+    int64_t whole_states = 0;
+    int64_t weight_bytes() const { return element_bytes * parameters; }
     int64_t gradient_bytes() const { return trained ? 4 * parameters : 0; }
     int64_t optimizer_bytes() const {
-      return trained ? 8 * parameters : 0;
-    }  ///< both moments of AdamW
+      return trained ? states.value_or(8 * parameters) + whole_states : 0;
+    }
   };
 
   std::string name;

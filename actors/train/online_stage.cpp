@@ -59,7 +59,8 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
   LearnerConfig config = learner_config();
   config.temperature = stage.sampling.temperature;
   config.max_new_tokens = stage.sampling.max_new_tokens;
-  config.exact_rollouts = true;  // engines run in float32 on CPU (core/model/ops.h)
+  // Engines run in float32 on the CPU (core/model/ops.h).
+  config.exact_rollouts = config.precision == at::kFloat;
   learner_ =
       std::make_unique<Learner>(config, std::move(algorithm), std::move(models), &context.ranks);
   if (context.workers) {

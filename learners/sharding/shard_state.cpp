@@ -12,8 +12,12 @@ namespace {
 void require_form(const std::string& name,
                   const at::Tensor& tensor,
                   at::IntArrayRef sizes,
-                  at::ScalarType dtype) {
-  if (tensor.sizes() == sizes && tensor.scalar_type() == dtype) return;
+                  at::ScalarType dtype,
+                  ShardState::Types types) {
+  const auto either = [](at::ScalarType t) { return t == at::kFloat || t == at::kBFloat16; };
+  const bool converts = types == ShardState::Types::kFloat32OrBfloat16 && either(dtype);
+  const at::ScalarType found = tensor.scalar_type();
+  if (tensor.sizes() == sizes && (found == dtype || (converts && either(found)))) return;
   throw CheckpointError("learner state: ",
                         name,
                         " is ",
@@ -46,7 +50,10 @@ ShardState::Entry& ShardState::find(const std::string& name) {
   return found->second;
 }
 
-void ShardState::require(const std::string& name, at::IntArrayRef sizes, at::ScalarType dtype) {
+void ShardState::require(const std::string& name,
+                         at::IntArrayRef sizes,
+                         at::ScalarType dtype,
+                         Types types) {
   const Entry& entry = find(name);
   int64_t numel = 1;
   for (const int64_t size : sizes) numel *= size;
@@ -54,7 +61,8 @@ void ShardState::require(const std::string& name, at::IntArrayRef sizes, at::Sca
   const Part* before = nullptr;
   for (const auto& [begin, part] : entry.parts) {
     const int64_t length = part.end - begin;
-    require_form(part.name, part.tensor, part.whole ? sizes : at::IntArrayRef(length), dtype);
+    require_form(
+        part.name, part.tensor, part.whole ? sizes : at::IntArrayRef(length), dtype, types);
     if (part.end > numel) {
       throw CheckpointError(
           "learner state: ", part.name, " reaches beyond the ", numel, " elements of ", name);

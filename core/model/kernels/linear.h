@@ -7,8 +7,8 @@
 
 namespace praetor::ops::kernels {
 
-/// x [M,K] times weight [N,K] transposed plus bias, float32 on CPU: each element one fused
-/// multiply-add chain over K in ascending order from 0, the bias added last.
+/// x [M,K] times weight [N,K] transposed plus bias, float32 on CPU (the weight: or bfloat16): each
+/// element one fused multiply-add chain over K in ascending order from 0, the bias added last.
 at::Tensor linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 
 /// One of several weights for the same rows.

@@ -15,10 +15,10 @@ struct PackedWeight {
   Buffer panels;
 };
 
-/// The packed form of `weight` [N,K], float32 on CPU. Contiguous weights are packed once and kept,
-/// found again by storage, offset and sizes, until the tensor's version counter moves or its
-/// storage dies (the address of a dead storage is not given out again while an entry remembers it).
-/// Safe from any thread.
+/// The packed form, in float32, of `weight` [N,K], float32 or bfloat16 on CPU. Contiguous weights
+/// are packed once and kept, found again by storage, offset and sizes, until the tensor's version
+/// counter moves or its storage dies (the address of a dead storage is not given out again while an
+/// entry remembers it). Safe from any thread.
 ///
 /// Who writes to a weight's memory behind LibTorch's back (data_ptr, memcpy, a collective) moves
 /// the counter with Tensor::unsafeGetTensorImpl()->bump_version(), or computes with the old values.

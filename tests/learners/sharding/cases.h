@@ -19,8 +19,12 @@ struct CaseOptions {
   uint64_t seed = 1;        ///< of the initial weights
   int64_t stage = 1;        ///< of sharding
   int64_t micro_batch_tokens = 9;
-  bool tied = true;    ///< the head is the embedding
-  int64_t layers = 2;  ///< of every network
+  bool tied = true;                 ///< the head is the embedding
+  int64_t layers = 2;               ///< of every network
+  std::string optimizer = "adamw";  ///< with a momentum, or a first moment, where there may be one
+  at::ScalarType state_dtype = at::kFloat;
+  at::ScalarType precision = at::kFloat;
+  double learning_rate = 1e-3;  ///< twice that of a separate critic
 };
 
 /// @param ranks  null: a world of one
