@@ -179,7 +179,12 @@ void StageConfig::read(std::span<const StageConfig> earlier,
     }
     eval = EvalConfig::from_yaml(in.child("eval"));
     checkpoint = CheckpointConfig::from_yaml(in.child("checkpoint"), defaults);
-    learner = LearnerConfig::from_yaml(in.child("learner"));
+    YamlReader section = in.child("learner");
+    learner = LearnerConfig::from_yaml(section);
+    if (probes && learner.precision != c10::kFloat) {
+      section.error_at("precision",
+                       str(kind, " finds its head in closed form, in float32; leave this key out"));
+    }
   }
   if (!in.path().empty()) in.reject_unknown_keys();
 }

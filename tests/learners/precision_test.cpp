@@ -5,7 +5,6 @@
 #include <cmath>
 
 #include "core/base/error.h"
-#include "learners/algorithms/attribute_probe.h"
 #include "learners/algorithms/sft.h"
 #include "learners/learner.h"
 #include "tests/learners/sharding/cases.h"
@@ -54,7 +53,8 @@ TEST_CASE("ten steps in bfloat16 follow float32", "[learners][cpu]") {
       CHECK(loss_of(name, got) == Approx(loss_of(name, wanted)).epsilon(0.03).margin(0.03));
       CHECK(metric(got, norm_of(name)) ==
             Approx(metric(wanted, norm_of(name))).epsilon(0.08).margin(0.02));
-      CHECK(got.loss_digest != wanted.loss_digest);
+      // At dpo's first step both are log 2.
+      if (step > 0) CHECK(got.loss_digest != wanted.loss_digest);
     }
     // Weights stay float32, and go the same way.
     CHECK(relative_distance(flat_state(half, true), flat_state(fine, true)) < 0.02);
@@ -217,7 +217,8 @@ TEST_CASE("what bfloat16 does not go with is refused", "[learners][cpu]") {
   const auto document = YamlDocument::parse("precision: half", "run.yaml");
   LearnerConfig::from_yaml(document->root());
   REQUIRE(document->errors().size() == 1);
-  CHECK_THAT(document->errors()[0], Catch::Contains("run.yaml:1:12: precision: \"half\""));
+  CHECK_THAT(document->errors()[0],
+             Catch::Contains("run.yaml:1:12: precision: unknown value \"half\""));
 }
 
 }  // namespace praetor

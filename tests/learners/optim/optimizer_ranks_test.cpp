@@ -2,7 +2,6 @@
 #include <ATen/ATen.h>
 
 #include "core/base/error.h"
-#include "learners/optim/adafactor.h"
 #include "learners/sharding/sharded_optimizer.h"
 #include "tests/learners/sharding/cases.h"
 #include "tests/learners/sharding/train_group.h"

@@ -175,7 +175,8 @@ TEST_CASE("each kind of optimizer reads its own keys", "[learners][cpu]") {
   CHECK(errors_of("{}").empty());
   CHECK(errors_of("{kind: sgd, momentum: 0.9, nesterov: true, state_dtype: bfloat16}").empty());
   CHECK(errors_of("{kind: adafactor, eps: [1e-30, 1e-3], relative_step: true}").empty());
-  check_error("{kind: adam}", "run.yaml:1:8: kind: \"adam\"");
+  check_error("{kind: adam}",
+              "run.yaml:1:8: kind: unknown value \"adam\", did you mean \"adamw\"?");
   check_error("{kind: sgd, beta2: 0.9}", "run.yaml:1:13: unknown key \"beta2\"");
   check_error("{momentum: 0.9}", "unknown key \"momentum\"");
   check_error("{kind: sgd, nesterov: true}", "run.yaml:1:23: nesterov: wants a momentum above 0");
@@ -183,7 +184,7 @@ TEST_CASE("each kind of optimizer reads its own keys", "[learners][cpu]") {
   check_error("{kind: adafactor, decay_rate: 0.8}", "decay_rate: 0.8 is outside [-1, 0)");
   check_error("{kind: adafactor, relative_step: true, learning_rate: 1e-3}",
               "learning_rate: relative_step makes the learning rate");
-  check_error("{state_dtype: float16}", "state_dtype: \"float16\"");
+  check_error("{state_dtype: float16}", "state_dtype: unknown value \"float16\"");
   check_error("{kind: adafactor, state_dtype: bfloat16}",
               "state_dtype: adafactor keeps no state as large as the parameters without beta1");
   check_error("{kind: sgd, state_dtype: bfloat16}", "without momentum");
