@@ -115,6 +115,7 @@ const Prompt& Controller::prompt_of(const Work& in, int64_t ordinal) const {
                             ? held_out_[static_cast<size_t>(ordinal)]
                             : prompts_[static_cast<size_t>(order_.row(ordinal))];
   if (!plan_.ask) return plain;
+  const std::lock_guard lock(asking_);
   const auto known = in.asked.find(ordinal);
   if (known != in.asked.end()) return known->second;
   return in.asked.emplace(ordinal, plan_.ask(plain, ordinal, in.purpose)).first->second;
@@ -282,12 +283,15 @@ bool Controller::is_known(const WeightVersion& version, Purpose purpose) const {
   return found != known_.end() && version.same_weights(found->second);
 }
 
+void Controller::check_holder(const Completion& completion) const {
+  const auto* held = find(completion.lease);
+  if (!held || held->worker == completion.worker) return;
+  throw RefusedError(
+      "lease ", completion.lease, " is held by ", held->worker, ", not by ", completion.worker);
+}
+
 Controller::Intake Controller::examine(Completion completion) const {
   Intake in{.lease = completion.lease, .purpose = completion.purpose};
-  if (const auto* held = find(completion.lease); held && held->worker != completion.worker) {
-    throw RefusedError(
-        "lease ", completion.lease, " is held by ", held->worker, ", not by ", completion.worker);
-  }
   const Work* open = work_of(completion.purpose);
   if (!open || !is_known(completion.weights, completion.purpose)) return in;
   for (RolloutResult& result : completion.rollouts) {
@@ -350,6 +354,7 @@ void Controller::apply(Intake in) {
 }
 
 void Controller::complete(Completion completion) {
+  check_holder(completion);
   std::vector<Intake> intakes;
   intakes.push_back(examine(std::move(completion)));
   record(intakes);

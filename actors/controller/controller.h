@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -60,10 +62,31 @@ class Controller {
              std::vector<Prompt> held_out,
              Accept accept);
 
+  /// Prompts on their way into a step, with what the ledger has of their samples.
+  struct Issue {
+    int64_t from = 0, to = 0;  ///< ordinals
+    std::vector<SampleState> samples;
+    std::map<SampleId, RolloutRecord> rollouts;
+    std::map<SampleId, ScoreRecord> scores;
+  };
+  /// A step on its way to be opened.
+  struct Opening {
+    int64_t step = 0;
+    Publication weights;
+    bool open = false;     ///< already
+    bool goes_on = false;  ///< with what is in work for it and later steps
+    int64_t first = 0;     ///< ordinal where its batch begins
+    Issue fresh;
+  };
   /// Begins step `step`, whose samples come from `weights`, or with max_staleness from older ones.
   /// What the ledger has of it already is taken over, and what is in work for it and later steps
   /// goes on; the rest becomes work. The step that is open already goes on.
-  void open_step(int64_t step, const Publication& weights);
+  void open_step(int64_t step, const Publication& weights) { open(prepare(step, weights)); }
+  /// The part of it that takes long: issues prompts. Changes the ledger alone: no lock is needed,
+  /// but nothing may be opened, closed, recorded or committed until `open`.
+  Opening prepare(int64_t step, const Publication& weights) const;
+  /// @return what is over; to let go of it takes long
+  std::shared_ptr<const void> open(Opening opening);
   /// Begins an evaluation of the first `count` held-out prompts.
   void open_evaluation(int64_t step, int64_t count, const Publication& weights);
 
@@ -78,14 +101,15 @@ class Controller {
     std::vector<RolloutRecord> rollouts;
     std::vector<ScoreRecord> scores;
   };
-  /// @throws RefusedError for a lease that another worker holds; InvalidArgument for a response
-  /// whose versions cannot be
+  /// @throws RefusedError for a lease that another worker holds
+  void check_holder(const Completion& completion) const;
+  /// Like `record` it needs no lock, but nothing may be opened, closed or committed meanwhile.
+  /// @throws InvalidArgument for a response whose versions cannot be
   Intake examine(Completion completion) const;
-  /// Makes the results of `intakes` durable, in one commit. Touches the ledger alone: no
-  /// lock is needed, but nothing may be opened, closed or committed meanwhile.
+  /// Makes the results of `intakes` durable, in one commit. Touches the ledger alone.
   void record(std::vector<Intake>& intakes) const;
   void apply(Intake intake);
-  /// The three of them.
+  /// The four of them.
   void complete(Completion completion);
 
   /// Gives the leases of a worker to others. `died`: it did not leave by itself.
@@ -98,7 +122,11 @@ class Controller {
   /// The batch once every sample of the step is scored; null while work is left (rejected groups
   /// have just become work for other prompts). @throws DataError when no sample could be scored,
   /// naming the parts that failed
-  const ClosedBatch* close_step();
+  const ClosedBatch* close_step() { return is_complete() ? &closed() : nullptr; }
+  /// Whether no work is left.
+  bool is_complete();
+  /// The batch of a step that is complete. Like `record` it needs no lock, nor does commit_step.
+  const ClosedBatch& closed();
   /// Records the closed step in one commit: batch (with the learner's cut) and digests.
   StepOutcome commit_step(const std::string& learner_manifest, const StepRecord& record);
   /// Nothing while work is left.
@@ -113,7 +141,6 @@ class Controller {
   const Publication& weights() const {
     return evaluation_ ? evaluation_->weights : training_.weights;
   }
-  bool has_closed() const { return closed_.has_value(); }
   int64_t leases_reissued() const { return leases_reissued_; }
   const std::vector<std::string>& set_aside() const { return set_aside_; }
   int64_t ready() const;  ///< samples for training that are scored, in no batch yet
@@ -157,13 +184,12 @@ class Controller {
     WorkQueue work;
   };
 
-  void begin(int64_t step, const Publication& weights);
-  void advance(int64_t step, const Publication& weights);
-  int64_t steps_ahead() const;
-  void issue(int64_t count);
+  int64_t steps_ahead(int64_t step) const;
+  int64_t lacking(int64_t step, int64_t first, int64_t end) const;
   void refill();
-  void adopt(int64_t from, int64_t to);
-  void answer_from_data(int64_t from, int64_t to);
+  Issue issue(int64_t from, int64_t count, const Publication& weights) const;
+  void adopt(Issue fresh);
+  void answer_from_data(int64_t from, int64_t to, int64_t version) const;
   void finish_one(Work& in, int64_t ordinal);
   void judge();
   void reject(int64_t ordinal, const std::string& why);
@@ -172,7 +198,7 @@ class Controller {
   bool measured(const ScoredSample& sample) const {
     return sample.rollout.voice == plan_.measured_voice();
   }
-  std::optional<int64_t> end_of_batch();
+  bool fills_batch();
   ClosedBatch make_batch(int64_t end) const;
   void tell_drops(const ClosedBatch& batch);
   void end_lease(int64_t id, bool died);
@@ -196,10 +222,12 @@ class Controller {
   const Accept accept_;
   const RowOrder order_;
 
+  mutable std::mutex asking_;  ///< Work::asked, which examine and lease look into at once
   Work training_;
   std::optional<Work> evaluation_;
   int64_t first_ordinal_ = 0;               ///< where the batch of the open step begins
   int64_t end_ordinal_ = 0;                 ///< of the prompts that are issued
+  std::optional<int64_t> batch_end_;        ///< where the batch of the open step ends, once known
   std::set<int64_t> to_judge_;              ///< ordinals of groups that have just been finished
   std::map<int64_t, WeightVersion> known_;  ///< that samples of what is open may come from, by step
   std::set<std::string> told_;              ///< reasons of drops that were logged already

@@ -34,82 +34,105 @@ int64_t Controller::end_of_step(int64_t step) const {
   return nlohmann::json::parse(batch->manifest).at("end_ordinal").get<int64_t>();
 }
 
-void Controller::begin(int64_t step, const Publication& weights) {
-  training_ = Work{.step = step, .weights = weights};
-  to_judge_.clear();
-  closed_.reset();
-  known_ = {{weights.version.step, weights.version}};
-  first_ordinal_ = end_ordinal_ = end_of_step(step - 1);
-}
-
-/// The step after the one that was open: what is in work for it and later ones goes on.
-void Controller::advance(int64_t step, const Publication& weights) {
-  first_ordinal_ = closed_->end_ordinal;
-  closed_.reset();
-  training_.step = step;
-  training_.weights = weights;
-  std::erase_if(training_.samples,
-                [&](const auto& one) { return one.first.ordinal < first_ordinal_; });
-  training_.groups.erase(training_.groups.begin(), training_.groups.lower_bound(first_ordinal_));
-  training_.asked.erase(training_.asked.begin(), training_.asked.lower_bound(first_ordinal_));
-  for (const int64_t lease : training_.work.forget_before(first_ordinal_))
-    ledger_.close_lease(lease, LeaseState::kExpired);
-  known_[weights.version.step] = weights.version;
-  known_.erase(known_.begin(), known_.lower_bound(step - 1 - plan_.max_staleness));
-}
-
-void Controller::open_step(int64_t step, const Publication& weights) {
-  evaluation_.reset();
-  if (training_.step == step && training_.weights.version.same_weights(weights.version)) return;
-  const bool goes_on = plan_.max_staleness > 0 && training_.step == step - 1 && closed_ &&
-                       !closed_->replayed && ledger_.batch(stage(), step - 1);
-  if (goes_on) {
-    advance(step, weights);
-  } else {
-    begin(step, weights);
+Controller::Opening Controller::prepare(int64_t step, const Publication& weights) const {
+  Opening out{.step = step, .weights = weights};
+  if (training_.step == step && training_.weights.version.same_weights(weights.version)) {
+    out.open = true;
+    return out;
   }
+  out.goes_on = plan_.max_staleness > 0 && training_.step == step - 1 && closed_ &&
+                !closed_->replayed && ledger_.batch(stage(), step - 1);
+  out.first = out.goes_on ? closed_->end_ordinal : end_of_step(step - 1);
+  out.fresh.from = out.fresh.to = out.goes_on ? end_ordinal_ : out.first;
   // A recorded batch is trained as it stands: nothing of it is generated again.
-  if (!ledger_.batch(stage(), step)) refill();
+  if (ledger_.batch(stage(), step)) return out;
+  const int64_t missing = out.goes_on ? lacking(step, out.first, end_ordinal_)
+                                      : steps_ahead(step) * plan_.prompts_per_step;
+  if (missing > 0) out.fresh = issue(out.fresh.from, missing, weights);
+  return out;
 }
 
-/// Steps whose prompts may be out, the open one included.
-int64_t Controller::steps_ahead() const {
+std::shared_ptr<const void> Controller::open(Opening opening) {
+  struct Over {
+    Work work;
+    std::optional<ClosedBatch> batch;
+    std::map<SampleId, Pending> samples;
+  };
+  auto over = std::make_shared<Over>();
+  evaluation_.reset();
+  if (opening.open) return over;
+  over->batch = std::exchange(closed_, std::nullopt);
+  batch_end_.reset();
+  const int64_t step = opening.step;
+  const WeightVersion& version = opening.weights.version;
+  first_ordinal_ = opening.first;
+  if (opening.goes_on) {
+    auto& samples = training_.samples;
+    while (!samples.empty() && samples.begin()->first.ordinal < first_ordinal_)
+      over->samples.insert(over->samples.end(), samples.extract(samples.begin()));
+    training_.groups.erase(training_.groups.begin(), training_.groups.lower_bound(first_ordinal_));
+    training_.asked.erase(training_.asked.begin(), training_.asked.lower_bound(first_ordinal_));
+    for (const int64_t lease : training_.work.forget_before(first_ordinal_))
+      ledger_.close_lease(lease, LeaseState::kExpired);
+    training_.step = step;
+    known_[version.step] = version;
+    known_.erase(known_.begin(), known_.lower_bound(step - 1 - plan_.max_staleness));
+  } else {
+    over->work = std::exchange(training_, Work{.step = step});
+    to_judge_.clear();
+    known_ = {{version.step, version}};
+    end_ordinal_ = first_ordinal_;
+  }
+  training_.weights = std::move(opening.weights);
+  adopt(std::move(opening.fresh));
+  return over;
+}
+
+/// Steps whose prompts may be out while `step` is open, itself included.
+int64_t Controller::steps_ahead(int64_t step) const {
   const int64_t ahead = plan_.max_staleness + 1;
   if (plan_.total_steps == 0) return ahead;
-  return std::clamp<int64_t>(plan_.total_steps - training_.step + 1, 1, ahead);
+  return std::clamp<int64_t>(plan_.total_steps - step + 1, 1, ahead);
 }
 
-/// Issues what the steps ahead lack.
-void Controller::refill() {
-  const int64_t wanted = steps_ahead() * plan_.prompts_per_step;
+/// Prompts that the steps ahead of `step` lack, of which [first, end) are issued.
+int64_t Controller::lacking(int64_t step, int64_t first, int64_t end) const {
+  const int64_t wanted = steps_ahead(step) * plan_.prompts_per_step;
   const auto count = [&](Verdict verdict) {
-    return std::ranges::count(
-        training_.groups, verdict, [](const auto& one) { return one.second.verdict; });
+    return std::count_if(training_.groups.lower_bound(first),
+                         training_.groups.end(),
+                         [&](const auto& one) { return one.second.verdict == verdict; });
   };
   const int64_t rejected = count(Verdict::kRejected);
-  const int64_t missing = wanted + rejected - (end_ordinal_ - first_ordinal_);
-  if (missing <= 0) return;
-  if (rejected > 0 && end_ordinal_ - first_ordinal_ > kMostRounds * wanted) {
+  const int64_t missing = wanted + rejected - (end - first);
+  if (missing > 0 && rejected > 0 && end - first > kMostRounds * wanted) {
     throw DataError("step ",
-                    training_.step,
+                    step,
                     ": after ",
-                    end_ordinal_ - first_ordinal_,
+                    end - first,
                     " prompts only ",
                     count(Verdict::kAccepted),
                     " of the ",
                     wanted,
                     " wanted were accepted; the prompts are too easy or too hard");
   }
-  issue(missing);
+  return missing;
 }
 
-/// Takes `count` more prompts into the step; rows that the ledger has already are taken over with
-/// what is done of them.
-void Controller::issue(int64_t count) {
-  const int64_t from = end_ordinal_;
-  end_ordinal_ += count;
+/// Issues what the steps ahead lack.
+void Controller::refill() {
+  const int64_t missing = lacking(training_.step, first_ordinal_, end_ordinal_);
+  if (missing > 0) adopt(issue(end_ordinal_, missing, training_.weights));
+}
+
+/// Issues `count` prompts from `from` on; rows that the ledger has already are taken over with what
+/// is done of them.
+Controller::Issue Controller::issue(int64_t from,
+                                    int64_t count,
+                                    const Publication& weights) const {
+  Issue out{.from = from, .to = from + count};
   std::vector<PromptRecord> fresh;
-  for (int64_t ordinal = std::max(from, ledger_.next_ordinal(stage())); ordinal < end_ordinal_;
+  for (int64_t ordinal = std::max(from, ledger_.next_ordinal(stage())); ordinal < out.to;
        ++ordinal) {
     fresh.push_back(
         {.ordinal = ordinal,
@@ -118,11 +141,24 @@ void Controller::issue(int64_t count) {
          .samples = plan_.total_samples(prompts_[static_cast<size_t>(order_.row(ordinal))])});
   }
   if (!fresh.empty()) ledger_.issue_prompts(stage(), fresh);
-  adopt(from, end_ordinal_);
+  answer_from_data(out.from, out.to, weights.version.step);
+  out.samples = ledger_.samples(stage(), out.from, out.to);
+  for (const SampleState& state : out.samples) {
+    if (state.drop_reason) continue;
+    if (state.rolled_out) {
+      if (auto rollout = ledger_.rollout(stage(), state.id))
+        out.rollouts.emplace(state.id, std::move(*rollout));
+    }
+    if (state.scored) {
+      if (auto score = ledger_.score(stage(), state.id))
+        out.scores.emplace(state.id, std::move(*score));
+    }
+  }
+  return out;
 }
 
 /// Samples that are the rows' own answers need no worker.
-void Controller::answer_from_data(int64_t from, int64_t to) {
+void Controller::answer_from_data(int64_t from, int64_t to, int64_t version) const {
   if (!plan_.wants_answers()) return;
   std::vector<RolloutRecord> records;
   for (const SampleState& state : ledger_.samples(stage(), from, to)) {
@@ -138,22 +174,24 @@ void Controller::answer_from_data(int64_t from, int64_t to) {
                        .behavior_logprobs = std::vector<float>(answer, 0.0F),
                        .text = prompt.answer,
                        .finish = FinishReason::kStop,
-                       .weight_version = training_.weights.version.step,
+                       .weight_version = version,
                        .worker = "data",
                        .voice = voice});
   }
   if (!records.empty()) ledger_.record_rollouts(stage(), records);
 }
 
-void Controller::adopt(int64_t from, int64_t to) {
-  answer_from_data(from, to);
-  for (int64_t ordinal = from; ordinal < to; ++ordinal) training_.groups[ordinal];
-  for (const SampleState& state : ledger_.samples(stage(), from, to)) {
+void Controller::adopt(Issue fresh) {
+  end_ordinal_ = fresh.to;
+  for (int64_t ordinal = fresh.from; ordinal < fresh.to; ++ordinal) training_.groups[ordinal];
+  for (SampleState& state : fresh.samples) {
     Pending& pending = training_.samples[state.id];
-    pending.drop_reason = state.drop_reason;
+    pending.drop_reason = std::move(state.drop_reason);
     if (pending.drop_reason) continue;
-    if (state.rolled_out) pending.rollout = ledger_.rollout(stage(), state.id);
-    if (state.scored) pending.score = ledger_.score(stage(), state.id);
+    if (const auto at = fresh.rollouts.find(state.id); at != fresh.rollouts.end())
+      pending.rollout = std::move(at->second);
+    if (const auto at = fresh.scores.find(state.id); at != fresh.scores.end())
+      pending.score = std::move(at->second);
     if (!pending.score) {
       ++training_.unfinished;
       ++training_.groups.at(state.id.ordinal).unfinished;
@@ -164,7 +202,7 @@ void Controller::adopt(int64_t from, int64_t to) {
       training_.work.want(LeaseKind::kScore, state.id);
     }
   }
-  for (int64_t ordinal = from; ordinal < to; ++ordinal) {
+  for (int64_t ordinal = fresh.from; ordinal < fresh.to; ++ordinal) {
     if (plan_.pairwise()) want_score(training_, {ordinal, 0});
     if (training_.groups.at(ordinal).unfinished == 0) to_judge_.insert(ordinal);
   }
@@ -222,8 +260,8 @@ bool Controller::too_stale(int64_t ordinal) const {
   return false;
 }
 
-/// Where the batch of the open step ends; nothing while prompts before that are unfinished.
-std::optional<int64_t> Controller::end_of_batch() {
+/// Finds where the batch of the open step ends; false while prompts before that are unfinished.
+bool Controller::fills_batch() {
   do {
     judge();
     int64_t kept = 0;
@@ -235,25 +273,31 @@ std::optional<int64_t> Controller::end_of_batch() {
         reject(ordinal, str("staler than max_staleness ", plan_.max_staleness));
       if (group.verdict == Verdict::kAccepted) ++kept;
     }
-    if (kept == plan_.prompts_per_step) return ordinal;
+    if (kept == plan_.prompts_per_step) {
+      batch_end_ = ordinal;
+      return true;
+    }
     refill();
   } while (!to_judge_.empty());
-  return std::nullopt;
+  return false;
 }
 
-const ClosedBatch* Controller::close_step() {
+bool Controller::is_complete() {
   PRAETOR_CHECK(training_.step > 0, "no step is open");
-  if (closed_) return &*closed_;
+  return closed_ || batch_end_ || ledger_.batch(stage(), training_.step) || fills_batch();
+}
+
+const ClosedBatch& Controller::closed() {
+  if (closed_) return *closed_;
   if (const auto record = ledger_.batch(stage(), training_.step)) {
     closed_ = load_batch(ledger_, plan_, *record);
-    return &*closed_;
+    return *closed_;
   }
-  const auto end = end_of_batch();
-  if (!end) return nullptr;
-  ClosedBatch batch = make_batch(*end);
+  PRAETOR_CHECK(batch_end_, "step ", training_.step, " is not complete");
+  ClosedBatch batch = make_batch(*batch_end_);
   tell_drops(batch);
   closed_ = std::move(batch);
-  return &*closed_;
+  return *closed_;
 }
 
 ClosedBatch Controller::make_batch(int64_t end) const {

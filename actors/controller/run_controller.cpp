@@ -236,21 +236,24 @@ void RunController::settle(const std::vector<Arrival*>& arrivals) {
   const std::lock_guard recording(recording_);
   std::vector<Controller::Intake> intakes;
   std::vector<Arrival*> owners;
-  Controller* desk = nullptr;
-  {
+  Controller* const desk = [&] {
     const std::lock_guard lock(mutex_);
-    desk = desk_.get();
-    if (!desk) return;  // results of a stage that is over: nobody wants them
-    for (Arrival* one : arrivals) {
-      try {
+    return desk_.get();
+  }();
+  if (!desk) return;  // results of a stage that is over: nobody wants them
+  for (Arrival* one : arrivals) {
+    try {
+      {
+        const std::lock_guard lock(mutex_);
         members_.count_samples(
             one->completion.worker,
             static_cast<int64_t>(one->completion.rollouts.size() + one->completion.scores.size()));
-        intakes.push_back(desk->examine(std::move(one->completion)));
-        owners.push_back(one);
-      } catch (const Error&) {
-        one->failure = std::current_exception();
+        desk->check_holder(one->completion);
       }
+      intakes.push_back(desk->examine(std::move(one->completion)));
+      owners.push_back(one);
+    } catch (const Error&) {
+      one->failure = std::current_exception();
     }
   }
   const auto record = [&](std::vector<Controller::Intake>& some) { desk->record(some); };
@@ -272,10 +275,12 @@ void RunController::settle(const std::vector<Arrival*>& arrivals) {
     for (Arrival* one : owners) one->failure = std::current_exception();
     return;
   }
-  const std::lock_guard lock(mutex_);
   for (size_t i = 0; i < intakes.size(); ++i) {
-    if (recorded[i]) desk->apply(std::move(intakes[i]));
+    if (!recorded[i]) continue;
+    const std::lock_guard lock(mutex_);  // of each by itself: whoever asks for work comes between
+    desk->apply(std::move(intakes[i]));
   }
+  const std::lock_guard lock(mutex_);
   notify();
 }
 
@@ -433,8 +438,15 @@ bool RunController::has_batch(uint32_t stage, int64_t step) {
 
 void RunController::open_step(uint32_t stage, int64_t step, const Publication& weights) {
   const std::lock_guard recording(recording_);
+  Controller* at = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    at = &desk(stage);
+  }
+  Controller::Opening opening = at->prepare(step, weights);
+  std::shared_ptr<const void> over;  // let go of after the lock
   const std::lock_guard lock(mutex_);
-  desk(stage).open_step(step, weights);
+  over = at->open(std::move(opening));
   step_ = step;
   notify();
 }
@@ -473,11 +485,13 @@ std::optional<StepBatch> RunController::wait_batch(uint32_t stage,
     {
       // Closing may record: rejected groups are replaced by new prompts.
       const std::lock_guard recording(recording_);
-      const std::lock_guard lock(mutex_);
+      std::unique_lock lock(mutex_);
       Controller& at = desk_at(stage, step);
       const int64_t waiting = at.waiting(LeaseKind::kGenerate);
-      if (const ClosedBatch* batch = at.close_step()) {
-        StepBatch out = batch->slice(slice, at.rows());
+      if (at.is_complete()) {
+        lock.unlock();  // a batch takes long to copy, and leases do not touch it
+        StepBatch out = at.closed().slice(slice, at.rows());
+        lock.lock();
         out.circumstances.emplace_back(
             "fault/leases_reissued", static_cast<double>(reissued_before_ + at.leases_reissued()));
         out.circumstances.emplace_back("fault/restarts", static_cast<double>(deaths_.size()));
@@ -499,10 +513,14 @@ StepOutcome RunController::commit_step(uint32_t stage,
   const auto index = static_cast<int32_t>(config_of(stage).index);
   const std::lock_guard recording(recording_);
   if (ledger_.last_step(index) >= record.step) return StepOutcome::kNew;  // asked for again
-  const std::lock_guard lock(mutex_);
-  Controller& at = desk_at(stage, record.step);
-  PRAETOR_CHECK(at.close_step(), "step ", record.step, " is committed before it is closed");
-  return at.commit_step(learner_manifest, record);
+  Controller* at = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    at = &desk_at(stage, record.step);
+    PRAETOR_CHECK(at->is_complete(), "step ", record.step, " is committed before it is closed");
+  }
+  at->closed();
+  return at->commit_step(learner_manifest, record);
 }
 
 void RunController::open_evaluation(uint32_t stage,

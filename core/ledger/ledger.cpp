@@ -123,22 +123,26 @@ void Ledger::issue_prompts(int32_t stage, std::span<const PromptRecord> prompts)
 }
 
 int64_t Ledger::open_lease(const LeaseRecord& lease) {
-  const std::lock_guard lock(impl_->mutex);
   PRAETOR_CHECK(impl_->writable, "the ledger was opened to read only");
   LeaseRecord open = lease;
-  open.id = impl_->next_lease++;
   open.state = LeaseState::kOpen;
-  impl_->new_leases.push_back(open);
-  impl_->open_leases.emplace(open.id, open);
-  if (impl_->depth == 0 && impl_->new_leases.size() > kMaxWaitingLeases) impl_->settle_leases();
+  bool many = false;
+  {
+    const std::lock_guard lock(impl_->lease_mutex);
+    open.id = impl_->next_lease++;
+    impl_->news.opened.push_back(open);
+    impl_->open_leases.insert(open.id);
+    many = impl_->news.opened.size() > kMaxWaitingLeases;
+  }
+  if (many) impl_->settle_leases();
   return open.id;
 }
 
 bool Ledger::close_lease(int64_t id, LeaseState state) {
-  const std::lock_guard lock(impl_->mutex);
   PRAETOR_CHECK(state != LeaseState::kOpen, "a lease cannot be closed as open");
+  const std::lock_guard lock(impl_->lease_mutex);
   if (impl_->open_leases.erase(id) == 0) return false;
-  impl_->closed_leases.emplace_back(id, state);
+  impl_->news.closed.emplace_back(id, state);
   return true;
 }
 

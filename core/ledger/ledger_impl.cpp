@@ -4,6 +4,7 @@
 #include <chrono>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <utility>
 
 #include "core/base/fs.h"
 #include "core/ledger/schema.h"
@@ -138,10 +139,12 @@ void Ledger::Impl::commit(const std::function<void()>& body) {
   database.exec("BEGIN IMMEDIATE");
   depth = 1;
   failed = dirty = false;
+  LeaseNews leases;
   try {
     body();
     PRAETOR_CHECK(!failed, "a transaction went on after a record in it had failed");
-    flush_leases();
+    leases = take_news();
+    write(leases);
     if (dirty) writer->sync();
     for (const auto& [number, bytes] : grown) {
       database.run(
@@ -154,6 +157,7 @@ void Ledger::Impl::commit(const std::function<void()>& body) {
   } catch (...) {
     depth = 0;
     grown.clear();
+    put_back(std::move(leases));
     try {
       database.exec("ROLLBACK");
     } catch (const Error&) {
@@ -169,8 +173,6 @@ void Ledger::Impl::commit(const std::function<void()>& body) {
   }
   depth = 0;
   grown.clear();
-  new_leases.clear();
-  closed_leases.clear();
 }
 
 SegmentPosition Ledger::Impl::append(std::string_view payload) {
@@ -196,8 +198,20 @@ SegmentPosition Ledger::Impl::append(std::string_view payload) {
   return position;
 }
 
-void Ledger::Impl::flush_leases() {
-  for (const LeaseRecord& lease : new_leases) {
+LeaseNews Ledger::Impl::take_news() {
+  const std::lock_guard lock(lease_mutex);
+  return std::exchange(news, {});
+}
+
+void Ledger::Impl::put_back(LeaseNews&& some) {
+  const std::lock_guard lock(lease_mutex);
+  some.opened.insert(some.opened.end(), news.opened.begin(), news.opened.end());
+  some.closed.insert(some.closed.end(), news.closed.begin(), news.closed.end());
+  news = std::move(some);
+}
+
+void Ledger::Impl::write(const LeaseNews& some) {
+  for (const LeaseRecord& lease : some.opened) {
     database.run("INSERT INTO leases VALUES(?, ?, ?, ?, ?, ?, ?, ?)",
                  lease.id,
                  static_cast<int64_t>(lease.kind),
@@ -208,13 +222,17 @@ void Ledger::Impl::flush_leases() {
                  static_cast<int64_t>(LeaseState::kOpen),
                  items_to_json(lease.items));
   }
-  for (const auto& [id, state] : closed_leases) {
+  for (const auto& [id, state] : some.closed) {
     database.run("UPDATE leases SET state = ? WHERE id = ?", static_cast<int64_t>(state), id);
   }
 }
 
 void Ledger::Impl::settle_leases() {
-  if (!new_leases.empty() || !closed_leases.empty()) commit([] {});
+  {
+    const std::lock_guard lock(lease_mutex);
+    if (news.opened.empty() && news.closed.empty()) return;
+  }
+  commit([] {});
 }
 
 void Ledger::Impl::require_stage(int32_t stage) const {

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,6 +22,12 @@ namespace praetor {
 /// "stage 0, prompt 12, sample 3", for messages.
 std::string name_of(int32_t stage, SampleId id);
 
+/// What became of leases since the last commit, in order.
+struct LeaseNews {
+  std::vector<LeaseRecord> opened;
+  std::vector<std::pair<int64_t, LeaseState>> closed;
+};
+
 /// State behind Ledger; included by ledger*.cpp alone.
 struct Ledger::Impl {
   Impl(const std::filesystem::path& run_dir, const LedgerOptions& ledger_options, bool owner);
@@ -30,8 +37,11 @@ struct Ledger::Impl {
   void commit(const std::function<void()>& body);
   /// Appends to the segments within `commit`.
   SegmentPosition append(std::string_view payload);
-  /// Writes the leases that wait for a commit; runs within `commit`.
-  void flush_leases();
+  /// Writes rows of leases; runs within `commit`.
+  void write(const LeaseNews& some);
+  LeaseNews take_news();
+  /// Of a commit that failed: they wait for the next one.
+  void put_back(LeaseNews&& some);
   /// Gives waiting leases a commit of their own, so that readers see them.
   void settle_leases();
   void recover_segments();
@@ -58,10 +68,12 @@ struct Ledger::Impl {
   std::unique_ptr<SegmentWriter> writer;
   std::map<int64_t, int64_t> grown;  ///< segment -> size, to be written with the commit
 
+  /// Leases have a lock of their own, so that whoever asks for one waits for no commit. Taken after
+  /// `mutex`, or alone.
+  std::mutex lease_mutex;
   int64_t next_lease = 1;
-  std::map<int64_t, LeaseRecord> open_leases;
-  std::vector<LeaseRecord> new_leases;                        ///< not yet written
-  std::vector<std::pair<int64_t, LeaseState>> closed_leases;  ///< not yet written
+  std::set<int64_t> open_leases;
+  LeaseNews news;  ///< not yet written
 };
 
 }  // namespace praetor

@@ -88,12 +88,13 @@ within "$out/tiny" 2
 # A worker that is slow has responses under way when new weights come: they go on under them, each token under its own.
 out=$work/slow
 async_job "$out" 1 > "$work/separate.yaml"
-start --set stages.ppo.engine.max_sequences=4
+sed -i "s/max_positions: 64/max_positions: 512/; s/max_new_tokens: 16/max_new_tokens: 160, min_new_tokens: 120/" "$work/separate.yaml"
+start --set stages.ppo.engine.max_sequences=1 --set stages.ppo.ppo.epochs=1 --set stages.ppo.ppo.minibatches=1
 while [ ! -d "$out/tiny" ]; do sleep 0.05; done
 target=$(pid_of "$out/tiny" rollout-0)
 await_rows "$pid" "$out/tiny" 22
 while kill -STOP "$target" 2> /dev/null; do
-  sleep 0.05
+  sleep 0.04
   kill -CONT "$target" 2> /dev/null || break
   sleep 0.01
 done

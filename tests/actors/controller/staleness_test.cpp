@@ -363,11 +363,11 @@ class Simulation {
   size_t below(size_t count) { return random_() % count; }
 
   void start() {
-    controller_ = std::make_unique<Controller>(
+    controller_.reset(new Controller(
         stage_.controller(plan_, [](const auto& group) -> std::optional<std::string> {
           if (group[0].rollout.id.ordinal % 7 == 3) return "dull";
           return std::nullopt;
-        }));
+        })));
     controller_->open_step(step_, weights(step_ - 1));
   }
   void restart() {
