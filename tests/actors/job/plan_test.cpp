@@ -192,4 +192,20 @@ TEST_CASE("a probe computes in float32", "[actors][cpu]") {
              Catch::Contains("job.yaml:7:26: stages[1].learner.precision: attribute_probe finds"));
 }
 
+TEST_CASE("a group of parameters that has none is an error of the job file", "[actors][cpu]") {
+  const auto document = YamlDocument::parse(
+      "name: toy\nstages:\n  - {kind: toy_language, name: language}\n"
+      "  - kind: sft\n    model: {create: {hidden_size: 32}}\n"
+      "    data: {train: stage:language/sft.jsonl}\n"
+      "    learner:\n      optimizer:\n        groups:\n"
+      "          - {match: q_proj}\n          - {match: layers.0.self_attn.q_proj}\n"
+      "          - {match: norms}\n");
+  JobConfig::read(document);
+  REQUIRE(document->errors().size() == 2);
+  CHECK_THAT(document->errors()[0],
+             Catch::Contains("job.yaml:11:14: stages[1].learner.optimizer.groups[1].match: no "
+                             "parameter is left for \"layers.0.self_attn.q_proj\""));
+  CHECK_THAT(document->errors()[1], Catch::Contains("\"norms\"; they have names such as model."));
+}
+
 }  // namespace praetor
