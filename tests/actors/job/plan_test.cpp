@@ -138,19 +138,17 @@ TEST_CASE("a probe trains nothing and takes all rows in one step", "[actors][cpu
 
 TEST_CASE("a plan counts copies in bfloat16 and what optimizers keep", "[actors][cpu]") {
   const auto bytes = [](const std::string& learner, const std::string& critic = "{}") {
-    const auto document = YamlDocument::parse(str(
-        "name: toy\nstages:\n  - {kind: toy_language, name: language}\n"
-        "  - {kind: reward_model, model: {create: {hidden_size: 32, num_heads: 2, num_kv_heads: "
-        "2, head_dim: 16, num_layers: 1, intermediate_size: 48}},\n"
-        "     data: {train: stage:language/pairs.jsonl}}\n"
-        "  - kind: ppo\n    model: {create: {hidden_size: 32, num_heads: 2, num_kv_heads: 2, "
-        "head_dim: 16, num_layers: 1, intermediate_size: 48}}\n"
-        "    data: {train: stage:language/prompts_train.jsonl}\n"
-        "    rewards: {parts: [{kind: length, max: 9}]}\n    learner: ",
-        learner,
-        "\n    ppo: {critic: {optimizer: ",
-        critic,
-        "}}\n"));
+    const auto document = YamlDocument::parse(
+        str("name: toy\nstages:\n  - {kind: toy_language, name: language}\n"
+            "  - {kind: sft, model: {create: {hidden_size: 32, num_heads: 2, num_layers: 1, "
+            "intermediate_size: 48}},\n     data: {train: stage:language/sft.jsonl}}\n"
+            "  - kind: ppo\n    model: {stage: sft}\n"
+            "    data: {train: stage:language/prompts_train.jsonl}\n"
+            "    rewards: {parts: [{kind: length, max: 9}]}\n    learner: ",
+            learner,
+            "\n    ppo: {critic: {optimizer: ",
+            critic,
+            "}}\n"));
     const JobConfig job = JobConfig::read(document);
     REQUIRE(document->errors() == std::vector<std::string>{});
     return plan_job(job).at(2).networks;
@@ -203,7 +201,7 @@ TEST_CASE("a group of parameters that has none is an error of the job file", "[a
   JobConfig::read(document);
   REQUIRE(document->errors().size() == 2);
   CHECK_THAT(document->errors()[0],
-             Catch::Contains("job.yaml:11:14: stages[1].learner.optimizer.groups[1].match: no "
+             Catch::Contains("job.yaml:11:21: stages[1].learner.optimizer.groups[1].match: no "
                              "parameter is left for \"layers.0.self_attn.q_proj\""));
   CHECK_THAT(document->errors()[1], Catch::Contains("\"norms\"; they have names such as model."));
 }
