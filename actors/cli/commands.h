@@ -27,6 +27,7 @@ namespace praetor::cli {
   X(doctor)                 \
   X(controller)             \
   X(worker)                 \
+  X(relay)                  \
   X(learner)
 
 #define X(name) void add_##name(CLI::App& app, int& status);

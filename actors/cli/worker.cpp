@@ -14,14 +14,23 @@ namespace praetor::cli {
 namespace {
 
 struct Options {
-  std::string join, run_id, name;
+  std::string join, relay, run_id, name;
   std::filesystem::path secret_folder, scratch;
   std::vector<std::string> serve = {"generate"};
   int threads = 0;
 };
 
 RunAddress address_of(const Options& options) {
-  if (std::filesystem::is_directory(options.join)) return RunAddress::of(options.join);
+  if (std::filesystem::is_directory(options.join)) {
+    return options.relay.empty() ? RunAddress::of(options.join)
+                                 : RunAddress::over_relay(options.join, options.relay);
+  }
+  if (!options.relay.empty()) {
+    throw InvalidArgument("--relay ",
+                          options.relay,
+                          " is found in a run directory; with --join HOST:PORT give the address of "
+                          "the relay there");
+  }
   if (options.run_id.empty() || options.secret_folder.empty()) {
     throw InvalidArgument("--join ",
                           options.join,
@@ -46,6 +55,10 @@ void add_worker(CLI::App& app, int& status) {
   command->add_option("--join", options->join, "The run: its directory, or HOST:PORT")
       ->required()
       ->type_name("RUN_DIR|HOST:PORT");
+  command
+      ->add_option(
+          "--relay", options->relay, "A relay of the run, to ask in place of its controller")
+      ->type_name("NAME");
   command->add_option("--run-id", options->run_id, "With HOST:PORT: the run's id");
   command
       ->add_option(

@@ -127,9 +127,7 @@ void Controller::refill() {
 
 /// Issues `count` prompts from `from` on; rows that the ledger has already are taken over with what
 /// is done of them.
-Controller::Issue Controller::issue(int64_t from,
-                                    int64_t count,
-                                    const Publication& weights) const {
+Controller::Issue Controller::issue(int64_t from, int64_t count, const Publication& weights) const {
   Issue out{.from = from, .to = from + count};
   std::vector<PromptRecord> fresh;
   for (int64_t ordinal = std::max(from, ledger_.next_ordinal(stage())); ordinal < out.to;

@@ -15,6 +15,8 @@ const char* to_string(Role role) {
       return "reward";
     case Role::kLearner:
       return "learner";
+    case Role::kRelay:
+      return "relay";
   }
   return "unknown";
 }

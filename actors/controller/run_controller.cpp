@@ -1,7 +1,6 @@
 #include "actors/controller/run_controller.h"
 
 #include <algorithm>
-#include <thread>
 #include <utility>
 
 #include "core/base/error.h"
@@ -14,20 +13,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::chrono::seconds kBalanceAge{2};
-constexpr std::chrono::milliseconds kAfterEnd{500};
-/// Completions of one commit. A thousand at once would keep those who ask for work waiting while
-/// they are taken over.
-constexpr std::ptrdiff_t kMostSettled = 64;
 
 }  // namespace
-
-/// A completion on its way through one commit.
-struct RunController::Arrival {
-  Completion completion;
-  std::exception_ptr failure;
-  bool done = false;
-  std::condition_variable changed;
-};
 
 RunController::RunController(const JobConfig& job,
                              fs::path run_dir,
@@ -78,13 +65,24 @@ Admission RunController::join(const MemberInfo& member) {
           .heartbeat = options_.patience.heartbeat};
 }
 
-Orders RunController::heartbeat(const Heartbeat& beat) {
-  const std::lock_guard lock(mutex_);
+Orders RunController::take_in(const Heartbeat& beat) {
   if (over_) {
     members_.leave(beat.name);
     return Orders::kLeave;
   }
   return members_.heartbeat(beat, Members::Clock::now());
+}
+
+Orders RunController::heartbeat(const Heartbeat& beat) {
+  const std::lock_guard lock(mutex_);
+  return take_in(beat);
+}
+
+std::vector<Orders> RunController::heartbeat_all(const std::vector<Heartbeat>& beats) {
+  const std::lock_guard lock(mutex_);
+  std::vector<Orders> out;
+  for (const Heartbeat& beat : beats) out.push_back(take_in(beat));
+  return out;
 }
 
 void RunController::lose_leases(const std::string& name, bool died) {
@@ -130,158 +128,6 @@ void RunController::end_run() {
   const std::lock_guard lock(mutex_);
   over_ = true;
   notify_all();
-}
-
-// ---- Work
-
-/// An equal part of what waits for each idle worker; whole prompts, whose samples share their
-/// cache.
-int64_t RunController::fair_share(const LeaseRequest& request) const {
-  const OnlinePlan& plan = desk_->plan();
-  const bool holds = !desk_->leases_of(request.worker, request.kind).empty();
-  const int64_t idle =
-      members_.serving(request.kind) - desk_->holders(request.kind) + (holds ? 1 : 0);
-  const bool prompts =
-      request.kind == LeaseKind::kGenerate && desk_->next_purpose(request.kind) == Purpose::kPolicy;
-  int64_t most = request.max_items;
-  // No more than a step's share of what is issued ahead: an evaluation waits for the end of a
-  // lease, and so do newer weights where responses do not go on under them.
-  if (prompts && plan.max_staleness > 0)
-    most = std::min(most, plan.prompts_per_step * plan.most_samples());
-  if (idle <= 1) return most;
-  const int64_t unit = prompts ? plan.most_samples() : 1;
-  const int64_t share = (desk_->waiting(request.kind) + idle - 1) / idle;
-  return std::min(most, (share + unit - 1) / unit * unit);
-}
-
-std::optional<Lease> RunController::lease(const LeaseRequest& request) {
-  if (request.max_items < 1)
-    throw InvalidArgument("a lease of ", request.max_items, " items was asked for");
-  const auto end = std::chrono::steady_clock::now() + request.wait;
-  std::unique_lock lock(mutex_);
-  const std::pair key{request.worker, request.kind};
-  if (const auto answer = answers_.find(key); desk_ && answer != answers_.end() &&
-                                              answer->second.first == request.number &&
-                                              desk_->is_out(answer->second.second.id)) {
-    return answer->second.second;
-  }
-  // Whoever asks for more has nothing in hand: what is held under its name was lost on its way.
-  if (desk_) {
-    for (const int64_t id : desk_->leases_of(request.worker, request.kind)) desk_->give_back(id);
-  }
-  // An answer to a process that has ended meanwhile would be lost as well.
-  const int64_t incarnation = members_.incarnation(request.worker);
-  for (;;) {
-    if (members_.incarnation(request.worker) != incarnation) return std::nullopt;
-    if (over_) {
-      // Whoever asks hears of the end with its next heartbeat, and need not ask again and again.
-      lock.unlock();
-      std::this_thread::sleep_for(std::min(request.wait, kAfterEnd));
-      return std::nullopt;
-    }
-    // One that counts as lost must give a sign of life first.
-    if (desk_ && incarnation >= 0 && desk_->waiting(request.kind) > 0) {
-      if (auto lease = desk_->lease(request.worker, request.kind, fair_share(request))) {
-        answers_[key] = {request.number, *lease};
-        return lease;
-      }
-    }
-    const IdleClock::Waiting waiting(idle_, request.kind, request.worker);
-    if (work_for(request.kind).wait_until(lock, end) == std::cv_status::timeout)
-      return std::nullopt;
-  }
-}
-
-std::optional<Publication> RunController::newer_weights(const NewerWeights& request) {
-  const auto end = std::chrono::steady_clock::now() + request.wait;
-  std::unique_lock lock(mutex_);
-  for (;;) {
-    if (desk_ && desk_->plan().stage == request.stage) {
-      const Publication& now = desk_->policy_weights();
-      if (now.version.step > request.step) return now;
-    }
-    if (over_ || changed_.wait_until(lock, end) == std::cv_status::timeout) return std::nullopt;
-  }
-}
-
-void RunController::complete(Completion completion) {
-  Arrival mine{.completion = std::move(completion)};
-  {
-    std::unique_lock inbox(inbox_mutex_);
-    inbox_.push_back(&mine);
-    mine.changed.wait(inbox, [&] { return mine.done || (!settling_ && inbox_.front() == &mine); });
-    if (!mine.done) {
-      // Whoever is the first of those that came in meanwhile settles for many: one commit for all.
-      settling_ = true;
-      const auto taken =
-          inbox_.begin() + std::min<std::ptrdiff_t>(kMostSettled, std::ssize(inbox_));
-      const std::vector<Arrival*> all(inbox_.begin(), taken);
-      inbox_.erase(inbox_.begin(), taken);
-      inbox.unlock();
-      settle(all);
-      inbox.lock();
-      // Each is woken by itself: of a thousand that wait, only those that have something to do.
-      for (Arrival* one : all) {
-        one->done = true;
-        if (one != &mine) one->changed.notify_one();
-      }
-      settling_ = false;
-      if (!inbox_.empty()) inbox_.front()->changed.notify_one();
-    }
-  }
-  if (mine.failure) std::rethrow_exception(mine.failure);
-}
-
-void RunController::settle(const std::vector<Arrival*>& arrivals) {
-  const std::lock_guard recording(recording_);
-  std::vector<Controller::Intake> intakes;
-  std::vector<Arrival*> owners;
-  Controller* const desk = [&] {
-    const std::lock_guard lock(mutex_);
-    return desk_.get();
-  }();
-  if (!desk) return;  // results of a stage that is over: nobody wants them
-  for (Arrival* one : arrivals) {
-    try {
-      {
-        const std::lock_guard lock(mutex_);
-        members_.count_samples(
-            one->completion.worker,
-            static_cast<int64_t>(one->completion.rollouts.size() + one->completion.scores.size()));
-        desk->check_holder(one->completion);
-      }
-      intakes.push_back(desk->examine(std::move(one->completion)));
-      owners.push_back(one);
-    } catch (const Error&) {
-      one->failure = std::current_exception();
-    }
-  }
-  const auto record = [&](std::vector<Controller::Intake>& some) { desk->record(some); };
-  std::vector<bool> recorded(intakes.size(), true);
-  try {
-    record(intakes);
-  } catch (const InvalidArgument&) {
-    // One of them is not sound: the others must not suffer.
-    for (size_t i = 0; i < intakes.size(); ++i) {
-      std::vector<Controller::Intake> one{intakes[i]};
-      try {
-        record(one);
-      } catch (const Error&) {
-        owners[i]->failure = std::current_exception();
-        recorded[i] = false;
-      }
-    }
-  } catch (const Error&) {
-    for (Arrival* one : owners) one->failure = std::current_exception();
-    return;
-  }
-  for (size_t i = 0; i < intakes.size(); ++i) {
-    if (!recorded[i]) continue;
-    const std::lock_guard lock(mutex_);  // of each by itself: whoever asks for work comes between
-    desk->apply(std::move(intakes[i]));
-  }
-  const std::lock_guard lock(mutex_);
-  notify();
 }
 
 // ---- The learner's account

@@ -44,6 +44,10 @@ class RunController final : public WorkerService, public LearnerService, public 
   std::optional<Lease> lease(const LeaseRequest& request) override;
   void complete(Completion completion) override;
   std::optional<Publication> newer_weights(const NewerWeights& request) override;
+  std::vector<Orders> heartbeat_all(const std::vector<Heartbeat>& beats) override;
+  std::vector<std::optional<Lease>> lease_some(const std::vector<LeaseRequest>& requests,
+                                               std::chrono::milliseconds wait) override;
+  void complete_all(std::vector<Completion> completions) override;
 
   StageProgress stage_progress(uint32_t stage) override;
   std::vector<CheckpointRecord> checkpoints() override;
@@ -87,6 +91,11 @@ class RunController final : public WorkerService, public LearnerService, public 
 
  private:
   struct Arrival;
+  /// One that asks for work.
+  struct Asker {
+    const LeaseRequest& request;
+    int64_t incarnation = 0;  ///< of its process when it asked
+  };
 
   void notify();
   void notify_all();
@@ -100,6 +109,9 @@ class RunController final : public WorkerService, public LearnerService, public 
   void settle(const std::vector<Arrival*>& arrivals);
   StageProgress progress_of(uint32_t stage) const;
   int64_t fair_share(const LeaseRequest& request) const;
+  std::optional<Lease> answer_again(const LeaseRequest& request) const;
+  std::optional<Lease> grant(const Asker& asker);
+  Orders take_in(const Heartbeat& beat);
   void add_idle(std::vector<std::pair<std::string, double>>& figures);
   void lose_leases(const std::string& name, bool died);
 

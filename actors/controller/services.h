@@ -99,14 +99,14 @@ struct Completion {
   std::vector<ScoreResult> scores;      ///< of a scoring lease
 };
 
-enum class Role : uint8_t { kRollout, kReward, kLearner };
-const char* to_string(Role role);  ///< "rollout", "reward", "learner"
+enum class Role : uint8_t { kRollout, kReward, kLearner, kRelay };
+const char* to_string(Role role);  ///< "rollout", "reward", "learner", "relay"
 
 /// Who a process of a run is. A worker that serves both kinds is a rollout worker.
 struct MemberInfo {
   std::string name;  ///< unique in the run: "rollout-0", "learner-1"; chosen by who starts it
   Role role = Role::kRollout;
-  std::vector<LeaseKind> serves;  ///< empty for a learner
+  std::vector<LeaseKind> serves;  ///< empty for a learner, and for a relay
   std::string host;
   int64_t pid = 0;
   int32_t rank = 0;  ///< of a learner
@@ -171,6 +171,16 @@ class WorkerService {
   /// The weights that the next responses of a stage come from, once they are newer; nothing when
   /// none were published within `wait`. For responses that go on under them.
   virtual std::optional<Publication> newer_weights(const NewerWeights& request) = 0;
+
+  // The calls of several workers at once, as a relay makes them. Unless they are overridden, one
+  // after another.
+  virtual std::vector<Orders> heartbeat_all(const std::vector<Heartbeat>& beats);
+  /// Of each request, in order. Waits until there is work for one of them, the requests' own waits
+  /// mean nothing. @param requests  at least one, all of one kind
+  virtual std::vector<std::optional<Lease>> lease_some(const std::vector<LeaseRequest>& requests,
+                                                       std::chrono::milliseconds wait);
+  /// Throws the error of one of them when all have been taken in.
+  virtual void complete_all(std::vector<Completion> completions);
 };
 
 /// A finished and scored response.

@@ -18,6 +18,9 @@ RolesConfig RolesConfig::from_yaml(YamlReader in) {
   c.reward_workers = reward.get("workers", c.reward_workers, closed(0, 10000));
   c.reward_threads = reward.get("threads", c.reward_threads, closed(0, 4096));
   reward.reject_unknown_keys();
+  YamlReader relay = in.child("relay");
+  c.relay_workers = relay.get("workers", c.relay_workers, closed(0, 2000));
+  relay.reject_unknown_keys();
   YamlReader learner = in.child("learner");
   c.learner_ranks = learner.get("ranks", c.learner_ranks, closed(1, 10000));
   c.learner_threads = learner.get("threads", c.learner_threads, closed(0, 4096));

@@ -18,6 +18,7 @@ struct RolesConfig {
   int64_t rollout_threads = 0;  ///< each; 0: the cores, divided by the workers
   int64_t reward_workers = 1;   ///< 0: the rollout workers score too
   int64_t reward_threads = 0;
+  int64_t relay_workers = 0;  ///< workers that share a relay to the controller; 0: no relays
   int64_t learner_ranks = 1;
   int64_t learner_threads = 0;  ///< of each rank; 0: the job's `threads`, divided by the ranks
   static RolesConfig from_yaml(YamlReader in);

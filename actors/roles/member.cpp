@@ -30,6 +30,12 @@ RunAddress RunAddress::of(const std::filesystem::path& run_dir, std::chrono::mil
   }
 }
 
+RunAddress RunAddress::over_relay(const std::filesystem::path& run_dir, const std::string& relay) {
+  RunAddress out = of(run_dir);
+  out.resolve = endpoint_resolver(run_dir, out.run_id, relay);
+  return out;
+}
+
 RpcClientOptions RunAddress::options(std::chrono::milliseconds patience,
                                      std::function<bool()> cancelled) const {
   RpcClientOptions options;

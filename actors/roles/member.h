@@ -26,6 +26,8 @@ struct RunAddress {
   /// @throws MissingInput, RefusedError, DataError
   static RunAddress of(const std::filesystem::path& run_dir,
                        std::chrono::milliseconds wait = std::chrono::milliseconds(0));
+  /// The same, over a relay of the run, which need not have started yet.
+  static RunAddress over_relay(const std::filesystem::path& run_dir, const std::string& relay);
   RpcClientOptions options(std::chrono::milliseconds patience,
                            std::function<bool()> cancelled) const;
 };

@@ -114,6 +114,11 @@ class SeparateRun {
     return out;
   }
 
+  /// Of the worker that is started as the `index`-th.
+  std::string relay_of(int64_t index) const {
+    return str("relay-", index / job_.roles.relay_workers);
+  }
+
   void start_controller(int64_t incarnation_before) {
     supervisor_.add(spec(kController, [this](int64_t) {
       return ChildCommand{.argv = {program_, "controller", run_dir_.string()},
@@ -152,20 +157,31 @@ class SeparateRun {
     }));
     // Workers of both kinds take turns on the hosts, the learners' last.
     int64_t number = roles.learner_ranks;
+    const int64_t workers = roles.rollout_workers + roles.reward_workers;
+    const int64_t each = roles.relay_workers;
+    for (int64_t first = 0; each > 0 && first < workers; first += each) {
+      const std::string name = relay_of(first);
+      const std::vector<std::string> words = {program_, "relay", run_dir_.string(), "--name", name};
+      supervisor_.add(spec(name, [this, name, words, at = number + first](int64_t attempt) {
+        return launcher_->worker(name, words, at, attempt);
+      }));
+    }
     const auto add_workers =
         [&](const std::string& role, int64_t count, int threads, const std::string& serves) {
           for (int64_t i = 0; i < count; ++i) {
             const std::string name = str(role, "-", i);
-            const std::vector<std::string> words = {program_,
-                                                    "worker",
-                                                    "--join",
-                                                    run_dir_.string(),
-                                                    "--name",
-                                                    name,
-                                                    "--serve",
-                                                    serves,
-                                                    "--threads",
-                                                    str(threads)};
+            std::vector<std::string> words = {program_,
+                                              "worker",
+                                              "--join",
+                                              run_dir_.string(),
+                                              "--name",
+                                              name,
+                                              "--serve",
+                                              serves,
+                                              "--threads",
+                                              str(threads)};
+            if (each > 0)
+              words.insert(words.end(), {"--relay", relay_of(number - roles.learner_ranks)});
             supervisor_.add(spec(name, [this, name, words, at = number++](int64_t attempt) {
               return launcher_->worker(name, words, at, attempt);
             }));

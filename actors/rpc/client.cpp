@@ -145,6 +145,55 @@ void WorkerClient::complete(Completion completion) {
   if (filled > 0 || sent == 0) send();
 }
 
+std::vector<Orders> WorkerClient::heartbeat_all(const std::vector<Heartbeat>& beats) {
+  v1::HeartbeatAllRequest request;
+  for (const Heartbeat& beat : beats) to_proto(beat, request.add_beats());
+  const v1::HeartbeatAllResponse answer =
+      channel_->unary("Worker.HeartbeatAll", &WorkerStub::PrepareAsyncHeartbeatAll, request);
+  if (answer.orders_size() != static_cast<int>(beats.size()))
+    rpc::refuse("orders", answer.orders_size(), " came for ", beats.size(), " heartbeats");
+  std::vector<Orders> out;
+  for (int i = 0; i < answer.orders_size(); ++i) out.push_back(from_proto(answer.orders(i)));
+  return out;
+}
+
+std::vector<std::optional<Lease>> WorkerClient::lease_some(
+    const std::vector<LeaseRequest>& requests, milliseconds wait) {
+  v1::LeaseSomeRequest request;
+  for (const LeaseRequest& one : requests) to_proto(one, request.add_requests());
+  wait = cut(wait);
+  request.set_wait_ms(wait.count());
+  const v1::LeaseSomeResponse answer =
+      channel_->unary("Worker.LeaseSome", &WorkerStub::PrepareAsyncLeaseSome, request, wait);
+  if (answer.leases().empty() && answer.retry_after_ms() > 0)
+    channel_->pause("Worker.LeaseSome", std::min(wait, milliseconds(answer.retry_after_ms())));
+  return rpc::leases_from(answer, requests.size());
+}
+
+void WorkerClient::complete_all(std::vector<Completion> completions) {
+  v1::CompleteAllRequest request;
+  int64_t filled = 0;
+  const auto send = [&] {
+    if (request.completions().empty()) return;
+    channel_->unary("Worker.CompleteAll", &WorkerStub::PrepareAsyncCompleteAll, request);
+    request.Clear();
+    filled = 0;
+  };
+  for (Completion& completion : completions) {
+    v1::CompleteRequest item;
+    to_proto(completion, &item);
+    const auto bytes = static_cast<int64_t>(item.ByteSizeLong());
+    if (filled + bytes > channel_->options().part_bytes) send();
+    if (bytes > channel_->options().part_bytes) {
+      complete(std::move(completion));
+      continue;
+    }
+    filled += bytes;
+    *request.add_completions() = std::move(item);
+  }
+  send();
+}
+
 LearnerClient::LearnerClient(const RpcClientOptions& options)
     : channel_(std::make_unique<RpcChannel>(options)) {}
 LearnerClient::~LearnerClient() = default;

@@ -61,6 +61,10 @@ class WorkerClient final : public WorkerService {
   std::optional<Lease> lease(const LeaseRequest& request) override;
   void complete(Completion completion) override;
   std::optional<Publication> newer_weights(const NewerWeights& request) override;
+  std::vector<Orders> heartbeat_all(const std::vector<Heartbeat>& beats) override;
+  std::vector<std::optional<Lease>> lease_some(const std::vector<LeaseRequest>& requests,
+                                               std::chrono::milliseconds wait) override;
+  void complete_all(std::vector<Completion> completions) override;
 
  private:
   std::unique_ptr<RpcChannel> channel_;

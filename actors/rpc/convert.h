@@ -72,6 +72,8 @@ void to_proto(const LeaseRequest& from, v1::LeaseRequest* to);
 LeaseRequest from_proto(const v1::LeaseRequest& from);
 void to_proto(const Lease& from, v1::Lease* to);
 Lease from_proto(const v1::Lease& from);
+/// Of each of `requests` requests.
+std::vector<std::optional<Lease>> leases_from(const v1::LeaseSomeResponse& from, size_t requests);
 void to_proto(const Completion& from, v1::CompleteRequest* to);
 Completion from_proto(const v1::CompleteRequest& from);
 void to_proto(const RolloutResult& from, v1::RolloutResult* to);

@@ -50,7 +50,8 @@ PRAETOR_ENUM(FinishReason, "finish", FINISH_REASONS)
 #define ROLES(X)                      \
   X(Role::kRollout, v1::ROLE_ROLLOUT) \
   X(Role::kReward, v1::ROLE_REWARD)   \
-  X(Role::kLearner, v1::ROLE_LEARNER)
+  X(Role::kLearner, v1::ROLE_LEARNER) \
+  X(Role::kRelay, v1::ROLE_RELAY)
 PRAETOR_ENUM(Role, "role", ROLES)
 
 #define ORDERS(X)                           \

@@ -127,6 +127,16 @@ Lease from_proto(const v1::Lease& from) {
   return to;
 }
 
+std::vector<std::optional<Lease>> leases_from(const v1::LeaseSomeResponse& from, size_t requests) {
+  std::vector<std::optional<Lease>> to(requests);
+  for (const auto& one : from.leases()) {
+    const auto index = static_cast<size_t>(within("request", one.request(), 0));
+    if (index >= requests) refuse("request", index, " is answered, of ", requests);
+    to[index] = in_field("lease", [&] { return from_proto(one.lease()); });
+  }
+  return to;
+}
+
 void to_proto(const RolloutResult& from, v1::RolloutResult* to) {
   to_proto(from.id, to->mutable_id());
   in_field("generation", [&] { to_proto(from.generation, to->mutable_generation()); });

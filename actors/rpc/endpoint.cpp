@@ -13,11 +13,11 @@ namespace praetor {
 
 namespace fs = std::filesystem;
 
-fs::path endpoint_file(const fs::path& run_dir) {
-  return run_dir / "controller.json";
+fs::path endpoint_file(const fs::path& run_dir, const std::string& server) {
+  return run_dir / (server + ".json");
 }
 
-void write_endpoint(const fs::path& run_dir, const Endpoint& endpoint) {
+void write_endpoint(const fs::path& run_dir, const Endpoint& endpoint, const std::string& server) {
   nlohmann::ordered_json json = {{"run_id", endpoint.run_id},
                                  {"address", endpoint.address},
                                  {"pid", endpoint.pid},
@@ -27,11 +27,11 @@ void write_endpoint(const fs::path& run_dir, const Endpoint& endpoint) {
                    {"key", endpoint.tls->key.string()},
                    {"ca", endpoint.tls->ca.string()}};
   }
-  write_file_atomic(endpoint_file(run_dir), json.dump() + "\n");
+  write_file_atomic(endpoint_file(run_dir, server), json.dump() + "\n");
 }
 
-std::optional<Endpoint> read_endpoint(const fs::path& run_dir) {
-  const fs::path file = endpoint_file(run_dir);
+std::optional<Endpoint> read_endpoint(const fs::path& run_dir, const std::string& server) {
+  const fs::path file = endpoint_file(run_dir, server);
   std::string text;
   try {
     text = read_file(file, 1 << 16);
@@ -60,15 +60,17 @@ std::optional<Endpoint> read_endpoint(const fs::path& run_dir) {
   }
 }
 
-std::function<std::string()> endpoint_resolver(const fs::path& run_dir, const std::string& run_id) {
-  return [run_dir, run_id] {
-    const auto endpoint = read_endpoint(run_dir);
+std::function<std::string()> endpoint_resolver(const fs::path& run_dir,
+                                               const std::string& run_id,
+                                               const std::string& server) {
+  return [run_dir, run_id, server] {
+    const auto endpoint = read_endpoint(run_dir, server);
     if (!endpoint) {
-      throw MissingInput(endpoint_file(run_dir).string(),
-                         ": no such file: no controller has started");
+      throw MissingInput(
+          endpoint_file(run_dir, server).string(), ": no such file: no ", server, " has started");
     }
     if (endpoint->run_id != run_id) {
-      throw RefusedError(endpoint_file(run_dir).string(),
+      throw RefusedError(endpoint_file(run_dir, server).string(),
                          ": is of run ",
                          printable(endpoint->run_id),
                          ", this process belongs to run ",

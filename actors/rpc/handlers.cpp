@@ -50,6 +50,34 @@ void handle(WorkerService& service, const v1::CompleteRequest& request, v1::Comp
 }
 
 void handle(WorkerService& service,
+            const v1::HeartbeatAllRequest& request,
+            v1::HeartbeatAllResponse* answer) {
+  for (const Orders orders : service.heartbeat_all(list_from<Heartbeat>("beats", request.beats())))
+    answer->add_orders(to_proto(orders));
+}
+
+void handle(WorkerService& service,
+            const v1::LeaseSomeRequest& request,
+            std::chrono::milliseconds most_wait,
+            v1::LeaseSomeResponse* answer) {
+  const auto asked = list_from<LeaseRequest>("requests", request.requests());
+  if (asked.empty()) refuse("requests", "are none");
+  for (const LeaseRequest& one : asked)
+    if (one.kind != asked.front().kind) refuse("requests", "are of several kinds");
+  const auto leases = service.lease_some(asked, cut_wait(request.wait_ms(), most_wait));
+  for (size_t i = 0; i < leases.size(); ++i) {
+    if (!leases[i]) continue;
+    auto* one = answer->add_leases();
+    one->set_request(static_cast<int32_t>(i));
+    to_proto(*leases[i], one->mutable_lease());
+  }
+}
+
+void handle(WorkerService& service, const v1::CompleteAllRequest& request, v1::CompleteResponse*) {
+  service.complete_all(list_from<Completion>("completions", request.completions()));
+}
+
+void handle(WorkerService& service,
             const v1::NewerWeightsRequest& request,
             std::chrono::milliseconds most_wait,
             v1::NewerWeightsResponse* answer) {
@@ -196,6 +224,9 @@ bool poll(const RpcServices& services, Bytes bytes) {
   if constexpr (std::is_same_v<Request, v1::LeaseRequest>) {
     v1::LeaseResponse answer;
     handle(*services.worker, message, kNoWait, &answer);
+  } else if constexpr (std::is_same_v<Request, v1::LeaseSomeRequest>) {
+    v1::LeaseSomeResponse answer;
+    handle(*services.worker, message, kNoWait, &answer);
   } else if constexpr (std::is_same_v<Request, v1::NewerWeightsRequest>) {
     v1::NewerWeightsResponse answer;
     handle(*services.worker, message, kNoWait, &answer);
@@ -212,6 +243,8 @@ bool answer(const RpcServices&, Bytes bytes) {
   if (!parse(bytes, &message)) return false;
   if constexpr (std::is_same_v<Answer, v1::LeaseResponse>) {
     if (message.has_lease()) from_proto(message.lease());
+  } else if constexpr (std::is_same_v<Answer, v1::LeaseSomeResponse>) {
+    leases_from(message, 2);
   } else if constexpr (std::is_same_v<Answer, v1::NewerWeightsResponse>) {
     if (message.has_weights()) from_proto(message.weights());
   } else if constexpr (std::is_same_v<Answer, v1::CheckpointsResponse>) {
@@ -225,7 +258,7 @@ bool answer(const RpcServices&, Bytes bytes) {
   return true;
 }
 
-constexpr std::array<bool (*)(const RpcServices&, Bytes), 30> kKinds = {
+constexpr std::array<bool (*)(const RpcServices&, Bytes), 34> kKinds = {
     request<&RpcServices::worker, v1::JoinRequest, v1::JoinResponse>,
     request<&RpcServices::worker, v1::HeartbeatRequest, v1::HeartbeatResponse>,
     request<&RpcServices::worker, v1::LeaveRequest, v1::LeaveResponse>,
@@ -256,6 +289,10 @@ constexpr std::array<bool (*)(const RpcServices&, Bytes), 30> kKinds = {
     answer<v1::StatusResponse>,
     poll<v1::NewerWeightsRequest>,
     answer<v1::NewerWeightsResponse>,
+    request<&RpcServices::worker, v1::HeartbeatAllRequest, v1::HeartbeatAllResponse>,
+    poll<v1::LeaseSomeRequest>,
+    request<&RpcServices::worker, v1::CompleteAllRequest, v1::CompleteResponse>,
+    answer<v1::LeaseSomeResponse>,
 };
 
 }  // namespace

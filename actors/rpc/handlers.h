@@ -21,6 +21,12 @@ void handle(WorkerService& service, const v1::LeaveRequest& request, v1::LeaveRe
 void handle(WorkerService& service,
             const v1::CompleteRequest& request,
             v1::CompleteResponse* answer);
+void handle(WorkerService& service,
+            const v1::HeartbeatAllRequest& request,
+            v1::HeartbeatAllResponse* answer);
+void handle(WorkerService& service,
+            const v1::CompleteAllRequest& request,
+            v1::CompleteResponse* answer);
 
 void handle(LearnerService& service,
             const v1::StageProgressRequest& request,
@@ -70,6 +76,10 @@ void handle(SupervisorService& service,
             v1::EndRunResponse* answer);
 
 /// The long polls: the request's wait is cut to `most_wait`.
+void handle(WorkerService& service,
+            const v1::LeaseSomeRequest& request,
+            std::chrono::milliseconds most_wait,
+            v1::LeaseSomeResponse* answer);
 void handle(WorkerService& service,
             const v1::LeaseRequest& request,
             std::chrono::milliseconds most_wait,

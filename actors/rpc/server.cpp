@@ -53,6 +53,8 @@ class WorkerHandlers final : public v1::Worker::Service {
   PRAETOR_UNARY(Worker, Heartbeat, HeartbeatRequest, HeartbeatResponse)
   PRAETOR_UNARY(Worker, Leave, LeaveRequest, LeaveResponse)
   PRAETOR_UNARY(Worker, Complete, CompleteRequest, CompleteResponse)
+  PRAETOR_UNARY(Worker, HeartbeatAll, HeartbeatAllRequest, HeartbeatAllResponse)
+  PRAETOR_UNARY(Worker, CompleteAll, CompleteAllRequest, CompleteResponse)
 
   grpc::Status Lease(ServerContext* context,
                      const v1::LeaseRequest* request,
@@ -62,6 +64,17 @@ class WorkerHandlers final : public v1::Worker::Service {
       const auto most = slot.granted() ? frame_.most_wait(*context) : std::chrono::milliseconds(0);
       handle(service_, *request, most, answer);
       if (!answer->has_lease() && !slot.granted()) answer->set_retry_after_ms(kRetryAfterMs);
+    });
+  }
+
+  grpc::Status LeaseSome(ServerContext* context,
+                         const v1::LeaseSomeRequest* request,
+                         v1::LeaseSomeResponse* answer) override {
+    return frame_.serve(*context, "Worker.LeaseSome", [&] {
+      const WaitSlot slot = frame_.wait_slot();
+      const auto most = slot.granted() ? frame_.most_wait(*context) : std::chrono::milliseconds(0);
+      handle(service_, *request, most, answer);
+      if (answer->leases().empty() && !slot.granted()) answer->set_retry_after_ms(kRetryAfterMs);
     });
   }
 

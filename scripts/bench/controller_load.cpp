@@ -4,10 +4,11 @@
 //
 //   controller_load RUN_DIR [--workers 900] [--scorers 100] [--items 32] [--tokens 256] [--seconds
 //   20]
-//                           [--think 0] [--wait 5000] [--stage N]
+//                           [--think 0] [--wait 5000] [--relays 0] [--stage N]
 //
 // With --stage the learner's part is played too: step after step of that (online) stage is opened
 // and committed as soon as it is scored, so that there is always work.
+// With --relays so many relays of the run, started beforehand, stand between.
 // RUN_DIR/controller.json says where the controller is, RUN_DIR/secret lets us in. With --fake the
 // controller is a child of this program that hands out made-up work without end and records
 // nothing: what remains is the cost of the wire. With --idle as well it never has work: what
@@ -52,6 +53,7 @@ struct Settings {
   double seconds = 20;
   int64_t think_ms = 0;    ///< between a lease and its completion, as if it were worked on
   int64_t wait_ms = 5000;  ///< that a request waits for work; 0: it is asked again after a rest
+  int relays = 0;          ///< that workers take turns at, as relay-0, relay-1, ...; 0: none
   int64_t stage = -1;      ///< whose steps are opened and committed; -1: by somebody else
   bool fake = false;
   bool idle = false;
@@ -299,7 +301,13 @@ int load(const Settings& settings) {
   for (size_t i = 0; i < count; ++i) {
     const bool scores = i >= static_cast<size_t>(settings.workers);
     threads.emplace_back([&, i, scores] {
-      work(options,
+      RpcClientOptions mine = options;
+      if (settings.relays > 0) {
+        mine.resolve = endpoint_resolver(settings.run_dir,
+                                         endpoint->run_id,
+                                         str("relay-", i % static_cast<size_t>(settings.relays)));
+      }
+      work(mine,
            settings,
            str(scores ? "load-reward-" : "load-rollout-", i),
            scores ? LeaseKind::kScore : LeaseKind::kGenerate,
@@ -338,6 +346,7 @@ int load(const Settings& settings) {
       {"items", settings.items},
       {"tokens", settings.tokens},
       {"think_ms", settings.think_ms},
+      {"relays", settings.relays},
       {"seconds", seconds},
       {"samples_per_second", static_cast<double>(samples) / seconds},
       {"lease", quantiles(std::move(leases))},
@@ -400,6 +409,10 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(0, 3'600'000));
   app.add_option("--wait", settings.wait_ms, "milliseconds that a request waits for work")
       ->check(CLI::Range(0, 30'000));
+  app.add_option("--relays",
+                 settings.relays,
+                 "that workers ask, as praetor relay RUN_DIR --name relay-0, relay-1, ...")
+      ->check(CLI::Range(0, 1000));
   app.add_option("--stage", settings.stage, "play the learner's part for this online stage")
       ->check(CLI::Range(0, 255));
   app.add_flag("--idle", settings.idle, "with --fake: there is never work");

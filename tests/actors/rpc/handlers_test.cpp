@@ -79,6 +79,22 @@ std::map<std::string, std::string> sound_messages() {
   v1::NewerWeightsResponse found;
   rpc::to_proto(example_publication(), found.mutable_weights());
   add(29, "newer_weights_answer", found.SerializeAsString());
+  v1::HeartbeatAllRequest beats;
+  for (const char* name : {"rollout-0", "rollout-1"})
+    rpc::to_proto(Heartbeat{name, 99, true, 7, 40}, beats.add_beats());
+  add(30, "heartbeat_all", beats.SerializeAsString());
+  v1::LeaseSomeRequest some;
+  for (const char* name : {"w", "v"})
+    rpc::to_proto(LeaseRequest{name, LeaseKind::kScore, 16, 3, milliseconds(20)},
+                  some.add_requests());
+  add(31, "lease_some", some.SerializeAsString());
+  v1::CompleteAllRequest all;
+  rpc::to_proto(example_completion(), all.add_completions());
+  add(32, "complete_all", all.SerializeAsString());
+  v1::LeaseSomeResponse given;
+  given.add_leases()->set_request(1);
+  rpc::to_proto(example_lease(LeaseKind::kScore), given.mutable_leases(0)->mutable_lease());
+  add(33, "leases", given.SerializeAsString());
   return out;
 }
 

@@ -88,6 +88,29 @@ TEST_CASE("a worker's calls arrive whole and are answered whole", "[actors][rpc]
   loop.fake.batch_ready = false;
   CHECK_FALSE(worker.newer_weights({.stage = 2, .step = 40}));
 
+  CHECK((worker.heartbeat_all({{"rollout-0", 99, true, 7, 40}, {"rollout-1", 3, false, 8, 41}}) ==
+         std::vector<Orders>{Orders::kRegister, Orders::kRegister}));
+  CHECK(loop.fake.beat.weight_step == 41);
+
+  loop.fake.offer(example_lease(LeaseKind::kScore));
+  const auto some = worker.lease_some({{"reward-0", LeaseKind::kScore, 8, 3, milliseconds(0)},
+                                       {"reward-1", LeaseKind::kScore, 9, 4, milliseconds(0)}},
+                                      milliseconds(5000));
+  REQUIRE(some.size() == 2);
+  REQUIRE(some[0]);
+  CHECK(some[0]->score.size() == example_lease(LeaseKind::kScore).score.size());
+  CHECK_FALSE(some[1]);
+  CHECK(loop.fake.request.worker == "reward-1");
+  CHECK(loop.fake.request.max_items == 9);
+  CHECK_THROWS_WITH(worker.lease_some({{"a", LeaseKind::kScore, 8, 3, milliseconds(0)},
+                                       {"a", LeaseKind::kGenerate, 8, 3, milliseconds(0)}},
+                                      milliseconds(0)),
+                    Catch::Contains("requests: are of several kinds"));
+
+  worker.complete_all({example_completion(), example_completion()});
+  REQUIRE(loop.fake.completions.size() == 3);
+  CHECK(loop.fake.completions[2].rollouts[0].generation.tokens == std::vector<int64_t>{5, 6, 7});
+
   worker.leave("rollout-0");
   CHECK(loop.fake.calls().back() == "leave");
 }
