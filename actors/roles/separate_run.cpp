@@ -21,6 +21,7 @@
 #include "actors/train/interrupt.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/base/program.h"
 
 namespace praetor {
 
@@ -61,7 +62,7 @@ class SeparateRun {
         from_(std::move(from)),
         until_(std::move(until)),
         launcher_(Launcher::make(job)),
-        program_(fs::read_symlink("/proc/self/exe").string()),
+        program_(own_program().string()),
         learner_log_(log_of(kLearners)),
         supervisor_({.started = [this](auto& name, auto, auto) { started(name); },
                      .died = [this](auto& name,

@@ -50,7 +50,8 @@ WaitSlot::~WaitSlot() {
   if (granted_) taken_.fetch_sub(1);
 }
 
-Frame::Frame(const ServeOptions& options) : options_(options) {
+Frame::Frame(const ServeOptions& options)
+    : options_(options), rate_(options.calls_per_second, options.burst_calls) {
   if (options.run_id.empty()) throw InvalidArgument("a server needs the run's id");
   if (options.secret.empty()) throw InvalidArgument("a server needs the run's secret");
   if (options.bind.empty()) throw InvalidArgument("a server needs a host to bind");
@@ -154,7 +155,13 @@ grpc::Status Frame::check_member(const grpc::ServerContext& context, const char*
                  "\"");
   } else {
     gate_->member(context.peer());
-    return grpc::Status::OK;
+    if (rate_.take(context.peer(), CallRate::Clock::now())) return grpc::Status::OK;
+    const std::string line = str(host_of(context.peer()),
+                                 ": more than ",
+                                 options_.calls_per_second,
+                                 " calls a second over one connection");
+    if (first_time(line)) log::warn(str(line, "; they are put off (", method, "; said once)"));
+    return {grpc::StatusCode::UNAVAILABLE, line};
   }
   refused_.fetch_add(1);
   gate_->refused_call(context.peer());

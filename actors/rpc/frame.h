@@ -15,6 +15,7 @@
 #include <string_view>
 #include <vector>
 
+#include "actors/rpc/call_rate.h"
 #include "actors/rpc/gate.h"
 #include "actors/rpc/latency.h"
 #include "actors/rpc/server.h"
@@ -94,6 +95,7 @@ class Frame {
   int port_ = 0;
   std::atomic<int> waiting_{0};
   std::atomic<int64_t> refused_{0};
+  CallRate rate_;
   mutable std::mutex mutex_;  ///< guards what follows
   std::set<std::string> said_;
   std::map<std::string, std::unique_ptr<LatencyHistogram>, std::less<>> histograms_;

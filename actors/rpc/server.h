@@ -29,6 +29,11 @@ struct ServeOptions {
   /// loopback.
   std::shared_ptr<const TlsIdentity> tls;
   rpc::GateLimits gate;  ///< who may connect
+  /// Calls of one connection, at once and in each second after. Further ones are answered
+  /// UNAVAILABLE (clients try again, later and later): a member that runs wild does not keep the
+  /// others from being served.
+  int burst_calls = 4000;
+  int calls_per_second = 1000;
 };
 
 /// The interfaces a server offers; null: not offered. Borrowed, and must outlive the server.

@@ -13,6 +13,7 @@
 #include "core/base/fs.h"
 #include "core/base/log.h"
 #include "core/base/text.h"
+#include "core/base/program.h"
 
 namespace praetor {
 
@@ -50,7 +51,7 @@ fs::path script_file(const fs::path& run_dir, const std::string& until) {
 
 SlurmScript script_of(const fs::path& run_dir, const std::string& until) {
   return {.run_dir = run_dir,
-          .program = fs::read_symlink("/proc/self/exe"),
+          .program = own_program(),
           .folder = fs::current_path(),
           .until = until};
 }

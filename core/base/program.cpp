@@ -13,6 +13,11 @@ namespace praetor {
 
 namespace fs = std::filesystem;
 
+fs::path own_program() {
+  const char* given = ::getenv("PRAETOR_PROGRAM");
+  return given ? fs::path(given) : fs::read_symlink("/proc/self/exe");
+}
+
 std::string find_program(const std::string& name) {
   if (name.find('/') != name.npos) return name;
   const char* path = ::getenv("PATH");

@@ -1,8 +1,9 @@
-# scripts/bundle: the folder runs a job in a root that has nothing but glibc.
+# scripts/bundle: the folder runs a job, in one process and as separate roles, in a root that has a shell and no library at all.
 source "$(dirname "$0")/lib.sh"
-if [ "$(id -u)" != 0 ] || ! command -v patchelf > /dev/null || ! unshare -m true 2> /dev/null; then
-  [ -z "${CI:-}" ] || fail "root and patchelf are needed: PRAETOR_DEV_TOOLS=1 scripts/bootstrap"
-  echo "skipped: root and patchelf are needed (PRAETOR_DEV_TOOLS=1 scripts/bootstrap)"
+busybox=$(command -v busybox || true)
+if [ "$(id -u)" != 0 ] || ! command -v patchelf > /dev/null || [ -z "$busybox" ] || ldd "$busybox" > /dev/null 2>&1 || ! unshare -m true 2> /dev/null; then
+  [ -z "${CI:-}" ] || fail "root, patchelf and a static busybox are needed: PRAETOR_DEV_TOOLS=1 scripts/bootstrap"
+  echo "skipped: root, patchelf and a static busybox are needed (PRAETOR_DEV_TOOLS=1 scripts/bootstrap)"
   exit 4
 fi
 "$root/scripts/bundle" "$work/root/opt/praetor" "$praetor" 2> "$work/err" || { cat "$work/err"; fail "bundle"; }
@@ -10,17 +11,19 @@ status=0; "$root/scripts/bundle" "$work/root/opt/praetor" "$praetor" 2> "$work/e
 [ "$status" = 64 ] && grep -q "is there already" "$work/err" || fail "an old folder was written over"
 
 bare=$work/root
-mkdir -p "$bare"/{lib64,proc,dev,tmp,etc}
-mkdir -p "$bare/lib/x86_64-linux-gnu"
-cp -L /lib64/ld-linux-x86-64.so.2 "$bare/lib64"
-for name in libc.so.6 libm.so.6 libdl.so.2 librt.so.1 libpthread.so.0 libutil.so.1 libresolv.so.2; do
-  cp -L "/lib/x86_64-linux-gnu/$name" "$bare/lib/x86_64-linux-gnu"
-done
-tiny_job 1 4 | sed "s#$work/runs#/tmp/runs#" > "$bare/job.yaml"
-timeout 200 unshare -m -p -f sh -c "
-  mount -t proc proc '$bare/proc' && touch '$bare/dev/null' '$bare/dev/urandom' && mount --bind /dev/null '$bare/dev/null' &&
-  mount --bind /dev/urandom '$bare/dev/urandom' && exec chroot '$bare' /opt/praetor/bin/praetor train /job.yaml" > "$work/out" 2> "$work/err" ||
-  { cat "$work/err"; fail "a job in a bare root"; }
+mkdir -p "$bare"/{bin,proc,dev,tmp,etc}
+# The shell is another libc's, or links none: nothing of this machine's glibc is there but what the bundle has.
+cp "$busybox" "$bare/bin/busybox"
+for name in sh readlink dirname; do ln -s busybox "$bare/bin/$name"; done
 tiny_job 1 4 > "$work/job.yaml"
-"$praetor" train "$work/job.yaml" > "$work/out" 2> "$work/err" || fail "the same job here"
-same_run "$work/runs/tiny" "$bare/tmp/runs/tiny" "in a bare root"
+"$praetor" train "$work/job.yaml" > "$work/out" 2> "$work/err" || fail "the job here"
+mkdir "$bare/jobs"
+sed "s#$work/runs#/tmp/one#" "$work/job.yaml" > "$bare/jobs/one.yaml"
+separate_job /tmp/roles > "$bare/jobs/roles.yaml"
+for job in one roles; do
+  timeout 200 unshare -m -p -f sh -c "
+    mount -t proc proc '$bare/proc' && touch '$bare/dev/null' '$bare/dev/urandom' && mount --bind /dev/null '$bare/dev/null' &&
+    mount --bind /dev/urandom '$bare/dev/urandom' && exec chroot '$bare' /opt/praetor/bin/praetor train /jobs/$job.yaml" \
+    > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "$job: a job in a bare root"; }
+  same_run "$work/runs/tiny" "$bare/tmp/$job/tiny" "$job: in a bare root"
+done

@@ -115,6 +115,22 @@ TEST_CASE("a worker's calls arrive whole and are answered whole", "[actors][rpc]
   CHECK(loop.fake.calls().back() == "leave");
 }
 
+TEST_CASE("a member that calls without end is put off, the others are not", "[actors][rpc][cpu]") {
+  ServeOptions options;
+  options.burst_calls = 20;
+  options.calls_per_second = 50;
+  Loopback loop(options);
+  WorkerClient wild(loop.client(milliseconds(10'000)));
+  WorkerClient calm(loop.client());
+  const auto began = std::chrono::steady_clock::now();
+  // Its calls are made in the end: the client tries again.
+  for (int i = 0; i < 60; ++i) wild.heartbeat({"rollout-0", 99, true, i, 40});
+  CHECK(std::chrono::steady_clock::now() - began >= milliseconds(700));  // 40 of 50 a second
+  CHECK(loop.fake.beat.progress == 59);
+  calm.heartbeat({"rollout-1", 99, true, 77, 40});
+  CHECK(loop.fake.beat.progress == 77);
+}
+
 TEST_CASE("a learner's calls arrive whole and are answered whole", "[actors][rpc][cpu]") {
   Loopback loop;
   LearnerClient learner(loop.client());
