@@ -25,6 +25,10 @@ struct CaseOptions {
   int64_t prefetch = 1;
   ActivationCheckpointing checkpointing = ActivationCheckpointing::kNone;
   std::optional<LoraConfig> lora = {};
+  std::string optimizer = "adamw";  ///< with a momentum, or a first moment, where there may be one
+  at::ScalarType state_dtype = at::kFloat;
+  at::ScalarType precision = at::kFloat;
+  double learning_rate = 1e-3;  ///< twice that of a separate critic
 };
 
 /// @param ranks  null: a world of one
