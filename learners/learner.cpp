@@ -125,6 +125,7 @@ Learner::Learner(LearnerConfig config,
       my.plan, my.config, my.algorithm->name(), std::max<int64_t>(labels, 1), my.models);
   my.add_adapters();
   my.require_equal_start();
+  my.split_ranks();
   if (my.plan.probe) return;  // which no optimizer steps
   if (my.models.policy)
     set_activation_checkpointing(*my.models.policy, my.config.activation_checkpointing);

@@ -68,7 +68,8 @@ struct StepReport {
   /// rank 0, rank 1, ...
   std::string loss_digest;
   /// SHA-256 over all gradients before clipping of every optimizer step. With several ranks: over
-  /// the hexadecimal digests of the ranks' reduced parts, in rank order.
+  /// the hexadecimal digests of the ranks' reduced parts, in rank order; of the first copy's, where
+  /// there are several, which must be the others'.
   /// Of a probe: over its head's weights instead.
   std::string gradient_digest;
   /// JSON: "update", "stopped_early" and "epochs"[epoch][minibatch][rank][micro-batch][sequence],
@@ -82,10 +83,10 @@ struct StepReport {
 ///
 /// With a collective it is one rank of a data-parallel group (learners/README.md, "Ranks"): each
 /// holds all weights and a part of the optimizer state (with `sharding` also of gradients, and of
-/// weights), is given the same input, computes a share, and ends with the same weights and the same
-/// report. Construction, update, evaluate, *_logprobs, gather_weights and load_state are then calls
-/// that every rank makes alike; an error that one rank meets in its share is thrown on all.
-/// CollectiveError leaves the learner unusable.
+/// weights; or groups of ranks hold a copy each), is given the same input, computes a share, and
+/// ends with the same weights and the same report. Construction, update, evaluate, *_logprobs,
+/// gather_weights and load_state are then calls that every rank makes alike; an error that one rank
+/// meets in its share is thrown on all. CollectiveError leaves the learner unusable.
 class Learner {
  public:
   /// @param collective  borrowed, must outlive the learner; null: a world of one
@@ -170,6 +171,11 @@ class Learner {
                      const std::function<void(std::span<const NamedTensor>)>& visit) const;
   /// Of weights that are kept in parts.
   const UnitMeter& unit_meter() const;
+  /// Weights are kept in parts: reading them is a call that every rank makes.
+  bool in_parts() const;
+  /// Ranks 0 .. state_shards() - 1 keep one copy of everything (all of them, or `sharding.group`):
+  /// state() of the others is empty.
+  int32_t state_shards() const;
 
   /// Updates done.
   int64_t step() const;

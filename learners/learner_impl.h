@@ -39,6 +39,7 @@ struct Learner::Impl {
   ModelPlan plan;
   std::unique_ptr<Collective> alone;  ///< when none was given
   Collective* ranks = nullptr;
+  CollectiveGrid copies;  ///< of those that keep one together; empty: all ranks do
   UnitMeter meter;
   mutable LockStep lock_step;
   /// Those that are kept in parts beyond the optimizer's moments.
@@ -97,6 +98,12 @@ struct Learner::Impl {
   };
   /// Of `sharded`; null where the network is whole on every rank.
   ShardedNetwork* sharding_of(const Transformer& model) const;
+  ShardingRanks sharding_ranks() const {
+    return copies.row ? ShardingRanks(*ranks, copies) : ShardingRanks(*ranks);
+  }
+  /// Splits the ranks into those that keep a copy together, as `sharding.group` says.
+  /// @throws InvalidArgument unless it divides them
+  void split_ranks();
   /// Puts the networks into parts as the stage says.
   void shard_networks();
   void shard(const char* who, Transformer& model, ShardedNetwork::Options options);
@@ -237,6 +244,9 @@ struct Learner::Impl {
   };
   /// Of weights kept in parts this rank's pieces, of others all.
   std::vector<HeldPiece> held_weights() const;
+  /// Of the parts of all ranks of a copy one digest. @throws InternalError on every rank when two
+  /// copies differ
+  std::string of_ranks(const std::string& gradient, const std::string& weights) const;
   /// @throws InvalidArgument on every rank unless all start from the same settings and weights
   void require_equal_start() const;
 };

@@ -8,12 +8,22 @@
 
 namespace praetor {
 
+void Learner::Impl::split_ranks() {
+  const int64_t world = ranks->world_size(), group = config.sharding.ranks_of_copy(world);
+  if (world % group != 0) {
+    throw InvalidArgument(
+        "sharding.group is ", group, ", which does not divide the ", world, " ranks");
+  }
+  if (group == world) return;
+  copies = make_grid(*ranks, static_cast<int32_t>(group), "shards", "replicas");
+}
+
 void Learner::Impl::shard(const char* who, Transformer& model, ShardedNetwork::Options options) {
   options.cut = config.sharding.stage == 3;
   const bool wanted = options.cut || (options.trained && config.sharding.stage == 2);
-  if (wanted && ranks->world_size() > 1) {
-    sharded.push_back(
-        std::make_unique<ShardedNetwork>(who, model, *ranks, lock_step, meter, std::move(options)));
+  if (wanted && sharding_ranks().in_parts()) {
+    sharded.push_back(std::make_unique<ShardedNetwork>(
+        who, model, sharding_ranks(), lock_step, meter, std::move(options)));
   }
 }
 
@@ -43,11 +53,11 @@ void Learner::Impl::add_optimizer(const char* name,
                                   const Transformer* model,
                                   OptimizerConfig settings) {
   if (const ShardedNetwork* network = model ? sharding_of(*model) : nullptr) {
-    optimizers.push_back(
-        std::make_unique<ShardedOptimizer>(name, network->units(), std::move(settings), *ranks));
+    optimizers.push_back(std::make_unique<ShardedOptimizer>(
+        name, network->units(), std::move(settings), sharding_ranks()));
   } else {
     optimizers.push_back(std::make_unique<ShardedOptimizer>(
-        name, std::move(parameters), std::move(settings), *ranks));
+        name, std::move(parameters), std::move(settings), sharding_ranks()));
   }
 }
 
@@ -129,6 +139,8 @@ std::vector<Learner::Impl::HeldPiece> Learner::Impl::held_weights() const {
 std::shared_ptr<const void> Learner::gather_weights(const std::vector<const Transformer*>& models,
                                                     bool on_every_rank) const {
   const bool keep = on_every_rank || impl_->ranks->rank() == 0;
+  // Nobody reads the other copies.
+  const bool gathers = on_every_rank || impl_->sharding_ranks().copy() == 0;
   std::vector<ShardedNetwork*> networks;
   std::vector<Impl::Merged*> in_parts;
   for (const Transformer* model : models) {
@@ -139,7 +151,7 @@ std::shared_ptr<const void> Learner::gather_weights(const std::vector<const Tran
     // A policy and a reference may be one network.
     if (cut && std::ranges::find(networks, network) == networks.end()) {
       networks.push_back(network);
-      network->gather(keep);
+      if (gathers) network->gather(keep);
     }
     if (one && keep) impl_->merge(*one);
     if (one && cut) in_parts.push_back(one);
@@ -156,6 +168,7 @@ std::shared_ptr<const void> Learner::gather_weights(const std::vector<const Tran
 void Learner::visit_weights(const std::vector<NamedTensor>& tensors,
                             const std::function<void(std::span<const NamedTensor>)>& visit) const {
   const bool reads = impl_->ranks->rank() == 0;
+  const bool gathers = impl_->sharding_ranks().copy() == 0;
   std::exception_ptr failure;
   const auto hand_over = [&](const std::vector<NamedTensor>& some) {
     if (!reads || some.empty() || failure) return;
@@ -179,7 +192,7 @@ void Learner::visit_weights(const std::vector<NamedTensor>& tensors,
     return out;
   };
   for (const auto& network : impl_->sharded) {
-    if (!network->is_cut()) continue;
+    if (!network->is_cut() || !gathers) continue;
     for (FlatUnit* unit : network->units()) {
       const std::vector<NamedTensor> some = of_unit(*unit);
       if (some.empty()) continue;
@@ -194,6 +207,14 @@ void Learner::visit_weights(const std::vector<NamedTensor>& tensors,
   }
   hand_over(rest);
   if (failure) std::rethrow_exception(failure);
+}
+
+int32_t Learner::state_shards() const {
+  return impl_->sharding_ranks().shards->world_size();
+}
+
+bool Learner::in_parts() const {
+  return std::ranges::any_of(impl_->sharded, [](const auto& one) { return one->is_cut(); });
 }
 
 const UnitMeter& Learner::unit_meter() const {

@@ -67,6 +67,7 @@ void Learner::Impl::require_equal_start() const {
     start["exact_rollouts"] = config.exact_rollouts;
     start["sharding stage"] = config.sharding.stage;
     start["sharding prefetch"] = config.sharding.prefetch;
+    start["sharding group"] = config.sharding.group;
     start["lora"] = config.lora ? lora_to_json(*config.lora) : "";
     start["learning_rate"] = config.optimizer.learning_rate;
     for (const NamedTensor& t : networks()) {
@@ -93,6 +94,7 @@ void Learner::Impl::require_equal_start() const {
 std::vector<NamedTensor> Learner::state() const {
   const Impl& my = *impl_;
   std::vector<NamedTensor> out;
+  if (my.sharding_ranks().copy() > 0) return out;
   for (const Impl::HeldPiece& piece : my.held_weights()) {
     if (piece.everywhere && my.ranks->rank() > 0) continue;
     const int64_t end = piece.begin + piece.tensor.numel();

@@ -19,7 +19,7 @@ constexpr const char* kLanguageHead = "lm_head.weight";
 
 ShardedNetwork::ShardedNetwork(const std::string& who,
                                Transformer& model,
-                               Collective& ranks,
+                               ShardingRanks ranks,
                                LockStep& steps,
                                UnitMeter& meter,
                                Options options)
@@ -51,7 +51,7 @@ ShardedNetwork::~ShardedNetwork() {
 
 FlatUnit* ShardedNetwork::add_unit(const std::string& who,
                                    std::vector<NamedTensor> parameters,
-                                   Collective& ranks) {
+                                   ShardingRanks ranks) {
   units_.push_back(std::make_unique<FlatUnit>(who, std::move(parameters), ranks, kAlignment));
   if (options_.cut) units_.back()->cut(meter_);
   return units_.back().get();

@@ -49,12 +49,12 @@ Transformer network(const CaseOptions& options) {
   ModelConfig config = tiny_policy()->config();
   config.tie_embeddings = options.tied;
   config.num_layers = options.layers;
-  return Transformer(config, stream_of(options));
+  return Transformer(config, stream_of(options), options.weights);
 }
 
 std::unique_ptr<ScalarModel> scalar(const CaseOptions& options, int64_t heads) {
-  return std::make_unique<ScalarModel>(
-      ScalarModel{network(options), ScalarHead::make(16, stream_of(options), at::kFloat, heads)});
+  return std::make_unique<ScalarModel>(ScalarModel{
+      network(options), ScalarHead::make(16, stream_of(options), options.weights, heads)});
 }
 
 }  // namespace
@@ -65,7 +65,7 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
   config.optimizer.max_grad_norm = options.max_grad_norm;
   config.optimizer.weight_decay = 0.01;
   config.micro_batch_tokens = options.micro_batch_tokens;
-  config.sharding = {.stage = options.stage, .prefetch = options.prefetch};
+  config.sharding = {.stage = options.stage, .prefetch = options.prefetch, .group = options.group};
   config.activation_checkpointing = options.checkpointing;
   config.lora = options.lora;
   config.seed = 5;
@@ -169,9 +169,11 @@ std::string weights_digest(const Learner& learner) {
 std::string learner_transcript(Collective& ranks) {
   std::ostringstream out;
   out.precision(17);
-  for (const int64_t stage : {1, 2, 3}) {
+  std::vector<std::pair<int64_t, int64_t>> layouts{{1, 0}, {2, 0}, {3, 0}};
+  if (ranks.world_size() == 4) layouts.insert(layouts.end(), {{2, 2}, {3, 2}, {1, 1}});
+  for (const auto& [stage, group] : layouts) {
     for (const std::string& name : learner_cases()) {
-      Learner learner = make_case(name, &ranks, {.stage = stage});
+      Learner learner = make_case(name, &ranks, {.stage = stage, .group = group});
       for (int step = 0; step < 2; ++step) {
         const StepReport report = update_case(name, learner, step);
         out << name << ' ' << stage << ' ' << step << ' ' << report.loss_digest << ' '

@@ -25,6 +25,8 @@ struct CaseOptions {
   int64_t prefetch = 1;
   ActivationCheckpointing checkpointing = ActivationCheckpointing::kNone;
   std::optional<LoraConfig> lora = {};
+  int64_t group = 0;                    ///< ranks of a copy; 0: all
+  at::ScalarType weights = at::kFloat;  ///< type of the networks
 };
 
 /// @param ranks  null: a world of one
