@@ -16,6 +16,7 @@
 #include "core/model/attribute_gate.h"
 #include "core/model/checkpointing.h"
 #include "core/model/lora.h"
+#include "core/model/model_weights.h"
 #include "core/model/tensor_source.h"
 #include "core/model/transformer.h"
 #include "learners/algorithm.h"
@@ -51,6 +52,10 @@ struct LearnerConfig {
 /// Networks handed to a learner. What the algorithm's plan asks for and is missing here is made:
 /// the reference and a critic with `init: policy` from the policy as it is now. With an adapter the
 /// reference is the policy without it, and no network of its own.
+///
+/// A policy, or the backbone of `scalar`, may be a shell that waits for its weights, which the
+/// learner reads: all at once, or where the ranks keep weights in parts unit by unit, so that no
+/// rank ever holds more of it than its part and a unit. So it makes networks from the policy, too.
 struct LearnerModels {
   std::unique_ptr<Transformer> policy;
   std::unique_ptr<Transformer> reference;
@@ -58,6 +63,8 @@ struct LearnerModels {
   std::unique_ptr<ScalarModel> scalar;   ///< the critic, or the reward model in training
   std::unique_ptr<AttributeGate> gate;   ///< over the attributes of `scalar`, which is frozen then
   std::optional<ScalarHead> value_head;  ///< of a shared critic
+  /// Of a policy, or a backbone of `scalar`, that waits; null: it has its weights.
+  std::shared_ptr<const ModelWeights> policy_weights, scalar_weights;
 };
 
 /// What one update did.

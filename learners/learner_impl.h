@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -104,9 +105,20 @@ struct Learner::Impl {
   /// Splits the ranks into those that keep a copy together, as `sharding.group` says.
   /// @throws InvalidArgument unless it divides them
   void split_ranks();
-  /// Puts the networks into parts as the stage says.
+  /// The ranks keep weights in parts.
+  bool cuts_weights() const;
+  /// What a network that waits for its weights reads them from.
+  const ModelWeights& weights_of(const Transformer& model) const;
+  /// Reads the networks that wait, unless that is done as they are cut.
+  void read_networks();
+  /// Puts the networks into parts as the stage says. @throws InvalidArgument on every rank when
+  /// they have read different weights
   void shard_networks();
+  void shard_all();
   void shard(const char* who, Transformer& model, ShardedNetwork::Options options);
+  /// Of the weights that are read as networks are cut: who read them first, and their digests.
+  std::map<const ModelWeights*, std::string> first_readers;
+  std::map<std::string, std::string> read_digests;
   void add_optimizers();
   /// Over the units of `model` where it has any, else (null, too) over `parameters`.
   void add_optimizer(const char* name,
@@ -247,8 +259,11 @@ struct Learner::Impl {
   /// Of the parts of all ranks of a copy one digest. @throws InternalError on every rank when two
   /// copies differ
   std::string of_ranks(const std::string& gradient, const std::string& weights) const;
-  /// @throws InvalidArgument on every rank unless all start from the same settings and weights
+  /// @throws InvalidArgument on every rank unless all start from the same settings and weights,
+  /// but for those that are read later
   void require_equal_start() const;
+  /// @param starts  of each rank a JSON object
+  static void require_equal(const std::vector<std::string>& starts);
 };
 
 }  // namespace praetor

@@ -1,10 +1,12 @@
 // Which networks the ranks keep in parts, and how these are read.
 #include <algorithm>
 #include <exception>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "core/base/error.h"
 #include "learners/learner_impl.h"
+#include "learners/sharding/agreement.h"
 
 namespace praetor {
 
@@ -21,13 +23,55 @@ void Learner::Impl::split_ranks() {
 void Learner::Impl::shard(const char* who, Transformer& model, ShardedNetwork::Options options) {
   options.cut = config.sharding.stage == 3;
   const bool wanted = options.cut || (options.trained && config.sharding.stage == 2);
-  if (wanted && sharding_ranks().in_parts()) {
-    sharded.push_back(std::make_unique<ShardedNetwork>(
-        who, model, sharding_ranks(), lock_step, meter, std::move(options)));
-  }
+  if (!wanted || !sharding_ranks().in_parts()) return;
+  options.read = [this, who, &model](std::span<const NamedTensor> some) {
+    const ModelWeights& weights = weights_of(model);
+    weights.read(some);
+    if (first_readers.emplace(&weights, who).first->second != who) return;
+    for (const NamedTensor& t : some) {
+      read_digests[str(who, "/", t.name)] = sha256_hex(
+          std::span(static_cast<const std::byte*>(t.tensor.const_data_ptr()), t.tensor.nbytes()));
+    }
+  };
+  sharded.push_back(std::make_unique<ShardedNetwork>(
+      who, model, sharding_ranks(), lock_step, meter, std::move(options)));
+}
+
+bool Learner::Impl::cuts_weights() const {
+  return config.sharding.stage == 3 && config.sharding.ranks_of_copy(ranks->world_size()) > 1 &&
+         !plan.probe;
+}
+
+const ModelWeights& Learner::Impl::weights_of(const Transformer& model) const {
+  const bool scalar = models.scalar && &model == &models.scalar->backbone;
+  const auto& out = scalar && models.scalar_weights ? models.scalar_weights : models.policy_weights;
+  PRAETOR_CHECK(out, "a network without weights, and nothing to read them from");
+  return *out;
+}
+
+void Learner::Impl::read_networks() {
+  if (cuts_weights()) return;
+  run_agreed(*ranks, [&] {
+    for (const Transformer* model : {models.policy.get(),
+                                     models.reference.get(),
+                                     models.anchor.get(),
+                                     models.scalar ? &models.scalar->backbone : nullptr}) {
+      if (model && is_waiting(model->parameters().front().tensor))
+        read_whole(weights_of(*model), *model);
+    }
+  });
 }
 
 void Learner::Impl::shard_networks() {
+  require_equal(gather_agreed(*ranks, [&] {
+    shard_all();
+    return nlohmann::json(read_digests).dump();
+  }));
+  first_readers.clear();
+  read_digests.clear();
+}
+
+void Learner::Impl::shard_all() {
   lock_step.set_prefetch(config.sharding.prefetch);
   if (plan.policy) {
     ShardedNetwork::Options policy{.trained = !adapter, .passed = adapter != nullptr};

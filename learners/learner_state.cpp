@@ -71,6 +71,7 @@ void Learner::Impl::require_equal_start() const {
     start["lora"] = config.lora ? lora_to_json(*config.lora) : "";
     start["learning_rate"] = config.optimizer.learning_rate;
     for (const NamedTensor& t : networks()) {
+      if (is_waiting(t.tensor)) continue;
       const at::Tensor values = t.tensor.detach().contiguous();
       Sha256 digest;
       digest.update(praetor::str(values.scalar_type(), values.sizes()));
@@ -80,6 +81,10 @@ void Learner::Impl::require_equal_start() const {
     }
     return start.dump();
   });
+  require_equal(all);
+}
+
+void Learner::Impl::require_equal(const std::vector<std::string>& all) {
   for (size_t rank = 1; rank < all.size(); ++rank) {
     if (all[rank] == all[0]) continue;
     const auto first = nlohmann::json::parse(all[0]), other = nlohmann::json::parse(all[rank]);

@@ -11,6 +11,7 @@
 
 #include "core/base/error.h"
 #include "core/model/kernels/packed_weight.h"
+#include "core/model/model_weights.h"
 
 namespace praetor {
 namespace {
@@ -73,8 +74,10 @@ FlatUnit::FlatUnit(const std::string& who,
     const NamedTensor& whole = parameters_[piece.parameter];
     const at::Tensor alias = whole.tensor.detach();
     const bool all = piece.begin == 0 && piece.end == alias.numel();
-    owned_.push_back({piece_name(whole.name, piece.begin, piece.end, alias.numel()),
-                      all ? alias : alias.view(-1).slice(0, piece.begin, piece.end).detach()});
+    at::Tensor mine;  // of one that waits for its weights not before `cut`
+    if (!is_waiting(alias))
+      mine = all ? alias : alias.view(-1).slice(0, piece.begin, piece.end).detach();
+    owned_.push_back({piece_name(whole.name, piece.begin, piece.end, alias.numel()), mine});
   }
 }
 
@@ -254,7 +257,7 @@ void FlatUnit::share_weights() {
   }
 }
 
-void FlatUnit::cut(UnitMeter& meter) {
+void FlatUnit::cut(UnitMeter& meter, const Reader& read) {
   PRAETOR_CHECK(!is_cut(), "a unit is cut once");
   if (parameters_.empty()) return;
   meter_ = &meter;
@@ -262,26 +265,50 @@ void FlatUnit::cut(UnitMeter& meter) {
   const auto options = parameters_.front().tensor.options().requires_grad(false);
   const int64_t part = layout_.part(), begin = shards_.rank() * part;
   part_ = at::empty({part}, options);
-  gather_flat(layout_,
-              tensors_of(parameters_),
-              begin,
-              begin + part,
-              part_.mutable_data_ptr(),
-              part_.element_size());
-  for (size_t i = 0; i < owned_.size(); ++i) {
-    const FlatPiece& piece = pieces_[i];
-    owned_[i].tensor = part_.slice(0, piece.at, piece.at + piece.end - piece.begin)
-                           .view(owned_[i].tensor.sizes())
-                           .detach();
+  const bool waits =
+      std::ranges::any_of(parameters_, [](const NamedTensor& p) { return is_waiting(p.tensor); });
+  if (!waits) {
+    gather_flat(layout_,
+                tensors_of(parameters_),
+                begin,
+                begin + part,
+                part_.mutable_data_ptr(),
+                part_.element_size());
   }
   storage_ = at::empty({shards_.world_size() * part}, options);
+  std::vector<at::Tensor> before;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const at::Tensor& tensor = parameters_[i].tensor;
     const int64_t from = layout_.begin_of(i);
+    if (waits) before.push_back(tensor.detach());
     tensor.set_data(storage_.slice(0, from, from + tensor.numel()).view(tensor.sizes()));
+  }
+  if (waits) {
+    fill_waiting(before, read);
+    part_.copy_(storage_.slice(0, begin, begin + part));
+  }
+  for (size_t i = 0; i < owned_.size(); ++i) {
+    const FlatPiece& piece = pieces_[i];
+    const at::Tensor& whole = parameters_[piece.parameter].tensor;
+    const at::Tensor mine = part_.slice(0, piece.at, piece.at + piece.end - piece.begin);
+    owned_[i].tensor = (mine.numel() == whole.numel() ? mine.view(whole.sizes()) : mine).detach();
   }
   resize_storage(storage_, 0);
   meter_->part_bytes += static_cast<int64_t>(part_.nbytes());
+}
+
+void FlatUnit::fill_waiting(const std::vector<at::Tensor>& before, const Reader& read) {
+  storage_.zero_();
+  std::vector<NamedTensor> waiting;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (is_waiting(before[i])) {
+      waiting.push_back(parameters_[i]);
+    } else {
+      parameters_[i].tensor.detach().copy_(before[i]);
+    }
+  }
+  PRAETOR_CHECK(read, waiting.front().name, " has no weights, and nothing to read them from");
+  read(waiting);
 }
 
 void FlatUnit::allocate() {

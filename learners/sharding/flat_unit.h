@@ -3,7 +3,9 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "core/model/named_tensor.h"
@@ -78,7 +80,10 @@ class FlatUnit {
   void share_weights();
 
   /// From now on each rank keeps its part. `meter` (borrowed) counts what is gathered.
-  void cut(UnitMeter& meter);
+  /// @param read  fills those parameters that are waiting for their weights
+  /// (core/model/model_weights.h); the unit is whole while it is called
+  using Reader = std::function<void(std::span<const NamedTensor>)>;
+  void cut(UnitMeter& meter, const Reader& read = nullptr);
   bool is_cut() const { return storage_.defined(); }
   /// After `cut`. All ranks; `keep` says whether this one wants the weights.
   void gather(bool keep = true);
@@ -98,6 +103,7 @@ class FlatUnit {
   template <typename T>
   void reduce_over_copies();
   void allocate();
+  void fill_waiting(const std::vector<at::Tensor>& before, const Reader& read);
   void mark_seen();
   /// The parameters' gradients, contiguous.
   std::vector<at::Tensor> gradients() const;

@@ -53,7 +53,7 @@ FlatUnit* ShardedNetwork::add_unit(const std::string& who,
                                    std::vector<NamedTensor> parameters,
                                    ShardingRanks ranks) {
   units_.push_back(std::make_unique<FlatUnit>(who, std::move(parameters), ranks, kAlignment));
-  if (options_.cut) units_.back()->cut(meter_);
+  if (options_.cut) units_.back()->cut(meter_, options_.read);
   return units_.back().get();
 }
 

@@ -27,6 +27,7 @@ class ShardedNetwork final : public ForwardHooks {
     bool cut = false;           ///< stage 3
     bool language_head = true;  ///< used; else a head that is there is kept in parts for good
     std::vector<NamedTensor> scalar_head = {};  ///< used with the last part
+    FlatUnit::Reader read = nullptr;  ///< of a network that is cut, and waits for its weights
   };
   /// `model`, `steps` and `meter` are borrowed. The model keeps its tensors.
   /// @param who  in messages

@@ -52,9 +52,24 @@ Transformer network(const CaseOptions& options) {
   return Transformer(config, stream_of(options), options.weights);
 }
 
-std::unique_ptr<ScalarModel> scalar(const CaseOptions& options, int64_t heads) {
-  return std::make_unique<ScalarModel>(ScalarModel{
-      network(options), ScalarHead::make(16, stream_of(options), options.weights, heads)});
+void add_policy(LearnerModels& models, const CaseOptions& options) {
+  if (options.folder.empty()) {
+    models.policy = std::make_unique<Transformer>(network(options));
+    return;
+  }
+  models.policy_weights = open_model(options.folder, options.weights);
+  models.policy = std::make_unique<Transformer>(models.policy_weights->shell());
+}
+
+void add_scalar(LearnerModels& models, const CaseOptions& options, int64_t heads) {
+  if (options.folder.empty()) {
+    models.scalar = std::make_unique<ScalarModel>(ScalarModel{
+        network(options), ScalarHead::make(16, stream_of(options), options.weights, heads)});
+    return;
+  }
+  OpenedScalar opened = open_scalar(options.folder, stream_of(options), options.weights, heads);
+  models.scalar = std::make_unique<ScalarModel>(std::move(opened.model));
+  models.scalar_weights = std::move(opened.backbone);
 }
 
 }  // namespace
@@ -71,22 +86,22 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
   config.seed = 5;
   LearnerModels models;
   if (name == "reward_model") {
-    models.scalar = scalar(options, 1);
+    add_scalar(models, options, 1);
     return Learner(config, make_reward_model({.margin = true}), std::move(models), ranks);
   }
   if (name == "attribute_model") {
-    models.scalar = scalar(options, 2);
+    add_scalar(models, options, 2);
     AttributeModelConfig attributes;
     attributes.attributes = {{"good", 1}, {"long", -1}};
     return Learner(config, make_attribute_model(attributes), std::move(models), ranks);
   }
   if (name == "attribute_gate") {
-    models.scalar = scalar(options, 2);
+    add_scalar(models, options, 2);
     models.gate =
         std::make_unique<AttributeGate>(AttributeGate::make(16, 2, 1, 8, stream_of(options)));
     return Learner(config, make_attribute_gate({}), std::move(models), ranks);
   }
-  models.policy = std::make_unique<Transformer>(network(options));
+  add_policy(models, options);
   if (name == "dpo") return Learner(config, make_dpo({.beta = 1}), std::move(models), ranks);
   if (name == "sft") return Learner(config, make_sft(SftConfig{}), std::move(models), ranks);
   if (name == "grpo") {

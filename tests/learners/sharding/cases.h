@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
@@ -27,6 +28,7 @@ struct CaseOptions {
   std::optional<LoraConfig> lora = {};
   int64_t group = 0;                    ///< ranks of a copy; 0: all
   at::ScalarType weights = at::kFloat;  ///< type of the networks
+  std::filesystem::path folder = {};    ///< a causal model that the networks are read from
 };
 
 /// @param ranks  null: a world of one
