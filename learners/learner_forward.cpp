@@ -144,8 +144,10 @@ void Learner::Impl::each_micro_batch(
     const RankCut& cut,
     const std::function<std::vector<LockStep::Use>(size_t pass)>& uses,
     const std::function<void(const std::vector<int64_t>&)>& work) const {
+  // Only the ranks of a copy wait for each other in a pass.
   size_t passes = 0;
-  for (const auto& of_rank : cut) passes = std::max(passes, of_rank.size());
+  for (const int32_t rank : sharding_ranks().shards->members())
+    passes = std::max(passes, cut[static_cast<size_t>(rank)].size());
   const auto& own = cut[static_cast<size_t>(ranks->rank())];
   lock_step.run(passes, uses, [&](size_t pass) {
     if (pass < own.size()) work(own[pass]);

@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -41,7 +42,8 @@ struct Learner::Impl {
   std::unique_ptr<Collective> alone;  ///< when none was given
   Collective* ranks = nullptr;
   /// At precision bfloat16, of every network but a frozen one that is of that type itself.
-  std::vector<std::unique_ptr<ComputeCopy>> copies;
+  std::vector<std::unique_ptr<ComputeCopy>> compute_copies;
+  CollectiveGrid copies;  ///< of those that keep one together; empty: all ranks do
   UnitMeter meter;
   mutable LockStep lock_step;
   /// Those that are kept in parts beyond the optimizer's moments.
@@ -111,9 +113,26 @@ struct Learner::Impl {
   void refresh_copies() const;
   /// Of `sharded`; null where the network is whole on every rank.
   ShardedNetwork* sharding_of(const Transformer& model) const;
-  /// Puts the networks into parts as the stage says.
+  ShardingRanks sharding_ranks() const {
+    return copies.row ? ShardingRanks(*ranks, copies) : ShardingRanks(*ranks);
+  }
+  /// Splits the ranks into those that keep a copy together, as `sharding.group` says.
+  /// @throws InvalidArgument unless it divides them
+  void split_ranks();
+  /// The ranks keep weights in parts.
+  bool cuts_weights() const;
+  /// What a network that waits for its weights reads them from.
+  const ModelWeights& weights_of(const Transformer& model) const;
+  /// Reads the networks that wait, unless that is done as they are cut.
+  void read_networks();
+  /// Puts the networks into parts as the stage says. @throws InvalidArgument on every rank when
+  /// they have read different weights
   void shard_networks();
+  void shard_all();
   void shard(const char* who, Transformer& model, ShardedNetwork::Options options);
+  /// Of the weights that are read as networks are cut: who read them first, and their digests.
+  std::map<const ModelWeights*, std::string> first_readers;
+  std::map<std::string, std::string> read_digests;
   void add_optimizers();
   /// Over the units of `model` where it has any, else (null, too) over `parameters`.
   void add_optimizer(const char* name,
@@ -251,8 +270,14 @@ struct Learner::Impl {
   };
   /// Of weights kept in parts this rank's pieces, of others all.
   std::vector<HeldPiece> held_weights() const;
-  /// @throws InvalidArgument on every rank unless all start from the same settings and weights
+  /// Of the parts of all ranks of a copy one digest. @throws InternalError on every rank when two
+  /// copies differ
+  std::string of_ranks(const std::string& gradient, const std::string& weights) const;
+  /// @throws InvalidArgument on every rank unless all start from the same settings and weights,
+  /// but for those that are read later
   void require_equal_start() const;
+  /// @param starts  of each rank a JSON object
+  static void require_equal(const std::vector<std::string>& starts);
 };
 
 }  // namespace praetor

@@ -86,11 +86,13 @@ void Learner::Impl::require_equal_start() const {
     start["precision"] = c10::toString(config.precision);
     start["sharding stage"] = config.sharding.stage;
     start["sharding prefetch"] = config.sharding.prefetch;
+    start["sharding group"] = config.sharding.group;
     start["lora"] = config.lora ? lora_to_json(*config.lora) : "";
     start["learning_rate"] = config.optimizer.learning_rate;
     start["optimizer"] = config.optimizer.kind;
     start["state_dtype"] = c10::toString(config.optimizer.state_dtype);
     for (const NamedTensor& t : networks()) {
+      if (is_waiting(t.tensor)) continue;
       const at::Tensor values = t.tensor.detach().contiguous();
       Sha256 digest;
       digest.update(praetor::str(values.scalar_type(), values.sizes()));
@@ -100,6 +102,10 @@ void Learner::Impl::require_equal_start() const {
     }
     return start.dump();
   });
+  require_equal(all);
+}
+
+void Learner::Impl::require_equal(const std::vector<std::string>& all) {
   for (size_t rank = 1; rank < all.size(); ++rank) {
     if (all[rank] == all[0]) continue;
     const auto first = nlohmann::json::parse(all[0]), other = nlohmann::json::parse(all[rank]);
@@ -114,6 +120,7 @@ void Learner::Impl::require_equal_start() const {
 std::vector<NamedTensor> Learner::state() const {
   const Impl& my = *impl_;
   std::vector<NamedTensor> out;
+  if (my.sharding_ranks().copy() > 0) return out;
   for (const Impl::HeldPiece& piece : my.held_weights()) {
     if (piece.everywhere && my.ranks->rank() > 0) continue;
     const int64_t end = piece.begin + piece.tensor.numel();

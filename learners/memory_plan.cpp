@@ -158,9 +158,10 @@ int64_t kept_floats(const ModelConfig& shape, ActivationCheckpointing checkpoint
 MemoryPlan plan_memory(const std::vector<PlannedNetwork>& networks,
                        const MemoryPlanOptions& options) {
   MemoryPlan out;
-  const bool cut = options.ranks > 1;
+  const int64_t copy = options.ranks_of_copy();
+  const bool cut = copy > 1;
   const auto kept = [&](int64_t bytes, int64_t from_stage) {
-    return cut && options.sharding.stage >= from_stage ? part_of(bytes, options.ranks) : bytes;
+    return cut && options.sharding.stage >= from_stage ? part_of(bytes, copy) : bytes;
   };
   MemoryPlanOptions alone = options;
   if (!cut) alone.sharding.stage = 1;
@@ -200,7 +201,7 @@ int64_t packed_weight_bytes(const std::vector<PlannedNetwork>& networks,
     const ModelConfig& shape = network.shape;
     const int64_t layer = Widths(shape).products();
     const int64_t head = network.language_head ? shape.vocab_size * shape.hidden_size : 0;
-    out = options.ranks > 1 && options.sharding.stage == 3
+    out = options.ranks_of_copy() > 1 && options.sharding.stage == 3
               ? std::max(out, kFloat * std::max(layer, head))
               : out + kFloat * (shape.num_layers * layer + head);
   }
@@ -241,12 +242,18 @@ int64_t exchanged_bytes(const std::vector<PlannedNetwork>& networks,
                         const MemoryPlanOptions& options,
                         int64_t micro_batches) {
   if (options.ranks < 2) return 0;
+  const int64_t copy = options.ranks_of_copy(), copies = options.ranks / copy;
+  // A part's sum over the copies: shares of it to their owners, and the sums back.
+  const auto over_copies = [&](int64_t bytes) {
+    const int64_t part = part_of(bytes, copy);
+    return 2 * (part - part_of(part, copies));
+  };
   int64_t out = 0;
   // All but the own part.
-  const auto others = [&](int64_t bytes) { return bytes - part_of(bytes, options.ranks); };
+  const auto others = [&](int64_t bytes) { return bytes - part_of(bytes, copy); };
   for (const PlannedNetwork& network : networks) {
-    const int64_t parameters = parameter_count(network);
-    const int64_t whole = others(kFloat * parameters);
+    const int64_t parameters = parameter_count(network), all = kFloat * parameters;
+    const int64_t whole = others(all);
     const int64_t read = others(options.compute_bytes * parameters);  // by a pass at stage 3
     if (!network.trained) {
       out += options.sharding.stage == 3 ? micro_batches * read : 0;
@@ -255,10 +262,12 @@ int64_t exchanged_bytes(const std::vector<PlannedNetwork>& networks,
     if (!weights_trained(network)) {
       // Sums of the adapter's gradients and its new values, and at stage 3 the weights that every
       // forward and backward gathers.
-      out += 2 * others(kFloat * network.adapter_parameters);
+      const int64_t adapter = kFloat * network.adapter_parameters;
+      out += 2 * others(adapter) + over_copies(adapter);
       if (options.sharding.stage == 3) out += 2 * micro_batches * read;
       continue;
     }
+    out += over_copies(all);
     switch (options.sharding.stage) {
       case 1:
         out += 2 * whole;

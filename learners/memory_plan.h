@@ -34,6 +34,7 @@ struct PlannedNetwork {
 struct MemoryPlanOptions {
   ShardingConfig sharding;
   int64_t ranks = 1;
+  int64_t ranks_of_copy() const { return sharding.ranks_of_copy(ranks); }
   int64_t micro_batch_tokens = 8192;  ///< of the largest micro-batch
   int64_t sequence_tokens = 8192;     ///< of the longest sequence
   ActivationCheckpointing checkpointing = ActivationCheckpointing::kNone;

@@ -103,7 +103,7 @@ std::vector<PlannedNetwork> add_networks(const JobConfig& job,
   const ModelConfig shape = full_shape(job, stage);
   const ModelPlan models = algorithm.models();
   const auto& lora = stage.learner.lora;
-  const bool in_parts = stage.learner.sharding.stage == 3 && out.learner_ranks > 1;
+  const bool in_parts = stage.learner.sharding.stage == 3 && out.ranks_of_copy() > 1;
   if (models.policy) planned.push_back(add_trained(stage, "policy", {.shape = shape}, out));
   // What engines decode with; from parts it is made unit by unit.
   if (lora && algorithm.online() && !in_parts) {
@@ -257,7 +257,7 @@ int64_t StagePlan::model_bytes() const {
 
 int64_t StagePlan::rank_bytes() const {
   const auto part = [&](int64_t bytes, int64_t from_stage) {
-    return sharding_stage >= from_stage ? (bytes + learner_ranks - 1) / learner_ranks : bytes;
+    return sharding_stage >= from_stage ? (bytes + ranks_of_copy() - 1) / ranks_of_copy() : bytes;
   };
   int64_t sum = 0;
   for (const Network& n : networks) {
@@ -280,6 +280,7 @@ std::vector<StagePlan> plan_job(const JobConfig& job) {
       const SamplePlan samples = algorithm->sample_plan();
       plan.learner_ranks = job.roles.learner_ranks;
       plan.sharding_stage = stage.learner.sharding.stage;
+      plan.sharding_group = stage.learner.sharding.group;
       std::vector<PlannedNetwork> planned = add_networks(job, stage, *algorithm, plan);
       count_precision(stage, *algorithm, full_shape(job, stage), plan.networks, planned);
       plan.rows = count_rows(job, stage.data.train, samples.rows);
@@ -339,6 +340,9 @@ std::string plan_text(const std::vector<StagePlan>& plan) {
                    stage.learner_ranks,
                    " learner ranks keeps, at sharding stage ",
                    stage.sharding_stage,
+                   stage.ranks_of_copy() < stage.learner_ranks
+                       ? str(" in groups of ", stage.ranks_of_copy())
+                       : "",
                    ": ",
                    bytes_text(stage.rank_bytes()),
                    "\n");

@@ -47,6 +47,10 @@ struct StagePlan {
 
   int64_t learner_ranks = 1;
   int64_t sharding_stage = 1;
+  int64_t sharding_group = 0;  ///< ranks that keep one copy together; 0: all
+  int64_t ranks_of_copy() const {
+    return sharding_group == 0 || learner_ranks == 1 ? learner_ranks : sharding_group;
+  }
 
   /// Of an update, on each rank, with every sequence at its longest.
   struct Update {

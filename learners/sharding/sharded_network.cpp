@@ -20,7 +20,7 @@ constexpr const char* kLanguageHead = "lm_head.weight";
 
 ShardedNetwork::ShardedNetwork(const std::string& who,
                                Transformer& model,
-                               Collective& ranks,
+                               ShardingRanks ranks,
                                LockStep& steps,
                                UnitMeter& meter,
                                Options options)
@@ -70,10 +70,10 @@ ShardedNetwork::~ShardedNetwork() {
 
 FlatUnit* ShardedNetwork::add_unit(const std::string& who,
                                    std::vector<NamedTensor> parameters,
-                                   Collective& ranks) {
+                                   ShardingRanks ranks) {
   const int64_t alignment = options_.copy ? kCopyAlignment : kAlignment;
   units_.push_back(std::make_unique<FlatUnit>(who, std::move(parameters), ranks, alignment));
-  if (options_.cut) units_.back()->cut(meter_);
+  if (options_.cut) units_.back()->cut(meter_, options_.read);
   return units_.back().get();
 }
 

@@ -26,7 +26,7 @@ std::vector<NamedTensor> joined(const std::vector<FlatUnit*>& units, Get get) {
 ShardedOptimizer::ShardedOptimizer(std::string name,
                                    std::vector<NamedTensor> parameters,
                                    OptimizerConfig config,
-                                   Collective& ranks,
+                                   ShardingRanks ranks,
                                    int64_t bucket_bytes)
     : name_(std::move(name)), parameters_(std::move(parameters)), ranks_(ranks) {
   if (alone()) {
@@ -43,7 +43,7 @@ ShardedOptimizer::ShardedOptimizer(std::string name,
 ShardedOptimizer::ShardedOptimizer(std::string name,
                                    std::vector<FlatUnit*> units,
                                    OptimizerConfig config,
-                                   Collective& ranks)
+                                   ShardingRanks ranks)
     : name_(std::move(name)),
       parameters_(joined(
           units, [](const FlatUnit& unit) -> const auto& { return unit.parameters(); })),
@@ -59,19 +59,20 @@ void ShardedOptimizer::make(OptimizerConfig config) {
                       .parameters = parameters_,
                       .owned = joined(
                           units_, [](const FlatUnit& unit) -> const auto& { return unit.owned(); }),
-                      .ranks = &ranks_},
+                      .ranks = ranks_.shards},
                      std::move(config));
 }
 
 void ShardedOptimizer::reduce_gradients() {
   if (alone() || parameters_.empty()) return;
   if (own_unit_) own_unit_->add_gradients();
+  for (FlatUnit* unit : units_) unit->add_over_copies();
   std::vector<std::byte> mine;
   for (const FlatUnit* unit : units_) {
     for (const bool seen : unit->seen()) mine.push_back(std::byte(seen));
   }
-  std::vector<std::byte> all(mine.size() * static_cast<size_t>(ranks_.world_size()));
-  ranks_.all_gather<std::byte>(mine, all);
+  std::vector<std::byte> all(mine.size() * static_cast<size_t>(ranks_.all->world_size()));
+  ranks_.all->all_gather<std::byte>(mine, all);
   has_gradient_.clear();
   size_t at = 0;
   for (FlatUnit* unit : units_) {
@@ -94,11 +95,19 @@ void ShardedOptimizer::digest_gradients(Sha256& digest) const {
   }
 }
 
+void ShardedOptimizer::digest_weights(Sha256& digest) const {
+  for (const NamedTensor& parameter : optimizer_->parameters()) {
+    const at::Tensor weight = parameter.tensor.detach().contiguous();
+    digest.update(
+        std::span(static_cast<const std::byte*>(weight.const_data_ptr()), weight.nbytes()));
+  }
+}
+
 double ShardedOptimizer::clip_gradients() {
   if (alone()) return clip_grad_norm(parameters_, config().max_grad_norm);
   const double mine = grad_square_sum(optimizer_->parameters());
-  std::vector<double> parts(static_cast<size_t>(ranks_.world_size()));
-  ranks_.all_gather<double>(std::span(&mine, 1), parts);
+  std::vector<double> parts(static_cast<size_t>(ranks_.shards->world_size()));
+  ranks_.shards->all_gather<double>(std::span(&mine, 1), parts);
   double total = 0;
   for (const double part : parts) total += part;
   const double norm = std::sqrt(total);
