@@ -13,6 +13,7 @@
 #include "core/collective/collective.h"
 #include "core/model/lora.h"
 #include "learners/algorithms/ridge.h"
+#include "learners/compute_copy.h"
 #include "learners/learner.h"
 #include "learners/micro_batch.h"
 #include "learners/sharding/lock_step.h"
@@ -40,7 +41,9 @@ struct Learner::Impl {
   ModelPlan plan;
   std::unique_ptr<Collective> alone;  ///< when none was given
   Collective* ranks = nullptr;
-  CollectiveGrid copies;  ///< of those that keep one together; empty: all ranks do
+  CollectiveGrid groups;  ///< rows of ranks that keep a copy together; empty: all ranks do
+  /// At precision bfloat16, of every network but a frozen one that is of that type itself.
+  std::vector<std::unique_ptr<ComputeCopy>> copies;
   UnitMeter meter;
   mutable LockStep lock_step;
   /// Those that are kept in parts beyond the optimizer's moments.
@@ -97,10 +100,21 @@ struct Learner::Impl {
     bool rival = false;
     bool bootstrap = false;
   };
+  /// @throws InvalidArgument for what bfloat16 does not go with
+  void add_copies();
+  /// Null where the network computes with its own weights.
+  ComputeCopy* copy_of(const Transformer& model) const;
+  /// Whose weights forwards read in place of those of `model`.
+  const Transformer& running(const Transformer& model) const;
+  Transformer& running(Transformer& model);
+  /// A scalar head on rows of the network's hidden states, in float32 (float64).
+  at::Tensor values(const Transformer& model, const ScalarHead& head, const at::Tensor& rows) const;
+  /// Weights have changed.
+  void refresh_copies() const;
   /// Of `sharded`; null where the network is whole on every rank.
   ShardedNetwork* sharding_of(const Transformer& model) const;
   ShardingRanks sharding_ranks() const {
-    return copies.row ? ShardingRanks(*ranks, copies) : ShardingRanks(*ranks);
+    return groups.row ? ShardingRanks(*ranks, groups) : ShardingRanks(*ranks);
   }
   /// Splits the ranks into those that keep a copy together, as `sharding.group` says.
   /// @throws InvalidArgument unless it divides them

@@ -17,11 +17,12 @@ void Learner::Impl::split_ranks() {
         "sharding.group is ", group, ", which does not divide the ", world, " ranks");
   }
   if (group == world) return;
-  copies = make_grid(*ranks, static_cast<int32_t>(group), "shards", "replicas");
+  groups = make_grid(*ranks, static_cast<int32_t>(group), "shards", "replicas");
 }
 
 void Learner::Impl::shard(const char* who, Transformer& model, ShardedNetwork::Options options) {
   options.cut = config.sharding.stage == 3;
+  options.copy = copy_of(model);
   const bool wanted = options.cut || (options.trained && config.sharding.stage == 2);
   if (!wanted || !sharding_ranks().in_parts()) return;
   options.read = [this, who, &model](std::span<const NamedTensor> some) {
@@ -96,6 +97,8 @@ void Learner::Impl::add_optimizer(const char* name,
                                   std::vector<NamedTensor> parameters,
                                   const Transformer* model,
                                   OptimizerConfig settings) {
+  settings.seed = config.seed;
+  settings.stage = config.stage;
   if (const ShardedNetwork* network = model ? sharding_of(*model) : nullptr) {
     optimizers.push_back(std::make_unique<ShardedOptimizer>(
         name, network->units(), std::move(settings), sharding_ranks()));
@@ -129,6 +132,7 @@ void Learner::Impl::add_optimizers() {
   for (const auto& one : optimizers) {
     for (const NamedTensor& parameter : one->parameters()) parameter.tensor.set_requires_grad(true);
   }
+  for (const auto& copy : copies) copy->train();
 }
 
 ShardedNetwork* Learner::Impl::sharding_of(const Transformer& model) const {

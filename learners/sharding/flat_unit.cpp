@@ -311,6 +311,13 @@ void FlatUnit::fill_waiting(const std::vector<at::Tensor>& before, const Reader&
   read(waiting);
 }
 
+void FlatUnit::copy_part(const FlatUnit& other) {
+  PRAETOR_CHECK(is_cut() && !gathered_ && part_.sizes() == other.part_.sizes(),
+                "a part is taken from that of a twin, between passes");
+  const at::NoGradGuard no_grad;
+  part_.copy_(other.part_);
+}
+
 void FlatUnit::allocate() {
   PRAETOR_CHECK(!gathered_ && !weights_come_, "a unit is gathered already");
   resize_storage(storage_, static_cast<size_t>(storage_.numel() * storage_.element_size()));

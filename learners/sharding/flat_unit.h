@@ -85,6 +85,9 @@ class FlatUnit {
   using Reader = std::function<void(std::span<const NamedTensor>)>;
   void cut(UnitMeter& meter, const Reader& read = nullptr);
   bool is_cut() const { return storage_.defined(); }
+  /// After `cut`: this rank's part becomes that of `other`, a unit of the same sizes and alignment,
+  /// in this one's type.
+  void copy_part(const FlatUnit& other);
   /// After `cut`. All ranks; `keep` says whether this one wants the weights.
   void gather(bool keep = true);
   /// The same in two calls, for what goes on in between. Nothing reads a weight before the second.

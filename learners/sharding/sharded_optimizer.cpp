@@ -30,13 +30,14 @@ ShardedOptimizer::ShardedOptimizer(std::string name,
                                    int64_t bucket_bytes)
     : name_(std::move(name)), parameters_(std::move(parameters)), ranks_(ranks) {
   if (alone()) {
-    adam_ = std::make_unique<AdamW>(parameters_, std::move(config));
+    optimizer_ = make_optimizer({.name = name_, .parameters = parameters_, .owned = parameters_},
+                                std::move(config));
     return;
   }
   own_unit_ =
       std::make_unique<FlatUnit>("optimizer of the " + name_, parameters_, ranks_, 1, bucket_bytes);
   units_ = {own_unit_.get()};
-  adam_ = std::make_unique<AdamW>(own_unit_->owned(), std::move(config));
+  make(std::move(config));
 }
 
 ShardedOptimizer::ShardedOptimizer(std::string name,
@@ -49,10 +50,17 @@ ShardedOptimizer::ShardedOptimizer(std::string name,
       ranks_(ranks),
       units_(std::move(units)) {
   PRAETOR_CHECK(!alone(), "units are for several ranks");
-  adam_ = std::make_unique<AdamW>(
-      joined(
-          units_, [](const FlatUnit& unit) -> const auto& { return unit.owned(); }),
-      std::move(config));
+  make(std::move(config));
+}
+
+void ShardedOptimizer::make(OptimizerConfig config) {
+  optimizer_ =
+      make_optimizer({.name = name_,
+                      .parameters = parameters_,
+                      .owned = joined(
+                          units_, [](const FlatUnit& unit) -> const auto& { return unit.owned(); }),
+                      .ranks = ranks_.shards},
+                     std::move(config));
 }
 
 void ShardedOptimizer::reduce_gradients() {
@@ -79,7 +87,7 @@ void ShardedOptimizer::reduce_gradients() {
 }
 
 void ShardedOptimizer::digest_gradients(Sha256& digest) const {
-  for (const NamedTensor& parameter : adam_->parameters()) {
+  for (const NamedTensor& parameter : optimizer_->parameters()) {
     if (!parameter.tensor.grad().defined()) continue;
     const at::Tensor gradient = parameter.tensor.grad().contiguous();
     digest.update(
@@ -88,7 +96,7 @@ void ShardedOptimizer::digest_gradients(Sha256& digest) const {
 }
 
 void ShardedOptimizer::digest_weights(Sha256& digest) const {
-  for (const NamedTensor& parameter : adam_->parameters()) {
+  for (const NamedTensor& parameter : optimizer_->parameters()) {
     const at::Tensor weight = parameter.tensor.detach().contiguous();
     digest.update(
         std::span(static_cast<const std::byte*>(weight.const_data_ptr()), weight.nbytes()));
@@ -97,18 +105,18 @@ void ShardedOptimizer::digest_weights(Sha256& digest) const {
 
 double ShardedOptimizer::clip_gradients() {
   if (alone()) return clip_grad_norm(parameters_, config().max_grad_norm);
-  const double mine = grad_square_sum(adam_->parameters());
+  const double mine = grad_square_sum(optimizer_->parameters());
   std::vector<double> parts(static_cast<size_t>(ranks_.shards->world_size()));
   ranks_.shards->all_gather<double>(std::span(&mine, 1), parts);
   double total = 0;
   for (const double part : parts) total += part;
   const double norm = std::sqrt(total);
-  scale_gradients(adam_->parameters(), norm, config().max_grad_norm);
+  scale_gradients(optimizer_->parameters(), norm, config().max_grad_norm);
   return norm;
 }
 
 void ShardedOptimizer::step(double learning_rate) {
-  adam_->step(learning_rate);
+  optimizer_->step(learning_rate);
   for (size_t u = 0; u < units_.size(); ++u) {
     if (!units_[u]->is_cut()) units_[u]->share_weights();
     // Caches made from weights that another rank has stepped are old, too.
@@ -117,7 +125,7 @@ void ShardedOptimizer::step(double learning_rate) {
 }
 
 void ShardedOptimizer::zero_grad() {
-  adam_->zero_grad();
+  optimizer_->zero_grad();
   for (FlatUnit* unit : units_) unit->drop_gradients();
 }
 
