@@ -130,8 +130,8 @@ Learner::Learner(LearnerConfig config,
   my.read_networks();
   my.add_adapters();
   my.require_equal_start();
-  my.add_copies();
   my.split_ranks();
+  my.add_copies();
   if (my.plan.probe) return;  // which no optimizer steps
   const ActivationCheckpointing kind = my.config.activation_checkpointing;
   if (my.models.policy) set_activation_checkpointing(my.running(*my.models.policy), kind);

@@ -41,9 +41,9 @@ struct Learner::Impl {
   ModelPlan plan;
   std::unique_ptr<Collective> alone;  ///< when none was given
   Collective* ranks = nullptr;
+  CollectiveGrid groups;  ///< rows of ranks that keep a copy together; empty: all ranks do
   /// At precision bfloat16, of every network but a frozen one that is of that type itself.
-  std::vector<std::unique_ptr<ComputeCopy>> compute_copies;
-  CollectiveGrid copies;  ///< of those that keep one together; empty: all ranks do
+  std::vector<std::unique_ptr<ComputeCopy>> copies;
   UnitMeter meter;
   mutable LockStep lock_step;
   /// Those that are kept in parts beyond the optimizer's moments.
@@ -114,7 +114,7 @@ struct Learner::Impl {
   /// Of `sharded`; null where the network is whole on every rank.
   ShardedNetwork* sharding_of(const Transformer& model) const;
   ShardingRanks sharding_ranks() const {
-    return copies.row ? ShardingRanks(*ranks, copies) : ShardingRanks(*ranks);
+    return groups.row ? ShardingRanks(*ranks, groups) : ShardingRanks(*ranks);
   }
   /// Splits the ranks into those that keep a copy together, as `sharding.group` says.
   /// @throws InvalidArgument unless it divides them

@@ -18,7 +18,7 @@ void Learner::Impl::add_copies() {
                           " finds its head in closed form; precision bfloat16 is for training");
   }
   const auto add = [&](const Transformer& model, bool language_head, const at::Tensor& head = {}) {
-    compute_copies.push_back(std::make_unique<ComputeCopy>(model, language_head, head));
+    copies.push_back(std::make_unique<ComputeCopy>(model, language_head, head));
   };
   if (plan.policy) {
     const bool shared = plan.critic == CriticKind::kShared;
@@ -40,9 +40,9 @@ void Learner::Impl::add_copies() {
 }
 
 ComputeCopy* Learner::Impl::copy_of(const Transformer& model) const {
-  const auto found = std::ranges::find_if(
-      compute_copies, [&](const auto& one) { return &one->masters() == &model; });
-  return found == compute_copies.end() ? nullptr : found->get();
+  const auto found =
+      std::ranges::find_if(copies, [&](const auto& one) { return &one->masters() == &model; });
+  return found == copies.end() ? nullptr : found->get();
 }
 
 const Transformer& Learner::Impl::running(const Transformer& model) const {
@@ -65,7 +65,7 @@ at::Tensor Learner::Impl::values(const Transformer& model,
 }
 
 void Learner::Impl::refresh_copies() const {
-  for (const auto& copy : compute_copies) {
+  for (const auto& copy : copies) {
     ShardedNetwork* network = sharding_of(copy->masters());
     if (network && network->is_cut()) {
       network->refresh_copies();

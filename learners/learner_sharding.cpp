@@ -17,7 +17,7 @@ void Learner::Impl::split_ranks() {
         "sharding.group is ", group, ", which does not divide the ", world, " ranks");
   }
   if (group == world) return;
-  copies = make_grid(*ranks, static_cast<int32_t>(group), "shards", "replicas");
+  groups = make_grid(*ranks, static_cast<int32_t>(group), "shards", "replicas");
 }
 
 void Learner::Impl::shard(const char* who, Transformer& model, ShardedNetwork::Options options) {
@@ -51,8 +51,7 @@ const ModelWeights& Learner::Impl::weights_of(const Transformer& model) const {
 }
 
 void Learner::Impl::read_networks() {
-  // Copies in bfloat16 are made of weights that are there.
-  if (cuts_weights() && config.precision == at::kFloat) return;
+  if (cuts_weights()) return;
   run_agreed(*ranks, [&] {
     for (const Transformer* model : {models.policy.get(),
                                      models.reference.get(),
@@ -133,7 +132,7 @@ void Learner::Impl::add_optimizers() {
   for (const auto& one : optimizers) {
     for (const NamedTensor& parameter : one->parameters()) parameter.tensor.set_requires_grad(true);
   }
-  for (const auto& copy : compute_copies) copy->train();
+  for (const auto& copy : copies) copy->train();
 }
 
 ShardedNetwork* Learner::Impl::sharding_of(const Transformer& model) const {

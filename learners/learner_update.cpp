@@ -272,7 +272,7 @@ StepReport Learner::Impl::report(const Statistics& statistics,
   out.gradient_digest = digests.gradient.hex();
   if (ranks->world_size() > 1) {
     Sha256 weights;
-    if (copies.row) {
+    if (groups.row) {
       for (const auto& one : optimizers) one->digest_weights(weights);
     }
     out.gradient_digest = of_ranks(out.gradient_digest, weights.hex());

@@ -252,8 +252,8 @@ int64_t exchanged_bytes(const std::vector<PlannedNetwork>& networks,
   // All but the own part.
   const auto others = [&](int64_t bytes) { return bytes - part_of(bytes, copy); };
   for (const PlannedNetwork& network : networks) {
-    const int64_t parameters = parameter_count(network), all = kFloat * parameters;
-    const int64_t whole = others(all);
+    const int64_t parameters = parameter_count(network);
+    const int64_t whole = others(kFloat * parameters);
     const int64_t read = others(options.compute_bytes * parameters);  // by a pass at stage 3
     if (!network.trained) {
       out += options.sharding.stage == 3 ? micro_batches * read : 0;
@@ -267,7 +267,7 @@ int64_t exchanged_bytes(const std::vector<PlannedNetwork>& networks,
       if (options.sharding.stage == 3) out += 2 * micro_batches * read;
       continue;
     }
-    out += over_copies(all);
+    out += over_copies(kFloat * parameters);
     switch (options.sharding.stage) {
       case 1:
         out += 2 * whole;

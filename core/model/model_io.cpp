@@ -170,13 +170,6 @@ void want_backbone(WeightReader& reader, bool with_head) {
   }
 }
 
-/// A parameter that has no memory yet.
-at::Tensor waiting_tensor(const std::vector<int64_t>& shape, at::ScalarType dtype) {
-  at::Tensor out = at::empty({0}, at::dtype(dtype));
-  out.unsafeGetTensorImpl()->set_sizes_contiguous(shape);
-  return out;
-}
-
 class FolderWeights final : public ModelWeights {
  public:
   /// @param with_head  the language head is wanted, too
@@ -189,9 +182,13 @@ class FolderWeights final : public ModelWeights {
       out.push_back({spec.name, waiting_tensor(spec.shape, dtype_)});
     return TransformerBuilder::assemble(reader_.config(), std::move(out));
   }
-  void read(std::span<const NamedTensor> parameters) const override { reader_.fill(parameters); }
 
  private:
+  void read_own(std::span<const NamedTensor> parameters) const override {
+    reader_.fill(parameters);
+  }
+  at::ScalarType dtype() const override { return dtype_; }
+
   WeightReader reader_;
   bool with_head_;
   at::ScalarType dtype_;
@@ -200,10 +197,12 @@ class FolderWeights final : public ModelWeights {
 class MergedWeights final : public ModelWeights {
  public:
   MergedWeights(std::shared_ptr<const ModelWeights> base, LoraAdapter adapter)
-      : base_(std::move(base)), adapter_(std::move(adapter)) {}
+      : base_(std::move(base)), adapter_(std::move(adapter)), dtype_(base_->shell().dtype()) {}
 
   Transformer shell() const override { return base_->shell(); }
-  void read(std::span<const NamedTensor> parameters) const override {
+
+ private:
+  void read_own(std::span<const NamedTensor> parameters) const override {
     const at::NoGradGuard no_grad;
     base_->read(parameters);
     for (const NamedTensor& parameter : parameters) {
@@ -211,16 +210,38 @@ class MergedWeights final : public ModelWeights {
       if (!merged.is_same(parameter.tensor)) parameter.tensor.detach().copy_(merged);
     }
   }
+  at::ScalarType dtype() const override { return dtype_; }
 
- private:
   std::shared_ptr<const ModelWeights> base_;
   LoraAdapter adapter_;
+  at::ScalarType dtype_;
 };
 
 }  // namespace
 
 bool is_waiting(const at::Tensor& parameter) {
   return parameter.numel() > 0 && parameter.storage().nbytes() == 0;
+}
+
+at::Tensor waiting_tensor(const std::vector<int64_t>& sizes, at::ScalarType dtype) {
+  at::Tensor out = at::empty({0}, at::dtype(dtype));
+  out.unsafeGetTensorImpl()->set_sizes_contiguous(sizes);
+  return out;
+}
+
+void ModelWeights::read(std::span<const NamedTensor> parameters) const {
+  const at::NoGradGuard no_grad;
+  std::vector<NamedTensor> own;
+  for (const NamedTensor& parameter : parameters) {
+    const at::Tensor& to = parameter.tensor;
+    own.push_back({parameter.name,
+                   to.scalar_type() == dtype() ? to : at::empty(to.sizes(), at::dtype(dtype()))});
+  }
+  read_own(own);
+  for (size_t i = 0; i < own.size(); ++i) {
+    const at::Tensor& to = parameters[i].tensor;
+    if (!own[i].tensor.is_same(to)) to.detach().copy_(own[i].tensor);
+  }
 }
 
 void read_whole(const ModelWeights& weights, const Transformer& shell) {

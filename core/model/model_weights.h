@@ -2,9 +2,11 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "core/model/lora.h"
 #include "core/model/transformer.h"
@@ -19,12 +21,19 @@ class ModelWeights {
   /// A model whose parameters have no memory: nothing reads a weight, or writes to one, before
   /// they are given some.
   virtual Transformer shell() const = 0;
-  /// Fills `parameters`, which are such a model's and have memory. @throws DataError, IoError
-  virtual void read(std::span<const NamedTensor> parameters) const = 0;
+  /// Fills `parameters`, which are such a model's, or of its forms in another type, and have
+  /// memory; another type's are rounded from the shell's. @throws DataError, IoError
+  void read(std::span<const NamedTensor> parameters) const;
+
+ private:
+  /// Of the shell's type.
+  virtual void read_own(std::span<const NamedTensor> parameters) const = 0;
+  virtual at::ScalarType dtype() const = 0;
 };
 
 /// The parameter of a shell that has no memory yet.
 bool is_waiting(const at::Tensor& parameter);
+at::Tensor waiting_tensor(const std::vector<int64_t>& sizes, at::ScalarType dtype);
 
 /// Gives all parameters of a shell memory, and fills them.
 void read_whole(const ModelWeights& weights, const Transformer& shell);

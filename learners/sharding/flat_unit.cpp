@@ -297,13 +297,6 @@ void FlatUnit::cut(UnitMeter& meter, const Reader& read) {
   meter_->part_bytes += static_cast<int64_t>(part_.nbytes());
 }
 
-void FlatUnit::copy_part(const FlatUnit& other) {
-  PRAETOR_CHECK(is_cut() && !gathered_ && part_.sizes() == other.part_.sizes(),
-                "a part is taken from that of a twin, between passes");
-  const at::NoGradGuard no_grad;
-  part_.copy_(other.part_);
-}
-
 void FlatUnit::fill_waiting(const std::vector<at::Tensor>& before, const Reader& read) {
   storage_.zero_();
   std::vector<NamedTensor> waiting;
@@ -316,6 +309,13 @@ void FlatUnit::fill_waiting(const std::vector<at::Tensor>& before, const Reader&
   }
   PRAETOR_CHECK(read, waiting.front().name, " has no weights, and nothing to read them from");
   read(waiting);
+}
+
+void FlatUnit::copy_part(const FlatUnit& other) {
+  PRAETOR_CHECK(is_cut() && !gathered_ && part_.sizes() == other.part_.sizes(),
+                "a part is taken from that of a twin, between passes");
+  const at::NoGradGuard no_grad;
+  part_.copy_(other.part_);
 }
 
 void FlatUnit::allocate() {

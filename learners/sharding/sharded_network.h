@@ -28,10 +28,10 @@ class ShardedNetwork final : public ForwardHooks {
     bool cut = false;           ///< stage 3
     bool language_head = true;  ///< used; else a head that is there is kept in parts for good
     std::vector<NamedTensor> scalar_head = {};  ///< used with the last part
+    FlatUnit::Reader read = nullptr;  ///< of a network that is cut, and waits for its weights
     /// Borrowed: of the model and that head. Passes run it in place of the model, and at stage 3
     /// gather its weights; gradients, `gather` and `units` are the model's.
     ComputeCopy* copy = nullptr;
-    FlatUnit::Reader read = nullptr;  ///< of a network that is cut, and waits for its weights
   };
   /// `model`, `steps` and `meter` are borrowed. The model keeps its tensors.
   /// @param who  in messages
@@ -88,7 +88,8 @@ class ShardedNetwork final : public ForwardHooks {
   std::vector<std::vector<NamedTensor>> parts_of_copy() const;
   FlatUnit* add_unit(const std::string& who,
                      std::vector<NamedTensor> parameters,
-                     ShardingRanks ranks);
+                     ShardingRanks ranks,
+                     const FlatUnit::Reader& read);
 
   Transformer& model_;
   LockStep& steps_;

@@ -59,6 +59,21 @@ TEST_CASE("networks that are read as they are cut train as those that were loade
   }
 }
 
+TEST_CASE("copies in bfloat16 are made of what is read, part by part", "[learners][cpu]") {
+  const testing::OneThread one_thread;
+  const testing::TempDir dir;
+  save_network({.tied = false}, dir / "model");
+  for (const std::string& name : std::vector<std::string>{"sft", "dpo", "ppo"}) {
+    for (const int64_t stage : {2, 3}) {
+      CaseOptions options{.stage = stage, .tied = false, .group = 2, .precision = at::kBFloat16};
+      const Trained loaded = train(name, 4, 0, 2, options);
+      options.folder = dir / "model";
+      REQUIRE(loaded.errors == none(4));
+      testing::check_same(train(name, 4, 0, 2, options), loaded);
+    }
+  }
+}
+
 TEST_CASE("no rank holds a network that it starts from", "[learners][cpu]") {
   const testing::OneThread one_thread;
   const CaseOptions shape{.tied = false, .layers = 24};
@@ -124,13 +139,15 @@ TEST_CASE("weights that one rank cannot read are the same error on all", "[learn
    public:
     explicit Broken(std::shared_ptr<const ModelWeights> good) : good_(std::move(good)) {}
     Transformer shell() const override { return good_->shell(); }
-    void read(std::span<const NamedTensor> parameters) const override {
+
+   private:
+    void read_own(std::span<const NamedTensor> parameters) const override {
       if (parameters.front().name.find("layers.1") != std::string::npos)
         throw IoError("layers.1: input/output error");
       good_->read(parameters);
     }
+    at::ScalarType dtype() const override { return at::kFloat; }
 
-   private:
     std::shared_ptr<const ModelWeights> good_;
   };
   const testing::TempDir dir;
