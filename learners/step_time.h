@@ -34,6 +34,6 @@ StepTime plan_step_time(const std::vector<PlannedNetwork>& networks,
                         int64_t micro_batches,
                         double computing_seconds,
                         const Link& within,
-                        const Link& across = {});
+                        const Link& across);
 
 }  // namespace praetor

@@ -105,7 +105,8 @@ ClusterPoint point(const StagePlan& stage, const ClusterConfig& cluster, int64_t
                      options,
                      ceil_of(ceil_of(update.tokens, gpus), options.micro_batch_tokens),
                      products(cluster, flops(frozen), gpus),
-                     link);
+                     link,
+                     across);
   out.computing = before.computing + static_cast<double>(steps) * one.computing;
   out.waiting = before.waiting + static_cast<double>(steps) * one.waiting;
   const double spent = out.computing + out.waiting;

@@ -29,7 +29,7 @@ TEST_CASE("a step waits for what its layout cannot hide", "[learners][cpu]") {
   const double sent = 4 * parameters * 3 / 4;  // of each exchange of all, by each of 4 ranks
   const Link link{.bytes_a_second = 1e6, .message_seconds = 0.001};
   const auto plan = [&](int64_t stage, int64_t prefetch, double computing, int64_t batches = 1) {
-    return plan_step_time(one, layout(stage, prefetch), batches, computing, link);
+    return plan_step_time(one, layout(stage, prefetch), batches, computing, link, link);
   };
   // Stage 1: a sum and the new weights, each in one ring of three messages.
   CHECK(plan(1, 1, 5).exchanging == Approx(2 * sent / 1e6 + 2 * 3 * 0.001));
@@ -46,7 +46,7 @@ TEST_CASE("a step waits for what its layout cannot hide", "[learners][cpu]") {
   CHECK(plan(3, 1, 100).waiting == Approx(ends));
   // Beside a short one, what is longer than it.
   CHECK(plan(3, 1, 0.1).waiting == Approx(all - 0.1));
-  CHECK(plan_step_time(one, layout(3, 1, 1), 1, 5, link).total() == 5);
+  CHECK(plan_step_time(one, layout(3, 1, 1), 1, 5, link, link).total() == 5);
 }
 
 TEST_CASE("copies within a node leave their sums to the network", "[learners][cpu]") {
@@ -61,7 +61,8 @@ TEST_CASE("copies within a node leave their sums to the network", "[learners][cp
   CHECK(time.exchanging == Approx(2 * 3 * 3 * part / 1e6 + part / 1e5 + 2 * 0.5).epsilon(1e-4));
   CHECK(time.waiting == time.exchanging);
   options.sharding.group = 8;
-  CHECK(plan_step_time(one, options, 2, 1, {.bytes_a_second = 1e6}).exchanging ==
+  const Link link{.bytes_a_second = 1e6};
+  CHECK(plan_step_time(one, options, 2, 1, link, link).exchanging ==
         Approx(2 * 3 * 7 * (part / 2) / 1e6).epsilon(1e-4));
 }
 
@@ -70,7 +71,7 @@ TEST_CASE("narrow weights are gathered in half the bytes, frozen ones once", "[l
   const auto exchanging = [&](const PlannedNetwork& network, int64_t bytes) {
     MemoryPlanOptions options = layout(3, 0);
     options.compute_bytes = bytes;
-    return plan_step_time({network}, options, 1, 1, link).exchanging;
+    return plan_step_time({network}, options, 1, 1, link, link).exchanging;
   };
   const PlannedNetwork trained{shape()}, frozen{.shape = shape(), .trained = false};
   const double each = 4 * static_cast<double>(shape().parameter_count()) * 3 / 4 / 1e6;

@@ -13,6 +13,7 @@
 #include "learners/algorithms/ppo.h"
 #include "learners/algorithms/reward_model.h"
 #include "learners/algorithms/sft.h"
+#include "tests/learners/support/groups.h"
 #include "tests/learners/support/tiny.h"
 
 namespace praetor::testing {
@@ -21,6 +22,8 @@ const std::vector<std::string>& learner_cases() {
   static const std::vector<std::string> kCases{"ppo",
                                                "ppo_shared",
                                                "grpo",
+                                               "nash_md",
+                                               "nash_ema",
                                                "sft",
                                                "dpo",
                                                "reward_model",
@@ -123,6 +126,10 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
     grpo.mask_truncated = true;
     return Learner(config, make_grpo(grpo), std::move(models), ranks);
   }
+  if (name.starts_with("nash_")) {
+    const char* settings = name == "nash_ema" ? "{decay: 0.75}" : "{}";
+    return Learner(config, algorithm_from(name, settings), std::move(models), ranks);
+  }
   PpoConfig ppo;
   ppo.epochs = 1;
   ppo.minibatches = options.minibatches;
@@ -137,11 +144,13 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
 StepReport update_case(const std::string& name, Learner& learner, int step) {
   if (name == "attribute_model") return learner.update(labelled_rows());
   if (!learner.algorithm().online()) return learner.update(example_pairs());
-  auto rolls = mixed_rolls();
+  const bool groups = name.starts_with("nash_");
+  auto rolls = groups ? group_rolls() : mixed_rolls();
   for (size_t i = 0; i < rolls.size(); ++i)
     rolls[i].score += 0.3 * std::sin(static_cast<double>(i) + step);
   auto whole = learner.gather_weights({&learner.policy()}, true);
-  Experience experience = make_experience(rolls, learner.policy());
+  Experience experience = groups ? make_groups(rolls, 4, learner.policy(), learner.algorithm())
+                                 : make_experience(rolls, learner.policy());
   whole.reset();
   if (name == "grpo") experience.prompt_ordinal = {0, 0, 0, 1, 1};
   return learner.update(experience);
@@ -153,7 +162,7 @@ double loss_of(const std::string& name, const StepReport& report) {
   if (name == "reward_model") return metric(report, "rm/loss");
   if (name == "attribute_model") return metric(report, "attributes/loss");
   if (name == "attribute_gate") return metric(report, "gate/loss");
-  if (name == "grpo") return metric(report, "policy/loss");
+  if (name == "grpo" || name.starts_with("nash_")) return metric(report, "policy/loss");
   return metric(report, "policy/loss") + 0.1 * metric(report, "value/loss");
 }
 
