@@ -87,24 +87,31 @@ ClusterPoint point(const StagePlan& stage, const ClusterConfig& cluster, int64_t
   const auto flops = [&](const std::vector<PlannedNetwork>& networks) {
     return update_flops(networks, options.checkpointing, update.tokens, context);
   };
+  // Sequences are whole: with fewer of them than ranks some ranks have none, and wait.
+  const auto some = [&](int64_t parts) {
+    const int64_t most = ceil_of(ceil_of(update.tokens, options.sequence_tokens), gpus * parts);
+    return static_cast<double>(most * gpus * parts * options.sequence_tokens) /
+           static_cast<double>(update.tokens);
+  };
   const Link link = link_of(cluster, options.ranks_of_copy());
   // Every GPU of a node sums its own parts with those of other nodes, at once.
   Link across = link_of(cluster, gpus);
   if (gpus > cluster.gpus_per_node) across.bytes_a_second = 1e9 * cluster.network_gb_s;
   const int64_t steps = update.epochs * update.optimizer_steps;
-  const StepTime one = plan_step_time(
-      trained,
-      options,
-      ceil_of(of_rank, options.micro_batch_tokens),
-      products(cluster, flops(trained), gpus) / static_cast<double>(update.optimizer_steps),
-      link,
-      across);
+  const StepTime one =
+      plan_step_time(trained,
+                     options,
+                     ceil_of(of_rank, options.micro_batch_tokens),
+                     some(update.optimizer_steps) * products(cluster, flops(trained), gpus) /
+                         static_cast<double>(update.optimizer_steps),
+                     link,
+                     across);
   // Frozen networks speak once a step, before its first pass.
   const StepTime before =
       plan_step_time(frozen,
                      options,
                      ceil_of(ceil_of(update.tokens, gpus), options.micro_batch_tokens),
-                     products(cluster, flops(frozen), gpus),
+                     some(1) * products(cluster, flops(frozen), gpus),
                      link,
                      across);
   out.computing = before.computing + static_cast<double>(steps) * one.computing;
@@ -181,7 +188,7 @@ std::string cluster_text(const std::vector<StagePlan>& plan, const ClusterConfig
       const double gib = static_cast<double>(p.memory) / kGiB;
       std::snprintf(line,
                     sizeof(line),
-                    "  %5lld  %10.1f%s  %10.3f %9.3f %11.3f %11.3f %9.3f %9.0f  %4.0f%%\n",
+                    "  %5lld  %10.3g%s  %10.3g %9.3g %11.3g %11.3g %9.3g %9.3g  %4.1f%%\n",
                     static_cast<long long>(p.gpus),
                     gib,
                     gib > kUsable * cluster.memory_gib ? "!" : " ",

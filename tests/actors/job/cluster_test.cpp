@@ -88,6 +88,14 @@ TEST_CASE("more passes and optimizer steps take as much more", "[actors][cpu]") 
   CHECK(plan_cluster(offline, cluster).empty());
 }
 
+TEST_CASE("ranks without a sequence make nothing faster", "[actors][cpu]") {
+  ClusterConfig cluster;
+  cluster.gpus = {8, 16, 64};
+  const auto points = plan_cluster(stage(12), cluster);
+  CHECK(points[0].computing == Approx(2 * points[1].computing));  // two sequences, one
+  CHECK(points[2].computing == Approx(points[1].computing));
+}
+
 TEST_CASE("a slower network is waited for, and a GPU that is too small is marked",
           "[actors][cpu]") {
   ClusterConfig fast, slow;
