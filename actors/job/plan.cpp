@@ -286,7 +286,7 @@ std::vector<StagePlan> plan_job(const JobConfig& job) {
       if (algorithm->online()) {
         const int64_t prompt = stage.data.format.max_length;
         const int64_t response = stage.sampling.max_new_tokens;
-        if (stage.shape) {
+        if (stage.shape && stage.engine.device == EngineDevice::kCpu) {
           const ModelConfig& m = *stage.shape;
           const int64_t longest =
               2 * 4 * m.num_layers * m.num_kv_heads * m.head_dim * (prompt + response);

@@ -1,6 +1,7 @@
 #include <ATen/ops/equal.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <set>
 #include <utility>
@@ -9,6 +10,7 @@
 #include "core/base/text.h"
 #include "core/model/families.h"
 #include "core/model/folder_writer.h"
+#include "core/model/narrow_model.h"
 #include "core/model/safetensors.h"
 #include "core/model/stored_layout.h"
 #include "core/model/transformer.h"
@@ -80,7 +82,11 @@ class WeightReader {
   at::Tensor view(const std::string& name) const { return files_.tensor(written(name)); }
 
   /// By the model's names. @throws DataError listing everything that does not fit.
-  std::map<std::string, at::Tensor> read(at::ScalarType dtype) const {
+  /// `keep`: what is kept of a tensor once it is there in `dtype`; empty: the tensor. What was read
+  /// of the files no longer counts as this process's memory then.
+  std::map<std::string, at::Tensor> read(
+      at::ScalarType dtype,
+      const std::function<at::Tensor(const NamedTensor&)>& keep = nullptr) const {
     std::vector<std::string> unexpected;
     for (const std::string& name : files_.names()) {
       if (!expected_.count(name) && !is_buffer(name)) unexpected.push_back(printable(name));
@@ -95,8 +101,11 @@ class WeightReader {
     }
     std::map<std::string, at::Tensor> out;
     for (const auto& [stored, name] : wanted_) {
-      for (NamedTensor& part : split_stored(stored, files_.tensor(name), dtype))
+      for (NamedTensor& part : split_stored(stored, files_.tensor(name), dtype)) {
+        if (keep) part.tensor = keep(part);
         out.emplace(std::move(part.name), std::move(part.tensor));
+      }
+      if (keep) files_.file(name).release(name);
     }
     return out;
   }
@@ -156,7 +165,11 @@ std::vector<NamedTensor> in_order(const ModelConfig& config,
 
 }  // namespace
 
-Transformer Transformer::load(const fs::path& folder, at::ScalarType dtype) {
+namespace {
+
+Transformer load_causal(const fs::path& folder,
+                        at::ScalarType dtype,
+                        const std::function<at::Tensor(const NamedTensor&)>& keep = nullptr) {
   ModelConfig config = ModelConfig::load(folder);
   if (config.num_labels > 0) {
     throw DataError((folder / "config.json").string(),
@@ -165,8 +178,20 @@ Transformer Transformer::load(const fs::path& folder, at::ScalarType dtype) {
   }
   WeightReader reader(folder, config);
   want_backbone(reader, true);
-  std::vector<NamedTensor> tensors = in_order(config, true, reader.read(dtype));
+  std::vector<NamedTensor> tensors = in_order(config, true, reader.read(dtype, keep));
   return TransformerBuilder::assemble(std::move(config), std::move(tensors));
+}
+
+}  // namespace
+
+Transformer Transformer::load(const fs::path& folder, at::ScalarType dtype) {
+  return load_causal(folder, dtype);
+}
+
+Transformer load_narrow(const fs::path& folder, WeightKind kind) {
+  return load_causal(folder, at::kFloat, [kind](const NamedTensor& t) {
+    return narrowed(t.name, t.tensor, kind);
+  });
 }
 
 ScalarModel ScalarModel::load(const fs::path& folder,
