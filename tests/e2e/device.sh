@@ -34,7 +34,7 @@ grep -q '"identical":true' "$work/replay.json" || fail "replay"
 # Two workers have a GPU each, and the samples do not depend on who made them.
 separate_job "$work/s" 2 0 > "$work/separate.yaml"
 "$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" & pid=$!
-await_end "$pid" "$work/s" "separate roles"
+finish "$pid" "$work/s" "separate roles"
 cat "$work"/s/tiny/logs/* > "$work/logs"
 for gpu in 0 1; do grep -q "GPU $gpu: processor" "$work/logs" || fail "no worker has GPU $gpu"; done
 

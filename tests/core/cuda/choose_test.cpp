@@ -48,7 +48,8 @@ TEST_CASE("where no lock can be made the number decides", "[core][cpu][cuda]") {
 
 TEST_CASE("without a GPU it is said what is missing", "[core][cpu][cuda]") {
   try {
-    CHECK(!cuda::require_devices().empty());
+    const std::vector<DeviceDescription> devices = cuda::require_devices();
+    CHECK(!devices.empty());
   } catch (const MissingInput& missing) {
     CHECK_THAT(missing.what(), Catch::StartsWith("device: cuda: "));
     CHECK_THAT(missing.what(), Catch::Contains("praetor doctor"));
