@@ -1,5 +1,5 @@
 // Product kernels over Vec, a vector of 16 floats that the including source defines for its
-// instruction set, with kTileRows, kMostRows and wide(rows): how many vectors of columns a tile of
+// instruction set, with kTileRows and wide(rows): how many vectors of columns a tile of
 // that many rows keeps in registers (1, 2, 4 or 8). Included by scalar.cpp, avx2.cpp and avx512.cpp
 // alone.
 #pragma once
@@ -262,7 +262,7 @@ void weigh_switch(int64_t count,
 void pack_rows(const float* x, int64_t ldx, int64_t rows, int64_t k, float* to) {
   int64_t i = 0;
   if (rows >= 8) {
-    const float* pointers[kMostRows];
+    const float* pointers[kTileRows];
     for (int64_t r = 0; r < rows; ++r) pointers[r] = x + r * ldx;
     for (; i + 8 <= k; i += 8) {
       for (int64_t r = 0; r + 8 <= rows; r += 8)
