@@ -16,10 +16,11 @@
 #include "core/model/attribute_gate.h"
 #include "core/model/checkpointing.h"
 #include "core/model/lora.h"
+#include "core/model/model_weights.h"
 #include "core/model/tensor_source.h"
 #include "core/model/transformer.h"
 #include "learners/algorithm.h"
-#include "learners/optim/adamw.h"
+#include "learners/optim/optimizer_config.h"
 #include "learners/sharding/flat_unit.h"
 #include "learners/sharding/sharding_config.h"
 
@@ -31,6 +32,9 @@ struct LearnerConfig {
   ShardingConfig sharding;    ///< what the ranks keep in parts
   /// Networks in training keep their weights, and an adapter beside them learns (with its heads).
   std::optional<LoraConfig> lora;
+  /// What forwards and backwards compute in: kFloat (the weights as they are), or kBFloat16 copies
+  /// of float32 weights, with sums, norms, log-probabilities and losses in float32.
+  at::ScalarType precision = at::kFloat;
   int64_t micro_batch_tokens =
       8192;  ///< tokens of one forward, prompt included; a longer sequence goes alone
   /// What the networks in training keep of a forward for its backward; moves no bit.
@@ -39,18 +43,22 @@ struct LearnerConfig {
   int64_t max_new_tokens = 128;  ///< of a response, as it is sampled
   /// The engine computes log-probabilities bit for bit as the learner does (float32 on CPU): those
   /// it gave under the present weights are the proximal ones, and need no forward. Not with `lora`,
-  /// where the engine computes with merged weights.
+  /// where the engine computes with merged weights, and not at precision bfloat16.
   bool exact_rollouts = false;
   uint64_t seed = 0;   ///< the job's
   uint32_t stage = 0;  ///< index of the stage in the job
-  /// Keys optimizer, sharding, lora, micro_batch_tokens and activation_checkpointing; the rest is
-  /// the job's to set.
+  /// Keys optimizer, sharding, lora, precision, micro_batch_tokens and activation_checkpointing;
+  /// the rest is the job's to set.
   static LearnerConfig from_yaml(YamlReader in);
 };
 
 /// Networks handed to a learner. What the algorithm's plan asks for and is missing here is made:
 /// the reference and a critic with `init: policy` from the policy as it is now. With an adapter the
 /// reference is the policy without it, and no network of its own.
+///
+/// A policy, or the backbone of `scalar`, may be a shell that waits for its weights, which the
+/// learner reads: all at once, or where the ranks keep weights in parts unit by unit, so that no
+/// rank ever holds more of it than its part and a unit. So it makes networks from the policy, too.
 struct LearnerModels {
   std::unique_ptr<Transformer> policy;
   std::unique_ptr<Transformer> reference;
@@ -58,6 +66,8 @@ struct LearnerModels {
   std::unique_ptr<ScalarModel> scalar;   ///< the critic, or the reward model in training
   std::unique_ptr<AttributeGate> gate;   ///< over the attributes of `scalar`, which is frozen then
   std::optional<ScalarHead> value_head;  ///< of a shared critic
+  /// Of a policy, or a backbone of `scalar`, that waits; null: it has its weights.
+  std::shared_ptr<const ModelWeights> policy_weights, scalar_weights;
 };
 
 /// What one update did.
@@ -68,7 +78,8 @@ struct StepReport {
   /// rank 0, rank 1, ...
   std::string loss_digest;
   /// SHA-256 over all gradients before clipping of every optimizer step. With several ranks: over
-  /// the hexadecimal digests of the ranks' reduced parts, in rank order.
+  /// the hexadecimal digests of the ranks' reduced parts, in rank order; of the first copy's, where
+  /// there are several, which must be the others'.
   /// Of a probe: over its head's weights instead.
   std::string gradient_digest;
   /// JSON: "update", "stopped_early" and "epochs"[epoch][minibatch][rank][micro-batch][sequence],
@@ -82,16 +93,16 @@ struct StepReport {
 ///
 /// With a collective it is one rank of a data-parallel group (learners/README.md, "Ranks"): each
 /// holds all weights and a part of the optimizer state (with `sharding` also of gradients, and of
-/// weights), is given the same input, computes a share, and ends with the same weights and the same
-/// report. Construction, update, evaluate, *_logprobs, gather_weights and load_state are then calls
-/// that every rank makes alike; an error that one rank meets in its share is thrown on all.
-/// CollectiveError leaves the learner unusable.
+/// weights; or groups of ranks hold a copy each), is given the same input, computes a share, and
+/// ends with the same weights and the same report. Construction, update, evaluate, *_logprobs,
+/// gather_weights and load_state are then calls that every rank makes alike; an error that one rank
+/// meets in its share is thrown on all. CollectiveError leaves the learner unusable.
 class Learner {
  public:
   /// @param collective  borrowed, must outlive the learner; null: a world of one
   /// @throws InvalidArgument when a network is missing that cannot be made (policy; reward model;
   /// critic of `init: reward`), or one does not fit the policy (vocabulary), or ranks do not start
-  /// from the same settings and weights
+  /// from the same settings and weights; or precision bfloat16 does not go with the rest
   Learner(LearnerConfig config,
           std::unique_ptr<Algorithm> algorithm,
           LearnerModels models,
@@ -170,6 +181,11 @@ class Learner {
                      const std::function<void(std::span<const NamedTensor>)>& visit) const;
   /// Of weights that are kept in parts.
   const UnitMeter& unit_meter() const;
+  /// Weights are kept in parts: reading them is a call that every rank makes.
+  bool in_parts() const;
+  /// Ranks 0 .. state_shards() - 1 keep one copy of everything (all of them, or `sharding.group`):
+  /// state() of the others is empty.
+  int32_t state_shards() const;
 
   /// Updates done.
   int64_t step() const;
@@ -181,6 +197,7 @@ class Learner {
   /// networks below are readable under gather_weights alone. @throws InvalidArgument
   const Transformer& policy() const;
   /// The anchor, or the reference without one; null without either. Its tensors stay the same ones.
+  /// At precision bfloat16 a reference that no engine samples from is of that type.
   const Transformer* companion() const;
   /// Critic or reward model. @throws InvalidArgument when there is none
   const ScalarModel& scalar() const;

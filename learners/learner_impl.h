@@ -3,6 +3,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -12,6 +13,7 @@
 #include "core/collective/collective.h"
 #include "core/model/lora.h"
 #include "learners/algorithms/ridge.h"
+#include "learners/compute_copy.h"
 #include "learners/learner.h"
 #include "learners/micro_batch.h"
 #include "learners/sharding/lock_step.h"
@@ -39,6 +41,9 @@ struct Learner::Impl {
   ModelPlan plan;
   std::unique_ptr<Collective> alone;  ///< when none was given
   Collective* ranks = nullptr;
+  CollectiveGrid groups;  ///< rows of ranks that keep a copy together; empty: all ranks do
+  /// At precision bfloat16, of every network but a frozen one that is of that type itself.
+  std::vector<std::unique_ptr<ComputeCopy>> copies;
   UnitMeter meter;
   mutable LockStep lock_step;
   /// Those that are kept in parts beyond the optimizer's moments.
@@ -95,11 +100,39 @@ struct Learner::Impl {
     bool rival = false;
     bool bootstrap = false;
   };
+  /// @throws InvalidArgument for what bfloat16 does not go with
+  void add_copies();
+  /// Null where the network computes with its own weights.
+  ComputeCopy* copy_of(const Transformer& model) const;
+  /// Whose weights forwards read in place of those of `model`.
+  const Transformer& running(const Transformer& model) const;
+  Transformer& running(Transformer& model);
+  /// A scalar head on rows of the network's hidden states, in float32 (float64).
+  at::Tensor values(const Transformer& model, const ScalarHead& head, const at::Tensor& rows) const;
+  /// Weights have changed.
+  void refresh_copies() const;
   /// Of `sharded`; null where the network is whole on every rank.
   ShardedNetwork* sharding_of(const Transformer& model) const;
-  /// Puts the networks into parts as the stage says.
+  ShardingRanks sharding_ranks() const {
+    return groups.row ? ShardingRanks(*ranks, groups) : ShardingRanks(*ranks);
+  }
+  /// Splits the ranks into those that keep a copy together, as `sharding.group` says.
+  /// @throws InvalidArgument unless it divides them
+  void split_ranks();
+  /// The ranks keep weights in parts.
+  bool cuts_weights() const;
+  /// What a network that waits for its weights reads them from.
+  const ModelWeights& weights_of(const Transformer& model) const;
+  /// Reads the networks that wait, unless that is done as they are cut.
+  void read_networks();
+  /// Puts the networks into parts as the stage says. @throws InvalidArgument on every rank when
+  /// they have read different weights
   void shard_networks();
+  void shard_all();
   void shard(const char* who, Transformer& model, ShardedNetwork::Options options);
+  /// Of the weights that are read as networks are cut: who read them first, and their digests.
+  std::map<const ModelWeights*, std::string> first_readers;
+  std::map<std::string, std::string> read_digests;
   void add_optimizers();
   /// Over the units of `model` where it has any, else (null, too) over `parameters`.
   void add_optimizer(const char* name,
@@ -237,8 +270,14 @@ struct Learner::Impl {
   };
   /// Of weights kept in parts this rank's pieces, of others all.
   std::vector<HeldPiece> held_weights() const;
-  /// @throws InvalidArgument on every rank unless all start from the same settings and weights
+  /// Of the parts of all ranks of a copy one digest. @throws InternalError on every rank when two
+  /// copies differ
+  std::string of_ranks(const std::string& gradient, const std::string& weights) const;
+  /// @throws InvalidArgument on every rank unless all start from the same settings and weights,
+  /// but for those that are read later
   void require_equal_start() const;
+  /// @param starts  of each rank a JSON object
+  static void require_equal(const std::vector<std::string>& starts);
 };
 
 }  // namespace praetor

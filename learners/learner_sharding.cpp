@@ -1,23 +1,78 @@
 // Which networks the ranks keep in parts, and how these are read.
 #include <algorithm>
 #include <exception>
+#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "core/base/error.h"
 #include "learners/learner_impl.h"
+#include "learners/sharding/agreement.h"
 
 namespace praetor {
 
+void Learner::Impl::split_ranks() {
+  const int64_t world = ranks->world_size(), group = config.sharding.ranks_of_copy(world);
+  if (world % group != 0) {
+    throw InvalidArgument(
+        "sharding.group is ", group, ", which does not divide the ", world, " ranks");
+  }
+  if (group == world) return;
+  groups = make_grid(*ranks, static_cast<int32_t>(group), "shards", "replicas");
+}
+
 void Learner::Impl::shard(const char* who, Transformer& model, ShardedNetwork::Options options) {
   options.cut = config.sharding.stage == 3;
+  options.copy = copy_of(model);
   const bool wanted = options.cut || (options.trained && config.sharding.stage == 2);
-  if (wanted && ranks->world_size() > 1) {
-    sharded.push_back(
-        std::make_unique<ShardedNetwork>(who, model, *ranks, lock_step, meter, std::move(options)));
-  }
+  if (!wanted || !sharding_ranks().in_parts()) return;
+  options.read = [this, who, &model](std::span<const NamedTensor> some) {
+    const ModelWeights& weights = weights_of(model);
+    weights.read(some);
+    if (first_readers.emplace(&weights, who).first->second != who) return;
+    for (const NamedTensor& t : some) {
+      read_digests[str(who, "/", t.name)] = sha256_hex(
+          std::span(static_cast<const std::byte*>(t.tensor.const_data_ptr()), t.tensor.nbytes()));
+    }
+  };
+  sharded.push_back(std::make_unique<ShardedNetwork>(
+      who, model, sharding_ranks(), lock_step, meter, std::move(options)));
+}
+
+bool Learner::Impl::cuts_weights() const {
+  return config.sharding.stage == 3 && config.sharding.ranks_of_copy(ranks->world_size()) > 1 &&
+         !plan.probe;
+}
+
+const ModelWeights& Learner::Impl::weights_of(const Transformer& model) const {
+  const bool scalar = models.scalar && &model == &models.scalar->backbone;
+  const auto& out = scalar && models.scalar_weights ? models.scalar_weights : models.policy_weights;
+  PRAETOR_CHECK(out, "a network without weights, and nothing to read them from");
+  return *out;
+}
+
+void Learner::Impl::read_networks() {
+  if (cuts_weights()) return;
+  run_agreed(*ranks, [&] {
+    for (const Transformer* model : {models.policy.get(),
+                                     models.reference.get(),
+                                     models.anchor.get(),
+                                     models.scalar ? &models.scalar->backbone : nullptr}) {
+      if (model && is_waiting(model->parameters().front().tensor))
+        read_whole(weights_of(*model), *model);
+    }
+  });
 }
 
 void Learner::Impl::shard_networks() {
+  require_equal(gather_agreed(*ranks, [&] {
+    shard_all();
+    return nlohmann::json(read_digests).dump();
+  }));
+  first_readers.clear();
+  read_digests.clear();
+}
+
+void Learner::Impl::shard_all() {
   lock_step.set_prefetch(config.sharding.prefetch);
   if (plan.policy) {
     ShardedNetwork::Options policy{.trained = !adapter, .passed = adapter != nullptr};
@@ -42,12 +97,14 @@ void Learner::Impl::add_optimizer(const char* name,
                                   std::vector<NamedTensor> parameters,
                                   const Transformer* model,
                                   OptimizerConfig settings) {
+  settings.seed = config.seed;
+  settings.stage = config.stage;
   if (const ShardedNetwork* network = model ? sharding_of(*model) : nullptr) {
-    optimizers.push_back(
-        std::make_unique<ShardedOptimizer>(name, network->units(), std::move(settings), *ranks));
+    optimizers.push_back(std::make_unique<ShardedOptimizer>(
+        name, network->units(), std::move(settings), sharding_ranks()));
   } else {
     optimizers.push_back(std::make_unique<ShardedOptimizer>(
-        name, std::move(parameters), std::move(settings), *ranks));
+        name, std::move(parameters), std::move(settings), sharding_ranks()));
   }
 }
 
@@ -75,6 +132,7 @@ void Learner::Impl::add_optimizers() {
   for (const auto& one : optimizers) {
     for (const NamedTensor& parameter : one->parameters()) parameter.tensor.set_requires_grad(true);
   }
+  for (const auto& copy : copies) copy->train();
 }
 
 ShardedNetwork* Learner::Impl::sharding_of(const Transformer& model) const {
@@ -129,6 +187,8 @@ std::vector<Learner::Impl::HeldPiece> Learner::Impl::held_weights() const {
 std::shared_ptr<const void> Learner::gather_weights(const std::vector<const Transformer*>& models,
                                                     bool on_every_rank) const {
   const bool keep = on_every_rank || impl_->ranks->rank() == 0;
+  // Nobody reads the other copies.
+  const bool gathers = on_every_rank || impl_->sharding_ranks().copy() == 0;
   std::vector<ShardedNetwork*> networks;
   std::vector<Impl::Merged*> in_parts;
   for (const Transformer* model : models) {
@@ -139,7 +199,7 @@ std::shared_ptr<const void> Learner::gather_weights(const std::vector<const Tran
     // A policy and a reference may be one network.
     if (cut && std::ranges::find(networks, network) == networks.end()) {
       networks.push_back(network);
-      network->gather(keep);
+      if (gathers) network->gather(keep);
     }
     if (one && keep) impl_->merge(*one);
     if (one && cut) in_parts.push_back(one);
@@ -156,6 +216,7 @@ std::shared_ptr<const void> Learner::gather_weights(const std::vector<const Tran
 void Learner::visit_weights(const std::vector<NamedTensor>& tensors,
                             const std::function<void(std::span<const NamedTensor>)>& visit) const {
   const bool reads = impl_->ranks->rank() == 0;
+  const bool gathers = impl_->sharding_ranks().copy() == 0;
   std::exception_ptr failure;
   const auto hand_over = [&](const std::vector<NamedTensor>& some) {
     if (!reads || some.empty() || failure) return;
@@ -179,7 +240,7 @@ void Learner::visit_weights(const std::vector<NamedTensor>& tensors,
     return out;
   };
   for (const auto& network : impl_->sharded) {
-    if (!network->is_cut()) continue;
+    if (!network->is_cut() || !gathers) continue;
     for (FlatUnit* unit : network->units()) {
       const std::vector<NamedTensor> some = of_unit(*unit);
       if (some.empty()) continue;
@@ -194,6 +255,14 @@ void Learner::visit_weights(const std::vector<NamedTensor>& tensors,
   }
   hand_over(rest);
   if (failure) std::rethrow_exception(failure);
+}
+
+int32_t Learner::state_shards() const {
+  return impl_->sharding_ranks().shards->world_size();
+}
+
+bool Learner::in_parts() const {
+  return std::ranges::any_of(impl_->sharded, [](const auto& one) { return one->is_cut(); });
 }
 
 const UnitMeter& Learner::unit_meter() const {

@@ -19,10 +19,28 @@ void add(std::vector<NamedTensor>& out,
   for (const NamedTensor& t : tensors) out.push_back({prefix + t.name, t.tensor});
 }
 
-constexpr const char* kMoments[] = {"exp_avg/", "exp_avg_sq/"};
-
 std::string optimizer_prefix(const ShardedOptimizer& optimizer) {
   return "optimizer/" + optimizer.name() + "/";
+}
+
+/// States of another kind of optimizer lack tensors: this says why. States from before there were
+/// kinds are of adamw.
+void require_kinds(const std::string& json,
+                   const std::vector<std::unique_ptr<ShardedOptimizer>>& optimizers) {
+  const auto state = nlohmann::json::parse(json, nullptr, /*allow_exceptions=*/false);
+  if (!state.is_object()) return;  // said when the rest of it is read
+  const auto kinds = state.value("optimizer_kinds", nlohmann::json::object());
+  for (const auto& one : optimizers) {
+    const std::string kind = kinds.value(one->name(), "adamw");
+    if (kind == one->config().kind) continue;
+    throw CheckpointError("learner state: the optimizer of its ",
+                          one->name(),
+                          " is ",
+                          kind,
+                          ", but this job's is ",
+                          one->config().kind,
+                          " (optimizer.kind)");
+  }
 }
 
 }  // namespace
@@ -65,11 +83,16 @@ void Learner::Impl::require_equal_start() const {
     start["micro_batch_tokens"] = config.micro_batch_tokens;
     start["temperature"] = config.temperature;
     start["exact_rollouts"] = config.exact_rollouts;
+    start["precision"] = c10::toString(config.precision);
     start["sharding stage"] = config.sharding.stage;
     start["sharding prefetch"] = config.sharding.prefetch;
+    start["sharding group"] = config.sharding.group;
     start["lora"] = config.lora ? lora_to_json(*config.lora) : "";
     start["learning_rate"] = config.optimizer.learning_rate;
+    start["optimizer"] = config.optimizer.kind;
+    start["state_dtype"] = c10::toString(config.optimizer.state_dtype);
     for (const NamedTensor& t : networks()) {
+      if (is_waiting(t.tensor)) continue;
       const at::Tensor values = t.tensor.detach().contiguous();
       Sha256 digest;
       digest.update(praetor::str(values.scalar_type(), values.sizes()));
@@ -79,6 +102,10 @@ void Learner::Impl::require_equal_start() const {
     }
     return start.dump();
   });
+  require_equal(all);
+}
+
+void Learner::Impl::require_equal(const std::vector<std::string>& all) {
   for (size_t rank = 1; rank < all.size(); ++rank) {
     if (all[rank] == all[0]) continue;
     const auto first = nlohmann::json::parse(all[0]), other = nlohmann::json::parse(all[rank]);
@@ -93,6 +120,7 @@ void Learner::Impl::require_equal_start() const {
 std::vector<NamedTensor> Learner::state() const {
   const Impl& my = *impl_;
   std::vector<NamedTensor> out;
+  if (my.sharding_ranks().copy() > 0) return out;
   for (const Impl::HeldPiece& piece : my.held_weights()) {
     if (piece.everywhere && my.ranks->rank() > 0) continue;
     const int64_t end = piece.begin + piece.tensor.numel();
@@ -103,11 +131,15 @@ std::vector<NamedTensor> Learner::state() const {
 }
 
 std::string Learner::state_json() const {
-  nlohmann::json steps;
-  for (const auto& one : impl_->optimizers) steps[one->name()] = one->steps();
+  nlohmann::json steps, kinds;
+  for (const auto& one : impl_->optimizers) {
+    steps[one->name()] = one->steps();
+    kinds[one->name()] = one->config().kind;
+  }
   nlohmann::json out{{"algorithm", impl_->algorithm->name()},
                      {"step", impl_->updates},
                      {"optimizer_steps", steps},
+                     {"optimizer_kinds", kinds},
                      {"state", nlohmann::json::parse(impl_->algorithm->state_json())}};
   if (impl_->config.lora) out["lora"] = nlohmann::json::parse(lora_to_json(*impl_->config.lora));
   return out.dump();
@@ -124,15 +156,18 @@ void Learner::load_state(const TensorSource& tensors, const std::string& json) {
   std::string algorithm_state;
   std::optional<ShardState> given;
   run_agreed(*my.ranks, [&] {
+    require_kinds(json, my.optimizers);
     given.emplace(tensors);
     for (const NamedTensor& t : my.weights())
       given->require(t.name, t.tensor.sizes(), t.tensor.scalar_type());
     for (const auto& one : my.optimizers) {
-      for (const char* moment : kMoments) {
-        for (const NamedTensor& p : one->parameters()) {
-          given->require(
-              optimizer_prefix(*one) + moment + p.name, p.tensor.sizes(), p.tensor.scalar_type());
-        }
+      for (const NamedTensor& p : one->parameters()) {
+        const auto kept = state_of(one->config(), p.tensor.sizes(), p.tensor.scalar_type());
+        for (const StateSpec& spec : kept)
+          given->require(optimizer_prefix(*one) + spec.name + "/" + p.name,
+                         spec.sizes,
+                         spec.dtype,
+                         ShardState::Types::kFloat32OrBfloat16);
       }
     }
     given->require_no_more();
@@ -168,15 +203,16 @@ void Learner::load_state(const TensorSource& tensors, const std::string& json) {
   }
   for (size_t i = 0; i < my.optimizers.size(); ++i) {
     ShardedOptimizer& one = *my.optimizers[i];
-    for (const NamedTensor& t : one.state()) {
-      const PieceName piece = split_piece_name(t.name);
-      const int64_t begin = piece.range ? piece.range->first : 0;
-      given->copy(
-          optimizer_prefix(one) + piece.parameter, begin, begin + t.tensor.numel(), t.tensor);
+    for (const Optimizer::HeldState& held : one.held_state()) {
+      given->copy(optimizer_prefix(one) + held.name,
+                  held.begin,
+                  held.begin + held.tensor.numel(),
+                  held.tensor);
     }
     one.set_steps(optimizer_steps[i]);
   }
   ++my.adapter_version;
+  my.refresh_copies();
   my.updates = step;
 }
 

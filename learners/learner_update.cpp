@@ -211,9 +211,6 @@ bool Learner::Impl::accumulate(const Step& step, Statistics& statistics, Digests
 }
 
 void Learner::Impl::apply(Statistics& statistics, Digests& digests) {
-  const auto rate = [&](const ShardedOptimizer& one) {
-    return one.config().learning_rate * one.config().schedule.factor(updates);
-  };
   for (const auto& one : optimizers) {
     one->reduce_gradients();
     one->digest_gradients(digests.gradient);
@@ -233,9 +230,10 @@ void Learner::Impl::apply(Statistics& statistics, Digests& digests) {
     statistics.add({std::string(group) + "/grad_norm", norm, 1});
   }
   std::vector<double> rates;  // a schedule may throw: before anything has moved
-  for (const auto& one : optimizers) rates.push_back(rate(*one));
+  for (const auto& one : optimizers) rates.push_back(one->config().rate(updates, one->steps() + 1));
   for (size_t i = 0; i < optimizers.size(); ++i) optimizers[i]->step(rates[i]);
   ++adapter_version;
+  refresh_copies();
   drop_gradients();
 }
 
@@ -253,6 +251,7 @@ void Learner::Impl::move_anchor() {
     }
   }
   ++adapter_version;
+  refresh_copies();
 }
 
 void Learner::Impl::drop_gradients() {
@@ -267,17 +266,40 @@ StepReport Learner::Impl::report(const Statistics& statistics,
   out.metrics.insert(out.metrics.end(), metrics.begin(), metrics.end());
   for (const auto& one : optimizers) {
     out.metrics.emplace_back(one->name() == "critic" ? "value/lr" : "lr",
-                             one->config().learning_rate * one->config().schedule.factor(updates));
+                             one->config().rate(updates, one->steps()));
   }
   out.loss_digest = digests.loss.hex();
   out.gradient_digest = digests.gradient.hex();
   if (ranks->world_size() > 1) {
-    Sha256 of_ranks;
-    for (const std::string& part : ranks->all_gather_bytes(out.gradient_digest))
-      of_ranks.update(part);
-    out.gradient_digest = of_ranks.hex();
+    Sha256 weights;
+    if (groups.row) {
+      for (const auto& one : optimizers) one->digest_weights(weights);
+    }
+    out.gradient_digest = of_ranks(out.gradient_digest, weights.hex());
   }
   return out;
+}
+
+std::string Learner::Impl::of_ranks(const std::string& gradient, const std::string& weights) const {
+  const auto group = static_cast<size_t>(sharding_ranks().shards->world_size());
+  const std::vector<std::string> all = ranks->all_gather_bytes(gradient + weights);
+  Sha256 out;
+  for (size_t r = 0; r < all.size(); ++r) {
+    if (r < group) out.update(all[r].substr(0, gradient.size()));
+    if (all[r] == all[r % group]) continue;
+    const bool gradients = !all[r].starts_with(all[r % group].substr(0, gradient.size()));
+    throw InternalError(algorithm->name(),
+                        ": rank ",
+                        r,
+                        " keeps what rank ",
+                        r % group,
+                        " keeps, but their ",
+                        gradients ? "gradients" : "weights",
+                        " differ after update ",
+                        updates,
+                        ": a fault of a machine, or threads that differ");
+  }
+  return out.hex();
 }
 
 StepReport Learner::update(Experience& experience) {

@@ -89,7 +89,9 @@ struct Moment {
 /// Weights of units that are gathered while one of `use` parameters is used and `ahead` ones of
 /// `next` are on their way.
 int64_t gathered(const MemoryPlanOptions& options, int64_t use, int64_t next) {
-  return options.sharding.stage < 3 ? 0 : kFloat * (use + options.sharding.prefetch * next);
+  return options.sharding.stage < 3
+             ? 0
+             : options.compute_bytes * (use + options.sharding.prefetch * next);
 }
 
 /// The weights themselves have gradients, not an adapter's beside them.
@@ -156,9 +158,10 @@ int64_t kept_floats(const ModelConfig& shape, ActivationCheckpointing checkpoint
 MemoryPlan plan_memory(const std::vector<PlannedNetwork>& networks,
                        const MemoryPlanOptions& options) {
   MemoryPlan out;
-  const bool cut = options.ranks > 1;
+  const int64_t copy = options.ranks_of_copy();
+  const bool cut = copy > 1;
   const auto kept = [&](int64_t bytes, int64_t from_stage) {
-    return cut && options.sharding.stage >= from_stage ? part_of(bytes, options.ranks) : bytes;
+    return cut && options.sharding.stage >= from_stage ? part_of(bytes, copy) : bytes;
   };
   MemoryPlanOptions alone = options;
   if (!cut) alone.sharding.stage = 1;
@@ -168,14 +171,17 @@ MemoryPlan plan_memory(const std::vector<PlannedNetwork>& networks,
     // A scalar head is trained beside an adapter, and counted with it.
     const bool headed = adapter > 0 && !network.language_head;
     const int64_t base = parameters - (headed ? network.shape.hidden_size : 0);
-    if (network.owned) out.weights += kept(kFloat * base, 3);
+    // Whoever owns the weights, the copy is each network's own.
+    out.weights += kept((network.weight_bytes - (network.owned ? 0 : kFloat)) * base, 3);
     out.weights += kFloat * (adapter + network.merged_parameters);
     if (!network.trained) continue;
     out.gradients += adapter > 0 ? kFloat * adapter : kept(kFloat * parameters, 2);
-    out.moments += kept(options.moment_bytes * (adapter > 0 ? adapter : parameters), 1);
+    constexpr int64_t kBothMoments = 2 * kFloat;
+    const int64_t learning = adapter > 0 ? adapter : parameters;
+    out.moments += kept(network.states.value_or(kBothMoments * learning), 1) + network.whole_states;
     const ModelConfig& shape = network.shape;
     // Also the final norm's input and the rows that go to the head, and the rotations.
-    out.activations += kFloat * options.micro_batch_tokens *
+    out.activations += options.compute_bytes * options.micro_batch_tokens *
                        (shape.num_layers * kept_floats(shape, options.checkpointing) +
                         2 * shape.hidden_size + shape.head_dim);
     for (const Moment& moment : {in_head(network, alone), in_layer(network, alone)}) {
@@ -195,7 +201,7 @@ int64_t packed_weight_bytes(const std::vector<PlannedNetwork>& networks,
     const ModelConfig& shape = network.shape;
     const int64_t layer = Widths(shape).products();
     const int64_t head = network.language_head ? shape.vocab_size * shape.hidden_size : 0;
-    out = options.ranks > 1 && options.sharding.stage == 3
+    out = options.ranks_of_copy() > 1 && options.sharding.stage == 3
               ? std::max(out, kFloat * std::max(layer, head))
               : out + kFloat * (shape.num_layers * layer + head);
   }
@@ -236,23 +242,32 @@ int64_t exchanged_bytes(const std::vector<PlannedNetwork>& networks,
                         const MemoryPlanOptions& options,
                         int64_t micro_batches) {
   if (options.ranks < 2) return 0;
+  const int64_t copy = options.ranks_of_copy(), copies = options.ranks / copy;
+  // A part's sum over the copies: shares of it to their owners, and the sums back.
+  const auto over_copies = [&](int64_t bytes) {
+    const int64_t part = part_of(bytes, copy);
+    return 2 * (part - part_of(part, copies));
+  };
   int64_t out = 0;
+  // All but the own part.
+  const auto others = [&](int64_t bytes) { return bytes - part_of(bytes, copy); };
   for (const PlannedNetwork& network : networks) {
-    // All but the own part.
-    const int64_t all = kFloat * parameter_count(network);
-    const int64_t whole = all - part_of(all, options.ranks);
+    const int64_t parameters = parameter_count(network);
+    const int64_t whole = others(kFloat * parameters);
+    const int64_t read = others(options.compute_bytes * parameters);  // by a pass at stage 3
     if (!network.trained) {
-      out += options.sharding.stage == 3 ? micro_batches * whole : 0;
+      out += options.sharding.stage == 3 ? micro_batches * read : 0;
       continue;
     }
     if (!weights_trained(network)) {
       // Sums of the adapter's gradients and its new values, and at stage 3 the weights that every
       // forward and backward gathers.
       const int64_t adapter = kFloat * network.adapter_parameters;
-      out += 2 * (adapter - part_of(adapter, options.ranks));
-      if (options.sharding.stage == 3) out += 2 * micro_batches * whole;
+      out += 2 * others(adapter) + over_copies(adapter);
+      if (options.sharding.stage == 3) out += 2 * micro_batches * read;
       continue;
     }
+    out += over_copies(kFloat * parameters);
     switch (options.sharding.stage) {
       case 1:
         out += 2 * whole;
@@ -261,7 +276,7 @@ int64_t exchanged_bytes(const std::vector<PlannedNetwork>& networks,
         out += (micro_batches + 1) * whole;
         break;
       default:
-        out += 3 * micro_batches * whole;
+        out += micro_batches * (2 * read + whole);
     }
   }
   return out;

@@ -85,6 +85,20 @@ void check_launcher(const JobConfig& job, YamlReader in) {
   }
 }
 
+/// Copies of a learner are all of the same number of ranks.
+void check_groups(const JobConfig& job) {
+  const int64_t ranks = job.roles.learner_ranks;
+  for (const StageConfig& stage : job.stages) {
+    const int64_t group = stage.learner.sharding.ranks_of_copy(ranks);
+    if (ranks % group == 0) continue;
+    YamlReader in = stage.in;
+    in.child("learner")
+        .child("sharding")
+        .error_at("group",
+                  str(group, " does not divide the ", ranks, " ranks of roles.learner.ranks"));
+  }
+}
+
 }  // namespace
 
 JobConfig JobConfig::read(std::shared_ptr<YamlDocument> document) {
@@ -121,6 +135,7 @@ JobConfig JobConfig::read(std::shared_ptr<YamlDocument> document) {
   const CheckpointConfig checkpoint =
       single ? CheckpointConfig{} : CheckpointConfig::from_yaml(in.child("checkpoint"), {});
   read_stages(job, in, checkpoint);
+  check_groups(job);
   in.reject_unknown_keys();
   return job;
 }

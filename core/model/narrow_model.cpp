@@ -1,9 +1,15 @@
 #include "core/model/narrow_model.h"
 
+#include <ATen/ops/empty.h>
 #include <c10/core/GradMode.h>
+
+#include <utility>
+#include <vector>
 
 #include "core/base/error.h"
 #include "core/model/kernels/packed_weight.h"
+#include "core/model/model_weights.h"
+#include "core/model/transformer_builder.h"
 
 namespace praetor {
 
@@ -24,6 +30,18 @@ void renew_narrowed(const NamedTensor& parameter, const at::Tensor& values) {
   } else {
     parameter.tensor.copy_(values);
   }
+}
+
+Transformer load_narrow(const std::filesystem::path& folder, WeightKind kind) {
+  const auto weights = open_model(folder);
+  const Transformer shell = weights->shell();
+  std::vector<NamedTensor> kept;
+  for (const NamedTensor& parameter : shell.parameters()) {
+    const at::Tensor values = at::empty(parameter.tensor.sizes(), at::dtype(at::kFloat));
+    weights->read(std::vector<NamedTensor>{{parameter.name, values}});
+    kept.push_back({parameter.name, narrowed(parameter.name, values, kind)});
+  }
+  return TransformerBuilder::assemble(shell.config(), std::move(kept));
 }
 
 void check_has_kind(const Transformer& model, WeightKind kind) {

@@ -33,11 +33,11 @@ at::ScalarType wide(const at::Tensor& x) {
 
 // Logits of some rows, capped where the head says so, [n,V], in float32 (float64).
 at::Tensor capped(const at::Tensor& hidden, const LanguageHead& head) {
-  if (!uses_kernels(hidden)) {
+  if (!uses_kernels(hidden) && !widens(hidden)) {
     const at::Tensor logits = reference::linear(hidden, head.weight, {}).to(wide(hidden));
     return head.softcap > 0 ? reference::softcap(logits, head.softcap) : logits;
   }
-  const at::Tensor logits = kernels::linear(hidden, head.weight, {});
+  const at::Tensor logits = kernels::linear(hidden.to(at::kFloat), head.weight, {});
   return head.softcap > 0 ? kernels::softcap(logits, head.softcap) : logits;
 }
 
@@ -63,7 +63,7 @@ Stats compute(const at::Tensor& hidden,
     at::Tensor logprob = out.logprob.narrow(0, begin, n);
     at::Tensor log_sum = out.log_sum.narrow(0, begin, n);
     at::Tensor entropy = with_entropy ? out.entropy.narrow(0, begin, n) : at::Tensor();
-    if (uses_kernels(hidden)) {
+    if (uses_kernels(logits)) {
       kernels::logprob_rows(logits, target, logprob, log_sum, entropy);
       continue;
     }

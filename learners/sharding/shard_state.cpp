@@ -9,8 +9,14 @@
 namespace praetor {
 namespace {
 
-void require_form(const TensorSource::Form& form, at::IntArrayRef sizes, at::ScalarType dtype) {
-  if (at::IntArrayRef(form.shape) == sizes && form.dtype == dtype) return;
+void require_form(const TensorSource::Form& form,
+                  at::IntArrayRef sizes,
+                  at::ScalarType dtype,
+                  ShardState::Types types) {
+  const auto either = [](at::ScalarType t) { return t == at::kFloat || t == at::kBFloat16; };
+  const bool converts =
+      types == ShardState::Types::kFloat32OrBfloat16 && either(dtype) && either(form.dtype);
+  if (at::IntArrayRef(form.shape) == sizes && (form.dtype == dtype || converts)) return;
   throw CheckpointError("learner state: ",
                         form.name,
                         " is ",
@@ -56,7 +62,10 @@ ShardState::Entry& ShardState::find(const std::string& name) {
   return found->second;
 }
 
-void ShardState::require(const std::string& name, at::IntArrayRef sizes, at::ScalarType dtype) {
+void ShardState::require(const std::string& name,
+                         at::IntArrayRef sizes,
+                         at::ScalarType dtype,
+                         Types types) {
   const Entry& entry = find(name);
   int64_t numel = 1;
   for (const int64_t size : sizes) numel *= size;
@@ -65,7 +74,7 @@ void ShardState::require(const std::string& name, at::IntArrayRef sizes, at::Sca
   for (const auto& [begin, part] : entry.parts) {
     const int64_t length = part.end - begin;
     const std::string& part_name = form_of(part).name;
-    require_form(form_of(part), part.whole ? sizes : at::IntArrayRef(length), dtype);
+    require_form(form_of(part), part.whole ? sizes : at::IntArrayRef(length), dtype, types);
     if (part.end > numel) {
       throw CheckpointError(
           "learner state: ", part_name, " reaches beyond the ", numel, " elements of ", name);

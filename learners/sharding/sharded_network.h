@@ -5,14 +5,15 @@
 
 #include "core/model/forward_hooks.h"
 #include "core/model/transformer.h"
+#include "learners/compute_copy.h"
 #include "learners/sharding/flat_unit.h"
 #include "learners/sharding/lock_step.h"
 
 namespace praetor {
 
 /// A network whose gradients (ZeRO stage 2), or gradients and weights (stage 3, arXiv:1910.02054),
-/// the ranks keep in parts. Its units are the embedding, each layer, and the final norm with the
-/// language head (alone where the head is tied to the embedding) and a scalar head.
+/// the ranks of a copy keep in parts. Its units are the embedding, each layer, and the final norm
+/// with the language head (alone where the head is tied to the embedding) and a scalar head.
 ///
 /// Stage 3: a forward gathers a part's units as it enters the part and releases them as it leaves;
 /// so does the backward, the other way round. Stages 2 and 3: once the backward has left a part,
@@ -27,12 +28,16 @@ class ShardedNetwork final : public ForwardHooks {
     bool cut = false;           ///< stage 3
     bool language_head = true;  ///< used; else a head that is there is kept in parts for good
     std::vector<NamedTensor> scalar_head = {};  ///< used with the last part
+    FlatUnit::Reader read = nullptr;  ///< of a network that is cut, and waits for its weights
+    /// Borrowed: of the model and that head. Passes run it in place of the model, and at stage 3
+    /// gather its weights; gradients, `gather` and `units` are the model's.
+    ComputeCopy* copy = nullptr;
   };
-  /// `model`, `ranks`, `steps` and `meter` are borrowed. The model keeps its tensors.
+  /// `model`, `steps` and `meter` are borrowed. The model keeps its tensors.
   /// @param who  in messages
   ShardedNetwork(const std::string& who,
                  Transformer& model,
-                 Collective& ranks,
+                 ShardingRanks ranks,
                  LockStep& steps,
                  UnitMeter& meter,
                  Options options);
@@ -50,9 +55,11 @@ class ShardedNetwork final : public ForwardHooks {
   /// The heads have been used too, for what `outputs` point at; undefined ones do not count.
   void finish(const std::vector<at::Tensor*>& outputs);
 
-  /// Every unit, outside of a pass; all ranks. `keep`: this rank wants the weights.
+  /// Every unit, outside of a pass; all ranks of a copy. `keep`: this rank wants the weights.
   void gather(bool keep);
   void release();
+  /// The owned weights have changed: those of the copy are made from them anew.
+  void refresh_copies() const;
 
   /// For LockStep.
   void add_forward(std::vector<Exchange>& program);
@@ -77,9 +84,12 @@ class ShardedNetwork final : public ForwardHooks {
   bool has_backward() const { return options_.trained || options_.passed; }
   void release_part(size_t part);
   void measure_gradients();
+  /// As the units are, of the copy; none without one.
+  std::vector<std::vector<NamedTensor>> parts_of_copy() const;
   FlatUnit* add_unit(const std::string& who,
                      std::vector<NamedTensor> parameters,
-                     Collective& ranks);
+                     ShardingRanks ranks,
+                     const FlatUnit::Reader& read);
 
   Transformer& model_;
   LockStep& steps_;
@@ -87,6 +97,11 @@ class ShardedNetwork final : public ForwardHooks {
   Options options_;
   std::vector<std::unique_ptr<FlatUnit>> units_;
   std::vector<FlatUnit*> used_;
+  struct Twin {
+    const FlatUnit* unit;
+    FlatUnit* copy;
+  };
+  std::vector<Twin> twins_;  ///< of the copy's units, once they are cut
   std::vector<Part> parts_;
   std::vector<FlatUnit*> summing_;
   bool open_ = false;   ///< between gather and release

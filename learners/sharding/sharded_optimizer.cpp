@@ -26,44 +26,53 @@ std::vector<NamedTensor> joined(const std::vector<FlatUnit*>& units, Get get) {
 ShardedOptimizer::ShardedOptimizer(std::string name,
                                    std::vector<NamedTensor> parameters,
                                    OptimizerConfig config,
-                                   Collective& ranks,
+                                   ShardingRanks ranks,
                                    int64_t bucket_bytes)
     : name_(std::move(name)), parameters_(std::move(parameters)), ranks_(ranks) {
   if (alone()) {
-    adam_ = std::make_unique<AdamW>(parameters_, std::move(config));
+    optimizer_ = make_optimizer({.name = name_, .parameters = parameters_, .owned = parameters_},
+                                std::move(config));
     return;
   }
   own_unit_ =
       std::make_unique<FlatUnit>("optimizer of the " + name_, parameters_, ranks_, 1, bucket_bytes);
   units_ = {own_unit_.get()};
-  adam_ = std::make_unique<AdamW>(own_unit_->owned(), std::move(config));
+  make(std::move(config));
 }
 
 ShardedOptimizer::ShardedOptimizer(std::string name,
                                    std::vector<FlatUnit*> units,
                                    OptimizerConfig config,
-                                   Collective& ranks)
+                                   ShardingRanks ranks)
     : name_(std::move(name)),
       parameters_(joined(
           units, [](const FlatUnit& unit) -> const auto& { return unit.parameters(); })),
       ranks_(ranks),
       units_(std::move(units)) {
   PRAETOR_CHECK(!alone(), "units are for several ranks");
-  adam_ = std::make_unique<AdamW>(
-      joined(
-          units_, [](const FlatUnit& unit) -> const auto& { return unit.owned(); }),
-      std::move(config));
+  make(std::move(config));
+}
+
+void ShardedOptimizer::make(OptimizerConfig config) {
+  optimizer_ =
+      make_optimizer({.name = name_,
+                      .parameters = parameters_,
+                      .owned = joined(
+                          units_, [](const FlatUnit& unit) -> const auto& { return unit.owned(); }),
+                      .ranks = ranks_.shards},
+                     std::move(config));
 }
 
 void ShardedOptimizer::reduce_gradients() {
   if (alone() || parameters_.empty()) return;
   if (own_unit_) own_unit_->add_gradients();
+  for (FlatUnit* unit : units_) unit->add_over_copies();
   std::vector<std::byte> mine;
   for (const FlatUnit* unit : units_) {
     for (const bool seen : unit->seen()) mine.push_back(std::byte(seen));
   }
-  std::vector<std::byte> all(mine.size() * static_cast<size_t>(ranks_.world_size()));
-  ranks_.all_gather<std::byte>(mine, all);
+  std::vector<std::byte> all(mine.size() * static_cast<size_t>(ranks_.all->world_size()));
+  ranks_.all->all_gather<std::byte>(mine, all);
   has_gradient_.clear();
   size_t at = 0;
   for (FlatUnit* unit : units_) {
@@ -78,7 +87,7 @@ void ShardedOptimizer::reduce_gradients() {
 }
 
 void ShardedOptimizer::digest_gradients(Sha256& digest) const {
-  for (const NamedTensor& parameter : adam_->parameters()) {
+  for (const NamedTensor& parameter : optimizer_->parameters()) {
     if (!parameter.tensor.grad().defined()) continue;
     const at::Tensor gradient = parameter.tensor.grad().contiguous();
     digest.update(
@@ -86,20 +95,28 @@ void ShardedOptimizer::digest_gradients(Sha256& digest) const {
   }
 }
 
+void ShardedOptimizer::digest_weights(Sha256& digest) const {
+  for (const NamedTensor& parameter : optimizer_->parameters()) {
+    const at::Tensor weight = parameter.tensor.detach().contiguous();
+    digest.update(
+        std::span(static_cast<const std::byte*>(weight.const_data_ptr()), weight.nbytes()));
+  }
+}
+
 double ShardedOptimizer::clip_gradients() {
   if (alone()) return clip_grad_norm(parameters_, config().max_grad_norm);
-  const double mine = grad_square_sum(adam_->parameters());
-  std::vector<double> parts(static_cast<size_t>(ranks_.world_size()));
-  ranks_.all_gather<double>(std::span(&mine, 1), parts);
+  const double mine = grad_square_sum(optimizer_->parameters());
+  std::vector<double> parts(static_cast<size_t>(ranks_.shards->world_size()));
+  ranks_.shards->all_gather<double>(std::span(&mine, 1), parts);
   double total = 0;
   for (const double part : parts) total += part;
   const double norm = std::sqrt(total);
-  scale_gradients(adam_->parameters(), norm, config().max_grad_norm);
+  scale_gradients(optimizer_->parameters(), norm, config().max_grad_norm);
   return norm;
 }
 
 void ShardedOptimizer::step(double learning_rate) {
-  adam_->step(learning_rate);
+  optimizer_->step(learning_rate);
   for (size_t u = 0; u < units_.size(); ++u) {
     if (!units_[u]->is_cut()) units_[u]->share_weights();
     // Caches made from weights that another rank has stepped are old, too.
@@ -108,7 +125,7 @@ void ShardedOptimizer::step(double learning_rate) {
 }
 
 void ShardedOptimizer::zero_grad() {
-  adam_->zero_grad();
+  optimizer_->zero_grad();
   for (FlatUnit* unit : units_) unit->drop_gradients();
 }
 

@@ -15,7 +15,14 @@ struct ShardingConfig {
   /// Stages 2 and 3: exchanges run beside the computation. Units whose weights are asked for before
   /// the pass comes to them (stage 3), >= 0; 0: everything is waited for.
   int64_t prefetch = 1;
+  /// Consecutive ranks that keep one copy together, whatever the stage: a node. The others keep
+  /// copies of their own, and gradients are summed over the copies at the step. Divides the ranks,
+  /// where there are several; 0: all ranks keep one copy.
+  int64_t group = 0;
   static ShardingConfig from_yaml(YamlReader in);
+
+  /// Ranks of `ranks` that keep one copy together.
+  int64_t ranks_of_copy(int64_t ranks) const { return group == 0 || ranks == 1 ? ranks : group; }
 };
 
 }  // namespace praetor

@@ -55,6 +55,7 @@ Measured measure(const ModelConfig& config, const MemoryPlanOptions& options) {
         settings.sharding = options.sharding;
         settings.micro_batch_tokens = options.micro_batch_tokens;
         settings.activation_checkpointing = options.checkpointing;
+        if (options.compute_bytes == 2) settings.precision = at::kBFloat16;
         LearnerModels models;
         models.policy = std::make_unique<Transformer>(config, RandomStream({.job_seed = 3}));
         Learner learner(settings, make_sft(SftConfig{}), std::move(models), &ranks);
@@ -79,27 +80,58 @@ TEST_CASE("the plan of an update's memory is what the update takes, within a ten
     for (const auto checkpointing : {ActivationCheckpointing::kNone,
                                      ActivationCheckpointing::kSelective,
                                      ActivationCheckpointing::kBlock}) {
-      const std::vector<std::array<int64_t, 3>> layouts =
-          tied ? std::vector<std::array<int64_t, 3>>{{1, 1, 1}, {2, 2, 1}, {2, 3, 1}}
-               : std::vector<std::array<int64_t, 3>>{{2, 1, 1}, {2, 2, 0}, {2, 3, 0}, {3, 3, 2}};
-      for (const auto& [ranks, stage, prefetch] : layouts) {
-        const MemoryPlanOptions options{.sharding = {.stage = stage, .prefetch = prefetch},
-                                        .ranks = ranks,
-                                        .micro_batch_tokens = kMicroBatch,
-                                        .sequence_tokens = kSequence,
-                                        .checkpointing = checkpointing};
+      const std::vector<std::array<int64_t, 4>> layouts =
+          tied ? std::vector<std::array<int64_t, 4>>{{1, 1, 1, 0},
+                                                     {2, 2, 1, 0},
+                                                     {2, 3, 1, 0},
+                                                     {4, 3, 1, 2}}
+               : std::vector<std::array<int64_t, 4>>{
+                     {2, 1, 1, 0}, {2, 2, 0, 0}, {2, 3, 0, 0}, {3, 3, 2, 0}, {2, 2, 1, 1}};
+      for (const auto& [ranks, stage, prefetch, group] : layouts) {
+        const MemoryPlanOptions options{
+            .sharding = {.stage = stage, .prefetch = prefetch, .group = group},
+            .ranks = ranks,
+            .micro_batch_tokens = kMicroBatch,
+            .sequence_tokens = kSequence,
+            .checkpointing = checkpointing};
         const Measured measured = measure(config, options);
         const std::vector<PlannedNetwork> networks{{config}};
         const MemoryPlan plan = plan_memory(networks, options);
         INFO("tied " << tied << ", checkpointing " << static_cast<int>(checkpointing) << ", "
                      << ranks << " ranks, stage " << stage << ", prefetch " << prefetch
-                     << ": weights " << plan.weights << ", gradients " << plan.gradients
-                     << ", moments " << plan.moments << ", units " << plan.units << ", activations "
-                     << plan.activations << ", workspace " << plan.workspace);
+                     << ", group " << group << ": weights " << plan.weights << ", gradients "
+                     << plan.gradients << ", moments " << plan.moments << ", units " << plan.units
+                     << ", activations " << plan.activations << ", workspace " << plan.workspace);
         CHECK(static_cast<double>(plan.total()) ==
               Approx(static_cast<double>(measured.peak)).epsilon(0.1));
         if (ranks == 1) CHECK(packed_weight_bytes(networks, options) == measured.packed);
       }
+    }
+  }
+}
+
+TEST_CASE("so is the plan of an update in bfloat16", "[learners][cpu]") {
+  const testing::OneThread one_thread;
+  const ModelConfig config = shape(true);
+  for (const auto checkpointing :
+       {ActivationCheckpointing::kNone, ActivationCheckpointing::kBlock}) {
+    const std::vector<std::array<int64_t, 2>> layouts{{1, 1}, {2, 1}, {2, 2}, {2, 3}};
+    for (const auto& [ranks, stage] : layouts) {
+      const MemoryPlanOptions options{.sharding = {.stage = stage},
+                                      .ranks = ranks,
+                                      .micro_batch_tokens = kMicroBatch,
+                                      .sequence_tokens = kSequence,
+                                      .checkpointing = checkpointing,
+                                      .compute_bytes = 2};
+      const Measured measured = measure(config, options);
+      const MemoryPlan plan = plan_memory({{.shape = config, .weight_bytes = 6}}, options);
+      INFO("checkpointing " << static_cast<int>(checkpointing) << ", " << ranks << " ranks, stage "
+                            << stage << ": weights " << plan.weights << ", gradients "
+                            << plan.gradients << ", moments " << plan.moments << ", units "
+                            << plan.units << ", activations " << plan.activations << ", workspace "
+                            << plan.workspace);
+      CHECK(static_cast<double>(plan.total()) ==
+            Approx(static_cast<double>(measured.peak)).epsilon(0.1));
     }
   }
 }
@@ -134,6 +166,18 @@ TEST_CASE("arithmetic and traffic are counted from the shapes", "[learners][cpu]
   CHECK(sent(4, 3, true) == 15 * others);
   CHECK(sent(4, 2, false) == 0);
   CHECK(sent(4, 3, false) == 5 * others);
+  // In groups of two: half of everything to the other, and a quarter of the sums out and back.
+  const auto in_pairs = [&](int64_t stage, bool trained) {
+    return exchanged_bytes({{.shape = config, .trained = trained}},
+                           {.sharding = {.stage = stage, .group = 2}, .ranks = 4},
+                           5);
+  };
+  CHECK(in_pairs(1, true) == 2 * (all / 2) + 2 * (all / 4));
+  CHECK(in_pairs(2, true) == 6 * (all / 2) + 2 * (all / 4));
+  CHECK(in_pairs(3, true) == 15 * (all / 2) + 2 * (all / 4));
+  CHECK(in_pairs(3, false) == 5 * (all / 2));
+  CHECK(exchanged_bytes({{config}}, {.sharding = {.stage = 3, .group = 1}, .ranks = 4}, 5) ==
+        2 * others);
   // Under an adapter its own gradients and values, and at stage 3 the weights twice a micro-batch.
   const auto adapted = [&](int64_t stage) {
     return exchanged_bytes({{.shape = config, .adapter_parameters = 1000}},

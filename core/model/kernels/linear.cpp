@@ -60,6 +60,7 @@ void multiply(const Problem& problem,
               int64_t k_begin,
               int64_t k,
               const float* a,
+              int64_t lda,
               int64_t panel,
               int64_t count,
               float* c,
@@ -70,12 +71,13 @@ void multiply(const Problem& problem,
   const int64_t at = (panel * weight.k + k_begin) * kPanel, stride = weight.k * kPanel;
   switch (weight.kind) {
     case WeightKind::kFloat32:
-      return loops.product(rows, k, a, weight.floats() + at, stride, count, c, ldc, resume);
+      return loops.product(rows, k, a, lda, weight.floats() + at, stride, count, c, ldc, resume);
     case WeightKind::kBfloat16:
       return loops.product_bfloat16(
-          rows, k, a, weight.bfloats() + at, stride, count, c, ldc, resume);
+          rows, k, a, lda, weight.bfloats() + at, stride, count, c, ldc, resume);
     case WeightKind::kInt8:
-      return loops.product_int8(rows, k, a, weight.bytes() + at, stride, count, c, ldc, resume);
+      return loops.product_int8(
+          rows, k, a, lda, weight.bytes() + at, stride, count, c, ldc, resume);
   }
 }
 
@@ -85,6 +87,7 @@ void narrow_product(const Problem& problem,
                     int64_t k_begin,
                     int64_t k,
                     const float* a,
+                    int64_t lda,
                     int64_t panel,
                     float* y,
                     bool resume) {
@@ -96,7 +99,7 @@ void narrow_product(const Problem& problem,
       std::fill(tile + r * kPanel + columns, tile + (r + 1) * kPanel, 0.0f);
     }
   }
-  multiply(problem, rows, k_begin, k, a, panel, 1, tile, kPanel, resume);
+  multiply(problem, rows, k_begin, k, a, lda, panel, 1, tile, kPanel, resume);
   for (int64_t r = 0; r < rows; ++r) {
     std::copy(tile + r * kPanel, tile + r * kPanel + columns, y + r * n);
   }
@@ -113,22 +116,23 @@ void step(const Problem& problem,
   const int64_t n = problem.weight->n, k = k_end - k_begin;
   const int64_t tiles = tiles_of(rows, problem.loops);
   const auto start = [&](int64_t tile) { return start_of(tile, tiles, rows, problem.loops); };
+  const float* from = problem.x + rows_begin * problem.ldx + k_begin;
   float* packed = scratch().rows.reserve(rows * k);
-  for (int64_t t = 0; t < tiles; ++t) {
+  // Two tiles stand side by side, more one after the other.
+  const bool pair = tiles == 2;
+  if (pair) problem.loops.pack_rows(from, problem.ldx, rows, k, packed);
+  for (int64_t t = 0; t < tiles && !pair; ++t) {
     const int64_t r = start(t);
-    problem.loops.pack_rows(problem.x + (rows_begin + r) * problem.ldx + k_begin,
-                            problem.ldx,
-                            start(t + 1) - r,
-                            k,
-                            packed + r * k);
+    problem.loops.pack_rows(
+        from + r * problem.ldx, problem.ldx, start(t + 1) - r, k, packed + r * k);
   }
   const bool resume = k_begin > 0;
   const int64_t whole = std::min(block.panel_end, n / kPanel);  // panels of 32 columns of y
   // One tile, or a low one: neighbouring panels together, so that few rows still fill the
   // registers. More: a panel stays in the cache while the tiles pass by.
-  const int64_t together = tiles == 1   ? std::max<int64_t>(whole - block.panel_begin, 1)
-                           : tiles == 2 ? 2
-                                        : 1;
+  const int64_t together = tiles == 1 ? std::max<int64_t>(whole - block.panel_begin, 1)
+                           : pair     ? 2
+                                      : 1;
   for (int64_t p = block.panel_begin; p < whole; p += together) {
     const int64_t panels = std::min(together, whole - p);
     for (int64_t t = 0; t < tiles; ++t) {
@@ -137,7 +141,8 @@ void step(const Problem& problem,
                start(t + 1) - r,
                k_begin,
                k,
-               packed + r * k,
+               packed + (pair ? r : r * k),
+               pair ? rows : start(t + 1) - r,
                p,
                panels,
                problem.y + (rows_begin + r) * n + p * kPanel,
@@ -152,7 +157,8 @@ void step(const Problem& problem,
                      start(t + 1) - r,
                      k_begin,
                      k,
-                     packed + r * k,
+                     packed + (pair ? r : r * k),
+                     pair ? rows : start(t + 1) - r,
                      p,
                      problem.y + (rows_begin + r) * n + p * kPanel,
                      resume);

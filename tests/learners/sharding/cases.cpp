@@ -49,44 +49,69 @@ Transformer network(const CaseOptions& options) {
   ModelConfig config = tiny_policy()->config();
   config.tie_embeddings = options.tied;
   config.num_layers = options.layers;
-  return Transformer(config, stream_of(options));
+  return Transformer(config, stream_of(options), options.weights);
 }
 
-std::unique_ptr<ScalarModel> scalar(const CaseOptions& options, int64_t heads) {
-  return std::make_unique<ScalarModel>(
-      ScalarModel{network(options), ScalarHead::make(16, stream_of(options), at::kFloat, heads)});
+void add_policy(LearnerModels& models, const CaseOptions& options) {
+  if (options.folder.empty()) {
+    models.policy = std::make_unique<Transformer>(network(options));
+    return;
+  }
+  models.policy_weights = open_model(options.folder, options.weights);
+  models.policy = std::make_unique<Transformer>(models.policy_weights->shell());
+}
+
+void add_scalar(LearnerModels& models, const CaseOptions& options, int64_t heads) {
+  if (options.folder.empty()) {
+    models.scalar = std::make_unique<ScalarModel>(ScalarModel{
+        network(options), ScalarHead::make(16, stream_of(options), options.weights, heads)});
+    return;
+  }
+  OpenedScalar opened = open_scalar(options.folder, stream_of(options), options.weights, heads);
+  models.scalar = std::make_unique<ScalarModel>(std::move(opened.model));
+  models.scalar_weights = std::move(opened.backbone);
+}
+
+OptimizerConfig optimizer_of(const CaseOptions& options, double learning_rate) {
+  OptimizerConfig out;
+  out.kind = options.optimizer;
+  out.learning_rate = learning_rate;
+  out.max_grad_norm = options.max_grad_norm;
+  out.momentum = 0.9;
+  out.state_dtype = options.state_dtype;
+  return out;
 }
 
 }  // namespace
 
 Learner make_case(const std::string& name, Collective* ranks, const CaseOptions& options) {
   LearnerConfig config;
-  config.optimizer.learning_rate = 1e-3;
-  config.optimizer.max_grad_norm = options.max_grad_norm;
+  config.optimizer = optimizer_of(options, options.learning_rate);
+  config.precision = options.precision;
   config.optimizer.weight_decay = 0.01;
   config.micro_batch_tokens = options.micro_batch_tokens;
-  config.sharding = {.stage = options.stage, .prefetch = options.prefetch};
+  config.sharding = {.stage = options.stage, .prefetch = options.prefetch, .group = options.group};
   config.activation_checkpointing = options.checkpointing;
   config.lora = options.lora;
   config.seed = 5;
   LearnerModels models;
   if (name == "reward_model") {
-    models.scalar = scalar(options, 1);
+    add_scalar(models, options, 1);
     return Learner(config, make_reward_model({.margin = true}), std::move(models), ranks);
   }
   if (name == "attribute_model") {
-    models.scalar = scalar(options, 2);
+    add_scalar(models, options, 2);
     AttributeModelConfig attributes;
     attributes.attributes = {{"good", 1}, {"long", -1}};
     return Learner(config, make_attribute_model(attributes), std::move(models), ranks);
   }
   if (name == "attribute_gate") {
-    models.scalar = scalar(options, 2);
+    add_scalar(models, options, 2);
     models.gate =
         std::make_unique<AttributeGate>(AttributeGate::make(16, 2, 1, 8, stream_of(options)));
     return Learner(config, make_attribute_gate({}), std::move(models), ranks);
   }
-  models.policy = std::make_unique<Transformer>(network(options));
+  add_policy(models, options);
   if (name == "dpo") return Learner(config, make_dpo({.beta = 1}), std::move(models), ranks);
   if (name == "sft") return Learner(config, make_sft(SftConfig{}), std::move(models), ranks);
   if (name == "grpo") {
@@ -105,8 +130,7 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
   ppo.score_normalise = true;
   ppo.kl.controller = "adaptive";
   ppo.critic.shared = name == "ppo_shared";
-  ppo.critic.optimizer.learning_rate = 2e-3;
-  ppo.critic.optimizer.max_grad_norm = options.max_grad_norm;
+  ppo.critic.optimizer = optimizer_of(options, 2 * options.learning_rate);
   return Learner(config, make_ppo(ppo), std::move(models), ranks);
 }
 
@@ -169,9 +193,11 @@ std::string weights_digest(const Learner& learner) {
 std::string learner_transcript(Collective& ranks) {
   std::ostringstream out;
   out.precision(17);
-  for (const int64_t stage : {1, 2, 3}) {
+  std::vector<std::pair<int64_t, int64_t>> layouts{{1, 0}, {2, 0}, {3, 0}};
+  if (ranks.world_size() == 4) layouts.insert(layouts.end(), {{2, 2}, {3, 2}, {1, 1}});
+  for (const auto& [stage, group] : layouts) {
     for (const std::string& name : learner_cases()) {
-      Learner learner = make_case(name, &ranks, {.stage = stage});
+      Learner learner = make_case(name, &ranks, {.stage = stage, .group = group});
       for (int step = 0; step < 2; ++step) {
         const StepReport report = update_case(name, learner, step);
         out << name << ' ' << stage << ' ' << step << ' ' << report.loss_digest << ' '
