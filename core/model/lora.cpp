@@ -304,7 +304,8 @@ Transformer LoraAdapter::merged(const Transformer& base) const {
     const bool changed = term_of_weight(named.name) != nullptr;
     tensors.push_back({named.name, changed ? at::empty_like(named.tensor.detach()) : named.tensor});
   }
-  Transformer out = TransformerBuilder::assemble(base.config(), std::move(tensors));
+  Transformer out = TransformerBuilder::assemble(
+      base.config(), std::move(tensors), TransformerBuilder::group_of(base));
   merge_into(out, base);
   return out;
 }
@@ -333,7 +334,8 @@ void LoraAdapter::merge_into(Transformer& merged, const Transformer& base) const
 }
 
 Transformer shared_copy(const Transformer& model) {
-  return TransformerBuilder::assemble(model.config(), model.parameters());
+  return TransformerBuilder::assemble(
+      model.config(), model.parameters(), TransformerBuilder::group_of(model));
 }
 
 AdapterScope::AdapterScope(const Transformer& model, const LoraAdapter* adapter)
