@@ -2,6 +2,7 @@
 
 #include <c10/util/BFloat16.h>
 
+#include <atomic>
 #include <chrono>
 #include <concepts>
 #include <cstddef>
@@ -68,6 +69,13 @@ class PendingCollective {
 ///  - when another rank gave up (`abort`, or its Collective was destroyed), with its reason.
 /// A group that failed once stays failed: every later call throws.
 ///
+/// `split` makes smaller groups of one: each has its own ranks 0 .. world_size - 1, its own order
+/// of calls and sequence numbers, and its own background. A rank may be in any number of them;
+/// calls of two groups need no order between them, as long as all ranks' orders fit together.
+/// Messages name the group, and ranks by their number in the whole. When a group fails, or a rank
+/// gives up, all groups of its members end the same way, whoever they wait for: nobody waits on for
+/// a rank that has failed elsewhere.
+///
 /// Held by whoever runs the rank, borrowed by those who compute. One thread at a time (mpi: the
 /// one that made it).
 class Collective {
@@ -79,6 +87,9 @@ class Collective {
 
   virtual int32_t rank() const = 0;
   virtual int32_t world_size() const = 0;
+  /// By rank here: the ranks in the whole, which was not made by a split.
+  virtual const std::vector<int32_t>& members() const = 0;
+  int32_t global_rank() const { return members()[static_cast<size_t>(rank())]; }
   /// "local", "threads", "mpi".
   virtual std::string backend() const = 0;
 
@@ -170,11 +181,20 @@ class Collective {
   /// Returns when every rank has called it.
   virtual void barrier() = 0;
 
-  /// The step of the job that calls belong to from now on, for messages; below 0: none.
-  void set_step(int64_t step) { step_ = step; }
+  /// A group of the ranks that give the same colour, in the order of their keys, of equal keys in
+  /// that of their ranks. Every rank calls it. This Collective must outlive the group.
+  /// @param name  of the group, for messages ("shards")
+  /// @throws InvalidArgument when the backend has no groups; CollectiveError
+  [[nodiscard]] virtual std::unique_ptr<Collective> split(const std::string& name,
+                                                          int64_t colour,
+                                                          int64_t key = 0) = 0;
+
+  /// The step of the job that calls belong to from now on, for messages; below 0: none. Of all
+  /// groups of the rank.
+  void set_step(int64_t step) { *step_ = step; }
 
   /// This rank gives up: the others' calls throw CollectiveError with `reason` as soon as they
-  /// see it, and so does every later call here.
+  /// see it, and so does every later call here; in all groups of the rank.
   virtual void abort(const std::string& reason) noexcept = 0;
 
  protected:
@@ -201,10 +221,12 @@ class Collective {
   virtual void do_send(ElementType type, const void* values, int64_t count, int32_t to);
   virtual void do_receive(ElementType type, void* values, int64_t count, int32_t from);
 
-  int64_t step() const { return step_; }
+  int64_t step() const { return *step_; }
+  /// A group's step is that of what it was split from.
+  void share_step(const Collective& whole) { step_ = whole.step_; }
 
  private:
-  int64_t step_ = -1;
+  std::shared_ptr<std::atomic<int64_t>> step_ = std::make_shared<std::atomic<int64_t>>(-1);
 };
 
 /// A world of one rank; nothing is exchanged.
@@ -220,7 +242,8 @@ std::vector<std::unique_ptr<Collective>> make_thread_group(int32_t world_size,
 ///
 /// The destructor waits for the others (30 s at most) and finalises. After an error, or when they
 /// do not come, it ends the job instead: MPI_Abort with status 75, which does not return. So keep
-/// the Collective until the error has been reported.
+/// the Collective until the error has been reported. Its groups just end: a rank that still calls
+/// one is told when the job ends.
 /// @throws InvalidArgument when this build has no MPI, or MPI was used before; CollectiveError
 std::unique_ptr<Collective> make_mpi_collective(CollectiveOptions options = {});
 

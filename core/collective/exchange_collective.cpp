@@ -20,9 +20,6 @@ constexpr int64_t kSmallReduction = 4096;
 /// Memory for the others' parts that is kept from one sum to the next.
 constexpr size_t kKeptScratch = size_t{64} << 20;
 
-/// Calls that an error tells of where debugging is on.
-constexpr size_t kHistory = 8;
-
 bool debugged_by_environment() {
   const char* value = std::getenv("PRAETOR_DEBUG_COLLECTIVES");
   return value && std::string_view(value) == "1";
@@ -58,8 +55,8 @@ const char* name_of(Operation operation) {
                                     "barrier",
                                     "all_to_all",
                                     "send/receive",
-                                    "close",
-                                    "abort"};
+                                    "split",
+                                    "close"};
   return kNames[static_cast<int32_t>(operation)];
 }
 
@@ -101,12 +98,6 @@ void add(ElementType type, void* to, const std::vector<const void*>& parts, int6
   throw InternalError("bytes are not summed");
 }
 
-std::string ranks_text(const std::vector<int32_t>& ranks) {
-  std::string out = ranks.size() == 1 ? "rank " : "ranks ";
-  for (size_t i = 0; i < ranks.size(); ++i) out += (i > 0 ? ", " : "") + str(ranks[i]);
-  return out;
-}
-
 /// Holds the place of an operation on the group's thread.
 class Background final : public PendingCollective {
  public:
@@ -137,10 +128,10 @@ std::string CollectiveCall::text() const {
 }
 
 ExchangeCollective::ExchangeCollective(int32_t rank, int32_t world_size, CollectiveOptions options)
-    : rank_(rank), world_size_(world_size), options_(options) {
+    : group_(Membership::whole(rank, world_size)),
+      options_(options),
+      state_(std::make_shared<RankState>()) {
   options_.debug = options_.debug || debugged_by_environment();
-  if (world_size < 1 || rank < 0 || rank >= world_size)
-    throw InvalidArgument("collective: rank ", rank, " of ", world_size, " is not a rank");
   if (options.deadline.count() <= 0) {
     throw InvalidArgument(
         "collective: deadline is ", options.deadline.count(), " ms, but must be above 0");
@@ -149,12 +140,37 @@ ExchangeCollective::ExchangeCollective(int32_t rank, int32_t world_size, Collect
     throw InvalidArgument(
         "collective: chunk_bytes is ", options.chunk_bytes, ", but must be in [1, 2^31)");
   }
-  for (int32_t r = 0; r < world_size; ++r) {
-    if (r != rank) everyone_.to.push_back(r);
+  set_routes();
+}
+
+ExchangeCollective::ExchangeCollective(const ExchangeCollective& whole, Membership group)
+    : group_(std::move(group)), options_(whole.options_), state_(whole.state_) {
+  share_step(whole);
+  set_routes();
+}
+
+void ExchangeCollective::set_routes() {
+  for (int32_t r = 0; r < world_size(); ++r) {
+    if (r != rank()) everyone_.to.push_back(r);
   }
   everyone_.from = everyone_.to;
-  transfers_to_.resize(static_cast<size_t>(world_size));
-  transfers_from_.resize(static_cast<size_t>(world_size));
+  transfers_to_.resize(group_.members.size());
+  transfers_from_.resize(group_.members.size());
+}
+
+std::unique_ptr<Collective> ExchangeCollective::split(const std::string& name,
+                                                      int64_t colour,
+                                                      int64_t key) {
+  const int64_t mine[] = {colour, key, state_->last_id};
+  std::vector<int64_t> wishes(3 * group_.members.size());
+  all_gather_now(next(Operation::kSplit, ElementType::kInt64, 3), mine, 3, wishes.data());
+  Membership group = Membership::part(group_, name, wishes);
+  state_->last_id = group.id;
+  return make_group(std::move(group));
+}
+
+std::unique_ptr<ExchangeCollective> ExchangeCollective::make_group(Membership /*group*/) {
+  throw InvalidArgument("the ", backend(), " backend has no groups");
 }
 
 std::byte* ExchangeCollective::scratch(size_t bytes) {
@@ -172,28 +188,25 @@ CollectiveCall ExchangeCollective::numbered(
   CollectiveCall call;
   call.operation = operation;
   call.type = type;
-  call.root = root;
-  call.to = to;
+  call.root = group_.global(root);
+  call.to = group_.global(to);
   call.count = count;
   call.step = step();
   if (operation != Operation::kTransfer) {
     call.sequence = sequence_++;
   } else {
-    call.sequence = root == rank_ ? transfers_to_[static_cast<size_t>(to)]++
-                                  : transfers_from_[static_cast<size_t>(root)]++;
+    call.sequence = root == rank() ? transfers_to_[static_cast<size_t>(to)]++
+                                   : transfers_from_[static_cast<size_t>(root)]++;
   }
-  if (options_.debug) {
-    const std::lock_guard lock(history_mutex_);
-    history_.push_back(call);
-    if (history_.size() > kHistory) history_.pop_front();
-  }
+  if (options_.debug)
+    state_->record(group_.name.empty() ? call.text() : str(group_.name, ": ", call.text()));
   return call;
 }
 
 void ExchangeCollective::require_whole(const CollectiveCall& call) const {
   if (!failed()) return;
   throw CollectiveError(
-      "rank ", rank_, ": ", call.text(), ": the group has failed before: ", failure_);
+      group_.who(), ": ", call.text(), ": the group has failed before: ", state_->failure());
 }
 
 CollectiveCall ExchangeCollective::next(
@@ -206,20 +219,17 @@ CollectiveCall ExchangeCollective::next(
 
 std::string ExchangeCollective::last_calls() const {
   if (!options_.debug) return "";
-  std::string out = str("; the last calls of rank ", rank_, ": ");
-  const std::lock_guard lock(history_mutex_);
-  for (size_t i = 0; i < history_.size(); ++i) out += (i > 0 ? ", " : "") + history_[i].text();
-  return out;
+  return str("; the last calls of rank ", global_rank(), ": ", state_->last_calls());
 }
 
 void ExchangeCollective::run(CollectiveCall call,
                              const std::vector<Bytes>& send,
                              const std::vector<MutableBytes>& receive) {
-  const auto mine = static_cast<size_t>(rank_);
+  const auto mine = static_cast<size_t>(rank());
   // The same place when the caller gathers in place.
   if (!send[mine].empty() && send[mine].data() != receive[mine].data())
     std::memmove(receive[mine].data(), send[mine].data(), send[mine].size());
-  if (world_size_ > 1) run_on(call, everyone_, send, receive);
+  if (world_size() > 1) run_on(call, everyone_, send, receive);
 }
 
 void ExchangeCollective::run_on(const CollectiveCall& call,
@@ -230,32 +240,37 @@ void ExchangeCollective::run_on(const CollectiveCall& call,
   try {
     exchange(call, routes, send, receive);
   } catch (const std::exception& error) {
-    if (!failed()) {
-      failure_ = gives_up_ ? given_up_ : error.what();
-      send_abort(failure_);
-    }
+    const std::string why = state_->gives_up() ? state_->reason() : error.what();
+    if (state_->fail(why)) send_abort(why);
     throw;
   }
 }
 
-void ExchangeCollective::stop_if_given_up(const CollectiveCall& call) const {
-  if (gives_up_)
-    throw CollectiveError("rank ", rank_, ": ", call.text(), ": this rank gave up: ", given_up_);
+void ExchangeCollective::stop_if_failed(const CollectiveCall& call) const {
+  if (state_->gives_up()) {
+    throw CollectiveError(
+        group_.who(), ": ", call.text(), ": this rank gave up: ", state_->reason());
+  }
+  if (state_->failed()) {
+    throw CollectiveError(group_.who(),
+                          ": ",
+                          call.text(),
+                          ": another group of this rank has failed: ",
+                          state_->failure());
+  }
 }
 
 std::unique_ptr<PendingCollective> ExchangeCollective::start(std::function<void()> work) {
-  if (world_size_ > 1 && runs_beside())
+  if (world_size() > 1 && runs_beside())
     return std::make_unique<Background>(background_.post(std::move(work)));
   std::packaged_task<void()> now(std::move(work));
   now();
   return std::make_unique<Background>(now.get_future().share());
 }
 
-void require_even(
-    int32_t rank, int32_t world_size, const char* operation, int64_t whole, int64_t part) {
-  if (whole == part * world_size) return;
-  throw InvalidArgument("rank ",
-                        rank,
+void require_even(const Membership& group, const char* operation, int64_t whole, int64_t part) {
+  if (whole == part * group.world_size()) return;
+  throw InvalidArgument(group.who(),
                         ": ",
                         operation,
                         " of ",
@@ -263,7 +278,7 @@ void require_even(
                         " elements, ",
                         part,
                         " on each of ",
-                        world_size,
+                        group.world_size(),
                         " ranks, does not come out even");
 }
 
@@ -272,7 +287,7 @@ void ExchangeCollective::reduce_scatter_now(const CollectiveCall& call,
                                             void* receive,
                                             int64_t receive_count) {
   const auto part = static_cast<size_t>(receive_count * element_bytes(call.type));
-  const auto world = static_cast<size_t>(world_size_);
+  const size_t world = group_.members.size();
   const auto* from = static_cast<const std::byte*>(send);
   auto* to = static_cast<std::byte*>(receive);
   // Rank 0's part lands in the result, the others' beside it, and they are added to it in order.
@@ -291,14 +306,14 @@ void ExchangeCollective::reduce_scatter_now(const CollectiveCall& call,
 
 void ExchangeCollective::do_reduce_scatter(
     ElementType type, const void* send, int64_t send_count, void* receive, int64_t receive_count) {
-  require_even(rank_, world_size_, "reduce_scatter", send_count, receive_count);
+  require_even(group_, "reduce_scatter", send_count, receive_count);
   reduce_scatter_now(
       next(Operation::kReduceScatter, type, send_count), send, receive, receive_count);
 }
 
 std::unique_ptr<PendingCollective> ExchangeCollective::do_start_reduce_scatter(
     ElementType type, const void* send, int64_t send_count, void* receive, int64_t receive_count) {
-  require_even(rank_, world_size_, "reduce_scatter", send_count, receive_count);
+  require_even(group_, "reduce_scatter", send_count, receive_count);
   const CollectiveCall call = numbered(Operation::kReduceScatter, type, send_count);
   return start([=, this] { reduce_scatter_now(call, send, receive, receive_count); });
 }
@@ -308,7 +323,7 @@ void ExchangeCollective::all_gather_now(const CollectiveCall& call,
                                         int64_t send_count,
                                         void* receive) {
   const auto part = static_cast<size_t>(send_count * element_bytes(call.type));
-  const auto world = static_cast<size_t>(world_size_);
+  const size_t world = group_.members.size();
   auto* to = static_cast<std::byte*>(receive);
   std::vector<MutableBytes> in(world);
   for (size_t r = 0; r < world; ++r) in[r] = {to + r * part, part};
@@ -317,22 +332,22 @@ void ExchangeCollective::all_gather_now(const CollectiveCall& call,
 
 void ExchangeCollective::do_all_gather(
     ElementType type, const void* send, int64_t send_count, void* receive, int64_t receive_count) {
-  require_even(rank_, world_size_, "all_gather", receive_count, send_count);
+  require_even(group_, "all_gather", receive_count, send_count);
   all_gather_now(next(Operation::kAllGather, type, receive_count), send, send_count, receive);
 }
 
 std::unique_ptr<PendingCollective> ExchangeCollective::do_start_all_gather(
     ElementType type, const void* send, int64_t send_count, void* receive, int64_t receive_count) {
-  require_even(rank_, world_size_, "all_gather", receive_count, send_count);
+  require_even(group_, "all_gather", receive_count, send_count);
   const CollectiveCall call = numbered(Operation::kAllGather, type, receive_count);
   return start([=, this] { all_gather_now(call, send, send_count, receive); });
 }
 
 void ExchangeCollective::do_all_to_all(
     ElementType type, const void* send, int64_t send_count, void* receive, int64_t receive_count) {
-  const auto world = static_cast<size_t>(world_size_);
-  require_even(rank_, world_size_, "all_to_all", send_count, receive_count / world_size_);
-  require_even(rank_, world_size_, "all_to_all", receive_count, send_count / world_size_);
+  const size_t world = group_.members.size();
+  require_even(group_, "all_to_all", send_count, receive_count / world_size());
+  require_even(group_, "all_to_all", receive_count, send_count / world_size());
   const auto part = static_cast<size_t>(send_count * element_bytes(type)) / world;
   const auto* from = static_cast<const std::byte*>(send);
   auto* to = static_cast<std::byte*>(receive);
@@ -349,22 +364,21 @@ CollectiveCall ExchangeCollective::transfer(int32_t from,
                                             int32_t to,
                                             ElementType type,
                                             int64_t count) {
-  const int32_t peer = from == rank_ ? to : from;
-  if (peer < 0 || peer >= world_size_ || peer == rank_) {
-    throw InvalidArgument("rank ",
-                          rank_,
-                          from == rank_ ? ": send to rank " : ": receive from rank ",
+  const int32_t peer = from == rank() ? to : from;
+  if (peer < 0 || peer >= world_size() || peer == rank()) {
+    throw InvalidArgument(group_.who(),
+                          from == rank() ? ": send to rank " : ": receive from rank ",
                           peer,
                           " of a world of ",
-                          world_size_,
+                          world_size(),
                           "; another rank of it is wanted");
   }
   return next(Operation::kTransfer, type, count, from, to);
 }
 
 void ExchangeCollective::do_send(ElementType type, const void* values, int64_t count, int32_t to) {
-  const CollectiveCall call = transfer(rank_, to, type, count);
-  const auto world = static_cast<size_t>(world_size_);
+  const CollectiveCall call = transfer(rank(), to, type, count);
+  const size_t world = group_.members.size();
   std::vector<Bytes> out(world);
   out[static_cast<size_t>(to)] = {static_cast<const std::byte*>(values),
                                   static_cast<size_t>(count * element_bytes(type))};
@@ -372,8 +386,8 @@ void ExchangeCollective::do_send(ElementType type, const void* values, int64_t c
 }
 
 void ExchangeCollective::do_receive(ElementType type, void* values, int64_t count, int32_t from) {
-  const CollectiveCall call = transfer(from, rank_, type, count);
-  const auto world = static_cast<size_t>(world_size_);
+  const CollectiveCall call = transfer(from, rank(), type, count);
+  const size_t world = group_.members.size();
   std::vector<MutableBytes> in(world);
   in[static_cast<size_t>(from)] = {static_cast<std::byte*>(values),
                                    static_cast<size_t>(count * element_bytes(type))};
@@ -382,21 +396,21 @@ void ExchangeCollective::do_receive(ElementType type, void* values, int64_t coun
 
 void ExchangeCollective::do_all_reduce(ElementType type, void* values, int64_t count) {
   CollectiveCall call = next(Operation::kAllReduce, type, count);
-  if (world_size_ == 1) return;
+  if (world_size() == 1) return;
   const int64_t size = element_bytes(type);
-  const auto world = static_cast<size_t>(world_size_);
+  const size_t world = group_.members.size();
   auto* data = static_cast<std::byte*>(values);
 
   // Parts of the owners; a small vector is everybody's.
   const bool small = count <= kSmallReduction;
-  const int64_t part = (count + world_size_ - 1) / world_size_;
+  const int64_t part = (count + world_size() - 1) / world_size();
   const auto begin = [&](size_t r) {
     return small ? 0 : std::min(count, part * static_cast<int64_t>(r));
   };
   const auto end = [&](size_t r) {
     return small ? count : std::min(count, part * static_cast<int64_t>(r + 1));
   };
-  const auto mine = static_cast<size_t>(rank_);
+  const auto mine = static_cast<size_t>(rank());
   const int64_t own = end(mine) - begin(mine);
   std::byte* const parts = scratch(static_cast<size_t>(own * size) * world);
   std::vector<Bytes> out(world);
@@ -423,7 +437,7 @@ void ExchangeCollective::do_all_reduce(ElementType type, void* values, int64_t c
 
 std::vector<std::string> ExchangeCollective::all_gather_bytes(std::span<const std::byte> send) {
   CollectiveCall call = next(Operation::kAllGatherBytes, ElementType::kByte, 0);
-  const auto world = static_cast<size_t>(world_size_);
+  const size_t world = group_.members.size();
   const auto length = static_cast<int64_t>(send.size());
   std::vector<int64_t> lengths(world);
   std::vector<MutableBytes> in(world);
@@ -441,19 +455,19 @@ std::vector<std::string> ExchangeCollective::all_gather_bytes(std::span<const st
 }
 
 void ExchangeCollective::do_broadcast(ElementType type, void* values, int64_t count, int32_t root) {
-  if (root < 0 || root >= world_size_) {
+  if (root < 0 || root >= world_size()) {
     throw InvalidArgument(
-        "rank ", rank_, ": broadcast from rank ", root, " of a world of ", world_size_);
+        group_.who(), ": broadcast from rank ", root, " of a world of ", world_size());
   }
   const CollectiveCall call = next(Operation::kBroadcast, type, count, root);
-  const auto world = static_cast<size_t>(world_size_);
+  const size_t world = group_.members.size();
   const MutableBytes all{static_cast<std::byte*>(values),
                          static_cast<size_t>(count * element_bytes(type))};
   std::vector<Bytes> out(world);
   std::vector<MutableBytes> in(world);
-  if (rank_ == root) {
+  if (rank() == root) {
     out.assign(world, all);
-    in[static_cast<size_t>(rank_)] = all;
+    in[static_cast<size_t>(rank())] = all;
   } else {
     in[static_cast<size_t>(root)] = all;
   }
@@ -461,57 +475,56 @@ void ExchangeCollective::do_broadcast(ElementType type, void* values, int64_t co
 }
 
 void ExchangeCollective::barrier() {
-  const auto world = static_cast<size_t>(world_size_);
+  const size_t world = group_.members.size();
   run(next(Operation::kBarrier, ElementType::kByte, 0),
       std::vector<Bytes>(world),
       std::vector<MutableBytes>(world));
 }
 
 void ExchangeCollective::abort(const std::string& reason) noexcept {
-  if (background_.busy()) {
-    given_up_ = reason.empty() ? "aborted" : reason;
-    gives_up_ = true;
-    wake();
-    settle();
-  }
-  if (failed()) return;
-  failure_ = reason.empty() ? "aborted" : reason;
-  send_abort(failure_);
+  const std::string why = reason.empty() ? "aborted" : reason;
+  state_->give_up(why);
+  wake();
+  settle();
+  if (state_->fail(why)) send_abort(why);
 }
 
 void ExchangeCollective::require_same(const CollectiveCall& mine,
                                       int32_t peer,
                                       const CollectiveCall& theirs) const {
   if (mine == theirs) return;
-  if (theirs.operation == Operation::kClose) throw_aborted(mine, peer, "it has left the group");
-  throw CollectiveError("rank ",
-                        rank_,
+  if (theirs.operation == Operation::kClose)
+    throw_aborted(mine, group_.global(peer), "it has left the group");
+  throw CollectiveError(group_.who(),
                         ": ",
                         mine.text(),
                         " meets another call: rank ",
-                        peer,
+                        group_.global(peer),
                         " calls ",
                         theirs.text(),
                         last_calls());
 }
 
 void ExchangeCollective::throw_aborted(const CollectiveCall& mine,
-                                       int32_t peer,
+                                       int32_t global_peer,
                                        const std::string& reason) const {
   throw CollectiveError(
-      "rank ", rank_, ": ", mine.text(), ": rank ", peer, " gave up: ", reason, last_calls());
+      group_.who(), ": ", mine.text(), ": rank ", global_peer, " gave up: ", reason, last_calls());
 }
 
 void ExchangeCollective::throw_late(const CollectiveCall& mine,
                                     const std::vector<int32_t>& missing,
                                     const std::vector<int32_t>& silent,
                                     std::chrono::steady_clock::duration waited) const {
+  const auto named = [&](std::vector<int32_t> ranks) {
+    for (int32_t& rank : ranks) rank = group_.global(rank);
+    return ranks_text(ranks);
+  };
   std::string who;
-  if (!missing.empty()) who = ranks_text(missing) + " did not come";
+  if (!missing.empty()) who = named(missing) + " did not come";
   if (!silent.empty())
-    who += (who.empty() ? "" : "; ") + ranks_text(silent) + " came, but did not finish";
-  throw CollectiveError("rank ",
-                        rank_,
+    who += (who.empty() ? "" : "; ") + named(silent) + " came, but did not finish";
+  throw CollectiveError(group_.who(),
                         ": ",
                         mine.text(),
                         " timed out after ",

@@ -1,24 +1,22 @@
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <memory>
-#include <mutex>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "core/collective/collective.h"
+#include "core/collective/membership.h"
+#include "core/collective/rank_state.h"
 #include "core/collective/serial_thread.h"
 
 namespace praetor {
 
 /// @throws InvalidArgument unless `whole` elements are `part` on each rank
-void require_even(
-    int32_t rank, int32_t world_size, const char* operation, int64_t whole, int64_t part);
+void require_even(const Membership& group, const char* operation, int64_t whole, int64_t part);
 
 /// What a rank calls. Sent ahead of the elements, so that ranks which call different things, or
 /// have left, are told apart from late ones.
@@ -32,12 +30,12 @@ struct CollectiveCall {
     kBarrier,
     kAllToAll,
     kTransfer,  ///< send, and receive on the other side
-    kClose,     ///< the barrier before a group ends
-    kAbort      ///< this rank gave up; `count` bytes of reason follow
+    kSplit,
+    kClose  ///< the barrier before a group ends
   };
   Operation operation = Operation::kBarrier;
   ElementType type = ElementType::kByte;
-  int32_t root = 0;      ///< of broadcast and transfer: from whom
+  int32_t root = 0;      ///< of broadcast and transfer: from whom, a rank of the whole
   int32_t to = 0;        ///< of transfer
   int32_t stage = 0;     ///< an operation may exchange more than once
   int64_t sequence = 0;  ///< of the operation, from 0; of transfers by sender and receiver
@@ -52,19 +50,24 @@ struct CollectiveCall {
 
 /// All operations made of one, an exchange of bytes between pairs of ranks; a backend adds the
 /// exchange. Operations that are started run on one thread of the group's own, in order, and no
-/// exchange is made anywhere else meanwhile.
+/// exchange of the group is made anywhere else meanwhile; those of a rank's other groups may be.
 class ExchangeCollective : public Collective {
  public:
+  /// The whole.
   ExchangeCollective(int32_t rank, int32_t world_size, CollectiveOptions options);
 
-  int32_t rank() const override { return rank_; }
-  int32_t world_size() const override { return world_size_; }
+  int32_t rank() const override { return group_.rank; }
+  int32_t world_size() const override { return group_.world_size(); }
+  const std::vector<int32_t>& members() const override { return group_.members; }
   using Collective::all_gather_bytes;
   std::vector<std::string> all_gather_bytes(std::span<const std::byte> send) override;
   void barrier() override;
+  std::unique_ptr<Collective> split(const std::string& name, int64_t colour, int64_t key) override;
   void abort(const std::string& reason) noexcept override;
 
  protected:
+  /// A group that a split of `whole` makes.
+  ExchangeCollective(const ExchangeCollective& whole, Membership group);
   using Bytes = std::span<const std::byte>;
   using MutableBytes = std::span<std::byte>;
 
@@ -79,10 +82,12 @@ class ExchangeCollective : public Collective {
                         const Routes& routes,
                         const std::vector<Bytes>& send,
                         const std::vector<MutableBytes>& receive) = 0;
-  /// Tells the other ranks.
+  /// Tells all ranks of the whole; once, whichever group has failed.
   virtual void send_abort(const std::string& reason) noexcept = 0;
-  /// An exchange that waits is to look at stop_if_given_up again.
+  /// Exchanges of this rank that wait are to look at stop_if_failed again.
   virtual void wake() noexcept {}
+  /// @throws InvalidArgument where the backend has no groups
+  virtual std::unique_ptr<ExchangeCollective> make_group(Membership group);
   /// False: what is started is done at once.
   virtual bool runs_beside() const { return true; }
 
@@ -128,22 +133,26 @@ class ExchangeCollective : public Collective {
                       int32_t to = 0);
   /// Before the backend's part of the object ends: no exchange runs any more.
   void settle() { background_.drain(); }
-  /// Of an exchange that waits. @throws CollectiveError when this rank has called abort
-  void stop_if_given_up(const CollectiveCall& call) const;
+  /// Of an exchange that waits. @throws CollectiveError when this rank has called abort, or another
+  /// of its groups has failed
+  void stop_if_failed(const CollectiveCall& call) const;
 
   /// @throws CollectiveError when `theirs` is another call than `mine`
+  /// @param peer  rank in this group
   void require_same(const CollectiveCall& mine, int32_t peer, const CollectiveCall& theirs) const;
+  /// @param global_peer  rank in the whole, which may be outside of this group
   [[noreturn]] void throw_aborted(const CollectiveCall& mine,
-                                  int32_t peer,
+                                  int32_t global_peer,
                                   const std::string& reason) const;
-  /// `missing`: ranks that have not come; `silent`: ranks that came, but did not send all.
+  /// `missing`: ranks of this group that have not come; `silent`: that came, but did not send all.
   [[noreturn]] void throw_late(const CollectiveCall& mine,
                                const std::vector<int32_t>& missing,
                                const std::vector<int32_t>& silent,
                                std::chrono::steady_clock::duration waited) const;
 
   const CollectiveOptions& options() const { return options_; }
-  bool failed() const { return !failure_.empty(); }
+  const Membership& group() const { return group_; }
+  bool failed() const { return state_->failed(); }
 
  private:
   /// At least `bytes`, until the next call.
@@ -172,19 +181,16 @@ class ExchangeCollective : public Collective {
   /// ", after all_gather #3 of ..., ..." where debugging is on.
   std::string last_calls() const;
 
-  int32_t rank_;
-  int32_t world_size_;
+  void set_routes();
+
+  Membership group_;
   CollectiveOptions options_;
+  std::shared_ptr<RankState> state_;  ///< of all groups of this rank
   Routes everyone_;
   int64_t sequence_ = 0;
   std::vector<int64_t> transfers_to_, transfers_from_;  ///< by rank, so far
   std::unique_ptr<std::byte[]> scratch_;
   size_t scratch_bytes_ = 0;
-  std::string failure_;  ///< why no further call is possible
-  mutable std::mutex history_mutex_;
-  std::deque<CollectiveCall> history_;  ///< the last calls, where debugging is on
-  std::string given_up_;                ///< set before gives_up_
-  std::atomic<bool> gives_up_{false};
   SerialThread background_;
 };
 

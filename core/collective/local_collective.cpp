@@ -1,3 +1,5 @@
+#include <utility>
+
 #include "core/collective/exchange_collective.h"
 
 namespace praetor {
@@ -6,6 +8,8 @@ namespace {
 class LocalCollective final : public ExchangeCollective {
  public:
   LocalCollective() : ExchangeCollective(0, 1, {}) {}
+  LocalCollective(const LocalCollective& whole, Membership group)
+      : ExchangeCollective(whole, std::move(group)) {}
   std::string backend() const override { return "local"; }
 
  protected:
@@ -14,6 +18,9 @@ class LocalCollective final : public ExchangeCollective {
                 const std::vector<Bytes>& /*send*/,
                 const std::vector<MutableBytes>& /*receive*/) override {}
   void send_abort(const std::string& /*reason*/) noexcept override {}
+  std::unique_ptr<ExchangeCollective> make_group(Membership group) override {
+    return std::make_unique<LocalCollective>(*this, std::move(group));
+  }
 };
 
 }  // namespace

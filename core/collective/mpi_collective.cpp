@@ -9,7 +9,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <thread>
+#include <utility>
 
 namespace praetor {
 namespace {
@@ -19,15 +21,21 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
-constexpr int kCallTag = 1, kElementsTag = 2;
+/// Told to all ranks of the whole, whatever group they wait in.
+constexpr int kAbortTag = 0;
+/// Any MPI has tags up to here; a group has two of its own.
+constexpr int64_t kLastTag = 32767;
 constexpr milliseconds kCloseDeadline{30'000};
 /// Peers that were told why the group failed get this long to report it before the job ends.
 constexpr milliseconds kGrace{1'000};
 
-/// What goes ahead of the elements.
-struct Envelope {
-  CollectiveCall call;
-  char reason[480] = {};  ///< of kAbort, ends with 0; other calls do not send it
+constexpr size_t kReasonBytes = 512;
+
+/// What the groups of this process have in common.
+struct MpiProcess {
+  std::mutex mutex;      ///< of every call of MPI: exchanges of two groups may be under way
+  bool threads = false;  ///< MPI may be called from more than one
+  char farewell[kReasonBytes] = {};  ///< ends with 0; read by MPI after send_abort has returned
 };
 
 void require_success(int status, const char* what) {
@@ -67,14 +75,17 @@ class Backoff {
 class Messages {
  public:
   struct Done {
-    int32_t peer;
+    int32_t peer;  ///< rank in the group
     bool envelope;
   };
 
-  Messages() = default;
+  /// Both are borrowed.
+  Messages(MpiProcess& process, const Membership& group)
+      : process_(process), group_(group), call_tag_(static_cast<int>(1 + 2 * group.id)) {}
   Messages(const Messages&) = delete;
   Messages& operator=(const Messages&) = delete;
   ~Messages() {
+    const std::lock_guard lock(process_.mutex);
     for (size_t i = 0; i < requests_.size(); ++i) {
       if (requests_[i] == MPI_REQUEST_NULL) continue;
       if (receives_[i]) MPI_Cancel(&requests_[i]);
@@ -82,19 +93,17 @@ class Messages {
     }
   }
 
-  void send(int32_t peer, int tag, const void* data, int64_t bytes) {
-    MPI_Request request = MPI_REQUEST_NULL;
-    require_success(
-        MPI_Isend(data, static_cast<int>(bytes), MPI_BYTE, peer, tag, MPI_COMM_WORLD, &request),
-        "MPI_Isend");
-    add(request, peer, false, false);
+  void send_call(int32_t peer, const CollectiveCall& call) {
+    send(peer, call_tag_, &call, sizeof(call));
   }
-  void receive(int32_t peer, int tag, void* data, int64_t bytes) {
-    MPI_Request request = MPI_REQUEST_NULL;
-    require_success(
-        MPI_Irecv(data, static_cast<int>(bytes), MPI_BYTE, peer, tag, MPI_COMM_WORLD, &request),
-        "MPI_Irecv");
-    add(request, peer, true, tag == kCallTag);
+  void receive_call(int32_t peer, CollectiveCall& call) {
+    receive(peer, call_tag_, &call, sizeof(call));
+  }
+  void send_elements(int32_t peer, const void* data, int64_t bytes) {
+    send(peer, call_tag_ + 1, data, bytes);
+  }
+  void receive_elements(int32_t peer, void* data, int64_t bytes) {
+    receive(peer, call_tag_ + 1, data, bytes);
   }
 
   /// What has completed since the last call.
@@ -103,6 +112,7 @@ class Messages {
     if (open_ == 0) return out;
     indices_.resize(requests_.size());
     int count = 0;
+    const std::lock_guard lock(process_.mutex);
     require_success(MPI_Testsome(static_cast<int>(requests_.size()),
                                  requests_.data(),
                                  &count,
@@ -126,6 +136,22 @@ class Messages {
   }
 
  private:
+  void send(int32_t peer, int tag, const void* data, int64_t bytes) {
+    MPI_Request request = MPI_REQUEST_NULL;
+    const int to = group_.global(peer), count = static_cast<int>(bytes);
+    const std::lock_guard lock(process_.mutex);
+    require_success(MPI_Isend(data, count, MPI_BYTE, to, tag, MPI_COMM_WORLD, &request),
+                    "MPI_Isend");
+    add(request, peer, false, false);
+  }
+  void receive(int32_t peer, int tag, void* data, int64_t bytes) {
+    MPI_Request request = MPI_REQUEST_NULL;
+    const int from = group_.global(peer), count = static_cast<int>(bytes);
+    const std::lock_guard lock(process_.mutex);
+    require_success(MPI_Irecv(data, count, MPI_BYTE, from, tag, MPI_COMM_WORLD, &request),
+                    "MPI_Irecv");
+    add(request, peer, true, tag == call_tag_);
+  }
   void add(MPI_Request request, int32_t peer, bool receives, bool envelope) {
     requests_.push_back(request);
     done_.push_back({peer, envelope});
@@ -133,6 +159,9 @@ class Messages {
     ++open_;
   }
 
+  MpiProcess& process_;
+  const Membership& group_;
+  int call_tag_;
   std::vector<MPI_Request> requests_;
   std::vector<Done> done_;
   std::vector<bool> receives_;
@@ -142,14 +171,21 @@ class Messages {
 
 class MpiCollective final : public ExchangeCollective {
  public:
-  /// @param threads  calls may come from two threads, though never at once
-  MpiCollective(int32_t rank, int32_t world_size, CollectiveOptions options, bool threads)
+  MpiCollective(int32_t rank,
+                int32_t world_size,
+                CollectiveOptions options,
+                std::shared_ptr<MpiProcess> process)
       : ExchangeCollective(rank, world_size, options),
         deadline_(options.deadline),
-        threads_(threads) {}
+        process_(std::move(process)) {}
+  MpiCollective(const MpiCollective& whole, Membership group)
+      : ExchangeCollective(whole, std::move(group)),
+        deadline_(whole.deadline_),
+        process_(whole.process_) {}
 
   ~MpiCollective() override {
     settle();
+    if (group().id != 0) return;
     if (!failed()) {
       deadline_ = std::min(deadline_, kCloseDeadline);
       try {
@@ -172,7 +208,7 @@ class MpiCollective final : public ExchangeCollective {
   std::string backend() const override { return "mpi"; }
 
  protected:
-  bool runs_beside() const override { return threads_; }
+  bool runs_beside() const override { return process_->threads; }
 
   void exchange(const CollectiveCall& call,
                 const Routes& routes,
@@ -180,44 +216,39 @@ class MpiCollective final : public ExchangeCollective {
                 const std::vector<MutableBytes>& receive) override {
     const auto start = Clock::now();
     const auto world = static_cast<size_t>(world_size());
-    std::vector<Envelope> theirs(world);
+    std::vector<CollectiveCall> theirs(world);
     std::vector<bool> came(world);
     size_t present = 0;
-    Messages messages;
+    Messages messages(*process_, group());
     for (const int32_t peer : routes.from)
-      messages.receive(peer, kCallTag, &theirs[static_cast<size_t>(peer)], sizeof(Envelope));
-    for (const int32_t peer : routes.to) messages.send(peer, kCallTag, &call, sizeof(call));
+      messages.receive_call(peer, theirs[static_cast<size_t>(peer)]);
+    for (const int32_t peer : routes.to) messages.send_call(peer, call);
     for (const int32_t peer : routes.to) {
       const Bytes all = send[static_cast<size_t>(peer)];
       in_chunks(all.size(), [&](size_t at, int64_t bytes) {
-        messages.send(peer, kElementsTag, all.data() + at, bytes);
+        messages.send_elements(peer, all.data() + at, bytes);
       });
     }
     Backoff backoff;
     while (messages.open() > 0) {
-      stop_if_given_up(call);
+      stop_if_failed(call);
       const auto done = messages.poll();
       for (const Messages::Done& one : done) {
         if (!one.envelope) continue;
         const auto peer = static_cast<size_t>(one.peer);
-        if (theirs[peer].call.operation == Operation::kAbort)
-          throw_aborted(call, one.peer, theirs[peer].reason);
-        require_same(call, one.peer, theirs[peer].call);
+        require_same(call, one.peer, theirs[peer]);
         came[peer] = true;
         ++present;
         // Only now it is sure that what comes next is for this place.
         in_chunks(receive[peer].size(), [&](size_t at, int64_t bytes) {
-          messages.receive(one.peer, kElementsTag, receive[peer].data() + at, bytes);
+          messages.receive_elements(one.peer, receive[peer].data() + at, bytes);
         });
       }
       if (!done.empty()) {
         backoff.reset();
         continue;
       }
-      // Who is sent to alone says nothing but that it gave up.
-      if (routes.from.empty()) {
-        for (const int32_t peer : routes.to) throw_if_aborted(call, peer);
-      }
+      stop_if_another_gave_up(call);
       if (Clock::now() - start >= deadline_) {
         std::vector<int32_t> missing, silent;
         for (const int32_t peer : messages.open_peers())
@@ -229,36 +260,51 @@ class MpiCollective final : public ExchangeCollective {
   }
 
   void send_abort(const std::string& reason) noexcept override {
-    farewell_.call.operation = Operation::kAbort;
-    std::strncpy(farewell_.reason, reason.c_str(), sizeof(farewell_.reason) - 1);
-    for (int32_t peer = 0; peer < world_size(); ++peer) {
-      if (peer == rank()) continue;
+    const std::lock_guard lock(process_->mutex);
+    std::strncpy(process_->farewell, reason.c_str(), kReasonBytes - 1);
+    int whole = 0;
+    MPI_Comm_size(MPI_COMM_WORLD, &whole);
+    for (int peer = 0; peer < whole; ++peer) {
+      if (peer == global_rank()) continue;
       MPI_Request request = MPI_REQUEST_NULL;
-      const int status = MPI_Isend(&farewell_,
-                                   static_cast<int>(sizeof(farewell_)),
+      const int status = MPI_Isend(process_->farewell,
+                                   static_cast<int>(kReasonBytes),
                                    MPI_BYTE,
                                    peer,
-                                   kCallTag,
+                                   kAbortTag,
                                    MPI_COMM_WORLD,
                                    &request);
       if (status == MPI_SUCCESS) MPI_Request_free(&request);
     }
   }
+  std::unique_ptr<ExchangeCollective> make_group(Membership group) override {
+    if (2 * group.id + 2 > kLastTag)
+      throw InvalidArgument(group.who(), ": no more than ", (kLastTag - 2) / 2, " groups");
+    return std::make_unique<MpiCollective>(*this, std::move(group));
+  }
 
  private:
-  /// A call of `peer` stays where it is, unless it is the end of the group.
-  void throw_if_aborted(const CollectiveCall& call, int32_t peer) const {
-    int there = 0, bytes = 0;
+  /// Any rank of the whole, as this group may wait for one that waits for it. Only where nothing
+  /// has come: what a rank sent before it gave up is taken first.
+  void stop_if_another_gave_up(const CollectiveCall& call) const {
+    char reason[kReasonBytes] = {};
     MPI_Status status;
-    require_success(MPI_Iprobe(peer, kCallTag, MPI_COMM_WORLD, &there, &status), "MPI_Iprobe");
-    if (there == 0) return;
-    require_success(MPI_Get_count(&status, MPI_BYTE, &bytes), "MPI_Get_count");
-    if (bytes != static_cast<int>(sizeof(Envelope))) return;
-    Envelope last;
-    require_success(
-        MPI_Recv(&last, bytes, MPI_BYTE, peer, kCallTag, MPI_COMM_WORLD, MPI_STATUS_IGNORE),
-        "MPI_Recv");
-    throw_aborted(call, peer, last.reason);
+    {
+      const std::lock_guard lock(process_->mutex);
+      int there = 0;
+      require_success(MPI_Iprobe(MPI_ANY_SOURCE, kAbortTag, MPI_COMM_WORLD, &there, &status),
+                      "MPI_Iprobe");
+      if (there == 0) return;
+      require_success(MPI_Recv(reason,
+                               static_cast<int>(kReasonBytes),
+                               MPI_BYTE,
+                               status.MPI_SOURCE,
+                               kAbortTag,
+                               MPI_COMM_WORLD,
+                               MPI_STATUS_IGNORE),
+                      "MPI_Recv");
+    }
+    throw_aborted(call, status.MPI_SOURCE, reason);
   }
 
   /// MPI counts with 32 bits; and with smaller chunks the wait sees that something comes.
@@ -270,8 +316,7 @@ class MpiCollective final : public ExchangeCollective {
   }
 
   milliseconds deadline_;
-  bool threads_;
-  Envelope farewell_;  ///< read by MPI after send_abort has returned
+  std::shared_ptr<MpiProcess> process_;
 };
 
 }  // namespace
@@ -289,7 +334,9 @@ std::unique_ptr<Collective> make_mpi_collective(CollectiveOptions options) {
   int rank = 0, world = 1;
   require_success(MPI_Comm_rank(MPI_COMM_WORLD, &rank), "MPI_Comm_rank");
   require_success(MPI_Comm_size(MPI_COMM_WORLD, &world), "MPI_Comm_size");
-  return std::make_unique<MpiCollective>(rank, world, options, provided >= MPI_THREAD_SERIALIZED);
+  auto process = std::make_shared<MpiProcess>();
+  process->threads = provided >= MPI_THREAD_SERIALIZED;
+  return std::make_unique<MpiCollective>(rank, world, options, std::move(process));
 }
 
 }  // namespace praetor

@@ -27,23 +27,60 @@ Element element(ElementType type) {
   return static_cast<Element>(type);
 }
 
+/// The id of this rank's group, which the rank `leader` of `meeting` makes; all its ranks call it.
+std::string id_of_group(Collective& meeting, const NcclGroup& nccl, int32_t leader) {
+  // A leader's failure must not leave the others waiting: it is handed round in the id's place.
+  std::string id, failure;
+  if (meeting.rank() == leader) {
+    try {
+      id = nccl.make_id();
+    } catch (const Error& error) {
+      failure = error.what();
+    }
+  }
+  id = meeting.all_gather_bytes(id)[static_cast<size_t>(leader)];
+  const std::vector<std::string> failures = meeting.all_gather_bytes(failure);
+  for (size_t r = 0; r < failures.size(); ++r) {
+    if (failures[r].empty()) continue;
+    throw CollectiveError(
+        "rank ", meeting.members()[r], " could not name the NCCL group: ", failures[r]);
+  }
+  return id;
+}
+
+/// What the groups of this rank have in common; one thread.
+struct NcclRank {
+  NcclGroup nccl;
+  CollectiveOptions options;
+  std::string failure;                      ///< why no further call is possible
+  int64_t last_id = 0;                      ///< the largest of a group so far
+  std::vector<cuda::Communicator*> groups;  ///< that exist
+};
+
 class NcclCollective final : public Collective {
  public:
-  NcclCollective(int32_t rank,
-                 int32_t world_size,
-                 CollectiveOptions options,
-                 std::unique_ptr<cuda::Communicator> group)
-      : rank_(rank), world_size_(world_size), options_(options), group_(std::move(group)) {
-    wait("joining the group");
+  NcclCollective(std::shared_ptr<NcclRank> mine,
+                 Membership group,
+                 std::unique_ptr<cuda::Communicator> nccl)
+      : mine_(std::move(mine)), group_(std::move(group)), nccl_(std::move(nccl)) {
+    mine_->groups.push_back(nccl_.get());
+    try {
+      wait("joining the group");
+    } catch (...) {
+      std::erase(mine_->groups, nccl_.get());
+      throw;
+    }
   }
+  ~NcclCollective() override { std::erase(mine_->groups, nccl_.get()); }
 
-  int32_t rank() const override { return rank_; }
-  int32_t world_size() const override { return world_size_; }
+  int32_t rank() const override { return group_.rank; }
+  int32_t world_size() const override { return group_.world_size(); }
+  const std::vector<int32_t>& members() const override { return group_.members; }
   std::string backend() const override { return "nccl"; }
 
   using Collective::all_gather_bytes;
   std::vector<std::string> all_gather_bytes(std::span<const std::byte> send) override {
-    const auto world = static_cast<size_t>(world_size_);
+    const size_t world = group_.members.size();
     const CollectiveCall call = next(Operation::kAllGatherBytes, ElementType::kByte, 0);
     // Lengths first, then all of them at the longest one's length.
     const auto length = static_cast<int64_t>(send.size());
@@ -54,7 +91,7 @@ class NcclCollective final : public Collective {
          &length,
          1,
          lengths.data(),
-         world_size_});
+         world_size()});
     const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
     std::vector<std::byte> mine(static_cast<size_t>(longest)), all(mine.size() * world);
     std::copy(send.begin(), send.end(), mine.begin());
@@ -65,7 +102,7 @@ class NcclCollective final : public Collective {
            mine.data(),
            longest,
            all.data(),
-           longest * world_size_});
+           longest * world_size()});
     }
     std::vector<std::string> out;
     for (size_t r = 0; r < world; ++r) {
@@ -81,9 +118,30 @@ class NcclCollective final : public Collective {
         {cuda::Communicator::Operation::kAllReduce, Element::kInt64, &one, 1, &one, 1});
   }
 
+  std::unique_ptr<Collective> split(const std::string& name, int64_t colour, int64_t key) override {
+    const int64_t mine[] = {colour, key, mine_->last_id};
+    std::vector<int64_t> wishes(3 * group_.members.size());
+    run(next(Operation::kSplit, ElementType::kInt64, 3),
+        {cuda::Communicator::Operation::kAllGather,
+         Element::kInt64,
+         mine,
+         3,
+         wishes.data(),
+         3 * world_size()});
+    Membership part = Membership::part(group_, name, wishes);
+    mine_->last_id = part.id;
+    const auto leader = std::ranges::find(group_.members, part.members[0]);
+    const std::string id =
+        id_of_group(*this, mine_->nccl, static_cast<int32_t>(leader - group_.members.begin()));
+    auto joined = mine_->nccl.join(id, part.rank, part.world_size());
+    auto out = std::make_unique<NcclCollective>(mine_, std::move(part), std::move(joined));
+    out->share_step(*this);
+    return out;
+  }
+
   void abort(const std::string& reason) noexcept override {
-    if (failure_.empty()) failure_ = reason.empty() ? "it was given up" : reason;
-    group_->abort();
+    if (mine_->failure.empty()) mine_->failure = reason.empty() ? "it was given up" : reason;
+    for (cuda::Communicator* group : mine_->groups) group->abort();
   }
 
  protected:
@@ -92,7 +150,7 @@ class NcclCollective final : public Collective {
                          int64_t send_count,
                          void* receive,
                          int64_t receive_count) override {
-    require_even(rank_, world_size_, "reduce_scatter", send_count, receive_count);
+    require_even(group_, "reduce_scatter", send_count, receive_count);
     run(next(Operation::kReduceScatter, type, send_count),
         {cuda::Communicator::Operation::kReduceScatter,
          element(type),
@@ -107,7 +165,7 @@ class NcclCollective final : public Collective {
                      int64_t send_count,
                      void* receive,
                      int64_t receive_count) override {
-    require_even(rank_, world_size_, "all_gather", receive_count, send_count);
+    require_even(group_, "all_gather", receive_count, send_count);
     run(next(Operation::kAllGather, type, receive_count),
         {cuda::Communicator::Operation::kAllGather,
          element(type),
@@ -123,12 +181,12 @@ class NcclCollective final : public Collective {
   }
 
   void do_broadcast(ElementType type, void* values, int64_t count, int32_t root) override {
-    if (root < 0 || root >= world_size_) {
+    if (root < 0 || root >= world_size()) {
       throw InvalidArgument(
-          "rank ", rank_, ": broadcast from rank ", root, " of ", world_size_, " ranks");
+          group_.who(), ": broadcast from rank ", root, " of ", world_size(), " ranks");
     }
     CollectiveCall call = next(Operation::kBroadcast, type, count);
-    call.root = root;
+    call.root = group_.global(root);
     run(call,
         {cuda::Communicator::Operation::kBroadcast,
          element(type),
@@ -147,9 +205,9 @@ class NcclCollective final : public Collective {
     call.count = count;
     call.sequence = sequence_++;
     call.step = step();
-    if (!failure_.empty()) {
+    if (!mine_->failure.empty()) {
       throw CollectiveError(
-          "rank ", rank_, ": ", call.text(), ": the group has failed before: ", failure_);
+          group_.who(), ": ", call.text(), ": the group has failed before: ", mine_->failure);
     }
     return call;
   }
@@ -157,9 +215,9 @@ class NcclCollective final : public Collective {
   void run(const CollectiveCall& call, const cuda::Communicator::Work& work) {
     if (work.send_count == 0 && work.receive_count == 0) return;
     try {
-      group_->start(work);
+      nccl_->start(work);
       wait(call.text());
-      group_->finish(work);
+      nccl_->finish(work);
     } catch (const std::exception& error) {
       // What the GPU still does for a group that lacks a rank would never end.
       abort(error.what());
@@ -171,16 +229,14 @@ class NcclCollective final : public Collective {
     const auto start = Clock::now();
     microseconds pause = kFirstPause;
     for (;;) {
-      const State state = group_->poll();
+      const State state = nccl_->poll();
       if (state == State::kDone) return;
       if (state == State::kFailed)
-        fail(str("rank ", rank_, ": ", what, ": NCCL: ", group_->failure()));
+        fail(str(group_.who(), ": ", what, ": NCCL: ", nccl_->failure()));
       const auto waited = Clock::now() - start;
-      if (waited >= options_.deadline) {
-        fail(str("rank ",
-                 rank_,
-                 " of ",
-                 world_size_,
+      if (waited >= mine_->options.deadline) {
+        fail(str(group_.who(),
+                 group_.id == 0 ? str(" of ", world_size()) : "",
                  ": ",
                  what,
                  ": timed out after ",
@@ -198,12 +254,10 @@ class NcclCollective final : public Collective {
     throw CollectiveError(message);
   }
 
-  int32_t rank_;
-  int32_t world_size_;
-  CollectiveOptions options_;
-  std::unique_ptr<cuda::Communicator> group_;
+  std::shared_ptr<NcclRank> mine_;
+  Membership group_;
+  std::unique_ptr<cuda::Communicator> nccl_;
   int64_t sequence_ = 0;
-  std::string failure_;  ///< why no further call is possible
 };
 
 }  // namespace
@@ -215,22 +269,12 @@ std::unique_ptr<Collective> make_nccl_collective(Collective& meeting,
     throw InvalidArgument(
         "collective: deadline is ", options.deadline.count(), " ms, but must be above 0");
   }
-  // Rank 0's failure must not leave the others waiting: it is handed round in the id's place.
-  std::string id, failure;
-  if (meeting.rank() == 0) {
-    try {
-      id = group.make_id();
-    } catch (const Error& error) {
-      failure = error.what();
-    }
-  }
-  id = meeting.all_gather_bytes(id)[0];
-  failure = meeting.all_gather_bytes(failure)[0];
-  if (!failure.empty()) throw CollectiveError("rank 0 could not name the NCCL group: ", failure);
-  return std::make_unique<NcclCollective>(meeting.rank(),
-                                          meeting.world_size(),
-                                          options,
-                                          group.join(id, meeting.rank(), meeting.world_size()));
+  const std::string id = id_of_group(meeting, group, 0);
+  const Membership whole = Membership::whole(meeting.rank(), meeting.world_size());
+  return std::make_unique<NcclCollective>(
+      std::make_shared<NcclRank>(NcclRank{.nccl = group, .options = options}),
+      whole,
+      group.join(id, whole.rank, whole.world_size()));
 }
 
 }  // namespace praetor

@@ -10,8 +10,8 @@
 
 namespace praetor {
 
-/// How a group of NCCL's comes to be: `make_id` is called on rank 0 alone, `join` is given the id,
-/// a rank and the world size (cuda::Library has both).
+/// How a group of NCCL's comes to be: `make_id` is called on the group's first rank alone, `join`
+/// is given the id, a rank and the world size (cuda::Library has both).
 struct NcclGroup {
   std::function<std::string()> make_id;
   std::function<std::unique_ptr<cuda::Communicator>(const std::string&, int32_t, int32_t)> join;
@@ -24,6 +24,9 @@ struct NcclGroup {
 /// rank is missing, nor that ranks call different things: both end at the deadline, and the error
 /// says so. A rank that gives up ends its own part; the others see it at their deadline, or sooner
 /// where NCCL notices a broken connection.
+///
+/// A split makes communicators of their own, whose ids go round over what is split. A rank that
+/// fails in one group aborts its part of all.
 ///
 /// `meeting`, a collective of the same ranks over another way (mpi), hands the id round and is not
 /// used afterwards.

@@ -1,6 +1,7 @@
 #include <condition_variable>
 #include <cstring>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <utility>
 
@@ -12,30 +13,43 @@ namespace {
 
 using Operation = CollectiveCall::Operation;
 
-/// A queue for each ordered pair of ranks. Messages are copies, so that a rank which fails leaves
-/// nothing behind that another still reads.
-struct Group {
-  struct Message {
-    CollectiveCall call;
-    std::string bytes;  ///< or the reason of an abort
-  };
-  explicit Group(size_t world) : queues(world, std::vector<std::deque<Message>>(world)) {}
+struct Message {
+  CollectiveCall call;
+  std::string bytes;
+};
 
+/// Of one group: a queue for each ordered pair of its ranks. Messages are copies, so that a rank
+/// which fails leaves nothing behind that another still reads.
+struct Queues {
+  explicit Queues(size_t world) : of(world, std::vector<std::deque<Message>>(world)) {}
+  std::vector<std::vector<std::deque<Message>>> of;  ///< [from][to]
+};
+
+/// What all ranks and groups have in common.
+struct Process {
   std::mutex mutex;
-  std::condition_variable arrived;
-  std::vector<std::vector<std::deque<Message>>> queues;  ///< [from][to]
+  std::condition_variable arrived;  ///< something, somewhere
+  std::map<std::pair<int64_t, std::vector<int32_t>>, std::shared_ptr<Queues>>
+      groups;                              ///< by id and members
+  std::map<int32_t, std::string> gave_up;  ///< ranks of the whole, with their reasons
 };
 
 class ThreadCollective final : public ExchangeCollective {
  public:
-  ThreadCollective(std::shared_ptr<Group> group,
+  ThreadCollective(std::shared_ptr<Process> process,
                    int32_t rank,
                    int32_t world_size,
                    CollectiveOptions options)
-      : ExchangeCollective(rank, world_size, options), group_(std::move(group)) {}
+      : ExchangeCollective(rank, world_size, options), process_(std::move(process)) {
+    join();
+  }
+  ThreadCollective(const ThreadCollective& whole, Membership group)
+      : ExchangeCollective(whole, std::move(group)), process_(whole.process_) {
+    join();
+  }
   ~ThreadCollective() override {
     settle();
-    if (!failed()) post(Operation::kClose, "");
+    if (!failed()) leave();
   }
   std::string backend() const override { return "threads"; }
 
@@ -47,36 +61,35 @@ class ThreadCollective final : public ExchangeCollective {
     const auto mine = static_cast<size_t>(rank());
     const auto world = static_cast<size_t>(world_size());
     const auto start = std::chrono::steady_clock::now();
-    std::vector<Group::Message> out(world), in(world);
+    std::vector<Message> out(world), in(world);
     for (const int32_t peer : routes.to) {
       const auto r = static_cast<size_t>(peer);
       out[r].call = call;
       out[r].bytes.assign(reinterpret_cast<const char*>(send[r].data()), send[r].size());
     }
     {
-      std::unique_lock lock(group_->mutex);
+      std::unique_lock lock(process_->mutex);
       for (const int32_t peer : routes.to) {
         const auto r = static_cast<size_t>(peer);
-        group_->queues[mine][r].push_back(std::move(out[r]));
+        queues_->of[mine][r].push_back(std::move(out[r]));
       }
-      group_->arrived.notify_all();
-      // In the order of arrival as far as errors go: one that gave up is not waited for.
+      process_->arrived.notify_all();
       std::vector<int32_t> missing = routes.from;
       const auto take = [&] {
-        stop_if_given_up(call);
+        stop_if_failed(call);
         std::erase_if(missing, [&](int32_t peer) {
           const auto r = static_cast<size_t>(peer);
-          auto& queue = group_->queues[r][mine];
+          auto& queue = queues_->of[r][mine];
           if (queue.empty()) return false;
           in[r] = std::move(queue.front());
           queue.pop_front();
-          if (in[r].call.operation == Operation::kAbort) throw_aborted(call, peer, in[r].bytes);
           require_same(call, peer, in[r].call);
           return true;
         });
+        if (!missing.empty()) stop_if_another_gave_up(call, missing);
         return missing.empty();
       };
-      if (!group_->arrived.wait_until(lock, start + options().deadline, take))
+      if (!process_->arrived.wait_until(lock, start + options().deadline, take))
         throw_late(call, missing, {}, std::chrono::steady_clock::now() - start);
     }
     for (const int32_t peer : routes.from) {
@@ -87,26 +100,51 @@ class ThreadCollective final : public ExchangeCollective {
     }
   }
 
-  void send_abort(const std::string& reason) noexcept override { post(Operation::kAbort, reason); }
+  void send_abort(const std::string& reason) noexcept override {
+    const std::lock_guard lock(process_->mutex);
+    process_->gave_up.emplace(global_rank(), reason);
+    process_->arrived.notify_all();
+  }
   void wake() noexcept override {
-    const std::lock_guard lock(group_->mutex);
-    group_->arrived.notify_all();
+    const std::lock_guard lock(process_->mutex);
+    process_->arrived.notify_all();
+  }
+  std::unique_ptr<ExchangeCollective> make_group(Membership group) override {
+    return std::make_unique<ThreadCollective>(*this, std::move(group));
   }
 
  private:
-  void post(Operation operation, const std::string& text) noexcept {
-    const std::lock_guard lock(group_->mutex);
-    for (size_t r = 0; r < group_->queues.size(); ++r) {
-      if (r == static_cast<size_t>(rank())) continue;
-      Group::Message message;
-      message.call.operation = operation;
-      message.bytes = text;
-      group_->queues[static_cast<size_t>(rank())][r].push_back(std::move(message));
-    }
-    group_->arrived.notify_all();
+  /// Whoever comes first makes the queues.
+  void join() {
+    const std::lock_guard lock(process_->mutex);
+    auto& queues = process_->groups[{group().id, group().members}];
+    if (!queues) queues = std::make_shared<Queues>(group().members.size());
+    queues_ = queues;
   }
 
-  std::shared_ptr<Group> group_;
+  void leave() {
+    const std::lock_guard lock(process_->mutex);
+    for (std::deque<Message>& queue : queues_->of[static_cast<size_t>(rank())]) {
+      Message message;
+      message.call.operation = Operation::kClose;
+      queue.push_back(std::move(message));
+    }
+    process_->arrived.notify_all();
+  }
+
+  /// One that is waited for is named before one that others may be waiting for.
+  void stop_if_another_gave_up(const CollectiveCall& call,
+                               const std::vector<int32_t>& missing) const {
+    if (process_->gave_up.empty()) return;
+    for (const int32_t peer : missing) {
+      const auto found = process_->gave_up.find(group().global(peer));
+      if (found != process_->gave_up.end()) throw_aborted(call, found->first, found->second);
+    }
+    throw_aborted(call, process_->gave_up.begin()->first, process_->gave_up.begin()->second);
+  }
+
+  std::shared_ptr<Process> process_;
+  std::shared_ptr<Queues> queues_;
 };
 
 }  // namespace
@@ -115,10 +153,10 @@ std::vector<std::unique_ptr<Collective>> make_thread_group(int32_t world_size,
                                                            CollectiveOptions options) {
   if (world_size < 1)
     throw InvalidArgument("a group of ", world_size, " threads has no ranks; wanted 1 or more");
-  const auto group = std::make_shared<Group>(static_cast<size_t>(world_size));
+  const auto process = std::make_shared<Process>();
   std::vector<std::unique_ptr<Collective>> out;
   for (int32_t rank = 0; rank < world_size; ++rank)
-    out.push_back(std::make_unique<ThreadCollective>(group, rank, world_size, options));
+    out.push_back(std::make_unique<ThreadCollective>(process, rank, world_size, options));
   return out;
 }
 

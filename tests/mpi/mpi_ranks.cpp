@@ -9,6 +9,7 @@
 #include "core/base/error.h"
 #include "core/base/threads.h"
 #include "core/collective/collective.h"
+#include "core/collective/grid.h"
 #include "tests/core/collective/transcript.h"
 #include "tests/learners/sharding/cases.h"
 #include "tests/support/ranks.h"
@@ -16,6 +17,7 @@
 namespace praetor {
 namespace {
 
+using std::chrono::milliseconds;
 using std::chrono::seconds;
 using Transcript = std::function<std::string(Collective&)>;
 
@@ -56,6 +58,38 @@ int collective() {
   return compare(*ranks, "collective", testing::collective_transcript);
 }
 
+int groups() {
+  const auto ranks = make_mpi_collective({.deadline = seconds(60), .chunk_bytes = 10'000});
+  return compare(*ranks, "groups", testing::group_transcript);
+}
+
+/// Of a grid in rows of two the last rank stops calling. The rank beside it fails by the deadline,
+/// and those that wait for that one, in other groups, with it.
+int missing_in_group() {
+  const auto ranks = make_mpi_collective({.deadline = seconds(1)});
+  const int32_t last = ranks->world_size() - 1;
+  std::string error;
+  int status = 1;
+  {
+    const CollectiveGrid grid = make_grid(*ranks, 2, "shards", "replicas");
+    ranks->barrier();
+    if (ranks->rank() == last) std::this_thread::sleep_for(seconds(90));
+    std::vector<float> sums(3);
+    try {
+      // Of four ranks 0 waits for rank 2 alone, which waits for rank 3, and is told in time.
+      if (ranks->rank() != last - 1) std::this_thread::sleep_for(milliseconds(500));
+      (ranks->rank() == last - 1 ? grid.row : grid.column)->all_reduce<float>(sums);
+      ranks->barrier();
+    } catch (const CollectiveError& caught) {
+      error = caught.what();
+      status = caught.exit_status();
+    }
+  }
+  std::printf("error: %s\n", error.c_str());
+  std::fflush(stdout);
+  return status;
+}
+
 int learner() {
   const auto ranks = make_mpi_collective({.deadline = seconds(60)});
   return compare(*ranks, "learner", testing::learner_transcript);
@@ -80,7 +114,9 @@ int missing() {
 int main_of(const std::string& name) {
   if (name == "collective") return collective();
   if (name == "learner") return learner();
+  if (name == "groups") return groups();
   if (name == "missing") return missing();
+  if (name == "missing_in_group") return missing_in_group();
   std::fprintf(stderr, "unknown case %s\n", name.c_str());
   return kExitUsage;
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# run.sh PROGRAM CASE WORLD: the case on WORLD ranks of this machine. "missing" must end by itself, with status 75 and
-# the ranks that came naming the one that did not.
+# run.sh PROGRAM CASE WORLD: the case on WORLD ranks of this machine. "missing" and "missing_in_group" must end by
+# themselves, with status 75 and the ranks that came naming the one that did not.
 set -u
 program=$1 case=$2 world=$3
 if ! command -v mpirun >/dev/null; then
@@ -19,12 +19,21 @@ start=$SECONDS
 timeout 100 mpirun -n "$world" --oversubscribe --allow-run-as-root "$program" "$case" >"$log" 2>&1
 status=$?
 cat "$log"
-[ "$case" = missing ] || exit $status
+[[ "$case" = missing* ]] || exit $status
 
 fail() { echo "FAILED: $1"; exit 1; }
 [ $((SECONDS - start)) -lt 30 ] || fail "mpirun took $((SECONDS - start)) s to end"
 [ $status -eq 75 ] || fail "mpirun ended with $status, wanted 75"
 absent=$((world - 1))
+if [ "$case" = missing_in_group ]; then
+  waiting="group shards of ranks $((absent - 1)), $absent: all_reduce #0 of 3 float32 timed out after 1.* s (rank $absent did not come)"
+  grep -q "^error: rank $((absent - 1)), $waiting" "$log" || fail "rank $((absent - 1)) did not name rank $absent"
+  for ((rank = 0; rank < absent - 1; rank++)); do
+    grep -q "^error: rank $rank, group replicas of ranks .*: all_reduce #0 of 3 float32: rank $((absent - 1)) gave up: .* (rank $absent did not come)" "$log" ||
+      fail "rank $rank was not told"
+  done
+  exit 0
+fi
 for ((rank = 0; rank < absent; rank++)); do
   grep -q "^error: rank $rank: all_reduce #1 of 3 float32 timed out after 1.* s (rank $absent did not come)" "$log" ||
     grep -q "^error: rank $rank: all_reduce #1 of 3 float32: rank .* gave up: .* (rank $absent did not come)" "$log" ||

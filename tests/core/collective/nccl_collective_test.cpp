@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "core/base/error.h"
+#include "core/collective/grid.h"
 #include "tests/support/catch.h"
 #include "tests/support/ranks.h"
 
@@ -127,6 +129,28 @@ std::vector<std::string> run_three(FakeGroup& fake,
 
 const std::vector<std::string> kNone = {"", "", ""};
 
+/// NCCL's names and the groups that have them.
+struct FakeNccl {
+  std::mutex mutex;
+  std::map<std::string, std::unique_ptr<FakeGroup>> groups;
+  int named = 0;
+
+  NcclGroup functions() {
+    return {.make_id =
+                [this] {
+                  const std::lock_guard lock(mutex);
+                  return str("group ", named++);
+                },
+            .join =
+                [this](const std::string& id, int32_t rank, int32_t world) {
+                  const std::lock_guard lock(mutex);
+                  auto& group = groups[id];
+                  if (!group) group = std::make_unique<FakeGroup>(world);
+                  return std::make_unique<FakeCommunicator>(*group, rank);
+                }};
+  }
+};
+
 }  // namespace
 
 TEST_CASE("the nccl collective's operations are those of the others", "[core][cpu][cuda]") {
@@ -237,6 +261,38 @@ TEST_CASE("the nccl collective refuses spans that do not fit each other", "[core
          }
        })) {
     CHECK(error.ends_with("broadcast from rank 3 of 3 ranks"));
+  }
+}
+
+TEST_CASE("groups over NCCL are communicators of their own, and fail together",
+          "[core][cpu][cuda]") {
+  using Catch::Contains;
+  FakeNccl fake;
+  std::vector<std::string> seen(4);
+  const auto errors = run_ranks(4, [&](Collective& meeting) {
+    const auto nccl =
+        make_nccl_collective(meeting, fake.functions(), {.deadline = milliseconds(60'000)});
+    const CollectiveGrid grid = make_grid(*nccl, 2, "shards", "replicas");
+    std::vector<int64_t> row = {meeting.rank()}, column = row;
+    grid.row->all_reduce<int64_t>(row);
+    grid.column->all_reduce<int64_t>(column);
+    seen[static_cast<size_t>(meeting.rank())] = str(grid.row->backend(), row[0], column[0]);
+    nccl->set_step(3);
+    grid.row->abort("no memory");
+    grid.column->barrier();
+  });
+  CHECK(seen == std::vector<std::string>{"nccl12", "nccl14", "nccl52", "nccl54"});
+  CHECK(errors[3] ==
+        "rank 3, group replicas of ranks 1, 3: barrier #1 in step 3: the group has failed before: "
+        "no memory");
+  for (const std::string& error : run_ranks(2, [&](Collective& meeting) {
+         NcclGroup mine = fake.functions();
+         if (meeting.rank() == 1)
+           mine.make_id = []() -> std::string { throw InvalidArgument("no GPU here"); };
+         const auto nccl = make_nccl_collective(meeting, mine);
+         nccl->split("alone", meeting.rank());
+       })) {
+    CHECK(error == "rank 1 could not name the NCCL group: no GPU here");
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include "core/base/random.h"
 #include "core/base/sha256.h"
+#include "core/collective/grid.h"
 
 namespace praetor::testing {
 
@@ -94,6 +95,32 @@ std::string collective_transcript(Collective& ranks) {
   std::vector<std::byte> bytes(77, static_cast<std::byte>(ranks.rank()));
   ranks.broadcast<std::byte>(bytes);
   digest.update(bytes);
+  ranks.barrier();
+  return digest.hex();
+}
+
+std::string group_transcript(Collective& ranks) {
+  Sha256 digest;
+  const int32_t world = ranks.world_size();
+  const auto odd = ranks.split("odd", ranks.rank() % 2, -ranks.rank());
+  digest.update(collective_transcript(*odd));
+  for (int32_t width = 1; width <= world; ++width) {
+    if (world % width != 0) continue;
+    const CollectiveGrid grid = make_grid(ranks, width);
+    const CollectiveGrid finer = make_grid(*grid.row, 1);
+    digest.update(collective_transcript(*grid.column)).update(collective_transcript(*finer.column));
+    // Two groups in the background at once, and the whole before them.
+    const size_t n = 3000;
+    std::vector<float> part(n), joined(n * static_cast<size_t>(world / width));
+    const auto whole = uneven<float>(ranks.rank(), n * static_cast<size_t>(width));
+    const auto own = uneven<float>(ranks.rank() + 1, n);
+    const auto sum = grid.row->start_reduce_scatter<float>(whole, part);
+    const auto gather = grid.column->start_all_gather<float>(own, joined);
+    ranks.barrier();
+    gather->wait();
+    sum->wait();
+    digest.update(std::as_bytes(std::span(part))).update(std::as_bytes(std::span(joined)));
+  }
   ranks.barrier();
   return digest.hex();
 }

@@ -15,4 +15,7 @@ std::vector<T> uneven(int32_t rank, size_t count);
 /// received: what backends are compared by.
 std::string collective_transcript(Collective& ranks);
 
+/// The same over groups of `ranks`: halves, a grid, and groups of groups.
+std::string group_transcript(Collective& ranks);
+
 }  // namespace praetor::testing

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <mutex>
+#include <string>
+
+namespace praetor {
+
+/// What all groups of one rank have in common: once one has failed, or the rank has given up, none
+/// of them is used any more. Calls from any thread.
+class RankState {
+ public:
+  /// The rank has called abort.
+  void give_up(const std::string& reason);
+  bool gives_up() const { return gives_up_; }
+  std::string reason() const;
+
+  /// @return whether this is the first failure, so that the other ranks are to be told
+  bool fail(const std::string& why);
+  bool failed() const { return failed_; }
+  std::string failure() const;
+
+  /// The last few calls, for errors where debugging is on.
+  void record(std::string call);
+  std::string last_calls() const;
+
+  /// The largest id of a group so far; by the rank's own thread alone.
+  int64_t last_id = 0;
+
+ private:
+  mutable std::mutex mutex_;
+  std::atomic<bool> gives_up_{false}, failed_{false};
+  std::string reason_, failure_;
+  std::deque<std::string> calls_;
+};
+
+}  // namespace praetor
