@@ -54,6 +54,22 @@ std::vector<NamedTensor> Learner::Impl::networks() const {
   return out;
 }
 
+std::vector<Learner::Impl::HeldMoment> Learner::Impl::held_moments(
+    const ShardedOptimizer& optimizer) const {
+  std::map<std::string, StatePlace> by_name;
+  for (const NamedTensor& p : optimizer.parameters()) by_name[p.name] = place_of(p.tensor);
+  std::vector<HeldMoment> out;
+  for (const NamedTensor& t : optimizer.state()) {
+    const PieceName piece = split_piece_name(t.name);
+    const std::string parameter = piece.parameter.substr(piece.parameter.find('/') + 1);
+    out.push_back({.name = piece.parameter,
+                   .begin = piece.range ? piece.range->first : 0,
+                   .place = by_name.at(parameter),
+                   .tensor = t.tensor});
+  }
+  return out;
+}
+
 void Learner::Impl::require_equal_start() const {
   if (ranks->world_size() == 1) return;
   const std::vector<std::string> all = gather_agreed(*ranks, [&] {
@@ -67,6 +83,7 @@ void Learner::Impl::require_equal_start() const {
     start["exact_rollouts"] = config.exact_rollouts;
     start["sharding stage"] = config.sharding.stage;
     start["sharding prefetch"] = config.sharding.prefetch;
+    start["sharding tensor"] = config.sharding.tensor;
     start["lora"] = config.lora ? lora_to_json(*config.lora) : "";
     start["learning_rate"] = config.optimizer.learning_rate;
     for (const NamedTensor& t : networks()) {
@@ -94,11 +111,18 @@ std::vector<NamedTensor> Learner::state() const {
   const Impl& my = *impl_;
   std::vector<NamedTensor> out;
   for (const Impl::HeldPiece& piece : my.held_weights()) {
-    if (piece.everywhere && my.ranks->rank() > 0) continue;
+    if ((piece.everywhere && my.data->rank() > 0) || !my.speaks_for(piece.place)) continue;
     const int64_t end = piece.begin + piece.tensor.numel();
-    out.push_back({piece_name(piece.name, piece.begin, end, piece.whole), piece.tensor});
+    out.push_back({piece.place.name(piece.name, piece.begin, end), piece.tensor});
   }
-  for (const auto& one : my.optimizers) add(out, optimizer_prefix(*one), one->state());
+  for (const auto& one : my.optimizers) {
+    for (const Impl::HeldMoment& held : my.held_moments(*one)) {
+      if (!my.speaks_for(held.place)) continue;
+      const int64_t end = held.begin + held.tensor.numel();
+      out.push_back(
+          {optimizer_prefix(*one) + held.place.name(held.name, held.begin, end), held.tensor});
+    }
+  }
   return out;
 }
 
@@ -126,12 +150,13 @@ void Learner::load_state(const TensorSource& tensors, const std::string& json) {
   run_agreed(*my.ranks, [&] {
     given.emplace(tensors);
     for (const NamedTensor& t : my.weights())
-      given->require(t.name, t.tensor.sizes(), t.tensor.scalar_type());
+      given->require(t.name, my.place_of(t.tensor).sizes, t.tensor.scalar_type());
     for (const auto& one : my.optimizers) {
       for (const char* moment : kMoments) {
         for (const NamedTensor& p : one->parameters()) {
-          given->require(
-              optimizer_prefix(*one) + moment + p.name, p.tensor.sizes(), p.tensor.scalar_type());
+          given->require(optimizer_prefix(*one) + moment + p.name,
+                         my.place_of(p.tensor).sizes,
+                         p.tensor.scalar_type());
         }
       }
     }
@@ -164,15 +189,15 @@ void Learner::load_state(const TensorSource& tensors, const std::string& json) {
 
   const at::NoGradGuard no_grad;
   for (const Impl::HeldPiece& piece : my.held_weights()) {
-    given->copy(piece.name, piece.begin, piece.begin + piece.tensor.numel(), piece.tensor.detach());
+    const int64_t end = piece.begin + piece.tensor.numel();
+    given->copy(piece.name, piece.place.range(piece.begin, end), piece.tensor.detach());
   }
   for (size_t i = 0; i < my.optimizers.size(); ++i) {
     ShardedOptimizer& one = *my.optimizers[i];
-    for (const NamedTensor& t : one.state()) {
-      const PieceName piece = split_piece_name(t.name);
-      const int64_t begin = piece.range ? piece.range->first : 0;
+    for (const Impl::HeldMoment& held : my.held_moments(one)) {
+      const int64_t end = held.begin + held.tensor.numel();
       given->copy(
-          optimizer_prefix(one) + piece.parameter, begin, begin + t.tensor.numel(), t.tensor);
+          optimizer_prefix(one) + held.name, held.place.range(held.begin, end), held.tensor);
     }
     one.set_steps(optimizer_steps[i]);
   }

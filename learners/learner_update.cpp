@@ -179,12 +179,12 @@ void Learner::Impl::collect(const std::function<Share()>& work,
     digests.loss.update(std::as_bytes(std::span(losses)));
     statistics.add(numbers);
   };
-  if (ranks->world_size() == 1) {
+  if (data->world_size() == 1) {
     const Share share = work();
     take(share.losses, share.statistics);
     return;
   }
-  for (const std::string& bytes : gather_agreed(*ranks, [&] {
+  for (const std::string& bytes : gather_agreed(*data, [&] {
          const Share share = work();
          return to_bytes(share.losses, share.statistics);
        })) {

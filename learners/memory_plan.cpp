@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/model/families.h"
+#include "core/model/tensor_split.h"
 
 namespace praetor {
 namespace {
@@ -133,6 +134,38 @@ Moment in_layer(const PlannedNetwork& network, const MemoryPlanOptions& options)
   return out;
 }
 
+/// What a rank sees where layers are split: parts of networks, and the ranks that hold the same.
+struct View {
+  std::vector<PlannedNetwork> networks;
+  MemoryPlanOptions options;
+  View(const std::vector<PlannedNetwork>& whole, const MemoryPlanOptions& all)
+      : networks(whole), options(all) {
+    const int64_t tensor = options.sharding.tensor;
+    if (tensor == 1) return;
+    for (PlannedNetwork& network : networks) network.shape = part_shape(network.shape, tensor);
+    options.ranks /= tensor;
+  }
+};
+
+/// Floats that a rank sends for one sum of `floats` over `ranks`.
+int64_t summed_floats(int64_t floats, int64_t ranks) {
+  return 2 * (floats - part_of(floats, ranks));
+}
+
+/// Sums over the tensor ranks in a pass over `tokens`: of every layer's attention and MLP, forward
+/// and backward, of the embedding, and of the gradient that comes from the head.
+int64_t tensor_bytes(const PlannedNetwork& network,
+                     const MemoryPlanOptions& options,
+                     int64_t tokens) {
+  const int64_t layers = network.shape.num_layers;
+  int64_t sums = 2 * layers + 1;
+  if (network.trained) {
+    sums += 2 * layers + (network.language_head ? 1 : 0);
+    if (options.checkpointing == ActivationCheckpointing::kBlock) sums += 2 * layers;
+  }
+  return kFloat * sums * summed_floats(tokens * network.shape.hidden_size, options.sharding.tensor);
+}
+
 }  // namespace
 
 int64_t parameter_count(const PlannedNetwork& network) {
@@ -153,8 +186,10 @@ int64_t kept_floats(const ModelConfig& shape, ActivationCheckpointing checkpoint
   return out;
 }
 
-MemoryPlan plan_memory(const std::vector<PlannedNetwork>& networks,
-                       const MemoryPlanOptions& options) {
+MemoryPlan plan_memory(const std::vector<PlannedNetwork>& all,
+                       const MemoryPlanOptions& all_options) {
+  const View view(all, all_options);
+  const auto& [networks, options] = view;
   MemoryPlan out;
   const bool cut = options.ranks > 1;
   const auto kept = [&](int64_t bytes, int64_t from_stage) {
@@ -187,8 +222,10 @@ MemoryPlan plan_memory(const std::vector<PlannedNetwork>& networks,
   return out;
 }
 
-int64_t packed_weight_bytes(const std::vector<PlannedNetwork>& networks,
-                            const MemoryPlanOptions& options) {
+int64_t packed_weight_bytes(const std::vector<PlannedNetwork>& all,
+                            const MemoryPlanOptions& all_options) {
+  const View view(all, all_options);
+  const auto& [networks, options] = view;
   int64_t out = 0;
   for (const PlannedNetwork& network : networks) {
     if (!network.owned) continue;
@@ -232,11 +269,17 @@ double update_flops(const std::vector<PlannedNetwork>& networks,
   return out;
 }
 
-int64_t exchanged_bytes(const std::vector<PlannedNetwork>& networks,
-                        const MemoryPlanOptions& options,
+int64_t exchanged_bytes(const std::vector<PlannedNetwork>& all,
+                        const MemoryPlanOptions& all_options,
                         int64_t micro_batches) {
-  if (options.ranks < 2) return 0;
+  const View view(all, all_options);
+  const auto& [networks, options] = view;
   int64_t out = 0;
+  if (options.sharding.tensor > 1) {
+    for (const PlannedNetwork& network : networks)
+      out += tensor_bytes(network, options, micro_batches * options.micro_batch_tokens);
+  }
+  if (options.ranks < 2) return out;
   for (const PlannedNetwork& network : networks) {
     // All but the own part.
     const int64_t all = kFloat * parameter_count(network);

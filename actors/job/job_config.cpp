@@ -85,6 +85,25 @@ void check_launcher(const JobConfig& job, YamlReader in) {
   }
 }
 
+/// Layers are split over learner ranks that there are.
+void check_tensor_ranks(const JobConfig& job) {
+  const bool apart = job.placement == "separate";
+  const int64_t ranks = apart ? job.roles.learner_ranks : 1;
+  for (const StageConfig& stage : job.stages) {
+    const int64_t tensor = stage.learner.sharding.tensor;
+    if (!stage.trains() || ranks % tensor == 0) continue;
+    YamlReader in = stage.in;
+    in.child("learner")
+        .child("sharding")
+        .error_at(
+            "tensor",
+            apart ? str(tensor, " does not divide the ", ranks, " ranks of roles.learner.ranks")
+                  : str("with placement: colocated the learner is one rank, which ",
+                        tensor,
+                        " does not divide; placement: separate has roles.learner.ranks of them"));
+  }
+}
+
 }  // namespace
 
 JobConfig JobConfig::read(std::shared_ptr<YamlDocument> document) {
@@ -121,6 +140,7 @@ JobConfig JobConfig::read(std::shared_ptr<YamlDocument> document) {
   const CheckpointConfig checkpoint =
       single ? CheckpointConfig{} : CheckpointConfig::from_yaml(in.child("checkpoint"), {});
   read_stages(job, in, checkpoint);
+  check_tensor_ranks(job);
   in.reject_unknown_keys();
   return job;
 }

@@ -101,7 +101,8 @@ std::vector<PlannedNetwork> add_networks(const JobConfig& job,
   const ModelConfig shape = full_shape(job, stage);
   const ModelPlan models = algorithm.models();
   const auto& lora = stage.learner.lora;
-  const bool in_parts = stage.learner.sharding.stage == 3 && out.learner_ranks > 1;
+  const ShardingConfig& sharding = stage.learner.sharding;
+  const bool in_parts = (sharding.stage == 3 || sharding.tensor > 1) && out.learner_ranks > 1;
   if (models.policy) planned.push_back(add_trained(stage, "policy", {.shape = shape}, out));
   // What engines decode with; from parts it is made unit by unit.
   if (lora && algorithm.online() && !in_parts) {
@@ -159,7 +160,8 @@ StagePlan::Update plan_update(const std::vector<PlannedNetwork>& networks,
       stage.data.format.max_length + (online ? stage.sampling.max_new_tokens : 0);
   StagePlan::Update out;
   out.tokens = plan.sequences_per_step * longest;
-  const int64_t of_rank = (out.tokens + plan.learner_ranks - 1) / plan.learner_ranks;
+  const int64_t workers = plan.learner_ranks / plan.tensor_ranks;
+  const int64_t of_rank = (out.tokens + workers - 1) / workers;
   MemoryPlanOptions options{.sharding = stage.learner.sharding, .ranks = plan.learner_ranks};
   options.sequence_tokens = longest;
   // As many whole sequences as go into one, or one that is too long for it.
@@ -246,15 +248,17 @@ int64_t StagePlan::model_bytes() const {
 }
 
 int64_t StagePlan::rank_bytes() const {
+  const auto share = [](int64_t bytes, int64_t of) { return (bytes + of - 1) / of; };
   const auto part = [&](int64_t bytes, int64_t from_stage) {
-    return sharding_stage >= from_stage ? (bytes + learner_ranks - 1) / learner_ranks : bytes;
+    return share(bytes, sharding_stage >= from_stage ? learner_ranks : tensor_ranks);
   };
   int64_t sum = 0;
   for (const Network& n : networks) {
     if (!n.learner) continue;
     sum += n.whole ? n.weight_bytes() + n.gradient_bytes()
                    : part(n.weight_bytes(), 3) + part(n.gradient_bytes(), 2);
-    sum += part(n.optimizer_bytes(), 1);
+    sum += n.whole ? share(n.optimizer_bytes(), learner_ranks / tensor_ranks)
+                   : part(n.optimizer_bytes(), 1);
   }
   return sum;
 }
@@ -270,6 +274,7 @@ std::vector<StagePlan> plan_job(const JobConfig& job) {
       const SamplePlan samples = algorithm->sample_plan();
       plan.learner_ranks = job.roles.learner_ranks;
       plan.sharding_stage = stage.learner.sharding.stage;
+      plan.tensor_ranks = stage.learner.sharding.tensor;
       const std::vector<PlannedNetwork> planned = add_networks(job, stage, *algorithm, plan);
       plan.rows = count_rows(job, stage.data.train, samples.rows);
       plan.steps = stage.steps;
@@ -326,6 +331,8 @@ std::string plan_text(const std::vector<StagePlan>& plan) {
                    stage.learner_ranks,
                    " learner ranks keeps, at sharding stage ",
                    stage.sharding_stage,
+                   stage.tensor_ranks > 1 ? str(" with layers over ", stage.tensor_ranks, " ranks")
+                                          : std::string(),
                    ": ",
                    bytes_text(stage.rank_bytes()),
                    "\n");

@@ -39,6 +39,7 @@ struct StagePlan {
 
   int64_t learner_ranks = 1;
   int64_t sharding_stage = 1;
+  int64_t tensor_ranks = 1;  ///< that every layer is split over
 
   /// Of an update, on each rank, with every sequence at its longest.
   struct Update {

@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "core/base/str.h"
 #include "core/base/text.h"
+#include "core/model/tensor_split.h"
 #include "rollout/sampling_config.h"
 
 namespace praetor {
@@ -339,6 +340,12 @@ void StageConfig::read_length() {
 void StageConfig::read_learner(const Algorithm& algorithm) {
   YamlReader section = in.child("learner");
   learner = LearnerConfig::from_yaml(section);
+  if (learner.sharding.tensor > 1 && shape) {
+    ModelConfig known = *shape;
+    known.vocab_size = std::max(learner.sharding.tensor, known.vocab_size);  // the tokenizer's
+    if (const auto wrong = wrong_tensor_ranks(known, learner.sharding.tensor))
+      section.child("sharding").error_at("tensor", *wrong);
+  }
   if (!learner.lora) return;
   const ModelPlan plan = algorithm.models();
   if (plan.gate || plan.probe) {

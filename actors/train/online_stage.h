@@ -31,7 +31,8 @@ class OnlineStage final : public StageRunner {
   /// The first rank's part: hands the parameters of one network to `take`, and has the others help.
   void visit(const Transformer& model, const Publisher::Take& take);
   bool in_parts() const {
-    return stage_.learner.sharding.stage == 3 && context_.ranks.world_size() > 1;
+    const ShardingConfig& sharding = stage_.learner.sharding;
+    return (sharding.stage == 3 || sharding.tensor > 1) && context_.ranks.world_size() > 1;
   }
   StepBatch collect(int64_t step);
   /// What the voices beside the policy draw from after `step` updates.

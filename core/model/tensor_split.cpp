@@ -74,10 +74,8 @@ std::optional<std::string> wrong_tensor_ranks(const ModelConfig& config, int64_t
   }
   std::string what = str("a model of ", config.num_heads, " heads and ", config.num_kv_heads);
   if (heads_fit(config, ranks)) {
-    what = str("a vocabulary of ",
-               config.vocab_size,
-               " and an MLP of width ",
-               config.intermediate_size);
+    what = str(
+        "a vocabulary of ", config.vocab_size, " and an MLP of width ", config.intermediate_size);
   } else {
     what += " key/value heads";
   }
@@ -95,9 +93,8 @@ ModelConfig part_shape(const ModelConfig& config, int64_t ranks) {
   out.vocab_size = largest(config.vocab_size);
   out.intermediate_size = largest(config.intermediate_size);
   out.num_heads = largest(config.num_heads);
-  // Where every rank has all projections of keys, they count as what it computes.
-  if (config.num_kv_heads % ranks == 0) out.num_kv_heads = config.num_kv_heads / ranks;
-  out.num_kv_heads = std::min(out.num_kv_heads, out.num_heads);
+  // Where every rank has all projections of keys, what it computes counts.
+  out.num_kv_heads = std::max<int64_t>(config.num_kv_heads / ranks, 1);
   return out;
 }
 

@@ -4,12 +4,14 @@
 #include <span>
 #include <sstream>
 #include <stdexcept>
+#include <utility>
 
 #include "core/base/sha256.h"
 #include "learners/algorithms/attribute_gate.h"
 #include "learners/algorithms/attribute_model.h"
 #include "learners/algorithms/dpo.h"
 #include "learners/algorithms/grpo.h"
+#include "learners/algorithms/nash_policy_gradient.h"
 #include "learners/algorithms/ppo.h"
 #include "learners/algorithms/reward_model.h"
 #include "learners/algorithms/sft.h"
@@ -41,6 +43,21 @@ std::vector<Example> labelled_rows() {
   return out;
 }
 
+/// Each roll against the next one, as samples of one prompt.
+std::vector<Roll> games(const std::vector<Roll>& rolls) {
+  std::vector<Roll> out;
+  for (size_t i = 0; i < rolls.size(); ++i) {
+    for (int32_t voice = 0; voice < 2; ++voice) {
+      Roll one = rolls[(i + static_cast<size_t>(voice)) % rolls.size()];
+      one.prompt = rolls[i].prompt;
+      one.ordinal = static_cast<int64_t>(i);
+      one.sample = one.voice = voice;
+      out.push_back(one);
+    }
+  }
+  return out;
+}
+
 RandomStream stream_of(const CaseOptions& options) {
   return RandomStream({.job_seed = options.seed, .purpose = Purpose::kInitialise});
 }
@@ -49,12 +66,12 @@ Transformer network(const CaseOptions& options) {
   ModelConfig config = tiny_policy()->config();
   config.tie_embeddings = options.tied;
   config.num_layers = options.layers;
-  return Transformer(config, stream_of(options));
+  return Transformer(config, stream_of(options), options.dtype);
 }
 
 std::unique_ptr<ScalarModel> scalar(const CaseOptions& options, int64_t heads) {
-  return std::make_unique<ScalarModel>(
-      ScalarModel{network(options), ScalarHead::make(16, stream_of(options), at::kFloat, heads)});
+  return std::make_unique<ScalarModel>(ScalarModel{
+      network(options), ScalarHead::make(16, stream_of(options), options.dtype, heads)});
 }
 
 }  // namespace
@@ -65,7 +82,8 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
   config.optimizer.max_grad_norm = options.max_grad_norm;
   config.optimizer.weight_decay = 0.01;
   config.micro_batch_tokens = options.micro_batch_tokens;
-  config.sharding = {.stage = options.stage, .prefetch = options.prefetch};
+  config.sharding = {
+      .stage = options.stage, .prefetch = options.prefetch, .tensor = options.tensor};
   config.activation_checkpointing = options.checkpointing;
   config.lora = options.lora;
   config.seed = 5;
@@ -89,6 +107,14 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
   models.policy = std::make_unique<Transformer>(network(options));
   if (name == "dpo") return Learner(config, make_dpo({.beta = 1}), std::move(models), ranks);
   if (name == "sft") return Learner(config, make_sft(SftConfig{}), std::move(models), ranks);
+  if (name == "nash_md") {
+    return Learner(config,
+                   make_nash({.kl_coefficient = 0.1},
+                             {.name = "nash_md",
+                              .opponent = {.voice = {.kind = VoiceKind::kMixture, .share = 0.5}}}),
+                   std::move(models),
+                   ranks);
+  }
   if (name == "grpo") {
     GrpoConfig grpo;
     grpo.epochs = 1;
@@ -117,6 +143,7 @@ StepReport update_case(const std::string& name, Learner& learner, int step) {
   for (size_t i = 0; i < rolls.size(); ++i)
     rolls[i].score += 0.3 * std::sin(static_cast<double>(i) + step);
   auto whole = learner.gather_weights({&learner.policy()}, true);
+  if (name == "nash_md") rolls = games(rolls);
   Experience experience = make_experience(rolls, learner.policy());
   whole.reset();
   if (name == "grpo") experience.prompt_ordinal = {0, 0, 0, 1, 1};
@@ -129,7 +156,7 @@ double loss_of(const std::string& name, const StepReport& report) {
   if (name == "reward_model") return metric(report, "rm/loss");
   if (name == "attribute_model") return metric(report, "attributes/loss");
   if (name == "attribute_gate") return metric(report, "gate/loss");
-  if (name == "grpo") return metric(report, "policy/loss");
+  if (name == "grpo" || name == "nash_md") return metric(report, "policy/loss");
   return metric(report, "policy/loss") + 0.1 * metric(report, "value/loss");
 }
 
@@ -169,16 +196,19 @@ std::string weights_digest(const Learner& learner) {
 std::string learner_transcript(Collective& ranks) {
   std::ostringstream out;
   out.precision(17);
+  std::vector<std::pair<std::string, CaseOptions>> cases;
   for (const int64_t stage : {1, 2, 3}) {
-    for (const std::string& name : learner_cases()) {
-      Learner learner = make_case(name, &ranks, {.stage = stage});
-      for (int step = 0; step < 2; ++step) {
-        const StepReport report = update_case(name, learner, step);
-        out << name << ' ' << stage << ' ' << step << ' ' << report.loss_digest << ' '
-            << report.gradient_digest << ' ' << report.manifest;
-        for (const auto& [key, value] : report.metrics) out << ' ' << key << '=' << value;
-        out << ' ' << weights_digest(learner) << '\n';
-      }
+    for (const std::string& name : learner_cases()) cases.push_back({name, {.stage = stage}});
+    if (ranks.world_size() % 2 == 0) cases.push_back({"ppo", {.stage = stage, .tensor = 2}});
+  }
+  for (const auto& [name, options] : cases) {
+    Learner learner = make_case(name, &ranks, options);
+    for (int step = 0; step < 2; ++step) {
+      const StepReport report = update_case(name, learner, step);
+      out << name << ' ' << options.stage << ' ' << step << ' ' << report.loss_digest << ' '
+          << report.gradient_digest << ' ' << report.manifest;
+      for (const auto& [key, value] : report.metrics) out << ' ' << key << '=' << value;
+      out << ' ' << weights_digest(learner) << '\n';
     }
   }
   return out.str();

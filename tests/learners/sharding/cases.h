@@ -11,7 +11,8 @@
 namespace praetor::testing {
 
 /// "ppo" (separate critic), "ppo_shared", "grpo", "sft", "reward_model", "attribute_model",
-/// "attribute_gate", "dpo": tiny models, fixed batches.
+/// "attribute_gate", "dpo": tiny models, fixed batches. make_case and update_case also know
+/// "nash_md".
 const std::vector<std::string>& learner_cases();
 
 struct CaseOptions {
@@ -25,6 +26,8 @@ struct CaseOptions {
   int64_t prefetch = 1;
   ActivationCheckpointing checkpointing = ActivationCheckpointing::kNone;
   std::optional<LoraConfig> lora = {};
+  int64_t tensor = 1;                 ///< ranks that every layer is split over
+  at::ScalarType dtype = at::kFloat;  ///< of every network
 };
 
 /// @param ranks  null: a world of one
