@@ -77,7 +77,7 @@ void complete_models(const ModelPlan& plan,
     }
     if (!models.scalar) {
       // Weights that no step changes may be the policy's own, unless they are cut for each network.
-      const bool shares = adapted && config.sharding.stage < 3;
+      const bool shares = adapted && config.sharding.stage < 3 && config.sharding.tensor == 1;
       models.scalar = std::make_unique<ScalarModel>(
           ScalarModel{shares ? shared_copy(policy) : policy.clone(),
                       ScalarHead::make(width, initialisation(config), dtype)});

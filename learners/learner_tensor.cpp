@@ -52,8 +52,12 @@ void Learner::Impl::split_networks() {
   if (!tensor) return;
   for (Transformer* model : {models.policy.get(), models.reference.get(), models.anchor.get()})
     if (model) split(*model);
+  if (models.scalar) split(models.scalar->backbone);
+  for (Merged& one : merged) {
+    one.base = &whole(*one.base);
+    *one.model = shared_copy(*one.base);
+  }
   if (!models.scalar) return;
-  split(models.scalar->backbone);
   whole_scalar = std::make_unique<ScalarModel>(ScalarModel{
       shared_copy(whole(models.scalar->backbone)), models.scalar->head, models.scalar->labels});
 }

@@ -146,7 +146,7 @@ std::vector<PlannedNetwork> add_networks(const JobConfig& job,
     const bool reward = models.critic_init == "reward" && reward_shape;
     PlannedNetwork critic{.shape = reward ? *reward_shape : shape, .language_head = false};
     // Under adapters the policy's own weights do, unless they are cut for each network.
-    critic.owned = !lora || reward || stage.learner.sharding.stage == 3;
+    critic.owned = !lora || reward || sharding.stage == 3 || sharding.tensor > 1;
     planned.push_back(add_trained(stage, "critic", critic, out));
   }
   return planned;

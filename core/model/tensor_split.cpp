@@ -66,6 +66,23 @@ TensorPart tensor_part(const ModelConfig& config,
   throw InternalError("tensor ranks: nobody has said how ", name, " is split");
 }
 
+LayerPart layer_part(const ModelConfig& config,
+                     const std::string& layer,
+                     const at::Tensor& weight,
+                     const TensorGroup& group) {
+  const TensorPart part = tensor_part(config, layer + ".weight", group.rank(), group.size());
+  LayerPart out{.group = &group, .in = {0, weight.size(1)}, .out = {0, weight.size(0)}};
+  if (part.dim == 0) out.out = part.range;
+  if (part.dim == 1) out.in = part.range;
+  out.sums = part.dim == 1;
+  if (part.everywhere()) {
+    // Keys and values of heads that are fewer than the ranks.
+    out.common = true;
+    out.out = *shared_key_rows(config, group.rank(), group.size());
+  }
+  return out;
+}
+
 std::optional<std::string> wrong_tensor_ranks(const ModelConfig& config, int64_t ranks) {
   if (fits(config, ranks)) return std::nullopt;
   std::vector<std::string> possible;

@@ -42,9 +42,21 @@ TensorPart tensor_part(const ModelConfig& config,
                        int64_t rank,
                        int64_t ranks);
 
-/// The key/value head, of config.num_kv_heads, that `rank` of more ranks than heads computes, as
-/// rows of its projections; nothing where these are split.
+/// Of more ranks than key/value heads: the rows of their projections that `rank` computes, one
+/// head's; nothing where these are split.
 std::optional<Share> shared_key_rows(const ModelConfig& config, int64_t rank, int64_t ranks);
+
+/// What a rank computes of a linear layer.
+struct LayerPart {
+  const TensorGroup* group = nullptr;  ///< borrowed
+  Share in, out;                       ///< of the layer's inputs and outputs
+  bool sums = false;                   ///< its results, of its part of the inputs, are summed
+  bool common = false;                 ///< all ranks have the weight; `out` are its rows
+};
+LayerPart layer_part(const ModelConfig& config,
+                     const std::string& layer,
+                     const at::Tensor& weight,
+                     const TensorGroup& group);
 
 /// Why such a model cannot be split over so many ranks, with the numbers that are possible;
 /// nothing: it can.

@@ -81,13 +81,9 @@ Layer layer_of(const Modules& modules,
   const bool windowed = !config.windowed_layers.empty() && config.windowed_layers[size_t(i)];
   out.rope = windowed && config.local_rope ? 1 : 0;
   if (!group) return out;
-  for (Linear* linear : {&out.o, &out.down}) {
-    linear->group = group;
-    linear->sums = true;
-  }
-  for (Linear* linear : {&out.k, &out.v}) {
-    linear->group = group;
-    linear->rows = shared_key_rows(config, group->rank(), group->size());
+  for (Linear* linear : {&out.q, &out.k, &out.v, &out.o, &out.gate, &out.up, &out.down}) {
+    if (linear->weight.defined())
+      linear->split = layer_part(config, linear->name, linear->weight, *group);
   }
   return out;
 }

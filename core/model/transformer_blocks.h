@@ -29,24 +29,23 @@ struct Linear {
   at::Tensor weight, bias;                 ///< bias undefined where the family has none
   std::string name;                        ///< "model.layers.0.self_attn.q_proj"
   mutable const LoraTerm* lora = nullptr;  ///< of the adapter at hand; borrowed
-  const TensorGroup* group = nullptr;      ///< of a model that is split; borrowed
-  bool sums = false;                       ///< with a group: x is this rank's part of the input
-  /// With a group: rows of a weight that all ranks have which this one computes.
-  std::optional<Share> rows = {};
+  std::optional<LayerPart> split = {};     ///< of a model that is split
 
   at::Tensor operator()(const at::Tensor& x) const {
-    if (!group || !sums) return part(x, own(weight), own(bias));
-    const at::Tensor out = group->summed(part(x, weight, {}));
+    if (!split) return part(x, weight, bias);
+    if (!split->sums) return part(x, own(weight), own(bias));
+    const at::Tensor out = split->group->summed(part(x, weight, {}));
     return bias.defined() ? at::add(out, bias) : out;
   }
 
  private:
   at::Tensor part(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b) const {
     const at::Tensor out = ops::linear(x, w, b);
-    return lora ? at::add(out, (*lora)(x)) : out;
+    return lora ? at::add(out, (*lora)(x, split ? &*split : nullptr)) : out;
   }
   at::Tensor own(const at::Tensor& t) const {
-    return rows && t.defined() ? group->shared(t).narrow(0, rows->begin, rows->size()) : t;
+    if (!split->common || !t.defined()) return t;
+    return split->group->shared(t).narrow(0, split->out.begin, split->out.size());
   }
 };
 

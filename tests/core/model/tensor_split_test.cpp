@@ -3,12 +3,14 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <string>
 
 #include "core/base/error.h"
 #include "core/collective/collective.h"
 #include "core/model/checkpointing.h"
+#include "core/model/lora.h"
 #include "core/model/packed.h"
 #include "core/model/transformer.h"
 #include "tests/support/catch.h"
@@ -129,6 +131,52 @@ TEST_CASE("the parts of every family say and learn what the whole model does", "
         }
       }
       CHECK(tried > 0);
+    }
+  }
+}
+
+TEST_CASE("adapters of parts add and learn what those of the whole model do", "[core][cpu]") {
+  for (const std::string name : {"gpt2", "phi3_partial", "qwen3_biases", "gemma3"}) {
+    const Transformer model = Transformer::load(golden("families/" + name), at::kDouble);
+    const LoraConfig lora{.rank = 3, .alpha = 6, .dropout = 0.25};
+    const LoraAdapter adapter = LoraAdapter::make(model.config(), lora, {.job_seed = 4}, at::kDouble);
+    RandomStream stream({.job_seed = 5});
+    for (const NamedTensor& p : adapter.parameters()) {
+      double* const values = p.tensor.mutable_data_ptr<double>();
+      for (int64_t i = 0; i < p.tensor.numel(); ++i) values[i] = 0.3 * stream.normal();
+    }
+    const auto outcome_with = [](Transformer& network, LoraAdapter& its) {
+      const AdapterScope scope(network, &its);
+      its.set_dropout_key(7);
+      for (const NamedTensor& p : its.parameters()) p.tensor.set_requires_grad(true);
+      Outcome out = outcome_of(network);
+      for (const NamedTensor& p : its.parameters()) out.gradients[p.name] = p.tensor.grad();
+      return out;
+    };
+    Transformer alone = model.clone();
+    LoraAdapter its = adapter.clone();
+    const Outcome wanted = outcome_with(alone, its);
+    for (const int32_t ranks : {2, 4}) {
+      std::vector<Outcome> parts(static_cast<size_t>(ranks));
+      const auto errors = run_ranks(ranks, [&](Collective& mine) {
+        const TensorGroup group(mine);
+        const Transformer own = model.clone();
+        Transformer part = split_model(own, group);
+        LoraAdapter own_adapter = adapter.clone();
+        parts[static_cast<size_t>(mine.rank())] = outcome_with(part, own_adapter);
+      });
+      REQUIRE(errors == std::vector<std::string>(static_cast<size_t>(ranks)));
+      for (const Outcome& part : parts) {
+        CAPTURE(name, ranks);
+        CHECK(largest_difference(part.logprob, wanted.logprob) < 1e-11);
+        for (const NamedTensor& p : adapter.parameters()) {
+          const at::Tensor& gradient = wanted.gradients.at(p.name);
+          CAPTURE(p.name);
+          CHECK(largest_difference(part.gradients.at(p.name), gradient) <
+                1e-11 * std::max(1.0, gradient.abs().max().item<double>()));
+          CHECK(at::equal(part.gradients.at(p.name), parts[0].gradients.at(p.name)));
+        }
+      }
     }
   }
 }
