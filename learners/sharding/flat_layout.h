@@ -84,7 +84,7 @@ struct StateRange {
 
 /// Where a tensor that a rank keeps lies in a parameter.
 struct StatePlace {
-  std::vector<int64_t> sizes;  ///< of the whole parameter
+  std::vector<int64_t> sizes = {};  ///< of the whole parameter
   TensorPart part = {};        ///< what the rank keeps of it
   int64_t numel() const;       ///< of the whole
   /// Elements [begin, end) of what the rank keeps, flattened.

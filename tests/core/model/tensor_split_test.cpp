@@ -269,7 +269,7 @@ TEST_CASE("a part decodes nothing, and its head gives no logits", "[core][cpu]")
     const Transformer part = split_model(model, group);
     KvCache cache = part.make_cache(1);
     try {
-      (void)part.hidden_cached({.tokens = {1}, .positions = {0}, .sequence = {0}}, cache);
+      (void)part.hidden_cached({.tokens = {1}, .positions = {0}, .sequence = {0}, .tables = {}}, cache);
     } catch (const InternalError& error) {
       decoded[static_cast<size_t>(mine.rank())] = error.what();
     }
