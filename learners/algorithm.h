@@ -17,7 +17,7 @@
 #include "core/data/pair_question.h"
 #include "core/model/generator.h"
 #include "learners/algorithms/aggregate.h"
-#include "learners/optim/adamw.h"
+#include "learners/optim/optimizer_config.h"
 
 namespace praetor {
 

@@ -96,6 +96,8 @@ LearnerConfig LearnerConfig::from_yaml(YamlReader in) {
   c.optimizer = OptimizerConfig::from_yaml(in.child("optimizer"));
   c.sharding = ShardingConfig::from_yaml(in.child("sharding"));
   if (const auto lora = in.optional_child("lora")) c.lora = lora_from_yaml(*lora);
+  const std::string precision = in.get("precision", "float32", {"float32", "bfloat16"});
+  c.precision = precision == "bfloat16" ? at::kBFloat16 : at::kFloat;
   c.micro_batch_tokens = in.get("micro_batch_tokens", c.micro_batch_tokens, at_least(1));
   const std::vector<std::string>& names = activation_checkpointing_names();
   c.activation_checkpointing =
@@ -127,11 +129,11 @@ Learner::Learner(LearnerConfig config,
   my.add_adapters();
   my.require_equal_start();
   my.split_networks();
+  my.add_copies();
   if (my.plan.probe) return;  // which no optimizer steps
-  if (my.models.policy)
-    set_activation_checkpointing(*my.models.policy, my.config.activation_checkpointing);
-  if (my.models.scalar)
-    set_activation_checkpointing(my.models.scalar->backbone, my.config.activation_checkpointing);
+  const ActivationCheckpointing kind = my.config.activation_checkpointing;
+  if (my.models.policy) set_activation_checkpointing(my.running(*my.models.policy), kind);
+  if (my.models.scalar) set_activation_checkpointing(my.running(my.models.scalar->backbone), kind);
   my.shard_networks();
   my.add_optimizers();
 }

@@ -19,7 +19,7 @@
 #include "core/model/tensor_source.h"
 #include "core/model/transformer.h"
 #include "learners/algorithm.h"
-#include "learners/optim/adamw.h"
+#include "learners/optim/optimizer_config.h"
 #include "learners/sharding/flat_unit.h"
 #include "learners/sharding/sharding_config.h"
 
@@ -31,6 +31,9 @@ struct LearnerConfig {
   ShardingConfig sharding;    ///< what the ranks keep in parts
   /// Networks in training keep their weights, and an adapter beside them learns (with its heads).
   std::optional<LoraConfig> lora;
+  /// What forwards and backwards compute in: kFloat (the weights as they are), or kBFloat16 copies
+  /// of float32 weights, with sums, norms, log-probabilities and losses in float32.
+  at::ScalarType precision = at::kFloat;
   int64_t micro_batch_tokens =
       8192;  ///< tokens of one forward, prompt included; a longer sequence goes alone
   /// What the networks in training keep of a forward for its backward; moves no bit.
@@ -39,12 +42,12 @@ struct LearnerConfig {
   int64_t max_new_tokens = 128;  ///< of a response, as it is sampled
   /// The engine computes log-probabilities bit for bit as the learner does (float32 on CPU): those
   /// it gave under the present weights are the proximal ones, and need no forward. Not with `lora`,
-  /// where the engine computes with merged weights.
+  /// where the engine computes with merged weights, and not at precision bfloat16.
   bool exact_rollouts = false;
   uint64_t seed = 0;   ///< the job's
   uint32_t stage = 0;  ///< index of the stage in the job
-  /// Keys optimizer, sharding, lora, micro_batch_tokens and activation_checkpointing; the rest is
-  /// the job's to set.
+  /// Keys optimizer, sharding, lora, precision, micro_batch_tokens and activation_checkpointing;
+  /// the rest is the job's to set.
   static LearnerConfig from_yaml(YamlReader in);
 };
 
@@ -91,7 +94,7 @@ class Learner {
   /// @param collective  borrowed, must outlive the learner; null: a world of one
   /// @throws InvalidArgument when a network is missing that cannot be made (policy; reward model;
   /// critic of `init: reward`), or one does not fit the policy (vocabulary), or ranks do not start
-  /// from the same settings and weights
+  /// from the same settings and weights; or precision bfloat16 does not go with the rest
   Learner(LearnerConfig config,
           std::unique_ptr<Algorithm> algorithm,
           LearnerModels models,
@@ -181,6 +184,7 @@ class Learner {
   /// networks below are readable under gather_weights alone. @throws InvalidArgument
   const Transformer& policy() const;
   /// The anchor, or the reference without one; null without either. Its tensors stay the same ones.
+  /// At precision bfloat16 a reference that no engine samples from is of that type.
   const Transformer* companion() const;
   /// Critic or reward model. @throws InvalidArgument when there is none
   const ScalarModel& scalar() const;

@@ -30,9 +30,14 @@ at::Tensor spread(const at::Tensor& values,
   return out;
 }
 
-/// Parts end to end; without any, nothing of the dtype of `like`.
-at::Tensor joined(const std::vector<at::Tensor>& parts, const at::Tensor& like) {
-  return parts.empty() ? at::empty({0}, like.options().requires_grad(false)) : at::cat(parts);
+/// What log-probabilities and values of a network of this type are in.
+at::ScalarType wide_type(at::ScalarType dtype) {
+  return dtype == at::kDouble ? at::kDouble : at::kFloat;
+}
+
+/// Parts end to end; without any, nothing of type `dtype`.
+at::Tensor joined(const std::vector<at::Tensor>& parts, at::ScalarType dtype) {
+  return parts.empty() ? at::empty({0}, dtype) : at::cat(parts);
 }
 
 /// Each target in the place of the other one of its pair.
@@ -59,40 +64,46 @@ Outputs Learner::Impl::forward(const PackedSlice& slice, Want want) const {
   Outputs out;
   const AdaptersOn adapters(*this);
   if (plan.policy && want.policy) {
-    const at::Tensor hidden = models.policy->hidden(slice.packed);
+    const Transformer& policy = running(*models.policy);
+    const at::Tensor hidden = policy.hidden(slice.packed);
     // Only the rows that predict a response token reach the head.
     const at::Tensor rows = hidden.index_select(0, slice.rows);
-    auto tokens = ops::token_logprobs(
-        rows, models.policy->head(), slice.targets, temperature(), want.entropy);
+    auto tokens =
+        ops::token_logprobs(rows, policy.head(), slice.targets, temperature(), want.entropy);
     out.logprob = tokens.logprob;
     out.entropy = tokens.entropy;
     if (want.rival) {
       out.rival =
-          ops::token_logprobs(rows, models.policy->head(), rival_targets(slice), temperature())
-              .logprob;
+          ops::token_logprobs(rows, policy.head(), rival_targets(slice), temperature()).logprob;
     }
     if (plan.critic == CriticKind::kShared) {
-      out.value = (*models.value_head)(rows);
-      if (want.bootstrap) out.bootstrap = (*models.value_head)(hidden.index_select(0, slice.last));
+      const auto head = [&](const at::Tensor& of) {
+        return values(*models.policy, *models.value_head, of);
+      };
+      out.value = head(rows);
+      if (want.bootstrap) out.bootstrap = head(hidden.index_select(0, slice.last));
     }
     finish(*models.policy, {&out.logprob, &out.entropy, &out.rival, &out.value, &out.bootstrap});
   }
+  const auto scalar_values = [&](const at::Tensor& hidden, const at::Tensor& rows) {
+    return values(models.scalar->backbone, models.scalar->head, hidden.index_select(0, rows));
+  };
   if (plan.critic == CriticKind::kSeparate) {
-    const at::Tensor hidden = models.scalar->backbone.hidden(slice.packed);
-    out.value = models.scalar->head(hidden.index_select(0, slice.rows));
-    if (want.bootstrap) out.bootstrap = models.scalar->head(hidden.index_select(0, slice.last));
+    const at::Tensor hidden = running(models.scalar->backbone).hidden(slice.packed);
+    out.value = scalar_values(hidden, slice.rows);
+    if (want.bootstrap) out.bootstrap = scalar_values(hidden, slice.last);
     finish(models.scalar->backbone, {&out.value, &out.bootstrap});
   }
   if (plan.gate) {
     // The backbone's parameters want no gradient, so that no graph of it is kept.
-    const at::Tensor hidden = models.scalar->backbone.hidden(slice.packed);
-    const at::Tensor values = models.scalar->head(hidden.index_select(0, slice.last));
+    const at::Tensor hidden = running(models.scalar->backbone).hidden(slice.packed);
+    const at::Tensor attributes = scalar_values(hidden, slice.last);
     finish(models.scalar->backbone, {});
-    out.score = models.gate->corrected(values.view({-1, models.gate->attributes()}));
-    out.gate = (*models.gate)(hidden.index_select(0, slice.prompt));
+    out.score = models.gate->corrected(attributes.view({-1, models.gate->attributes()}));
+    out.gate = (*models.gate)(hidden.index_select(0, slice.prompt).to(attributes.scalar_type()));
   } else if (plan.reward_model) {
-    const at::Tensor hidden = models.scalar->backbone.hidden(slice.packed);
-    out.score = models.scalar->head(hidden.index_select(0, slice.last));
+    const at::Tensor hidden = running(models.scalar->backbone).hidden(slice.packed);
+    out.score = scalar_values(hidden, slice.last);
     finish(models.scalar->backbone, {&out.score});
   }
   return out;
@@ -165,16 +176,16 @@ at::Tensor Learner::Impl::logprobs(const Net& net,
                                    double at_temperature,
                                    const std::vector<int64_t>& sequences) const {
   const at::NoGradGuard no_grad;
-  const Transformer& model = *net.model;
-  const AdapterScope scope(model, net.adapter);
+  const Transformer &model = *net.model, &computing = running(model);
+  const AdapterScope scope(computing, net.adapter);
   const auto own = [&]() -> std::vector<at::Tensor> {
     std::vector<at::Tensor> parts;
     const auto one = [&](const std::vector<int64_t>& part) {
       const PackedSlice slice = pack(batch, part);
       if (slice.rows.numel() == 0) return;
-      const at::Tensor rows = model.hidden(slice.packed).index_select(0, slice.rows);
+      const at::Tensor rows = computing.hidden(slice.packed).index_select(0, slice.rows);
       parts.push_back(
-          ops::token_logprobs(rows, model.head(), slice.targets, at_temperature).logprob);
+          ops::token_logprobs(rows, computing.head(), slice.targets, at_temperature).logprob);
       finish(model, {});
     };
     const auto network = [&](size_t) -> std::vector<LockStep::Use> {
@@ -182,7 +193,7 @@ at::Tensor Learner::Impl::logprobs(const Net& net,
       return {};
     };
     each_micro_batch(cut(batch, units_of(sequences)), network, one);
-    return {joined(parts, model.head().weight)};
+    return {joined(parts, wide_type(model.dtype()))};
   };
   return spread(gather_tensors_agreed(*data, own)[0], batch.target_offsets, sequences);
 }
@@ -219,7 +230,7 @@ at::Tensor Learner::Impl::scores(const SequenceBatch& batch) const {
     };
     const auto networks = [&](size_t) { return uses(false, false); };
     each_micro_batch(cut(batch, units_of(in_order(batch))), networks, one);
-    return {joined(parts, models.scalar->head.weight)};
+    return {joined(parts, models.scalar->head.weight.scalar_type())};
   };
   return gather_tensors_agreed(*data, own)[0];
 }
@@ -227,7 +238,7 @@ at::Tensor Learner::Impl::scores(const SequenceBatch& batch) const {
 BatchContext Learner::Impl::prepare(Experience& experience, const SequenceBatch& batch) const {
   const at::NoGradGuard no_grad;
   const bool critic = plan.critic != CriticKind::kNone;
-  const at::Tensor& like = models.policy->head().weight;
+  const at::ScalarType dtype = wide_type(models.policy->dtype());
   const auto known = [&](int64_t i) { return knows_proximal(experience, i); };
   std::vector<int64_t> wanted = trained(experience);
   std::ranges::stable_partition(wanted, known);
@@ -247,23 +258,23 @@ BatchContext Learner::Impl::prepare(Experience& experience, const SequenceBatch&
     each_micro_batch(parts, networks, [&](const std::vector<int64_t>& sequences) {
       const PackedSlice slice = pack(batch, sequences);
       if (slice.rows.numel() == 0) {
-        bootstrap.push_back(at::zeros({slice.sequences()}, like.options()));
+        bootstrap.push_back(at::zeros({slice.sequences()}, dtype));
         return;
       }
       const bool policy = runs_policy(sequences);
       const Outputs outputs = forward(slice, {.policy = policy, .bootstrap = critic});
-      logprob.push_back(
-          policy ? outputs.logprob
-                 : experience.behavior_logprob.index_select(0, slice.index).to(like.scalar_type()));
+      logprob.push_back(policy
+                            ? outputs.logprob
+                            : experience.behavior_logprob.index_select(0, slice.index).to(dtype));
       if (critic) {
         value.push_back(outputs.value);
         bootstrap.push_back(outputs.bootstrap);
       }
     });
-    std::vector<at::Tensor> out{joined(logprob, like)};
+    std::vector<at::Tensor> out{joined(logprob, dtype)};
     if (critic) {
-      out.push_back(joined(value, like));
-      out.push_back(joined(bootstrap, like));
+      out.push_back(joined(value, dtype));
+      out.push_back(joined(bootstrap, dtype));
     }
     return out;
   };

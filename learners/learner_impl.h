@@ -16,6 +16,7 @@
 #include "core/model/lora.h"
 #include "core/model/tensor_group.h"
 #include "learners/algorithms/ridge.h"
+#include "learners/compute_copy.h"
 #include "learners/learner.h"
 #include "learners/micro_batch.h"
 #include "learners/sharding/lock_step.h"
@@ -49,6 +50,8 @@ struct Learner::Impl {
   CollectiveGrid grid;
   std::optional<TensorGroup> tensor;
   Collective* data = nullptr;  ///< those that divide the work: of the grid, or all
+  /// At precision bfloat16, of every network but a frozen one that is of that type itself.
+  std::vector<std::unique_ptr<ComputeCopy>> copies;
   UnitMeter meter;
   mutable LockStep lock_step;
   std::vector<std::unique_ptr<SplitModel>> split_models;
@@ -126,6 +129,17 @@ struct Learner::Impl {
   /// `work`, which runs forwards or backwards, in step with the ranks that share the layers.
   void in_step(const std::function<void()>& work) const;
 
+  /// @throws InvalidArgument for what bfloat16 does not go with
+  void add_copies();
+  /// Null where the network computes with its own weights.
+  ComputeCopy* copy_of(const Transformer& model) const;
+  /// Whose weights forwards read in place of those of `model`.
+  const Transformer& running(const Transformer& model) const;
+  Transformer& running(Transformer& model);
+  /// A scalar head on rows of the network's hidden states, in float32 (float64).
+  at::Tensor values(const Transformer& model, const ScalarHead& head, const at::Tensor& rows) const;
+  /// Weights have changed.
+  void refresh_copies() const;
   /// Of `sharded`; null where the network is whole on every rank.
   ShardedNetwork* sharding_of(const Transformer& model) const;
   /// Puts the networks into parts as the stage says.
@@ -271,8 +285,9 @@ struct Learner::Impl {
   struct HeldMoment {
     std::string name;  ///< "exp_avg/NAME"
     int64_t begin = 0;
-    StatePlace place;   ///< of NAME
-    at::Tensor tensor;  ///< its elements from `begin` on
+    StatePlace place;         ///< of NAME, or of what is kept for it in another form
+    at::Tensor tensor;        ///< its elements from `begin` on
+    bool everywhere = false;  ///< every rank that divides the work holds all of it
   };
   /// What this rank keeps of an optimizer's state.
   std::vector<HeldMoment> held_moments(const ShardedOptimizer& optimizer) const;

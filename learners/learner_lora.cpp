@@ -18,8 +18,8 @@ constexpr uint32_t kDropoutStreams = uint32_t{1} << 31;
 
 Learner::Impl::AdaptersOn::AdaptersOn(const Impl& learner) {
   const Net on_policy = learner.policy_net(), on_scalar = learner.scalar_net();
-  if (on_policy.model) policy.emplace(*on_policy.model, on_policy.adapter);
-  if (on_scalar.model) scalar.emplace(*on_scalar.model, on_scalar.adapter);
+  if (on_policy.model) policy.emplace(learner.running(*on_policy.model), on_policy.adapter);
+  if (on_scalar.model) scalar.emplace(learner.running(*on_scalar.model), on_scalar.adapter);
 }
 
 Learner::Impl::Net Learner::Impl::reference_net() const {

@@ -11,6 +11,7 @@ namespace praetor {
 
 void Learner::Impl::shard(const char* who, Transformer& model, ShardedNetwork::Options options) {
   options.cut = config.sharding.stage == 3;
+  options.copy = copy_of(model);
   const bool wanted = options.cut || (options.trained && config.sharding.stage == 2);
   if (wanted && data->world_size() > 1) {
     sharded.push_back(
@@ -43,6 +44,8 @@ void Learner::Impl::add_optimizer(const char* name,
                                   std::vector<NamedTensor> parameters,
                                   const Transformer* model,
                                   OptimizerConfig settings) {
+  settings.seed = config.seed;
+  settings.stage = config.stage;
   if (const ShardedNetwork* network = model ? sharding_of(*model) : nullptr) {
     optimizers.push_back(
         std::make_unique<ShardedOptimizer>(name, network->units(), std::move(settings), *data));
@@ -82,6 +85,7 @@ void Learner::Impl::add_optimizers() {
   for (const auto& one : optimizers) {
     for (const NamedTensor& parameter : one->parameters()) parameter.tensor.set_requires_grad(true);
   }
+  for (const auto& copy : copies) copy->train();
 }
 
 ShardedNetwork* Learner::Impl::sharding_of(const Transformer& model) const {

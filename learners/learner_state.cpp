@@ -19,10 +19,28 @@ void add(std::vector<NamedTensor>& out,
   for (const NamedTensor& t : tensors) out.push_back({prefix + t.name, t.tensor});
 }
 
-constexpr const char* kMoments[] = {"exp_avg/", "exp_avg_sq/"};
-
 std::string optimizer_prefix(const ShardedOptimizer& optimizer) {
   return "optimizer/" + optimizer.name() + "/";
+}
+
+/// States of another kind of optimizer lack tensors: this says why. States from before there were
+/// kinds are of adamw.
+void require_kinds(const std::string& json,
+                   const std::vector<std::unique_ptr<ShardedOptimizer>>& optimizers) {
+  const auto state = nlohmann::json::parse(json, nullptr, /*allow_exceptions=*/false);
+  if (!state.is_object()) return;  // said when the rest of it is read
+  const auto kinds = state.value("optimizer_kinds", nlohmann::json::object());
+  for (const auto& one : optimizers) {
+    const std::string kind = kinds.value(one->name(), "adamw");
+    if (kind == one->config().kind) continue;
+    throw CheckpointError("learner state: the optimizer of its ",
+                          one->name(),
+                          " is ",
+                          kind,
+                          ", but this job's is ",
+                          one->config().kind,
+                          " (optimizer.kind)");
+  }
 }
 
 }  // namespace
@@ -59,13 +77,15 @@ std::vector<Learner::Impl::HeldMoment> Learner::Impl::held_moments(
   std::map<std::string, StatePlace> by_name;
   for (const NamedTensor& p : optimizer.parameters()) by_name[p.name] = place_of(p.tensor);
   std::vector<HeldMoment> out;
-  for (const NamedTensor& t : optimizer.state()) {
-    const PieceName piece = split_piece_name(t.name);
-    const std::string parameter = piece.parameter.substr(piece.parameter.find('/') + 1);
-    out.push_back({.name = piece.parameter,
-                   .begin = piece.range ? piece.range->first : 0,
-                   .place = by_name.at(parameter),
-                   .tensor = t.tensor});
+  for (const Optimizer::HeldState& held : optimizer.held_state()) {
+    // What is not cut as the parameter is has its own form.
+    const std::string parameter = held.name.substr(held.name.find('/') + 1);
+    out.push_back(
+        {.name = held.name,
+         .begin = held.begin,
+         .place = held.everywhere ? StatePlace{.sizes = {held.whole}} : by_name.at(parameter),
+         .tensor = held.tensor,
+         .everywhere = held.everywhere});
   }
   return out;
 }
@@ -81,11 +101,14 @@ void Learner::Impl::require_equal_start() const {
     start["micro_batch_tokens"] = config.micro_batch_tokens;
     start["temperature"] = config.temperature;
     start["exact_rollouts"] = config.exact_rollouts;
+    start["precision"] = c10::toString(config.precision);
     start["sharding stage"] = config.sharding.stage;
     start["sharding prefetch"] = config.sharding.prefetch;
     start["sharding tensor"] = config.sharding.tensor;
     start["lora"] = config.lora ? lora_to_json(*config.lora) : "";
     start["learning_rate"] = config.optimizer.learning_rate;
+    start["optimizer"] = config.optimizer.kind;
+    start["state_dtype"] = c10::toString(config.optimizer.state_dtype);
     for (const NamedTensor& t : networks()) {
       const at::Tensor values = t.tensor.detach().contiguous();
       Sha256 digest;
@@ -117,7 +140,7 @@ std::vector<NamedTensor> Learner::state() const {
   }
   for (const auto& one : my.optimizers) {
     for (const Impl::HeldMoment& held : my.held_moments(*one)) {
-      if (!my.speaks_for(held.place)) continue;
+      if ((held.everywhere && my.data->rank() > 0) || !my.speaks_for(held.place)) continue;
       const int64_t end = held.begin + held.tensor.numel();
       out.push_back(
           {optimizer_prefix(*one) + held.place.name(held.name, held.begin, end), held.tensor});
@@ -127,11 +150,15 @@ std::vector<NamedTensor> Learner::state() const {
 }
 
 std::string Learner::state_json() const {
-  nlohmann::json steps;
-  for (const auto& one : impl_->optimizers) steps[one->name()] = one->steps();
+  nlohmann::json steps, kinds;
+  for (const auto& one : impl_->optimizers) {
+    steps[one->name()] = one->steps();
+    kinds[one->name()] = one->config().kind;
+  }
   nlohmann::json out{{"algorithm", impl_->algorithm->name()},
                      {"step", impl_->updates},
                      {"optimizer_steps", steps},
+                     {"optimizer_kinds", kinds},
                      {"state", nlohmann::json::parse(impl_->algorithm->state_json())}};
   if (impl_->config.lora) out["lora"] = nlohmann::json::parse(lora_to_json(*impl_->config.lora));
   return out.dump();
@@ -148,16 +175,19 @@ void Learner::load_state(const TensorSource& tensors, const std::string& json) {
   std::string algorithm_state;
   std::optional<ShardState> given;
   run_agreed(*my.ranks, [&] {
+    require_kinds(json, my.optimizers);
     given.emplace(tensors);
     for (const NamedTensor& t : my.weights())
       given->require(t.name, my.place_of(t.tensor).sizes, t.tensor.scalar_type());
     for (const auto& one : my.optimizers) {
-      for (const char* moment : kMoments) {
-        for (const NamedTensor& p : one->parameters()) {
-          given->require(optimizer_prefix(*one) + moment + p.name,
-                         my.place_of(p.tensor).sizes,
-                         p.tensor.scalar_type());
-        }
+      for (const NamedTensor& p : one->parameters()) {
+        const std::vector<int64_t> sizes = my.place_of(p.tensor).sizes;
+        const auto kept = state_of(one->config(), sizes, p.tensor.scalar_type());
+        for (const StateSpec& spec : kept)
+          given->require(optimizer_prefix(*one) + spec.name + "/" + p.name,
+                         spec.sizes,
+                         spec.dtype,
+                         ShardState::Types::kFloat32OrBfloat16);
       }
     }
     given->require_no_more();
@@ -202,6 +232,7 @@ void Learner::load_state(const TensorSource& tensors, const std::string& json) {
     one.set_steps(optimizer_steps[i]);
   }
   ++my.adapter_version;
+  my.refresh_copies();
   my.updates = step;
 }
 

@@ -23,6 +23,13 @@ void Learner::Impl::join_tensor_group() {
   }
   if (config.exact_rollouts)
     throw InvalidArgument("exact_rollouts: an engine's sums are not those over tensor ranks");
+  const bool matrices =
+      plan.critic == CriticKind::kSeparate && plan.critic_optimizer.kind == "adafactor";
+  if (config.optimizer.kind == "adafactor" || matrices) {
+    throw InvalidArgument(
+        "optimizer.kind: adafactor keeps sums over whole rows and columns of matrices, which "
+        "sharding.tensor splits; adamw or sgd is wanted");
+  }
   const auto require = [&](const char* who, const Transformer* model) {
     if (!model) return;
     if (const auto wrong = wrong_tensor_ranks(model->config(), width))

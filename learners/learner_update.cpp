@@ -211,9 +211,6 @@ bool Learner::Impl::accumulate(const Step& step, Statistics& statistics, Digests
 }
 
 void Learner::Impl::apply(Statistics& statistics, Digests& digests) {
-  const auto rate = [&](const ShardedOptimizer& one) {
-    return one.config().learning_rate * one.config().schedule.factor(updates);
-  };
   for (const auto& one : optimizers) {
     one->reduce_gradients();
     one->digest_gradients(digests.gradient);
@@ -233,9 +230,10 @@ void Learner::Impl::apply(Statistics& statistics, Digests& digests) {
     statistics.add({std::string(group) + "/grad_norm", norm, 1});
   }
   std::vector<double> rates;  // a schedule may throw: before anything has moved
-  for (const auto& one : optimizers) rates.push_back(rate(*one));
+  for (const auto& one : optimizers) rates.push_back(one->config().rate(updates, one->steps() + 1));
   for (size_t i = 0; i < optimizers.size(); ++i) optimizers[i]->step(rates[i]);
   ++adapter_version;
+  refresh_copies();
   drop_gradients();
 }
 
@@ -253,6 +251,7 @@ void Learner::Impl::move_anchor() {
     }
   }
   ++adapter_version;
+  refresh_copies();
 }
 
 void Learner::Impl::drop_gradients() {
@@ -267,7 +266,7 @@ StepReport Learner::Impl::report(const Statistics& statistics,
   out.metrics.insert(out.metrics.end(), metrics.begin(), metrics.end());
   for (const auto& one : optimizers) {
     out.metrics.emplace_back(one->name() == "critic" ? "value/lr" : "lr",
-                             one->config().learning_rate * one->config().schedule.factor(updates));
+                             one->config().rate(updates, one->steps()));
   }
   out.loss_digest = digests.loss.hex();
   out.gradient_digest = digests.gradient.hex();

@@ -90,7 +90,9 @@ struct Moment {
 /// Weights of units that are gathered while one of `use` parameters is used and `ahead` ones of
 /// `next` are on their way.
 int64_t gathered(const MemoryPlanOptions& options, int64_t use, int64_t next) {
-  return options.sharding.stage < 3 ? 0 : kFloat * (use + options.sharding.prefetch * next);
+  return options.sharding.stage < 3
+             ? 0
+             : options.compute_bytes * (use + options.sharding.prefetch * next);
 }
 
 /// The weights themselves have gradients, not an adapter's beside them.
@@ -142,7 +144,11 @@ struct View {
       : networks(whole), options(all) {
     const int64_t tensor = options.sharding.tensor;
     if (tensor == 1) return;
-    for (PlannedNetwork& network : networks) network.shape = part_shape(network.shape, tensor);
+    for (PlannedNetwork& network : networks) {
+      network.shape = part_shape(network.shape, tensor);
+      if (network.states && network.adapter_parameters == 0)
+        network.states = part_of(*network.states, tensor);
+    }
     options.ranks /= tensor;
   }
 };
@@ -163,7 +169,8 @@ int64_t tensor_bytes(const PlannedNetwork& network,
     sums += 2 * layers + (network.language_head ? 1 : 0);
     if (options.checkpointing == ActivationCheckpointing::kBlock) sums += 2 * layers;
   }
-  return kFloat * sums * summed_floats(tokens * network.shape.hidden_size, options.sharding.tensor);
+  return options.compute_bytes * sums *
+         summed_floats(tokens * network.shape.hidden_size, options.sharding.tensor);
 }
 
 }  // namespace
@@ -203,14 +210,17 @@ MemoryPlan plan_memory(const std::vector<PlannedNetwork>& all,
     // A scalar head is trained beside an adapter, and counted with it.
     const bool headed = adapter > 0 && !network.language_head;
     const int64_t base = parameters - (headed ? network.shape.hidden_size : 0);
-    if (network.owned) out.weights += kept(kFloat * base, 3);
+    // Whoever owns the weights, the copy is each network's own.
+    out.weights += kept((network.weight_bytes - (network.owned ? 0 : kFloat)) * base, 3);
     out.weights += kFloat * (adapter + network.merged_parameters);
     if (!network.trained) continue;
     out.gradients += adapter > 0 ? kFloat * adapter : kept(kFloat * parameters, 2);
-    out.moments += kept(options.moment_bytes * (adapter > 0 ? adapter : parameters), 1);
+    constexpr int64_t kBothMoments = 2 * kFloat;
+    const int64_t learning = adapter > 0 ? adapter : parameters;
+    out.moments += kept(network.states.value_or(kBothMoments * learning), 1) + network.whole_states;
     const ModelConfig& shape = network.shape;
     // Also the final norm's input and the rows that go to the head, and the rotations.
-    out.activations += kFloat * options.micro_batch_tokens *
+    out.activations += options.compute_bytes * options.micro_batch_tokens *
                        (shape.num_layers * kept_floats(shape, options.checkpointing) +
                         2 * shape.hidden_size + shape.head_dim);
     for (const Moment& moment : {in_head(network, alone), in_layer(network, alone)}) {
@@ -280,20 +290,21 @@ int64_t exchanged_bytes(const std::vector<PlannedNetwork>& all,
       out += tensor_bytes(network, options, micro_batches * options.micro_batch_tokens);
   }
   if (options.ranks < 2) return out;
+  // All but the own part.
+  const auto others = [&](int64_t bytes) { return bytes - part_of(bytes, options.ranks); };
   for (const PlannedNetwork& network : networks) {
-    // All but the own part.
-    const int64_t all = kFloat * parameter_count(network);
-    const int64_t whole = all - part_of(all, options.ranks);
+    const int64_t parameters = parameter_count(network);
+    const int64_t whole = others(kFloat * parameters);
+    const int64_t read = others(options.compute_bytes * parameters);  // by a pass at stage 3
     if (!network.trained) {
-      out += options.sharding.stage == 3 ? micro_batches * whole : 0;
+      out += options.sharding.stage == 3 ? micro_batches * read : 0;
       continue;
     }
     if (!weights_trained(network)) {
       // Sums of the adapter's gradients and its new values, and at stage 3 the weights that every
       // forward and backward gathers.
-      const int64_t adapter = kFloat * network.adapter_parameters;
-      out += 2 * (adapter - part_of(adapter, options.ranks));
-      if (options.sharding.stage == 3) out += 2 * micro_batches * whole;
+      out += 2 * others(kFloat * network.adapter_parameters);
+      if (options.sharding.stage == 3) out += 2 * micro_batches * read;
       continue;
     }
     switch (options.sharding.stage) {
@@ -304,7 +315,7 @@ int64_t exchanged_bytes(const std::vector<PlannedNetwork>& all,
         out += (micro_batches + 1) * whole;
         break;
       default:
-        out += 3 * micro_batches * whole;
+        out += micro_batches * (2 * read + whole);
     }
   }
   return out;

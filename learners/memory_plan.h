@@ -1,6 +1,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "core/model/checkpointing.h"
@@ -20,7 +22,13 @@ struct PlannedNetwork {
   int64_t adapter_parameters = 0;
   /// Weights with the adapter added that are held beside them, for engines.
   int64_t merged_parameters = 0;
-  bool owned = true;  ///< else its frozen weights are another network's, which count once
+  bool owned = true;         ///< else its frozen weights are another network's, which count once
+  int64_t weight_bytes = 4;  ///< a parameter: 6 with a copy in bfloat16, 2 as that alone
+  /// Bytes of the optimizer: of states that ranks keep in parts (absent: both moments of AdamW in
+  /// float32), and of those that each keeps whole.
+  std::optional<int64_t> states = {};
+  int64_t whole_states = 0;
+  std::string name = {};
 };
 
 struct MemoryPlanOptions {
@@ -29,11 +37,11 @@ struct MemoryPlanOptions {
   int64_t micro_batch_tokens = 8192;  ///< of the largest micro-batch
   int64_t sequence_tokens = 8192;     ///< of the longest sequence
   ActivationCheckpointing checkpointing = ActivationCheckpointing::kNone;
-  int64_t moment_bytes = 8;  ///< of the optimizer, a parameter
+  int64_t compute_bytes = 4;  ///< an element of what forwards compute with: 2 in bfloat16
 };
 
 /// Bytes of tensors that one rank holds at the worst moment of an update of two micro-batches or
-/// more, float32, from the shapes alone. At that moment all of a micro-batch's activations are
+/// more, from the shapes alone. At that moment all of a micro-batch's activations are
 /// there, and the gradients of those before it.
 struct MemoryPlan {
   int64_t weights = 0;    ///< for good

@@ -8,6 +8,7 @@
 #include "actors/cli/commands.h"
 #include "actors/cli/options.h"
 #include "actors/job/check.h"
+#include "actors/job/cluster.h"
 #include "actors/job/plan.h"
 #include "core/base/error.h"
 
@@ -19,6 +20,7 @@ struct Options {
   std::filesystem::path file;
   std::vector<std::string> overrides;
   bool plan = false;
+  std::filesystem::path cluster;  ///< empty: none
   bool resolved = false;
 };
 
@@ -59,7 +61,11 @@ int validate(const Options& options) {
       return kExitDone;
     }
     print_job(job);
-    if (options.plan) std::fputs(plan_text(plan_job(job)).c_str(), stdout);
+    if (!options.plan && options.cluster.empty()) return kExitDone;
+    const std::vector<StagePlan> plan = plan_job(job);
+    std::fputs(plan_text(plan).c_str(), stdout);
+    if (!options.cluster.empty())
+      std::fputs(cluster_text(plan, ClusterConfig::load(options.cluster)).c_str(), stdout);
     return kExitDone;
   } catch (const ConfigError& failure) {
     // Lines start with file:line:column, as editors and scripts expect, so main's prefix is left
@@ -78,6 +84,10 @@ void add_validate(CLI::App& app, int& status) {
   add_job(*command, options->file, options->overrides, "--set seed=2");
   command->add_flag(
       "--plan", options->plan, "also say what each stage takes: parameters, memory, steps, disk");
+  command->add_option("--cluster",
+                      options->cluster,
+                      "--plan, and what a step would take on the GPUs that this YAML file "
+                      "describes (configs/clusters/h100.yaml)");
   command->add_flag("--resolved",
                     options->resolved,
                     "print the job with every default filled in, and nothing else");

@@ -4,6 +4,7 @@
 #include <cstdio>
 
 #include "actors/job/check.h"
+#include "actors/job/plan_precision.h"
 #include "actors/toy/toy_language.h"
 #include "core/base/error.h"
 #include "core/base/str.h"
@@ -80,6 +81,7 @@ PlannedNetwork add_trained(const StageConfig& stage,
                            const std::string& name,
                            PlannedNetwork network,
                            StagePlan& out) {
+  network.name = name;
   const int64_t parameters = parameter_count(network);
   if (!stage.learner.lora) {
     out.networks.push_back({name, parameters, true});
@@ -88,7 +90,7 @@ PlannedNetwork add_trained(const StageConfig& stage,
   const int64_t head = network.language_head ? 0 : network.shape.hidden_size;
   if (network.owned) out.networks.push_back({name, parameters - head, false});
   network.adapter_parameters = lora_size(network.shape, *stage.learner.lora).parameters + head;
-  out.networks.push_back({name + "'s adapter", network.adapter_parameters, true, true, true});
+  out.networks.push_back({name + kAdapterSuffix, network.adapter_parameters, true, true, true});
   return network;
 }
 
@@ -110,8 +112,10 @@ std::vector<PlannedNetwork> add_networks(const JobConfig& job,
     out.networks.push_back({"policy, merged", planned.back().merged_parameters, false, true, true});
   }
   if (models.reward_model) {
-    const PlannedNetwork scalar{
-        .shape = shape, .trained = !models.gate && !models.probe, .language_head = false};
+    const PlannedNetwork scalar{.shape = shape,
+                                .trained = !models.gate && !models.probe,
+                                .language_head = false,
+                                .name = "reward model"};
     if (scalar.trained) {
       planned.push_back(add_trained(stage, "reward model", scalar, out));
     } else {
@@ -126,7 +130,7 @@ std::vector<PlannedNetwork> add_networks(const JobConfig& job,
   }
   if (models.reference && !lora) {
     out.networks.push_back({"reference", shape.parameter_count(), false});
-    planned.push_back({.shape = shape, .trained = false});
+    planned.push_back({.shape = shape, .trained = false, .name = "reference"});
   }
   if (models.critic == CriticKind::kShared)
     out.networks.push_back({"value head", shape.hidden_size, true});
@@ -154,8 +158,9 @@ std::vector<PlannedNetwork> add_networks(const JobConfig& job,
 
 StagePlan::Update plan_update(const std::vector<PlannedNetwork>& networks,
                               const StageConfig& stage,
-                              bool online,
+                              const Algorithm& algorithm,
                               const StagePlan& plan) {
+  const bool online = algorithm.online();
   const int64_t longest =
       stage.data.format.max_length + (online ? stage.sampling.max_new_tokens : 0);
   StagePlan::Update out;
@@ -168,11 +173,16 @@ StagePlan::Update plan_update(const std::vector<PlannedNetwork>& networks,
   const int64_t budget = std::max<int64_t>(stage.learner.micro_batch_tokens / longest, 1) * longest;
   options.micro_batch_tokens = std::max(std::min(budget, of_rank), longest);
   options.checkpointing = stage.learner.activation_checkpointing;
+  options.compute_bytes = static_cast<int64_t>(c10::elementSize(stage.learner.precision));
   out.micro_batches = (of_rank + options.micro_batch_tokens - 1) / options.micro_batch_tokens;
   out.memory = plan_memory(networks, options);
   out.packed_bytes = packed_weight_bytes(networks, options);
   out.flops = update_flops(networks, options.checkpointing, out.tokens, longest / 2);
   out.exchanged_bytes = exchanged_bytes(networks, options, out.micro_batches);
+  out.epochs = algorithm.update_plan().epochs;
+  out.optimizer_steps = algorithm.update_plan().minibatches;
+  out.networks = networks;
+  out.options = options;
   return out;
 }
 
@@ -257,8 +267,9 @@ int64_t StagePlan::rank_bytes() const {
     if (!n.learner) continue;
     sum += n.whole ? n.weight_bytes() + n.gradient_bytes()
                    : part(n.weight_bytes(), 3) + part(n.gradient_bytes(), 2);
-    sum += n.whole ? share(n.optimizer_bytes(), learner_ranks / tensor_ranks)
-                   : part(n.optimizer_bytes(), 1);
+    const int64_t optimizer = n.optimizer_bytes() - n.whole_states;
+    sum += n.whole ? share(optimizer, learner_ranks / tensor_ranks) : part(optimizer, 1);
+    sum += n.whole_states;
   }
   return sum;
 }
@@ -275,7 +286,8 @@ std::vector<StagePlan> plan_job(const JobConfig& job) {
       plan.learner_ranks = job.roles.learner_ranks;
       plan.sharding_stage = stage.learner.sharding.stage;
       plan.tensor_ranks = stage.learner.sharding.tensor;
-      const std::vector<PlannedNetwork> planned = add_networks(job, stage, *algorithm, plan);
+      std::vector<PlannedNetwork> planned = add_networks(job, stage, *algorithm, plan);
+      count_precision(stage, *algorithm, full_shape(job, stage), plan.networks, planned);
       plan.rows = count_rows(job, stage.data.train, samples.rows);
       plan.steps = stage.steps;
       if (plan.rows) plan.steps = stage.total_steps(*plan.rows, samples.prompts_per_step);
@@ -287,10 +299,12 @@ std::vector<StagePlan> plan_job(const JobConfig& job) {
       const bool trains =
           std::ranges::any_of(planned, [](const PlannedNetwork& one) { return one.trained; });
       if (trains && plan.sequences_per_step > 0)
-        plan.update = plan_update(planned, stage, algorithm->online(), plan);
+        plan.update = plan_update(planned, stage, *algorithm, plan);
       if (algorithm->online()) {
         const int64_t prompt = stage.data.format.max_length;
         const int64_t response = stage.sampling.max_new_tokens;
+        plan.prompt_tokens = prompt;
+        plan.response_tokens = response;
         if (stage.shape) {
           const ModelConfig& m = *stage.shape;
           const int64_t longest =

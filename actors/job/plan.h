@@ -10,20 +10,25 @@
 
 namespace praetor {
 
-/// What one stage will take, computed from its shapes; float32 throughout, one process unless it
-/// says otherwise.
+/// What one stage will take, computed from its shapes; float32 and one process unless it says
+/// otherwise.
 struct StagePlan {
   struct Network {
     std::string name;  ///< policy, reference, critic, reward model, reward/PART, ...
     int64_t parameters = 0;
     bool trained = false;
-    bool learner = true;  ///< the learner holds it; else who scores
-    bool whole = false;   ///< on every rank, but for its moments: an adapter
-    int64_t weight_bytes() const { return 4 * parameters; }
+    bool learner = true;        ///< the learner holds it; else who scores
+    bool whole = false;         ///< on every rank, but for its moments: an adapter
+    int64_t element_bytes = 4;  ///< of a weight: 6 with a copy in bfloat16, 2 as that alone
+    /// Of the optimizer's states: those that ranks keep in parts (absent: both moments of AdamW in
+    /// float32), and those that each keeps whole.
+    std::optional<int64_t> states = {};
+    int64_t whole_states = 0;
+    int64_t weight_bytes() const { return element_bytes * parameters; }
     int64_t gradient_bytes() const { return trained ? 4 * parameters : 0; }
     int64_t optimizer_bytes() const {
-      return trained ? 8 * parameters : 0;
-    }  ///< both moments of AdamW
+      return trained ? states.value_or(8 * parameters) + whole_states : 0;
+    }
   };
 
   std::string name;
@@ -37,6 +42,9 @@ struct StagePlan {
   int64_t ledger_bytes_per_step =
       0;  ///< payload of a step's responses at their longest; 0: nothing is generated
 
+  int64_t prompt_tokens = 0;    ///< of a prompt that responses are sampled to, at most
+  int64_t response_tokens = 0;  ///< of a response, at most; 0: nothing is generated
+
   int64_t learner_ranks = 1;
   int64_t sharding_stage = 1;
   int64_t tensor_ranks = 1;  ///< that every layer is split over
@@ -49,6 +57,10 @@ struct StagePlan {
     int64_t tokens = 0;           ///< of that pass, all ranks
     double flops = 0;             ///< of that pass, all ranks
     int64_t exchanged_bytes = 0;  ///< sent by a rank in that pass and one optimizer step
+    int64_t epochs = 1;           ///< passes of a step
+    int64_t optimizer_steps = 1;  ///< of a pass
+    std::vector<PlannedNetwork> networks = {};
+    MemoryPlanOptions options = {};  ///< that memory is planned with
   };
   std::optional<Update> update;  ///< nothing for a stage without an optimizer
 

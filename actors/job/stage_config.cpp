@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "core/base/str.h"
 #include "core/base/text.h"
+#include "core/model/families.h"
 #include "core/model/tensor_split.h"
 #include "rollout/sampling_config.h"
 
@@ -23,6 +24,35 @@ const std::vector<std::pair<std::string, RowForm>> kToyFiles = {
     {"attributes_eval.jsonl", RowForm::kCompletion},
     {"prompts_train.jsonl", RowForm::kPrompt},
     {"prompts_eval.jsonl", RowForm::kPrompt}};
+
+/// Records an error for each of learner.optimizer.groups that no parameter is left for.
+void require_groups(YamlReader& learner,
+                    const OptimizerConfig& optimizer,
+                    ModelConfig shape,
+                    bool language_head) {
+  if (optimizer.groups.empty()) return;
+  shape.vocab_size = std::max<int64_t>(shape.vocab_size, 1);  // perhaps not known yet
+  std::vector<std::string> names{"score.weight"};             // of a scalar head
+  try {
+    for (const ParameterSpec& spec : parameter_layout(shape, language_head))
+      names.push_back(spec.name);
+  } catch (const InvalidArgument&) {
+    return;  // sizes that are an error of their own
+  }
+  std::vector<YamlReader> items = learner.child("optimizer").list("groups");
+  for (size_t i = 0; i < std::min(items.size(), optimizer.groups.size()); ++i) {
+    const OptimizerGroup* group = &optimizer.groups[i];
+    const bool used = std::ranges::any_of(
+        names, [&](const std::string& name) { return optimizer.group_of(name) == group; });
+    if (used || group->match.empty()) continue;
+    items[i].error_at("match",
+                      str("no parameter is left for \"",
+                          printable(group->match),
+                          "\"; they have names such as ",
+                          names.back(),
+                          ", and belong to the first group that matches"));
+  }
+}
 
 /// The earlier stage that `key` of `in` names, when it is one and leaves one of `wanted`; else an
 /// error is recorded.
@@ -346,8 +376,21 @@ void StageConfig::read_learner(const Algorithm& algorithm) {
     if (const auto wrong = wrong_tensor_ranks(known, learner.sharding.tensor))
       section.child("sharding").error_at("tensor", *wrong);
   }
-  if (!learner.lora) return;
+  if (learner.sharding.tensor > 1 && learner.optimizer.kind == "adafactor") {
+    section.child("optimizer")
+        .error_at(
+            "kind",
+            "adafactor keeps sums over whole rows and columns of matrices, which sharding.tensor "
+            "splits; adamw or sgd is wanted");
+  }
   const ModelPlan plan = algorithm.models();
+  if (plan.probe && learner.precision != c10::kFloat) {
+    section.error_at("precision",
+                     str(kind, " finds its head in closed form, in float32; leave this key out"));
+  }
+  if (shape && !plan.gate && !plan.probe && !learner.lora)
+    require_groups(section, learner.optimizer, *shape, !plan.reward_model);
+  if (!learner.lora) return;
   if (plan.gate || plan.probe) {
     section.error_at("lora", str(kind, " trains a head over a backbone that stays as it is"));
   } else if (model.create) {

@@ -19,8 +19,10 @@ class LocalLauncher final : public Launcher {
     ChildCommand out{.argv = ranks > 1 ? mpirun_words(ranks) : std::vector<std::string>{},
                      .environment = role_environment(job_)};
     out.argv.insert(out.argv.end(), words.begin(), words.end());
-    // Within an allocation mpirun would spread the ranks over its nodes.
-    if (ranks > 1) out.environment.insert({{"OMPI_MCA_plm", "^slurm"}, {"OMPI_MCA_ras", "^slurm"}});
+    // No daemons elsewhere, so that no ssh is wanted; within an allocation mpirun would spread the
+    // ranks over its nodes.
+    if (ranks > 1)
+      out.environment.insert({{"OMPI_MCA_plm", "isolated"}, {"OMPI_MCA_ras", "^slurm"}});
     return out;
   }
   ChildCommand worker(const std::string& /*name*/,

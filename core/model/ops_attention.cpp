@@ -24,8 +24,11 @@ at::Tensor forward_attention(const at::Tensor& q,
                              const std::vector<int64_t>& offsets,
                              const AttentionOptions& options,
                              const std::vector<int64_t>& prefix) {
-  return uses_kernels(q) ? kernels::causal_attention(q, k, v, offsets, options, prefix)
-                         : reference::causal_attention(q, k, v, offsets, options, prefix);
+  if (uses_kernels(q)) return kernels::causal_attention(q, k, v, offsets, options, prefix);
+  if (!widens(q)) return reference::causal_attention(q, k, v, offsets, options, prefix);
+  const auto wide = [](const at::Tensor& x) { return x.to(at::kFloat).contiguous(); };
+  return kernels::causal_attention(wide(q), wide(k), wide(v), offsets, options, prefix)
+      .to(q.scalar_type());
 }
 
 // The keys that a query does not see: later ones and, with a window, those before it. [t,s], the

@@ -290,4 +290,8 @@ bool uses_kernels(const at::Tensor& x) {
   return x.scalar_type() == at::kFloat && x.device().is_cpu();
 }
 
+bool widens(const at::Tensor& x) {
+  return x.scalar_type() == at::kBFloat16 && x.device().is_cpu();
+}
+
 }  // namespace praetor::ops

@@ -54,5 +54,8 @@ void check_log_softmax(const at::Tensor& logits);
 
 /// True when our kernels compute on this tensor: float32 on CPU.
 bool uses_kernels(const at::Tensor& x);
+/// bfloat16 on the CPU: products and attention are the float32 kernels' on widened rows, rounded
+/// once at the end, so that a row's bits do not depend on its neighbours there either.
+bool widens(const at::Tensor& x);
 
 }  // namespace praetor::ops

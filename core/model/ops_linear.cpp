@@ -18,7 +18,10 @@ using torch::autograd::AutogradContext;
 using torch::autograd::tensor_list;
 
 at::Tensor forward_linear(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  return uses_kernels(x) ? kernels::linear(x, weight, bias) : reference::linear(x, weight, bias);
+  if (uses_kernels(x)) return kernels::linear(x, weight, bias);
+  if (!widens(x)) return reference::linear(x, weight, bias);
+  const at::Tensor wide_bias = bias.defined() ? bias.to(at::kFloat) : bias;
+  return kernels::linear(x.to(at::kFloat), weight, wide_bias).to(x.scalar_type());
 }
 
 struct Linear : torch::autograd::Function<Linear> {
@@ -51,12 +54,16 @@ struct Embedding : torch::autograd::Function<Embedding> {
     return at::index_select(table, 0, ids);
   }
   static tensor_list backward(AutogradContext* context, tensor_list grads) {
-    // On CPU each thread owns a range of table rows and adds in row order: repeats bitwise.
-    return {at::embedding_dense_backward(grads[0].contiguous(),
+    // On CPU each thread owns a range of table rows and adds in row order: repeats bitwise. In
+    // float32, as a token that comes often has many to add.
+    const at::ScalarType type = grads[0].scalar_type();
+    const at::Tensor grad = widens(grads[0]) ? grads[0].to(at::kFloat) : grads[0];
+    return {at::embedding_dense_backward(grad.contiguous(),
                                          context->get_saved_variables()[0],
                                          context->saved_data["rows"].toInt(),
                                          -1,
-                                         false),
+                                         false)
+                .to(type),
             {}};
   }
 };

@@ -34,11 +34,11 @@ at::ScalarType wide(const at::Tensor& x) {
 
 // Logits of some rows, capped where the head says so, [n,V], in float32 (float64).
 at::Tensor capped(const at::Tensor& hidden, const LanguageHead& head) {
-  if (!uses_kernels(hidden)) {
+  if (!uses_kernels(hidden) && !widens(hidden)) {
     const at::Tensor logits = reference::linear(hidden, head.weight, {}).to(wide(hidden));
     return head.softcap > 0 ? reference::softcap(logits, head.softcap) : logits;
   }
-  const at::Tensor logits = kernels::linear(hidden, head.weight, {});
+  const at::Tensor logits = kernels::linear(hidden.to(at::kFloat), head.weight, {});
   return head.softcap > 0 ? kernels::softcap(logits, head.softcap) : logits;
 }
 
@@ -106,7 +106,7 @@ Stats compute(const at::Tensor& hidden,
     at::Tensor logprob = out.logprob.narrow(0, begin, n);
     at::Tensor log_sum = out.log_sum.narrow(0, begin, n);
     at::Tensor entropy = with_entropy ? out.entropy.narrow(0, begin, n) : at::Tensor();
-    if (uses_kernels(hidden)) {
+    if (uses_kernels(logits)) {
       kernels::logprob_rows(logits, target, logprob, log_sum, entropy);
       continue;
     }
@@ -181,8 +181,9 @@ struct Logprobs : torch::autograd::Function<Logprobs> {
         dz.mul_(a).neg_();
       }
       dz.scatter_add_(
-          1, target, group ? a.masked_fill(own.others.narrow(0, begin, n).unsqueeze(1), 0)
-                           : a.contiguous());
+          1,
+          target,
+          group ? a.masked_fill(own.others.narrow(0, begin, n).unsqueeze(1), 0) : a.contiguous());
       dz.div_(temperature);
       if (slope.defined()) dz.mul_(slope);
       if (to_hidden.defined()) {
@@ -205,8 +206,7 @@ TokenLogprobs token_logprobs(const at::Tensor& hidden,
                              bool with_entropy) {
   check_token_logprobs(hidden, head, targets, temperature);
   if (at::GradMode::is_enabled() && (hidden.requires_grad() || head.weight.requires_grad())) {
-    const auto out =
-        Logprobs::apply(hidden, head.weight, head, targets, temperature, with_entropy);
+    const auto out = Logprobs::apply(hidden, head.weight, head, targets, temperature, with_entropy);
     return {out[0], with_entropy ? out[1] : at::Tensor()};
   }
   Stats stats = compute(hidden, head, targets, temperature, with_entropy);

@@ -1,13 +1,14 @@
 #include "learners/optim/adamw.h"
 
-#include <ATen/ATen.h>
+#include <ATen/core/Tensor.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
-#include <set>
 #include <utility>
 
-#include "core/base/error.h"
-#include "learners/sharding/flat_layout.h"
+#include "learners/optim/elements.h"
+#include "learners/optim/rounding.h"
 
 namespace praetor {
 namespace {
@@ -20,12 +21,12 @@ struct Coefficients {
 };
 
 template <typename T>
-void update(T* __restrict weight,
-            const T* __restrict grad,
-            T* __restrict m,
-            T* __restrict v,
-            int64_t count,
-            const Coefficients& c) {
+void update_elements(T* __restrict weight,
+                     const T* __restrict grad,
+                     T* __restrict m,
+                     T* __restrict v,
+                     int64_t count,
+                     const Coefficients& c) {
   const T lerp = static_cast<T>(1 - c.beta1);
   const T beta2 = static_cast<T>(c.beta2);
   const T fresh = static_cast<T>(1 - c.beta2);
@@ -41,78 +42,88 @@ void update(T* __restrict weight,
   }
 }
 
+constexpr int64_t kBlock = 512;  ///< elements whose wide moments are at hand at once
+
+/// The same with moments that are kept in bfloat16. @param first  index in the whole parameter
+void update_coarse(float* weight,
+                   const float* grad,
+                   uint16_t* m,
+                   uint16_t* v,
+                   int64_t count,
+                   const Coefficients& c,
+                   uint64_t key,
+                   int64_t step,
+                   int64_t first) {
+  std::array<float, kBlock> wide_m, wide_v;
+  std::array<uint32_t, kBlock> bits;
+  for (int64_t begin = 0; begin < count; begin += kBlock) {
+    const int64_t n = std::min(kBlock, count - begin);
+    for (int64_t i = 0; i < n; ++i) wide_m[size_t(i)] = from_bfloat16(m[begin + i]);
+    for (int64_t i = 0; i < n; ++i) wide_v[size_t(i)] = from_bfloat16(v[begin + i]);
+    update_elements(weight + begin, grad + begin, wide_m.data(), wide_v.data(), n, c);
+    rounding_bits(key, step, first + begin, n, bits.data());
+    for (int64_t i = 0; i < n; ++i)
+      m[begin + i] = round_stochastically(wide_m[size_t(i)], bits[size_t(i)] & 0xffffu);
+    for (int64_t i = 0; i < n; ++i)
+      v[begin + i] = round_stochastically(wide_v[size_t(i)], bits[size_t(i)] >> 16);
+  }
+}
+
+template <typename T>
+void update_whole(const at::Tensor& weight,
+                  const at::Tensor& grad,
+                  const at::Tensor& m,
+                  const at::Tensor& v,
+                  int64_t begin,
+                  int64_t end,
+                  const Coefficients& c) {
+  update_elements(weight.mutable_data_ptr<T>() + begin,
+                  grad.const_data_ptr<T>() + begin,
+                  m.mutable_data_ptr<T>() + begin,
+                  v.mutable_data_ptr<T>() + begin,
+                  end - begin,
+                  c);
+}
+
 }  // namespace
 
-bool is_decayed(const std::string& name) {
-  return name.find("norm") == std::string::npos && !name.ends_with(".bias") && name != "bias";
-}
+AdamW::AdamW(OptimizerSetup setup, OptimizerConfig config)
+    : Optimizer(std::move(setup), std::move(config)) {}
 
-AdamW::AdamW(std::vector<NamedTensor> parameters, OptimizerConfig config)
-    : parameters_(std::move(parameters)), config_(std::move(config)) {
-  std::set<std::string> names;
-  for (const NamedTensor& parameter : parameters_) {
-    const at::Tensor& t = parameter.tensor;
-    const bool known = t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble;
-    if (!t.device().is_cpu() || !known || !t.is_contiguous()) {
-      throw InvalidArgument("AdamW: ",
-                            parameter.name,
-                            " is ",
-                            t.toString(),
-                            "; wanted contiguous float32 or float64 on the CPU");
-    }
-    if (!names.insert(parameter.name).second) {
-      throw InvalidArgument("AdamW: parameter ", parameter.name, " is given twice");
-    }
-    exp_avg_.push_back(at::zeros_like(t));
-    exp_avg_sq_.push_back(at::zeros_like(t));
-    decayed_.push_back(is_decayed(split_piece_name(parameter.name).parameter));
-  }
-}
+AdamW::AdamW(const std::vector<NamedTensor>& parameters, OptimizerConfig config)
+    : AdamW({.parameters = parameters, .owned = parameters}, std::move(config)) {}
 
-void AdamW::step(double learning_rate) {
-  ++steps_;
-  const auto t = static_cast<double>(steps_);
-  Coefficients c{.beta1 = config_.beta1,
-                 .beta2 = config_.beta2,
-                 .eps = config_.eps,
-                 .keep = 1,
-                 .step_size = learning_rate / (1 - std::pow(config_.beta1, t)),
-                 .root = std::sqrt(1 - std::pow(config_.beta2, t))};
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    const at::Tensor& weight = parameters_[i].tensor;
-    if (!weight.grad().defined()) continue;
-    const at::Tensor grad = weight.grad().contiguous();
-    c.keep = decayed_[i] ? 1 - learning_rate * config_.weight_decay : 1;
+void AdamW::update(double learning_rate) {
+  const auto t = static_cast<double>(steps());
+  const Coefficients all{.beta1 = config().beta1,
+                         .beta2 = config().beta2,
+                         .eps = config().eps,
+                         .keep = 1,
+                         .step_size = 0,
+                         .root = std::sqrt(1 - std::pow(config().beta2, t))};
+  over_elements([&](const Piece& piece, const at::Tensor& grad, int64_t begin, int64_t end) {
+    const Whole& whole = wholes_[piece.whole];
+    const double rate = learning_rate * whole.rate;
+    Coefficients c = all;
+    c.keep = 1 - rate * whole.decay;
+    c.step_size = rate / (1 - std::pow(c.beta1, t));
+    const at::Tensor &weight = piece.weight, &m = piece.states[0], &v = piece.states[1];
     if (weight.scalar_type() == at::kDouble) {
-      update(weight.mutable_data_ptr<double>(),
-             grad.const_data_ptr<double>(),
-             exp_avg_[i].mutable_data_ptr<double>(),
-             exp_avg_sq_[i].mutable_data_ptr<double>(),
-             weight.numel(),
-             c);
+      update_whole<double>(weight, grad, m, v, begin, end, c);
+    } else if (m.scalar_type() == at::kFloat) {
+      update_whole<float>(weight, grad, m, v, begin, end, c);
     } else {
-      update(weight.mutable_data_ptr<float>(),
-             grad.const_data_ptr<float>(),
-             exp_avg_[i].mutable_data_ptr<float>(),
-             exp_avg_sq_[i].mutable_data_ptr<float>(),
-             weight.numel(),
-             c);
+      update_coarse(weight.mutable_data_ptr<float>() + begin,
+                    grad.const_data_ptr<float>() + begin,
+                    static_cast<uint16_t*>(m.mutable_data_ptr()) + begin,
+                    static_cast<uint16_t*>(v.mutable_data_ptr()) + begin,
+                    end - begin,
+                    c,
+                    whole.key,
+                    steps(),
+                    piece.begin + begin);
     }
-    weight.unsafeGetTensorImpl()->bump_version();
-  }
-}
-
-void AdamW::zero_grad() {
-  for (NamedTensor& parameter : parameters_) parameter.tensor.mutable_grad() = at::Tensor();
-}
-
-std::vector<NamedTensor> AdamW::state() const {
-  std::vector<NamedTensor> out;
-  for (size_t i = 0; i < parameters_.size(); ++i) {
-    out.push_back({"exp_avg/" + parameters_[i].name, exp_avg_[i]});
-    out.push_back({"exp_avg_sq/" + parameters_[i].name, exp_avg_sq_[i]});
-  }
-  return out;
+  });
 }
 
 }  // namespace praetor

@@ -258,6 +258,13 @@ void FlatUnit::cut(UnitMeter& meter) {
   meter_->part_bytes += static_cast<int64_t>(part_.nbytes());
 }
 
+void FlatUnit::copy_part(const FlatUnit& other) {
+  PRAETOR_CHECK(is_cut() && !gathered_ && part_.sizes() == other.part_.sizes(),
+                "a part is taken from that of a twin, between passes");
+  const at::NoGradGuard no_grad;
+  part_.copy_(other.part_);
+}
+
 void FlatUnit::allocate() {
   PRAETOR_CHECK(!gathered_ && !weights_come_, "a unit is gathered already");
   resize_storage(storage_, static_cast<size_t>(storage_.numel() * storage_.element_size()));

@@ -73,6 +73,9 @@ class FlatUnit {
   /// From now on each rank keeps its part. `meter` (borrowed) counts what is gathered.
   void cut(UnitMeter& meter);
   bool is_cut() const { return storage_.defined(); }
+  /// After `cut`: this rank's part becomes that of `other`, a unit of the same sizes and alignment,
+  /// in this one's type.
+  void copy_part(const FlatUnit& other);
   /// After `cut`. All ranks; `keep` says whether this one wants the weights.
   void gather(bool keep = true);
   /// The same in two calls, for what goes on in between. Nothing reads a weight before the second.

@@ -12,8 +12,14 @@
 namespace praetor {
 namespace {
 
-void require_form(const TensorSource::Form& form, at::IntArrayRef sizes, at::ScalarType dtype) {
-  if (at::IntArrayRef(form.shape) == sizes && form.dtype == dtype) return;
+void require_form(const TensorSource::Form& form,
+                  at::IntArrayRef sizes,
+                  at::ScalarType dtype,
+                  ShardState::Types types) {
+  const auto either = [](at::ScalarType t) { return t == at::kFloat || t == at::kBFloat16; };
+  const bool converts =
+      types == ShardState::Types::kFloat32OrBfloat16 && either(dtype) && either(form.dtype);
+  if (at::IntArrayRef(form.shape) == sizes && (form.dtype == dtype || converts)) return;
   throw CheckpointError("learner state: ",
                         form.name,
                         " is ",
@@ -61,16 +67,20 @@ ShardState::Entry& ShardState::find(const std::string& name) {
   return found->second;
 }
 
-void ShardState::require(const std::string& name, at::IntArrayRef sizes, at::ScalarType dtype) {
+void ShardState::require(const std::string& name,
+                         at::IntArrayRef sizes,
+                         at::ScalarType dtype,
+                         Types types) {
   Entry& entry = find(name);
   entry.sizes = sizes.vec();
   require_columns(name, entry);
   for (const auto& [columns, parts] : entry.blocks) {
     if (columns == kAll) {
-      require_block(name, parts, sizes, dtype);
+      require_block(name, parts, sizes, dtype, types);
     } else {
       const int64_t block[] = {sizes[0], columns.second - columns.first};
-      require_block(str(name, "@c", columns.first, "-", columns.second), parts, block, dtype);
+      require_block(
+          str(name, "@c", columns.first, "-", columns.second), parts, block, dtype, types);
     }
   }
 }
@@ -99,7 +109,8 @@ void ShardState::require_columns(const std::string& name, const Entry& entry) co
 void ShardState::require_block(const std::string& name,
                                const Parts& parts,
                                at::IntArrayRef sizes,
-                               at::ScalarType dtype) const {
+                               at::ScalarType dtype,
+                               Types types) const {
   int64_t numel = 1;
   for (const int64_t size : sizes) numel *= size;
   int64_t reached = 0;
@@ -107,7 +118,7 @@ void ShardState::require_block(const std::string& name,
   for (const auto& [begin, part] : parts) {
     const int64_t length = part.end - begin;
     const std::string& part_name = form_of(part).name;
-    require_form(form_of(part), part.whole ? sizes : at::IntArrayRef(length), dtype);
+    require_form(form_of(part), part.whole ? sizes : at::IntArrayRef(length), dtype, types);
     if (part.end > numel) {
       throw CheckpointError(
           "learner state: ", part_name, " reaches beyond the ", numel, " elements of ", name);

@@ -22,11 +22,16 @@ class ShardState {
   /// @param source  borrowed. @throws CheckpointError for a name that is there twice
   explicit ShardState(const TensorSource& source);
 
+  /// Which types a tensor may have beside the one that is wanted; `copy` converts.
+  enum class Types { kSame, kFloat32OrBfloat16 };
   /// @throws CheckpointError unless `name` is there, in one piece of this shape and dtype, or in
   /// several: each 1-D of its range's length, within the whole, none overlapping another, none
   /// missing; and so each range of columns, if it comes in these
   /// @param sizes  of the whole tensor
-  void require(const std::string& name, at::IntArrayRef sizes, at::ScalarType dtype);
+  void require(const std::string& name,
+               at::IntArrayRef sizes,
+               at::ScalarType dtype,
+               Types types = Types::kSame);
   /// Names of the tensors, each once.
   std::vector<std::string> names() const;
   /// What a source says of a tensor's first piece. @throws CheckpointError for no such tensor
@@ -57,7 +62,8 @@ class ShardState {
   void require_block(const std::string& name,
                      const Parts& parts,
                      at::IntArrayRef sizes,
-                     at::ScalarType dtype) const;
+                     at::ScalarType dtype,
+                     Types types) const;
   void require_columns(const std::string& name, const Entry& entry) const;
   void read_flat(const Parts& parts, int64_t begin, int64_t end, const at::Tensor& to) const;
   /// What the block of columns `from` has of rows of the columns `wanted`.

@@ -12,6 +12,7 @@ namespace {
 /// Parameters of a unit begin on a 64-byte border, as they do in memory of their own: products of
 /// MKL may have other bits elsewhere.
 constexpr int64_t kAlignment = 16;
+constexpr int64_t kCopyAlignment = 32;  ///< with a copy of two bytes an element
 
 constexpr const char* kLanguageHead = "lm_head.weight";
 
@@ -34,25 +35,44 @@ ShardedNetwork::ShardedNetwork(const std::string& who,
     }
   }
   heads.insert(heads.end(), options_.scalar_head.begin(), options_.scalar_head.end());
-  for (auto& parameters : named) {
-    FlatUnit* const unit = add_unit(who, std::move(parameters), ranks);
+  const auto copies = parts_of_copy();
+  for (size_t i = 0; i < named.size(); ++i) {
+    FlatUnit* const unit = add_unit(who, std::move(named[i]), ranks);
+    FlatUnit* read = unit;
+    if (options_.cut && options_.copy) {
+      read = add_unit(who, copies[i], ranks);
+      twins_.push_back({.unit = unit, .copy = read});
+    }
     used_.push_back(unit);
-    parts_.push_back({.read = {unit}});
+    parts_.push_back({.read = {read}});
     if (options_.trained) parts_.back().summed = {unit};
   }
   if (options_.language_head && model.config().tie_embeddings)
-    parts_.back().read.insert(parts_.back().read.begin(), used_.front());
+    parts_.back().read.insert(parts_.back().read.begin(), parts_.front().read.front());
   set_hooks(model_, this);
+  if (options_.copy) set_hooks(options_.copy->network(), this);
+}
+
+std::vector<std::vector<NamedTensor>> ShardedNetwork::parts_of_copy() const {
+  if (!options_.copy) return {};
+  auto out = parts_of(options_.copy->network());
+  if (!options_.language_head)
+    std::erase_if(out.back(), [](const NamedTensor& p) { return p.name == kLanguageHead; });
+  for (const NamedTensor& head : options_.scalar_head)
+    out.back().push_back({head.name, options_.copy->scalar_head()});
+  return out;
 }
 
 ShardedNetwork::~ShardedNetwork() {
   set_hooks(model_, nullptr);
+  if (options_.copy) set_hooks(options_.copy->network(), nullptr);
 }
 
 FlatUnit* ShardedNetwork::add_unit(const std::string& who,
                                    std::vector<NamedTensor> parameters,
                                    Collective& ranks) {
-  units_.push_back(std::make_unique<FlatUnit>(who, std::move(parameters), ranks, kAlignment));
+  const int64_t alignment = options_.copy ? kCopyAlignment : kAlignment;
+  units_.push_back(std::make_unique<FlatUnit>(who, std::move(parameters), ranks, alignment));
   if (options_.cut) units_.back()->cut(meter_);
   return units_.back().get();
 }
@@ -103,7 +123,12 @@ void ShardedNetwork::gather(bool keep) {
 
 void ShardedNetwork::release() {
   for (FlatUnit* unit : used_) unit->release();
+  for (const Twin& twin : twins_) twin.copy->release();
   open_ = whole_ = false;
+}
+
+void ShardedNetwork::refresh_copies() const {
+  for (const Twin& twin : twins_) twin.copy->copy_part(*twin.unit);
 }
 
 void ShardedNetwork::add_forward(std::vector<Exchange>& program) {

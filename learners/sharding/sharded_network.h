@@ -5,6 +5,7 @@
 
 #include "core/model/forward_hooks.h"
 #include "core/model/transformer.h"
+#include "learners/compute_copy.h"
 #include "learners/sharding/flat_unit.h"
 #include "learners/sharding/lock_step.h"
 
@@ -27,6 +28,9 @@ class ShardedNetwork final : public ForwardHooks {
     bool cut = false;           ///< stage 3
     bool language_head = true;  ///< used; else a head that is there is kept in parts for good
     std::vector<NamedTensor> scalar_head = {};  ///< used with the last part
+    /// Borrowed: of the model and that head. Passes run it in place of the model, and at stage 3
+    /// gather its weights; gradients, `gather` and `units` are the model's.
+    ComputeCopy* copy = nullptr;
   };
   /// `model`, `ranks`, `steps` and `meter` are borrowed. The model keeps its tensors.
   /// @param who  in messages
@@ -53,6 +57,8 @@ class ShardedNetwork final : public ForwardHooks {
   /// Every unit, outside of a pass; all ranks. `keep`: this rank wants the weights.
   void gather(bool keep);
   void release();
+  /// The owned weights have changed: those of the copy are made from them anew.
+  void refresh_copies() const;
 
   /// For LockStep.
   void add_forward(std::vector<Exchange>& program);
@@ -77,6 +83,8 @@ class ShardedNetwork final : public ForwardHooks {
   bool has_backward() const { return options_.trained || options_.passed; }
   void release_part(size_t part);
   void measure_gradients();
+  /// As the units are, of the copy; none without one.
+  std::vector<std::vector<NamedTensor>> parts_of_copy() const;
   FlatUnit* add_unit(const std::string& who,
                      std::vector<NamedTensor> parameters,
                      Collective& ranks);
@@ -87,6 +95,11 @@ class ShardedNetwork final : public ForwardHooks {
   Options options_;
   std::vector<std::unique_ptr<FlatUnit>> units_;
   std::vector<FlatUnit*> used_;
+  struct Twin {
+    const FlatUnit* unit;
+    FlatUnit* copy;
+  };
+  std::vector<Twin> twins_;  ///< of the copy's units, once they are cut
   std::vector<Part> parts_;
   std::vector<FlatUnit*> summing_;
   bool open_ = false;   ///< between gather and release

@@ -45,13 +45,14 @@ ShardedOptimizer::ShardedOptimizer(std::string name,
                                    int64_t bucket_bytes)
     : name_(std::move(name)), parameters_(std::move(parameters)), ranks_(ranks) {
   if (alone()) {
-    adam_ = std::make_unique<AdamW>(parameters_, std::move(config));
+    optimizer_ = make_optimizer({.name = name_, .parameters = parameters_, .owned = parameters_},
+                                std::move(config));
     return;
   }
   own_unit_ =
       std::make_unique<FlatUnit>("optimizer of the " + name_, parameters_, ranks_, 1, bucket_bytes);
   units_ = {own_unit_.get()};
-  adam_ = std::make_unique<AdamW>(own_unit_->owned(), std::move(config));
+  make(std::move(config));
 }
 
 ShardedOptimizer::ShardedOptimizer(std::string name,
@@ -64,10 +65,17 @@ ShardedOptimizer::ShardedOptimizer(std::string name,
       ranks_(ranks),
       units_(std::move(units)) {
   PRAETOR_CHECK(!alone(), "units are for several ranks");
-  adam_ = std::make_unique<AdamW>(
-      joined(
-          units_, [](const FlatUnit& unit) -> const auto& { return unit.owned(); }),
-      std::move(config));
+  make(std::move(config));
+}
+
+void ShardedOptimizer::make(OptimizerConfig config) {
+  optimizer_ =
+      make_optimizer({.name = name_,
+                      .parameters = parameters_,
+                      .owned = joined(
+                          units_, [](const FlatUnit& unit) -> const auto& { return unit.owned(); }),
+                      .ranks = &ranks_},
+                     std::move(config));
 }
 
 void ShardedOptimizer::reduce_gradients() {
@@ -93,7 +101,7 @@ void ShardedOptimizer::reduce_gradients() {
 }
 
 void ShardedOptimizer::digest_gradients(Sha256& digest) const {
-  for (const NamedTensor& parameter : adam_->parameters()) {
+  for (const NamedTensor& parameter : optimizer_->parameters()) {
     if (!parameter.tensor.grad().defined()) continue;
     const at::Tensor gradient = parameter.tensor.grad().contiguous();
     digest.update(
@@ -107,9 +115,9 @@ void ShardedOptimizer::split(Collective& group, std::set<std::string> everywhere
 }
 
 double ShardedOptimizer::square_sum() const {
-  if (!group_) return total_of(ranks_, grad_square_sum(adam_->parameters()));
+  if (!group_) return total_of(ranks_, grad_square_sum(optimizer_->parameters()));
   std::vector<NamedTensor> own, common;
-  for (const NamedTensor& piece : adam_->parameters()) {
+  for (const NamedTensor& piece : optimizer_->parameters()) {
     const bool all = everywhere_.contains(split_piece_name(piece.name).parameter);
     (all ? common : own).push_back(piece);
   }
@@ -121,12 +129,12 @@ double ShardedOptimizer::square_sum() const {
 
 double ShardedOptimizer::clip_gradients() {
   const double norm = std::sqrt(square_sum());
-  scale_gradients(adam_->parameters(), norm, config().max_grad_norm);
+  scale_gradients(optimizer_->parameters(), norm, config().max_grad_norm);
   return norm;
 }
 
 void ShardedOptimizer::step(double learning_rate) {
-  adam_->step(learning_rate);
+  optimizer_->step(learning_rate);
   for (size_t u = 0; u < units_.size(); ++u) {
     if (!units_[u]->is_cut()) units_[u]->share_weights();
     // Caches made from weights that another rank has stepped are old, too.
@@ -135,7 +143,7 @@ void ShardedOptimizer::step(double learning_rate) {
 }
 
 void ShardedOptimizer::zero_grad() {
-  adam_->zero_grad();
+  optimizer_->zero_grad();
   for (FlatUnit* unit : units_) unit->drop_gradients();
 }
 

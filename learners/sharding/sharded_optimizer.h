@@ -10,13 +10,13 @@
 
 #include "core/base/sha256.h"
 #include "core/collective/collective.h"
-#include "learners/optim/adamw.h"
+#include "learners/optim/optimizer.h"
 #include "learners/sharding/flat_unit.h"
 
 namespace praetor {
 
-/// AdamW whose moments are spread over the ranks (ZeRO, arXiv:1910.02054): the parameters, end to
-/// end, are cut into equal parts (FlatUnit), and each rank holds the moments of its part and steps
+/// An optimizer whose state is spread over the ranks (ZeRO, arXiv:1910.02054): the parameters, end
+/// to end, are cut into equal parts (FlatUnit), and each rank holds the state of its part and steps
 /// it.
 ///
 ///   backward on every rank -> reduce_gradients -> clip_gradients -> step
@@ -24,22 +24,23 @@ namespace praetor {
 /// Stage 1: all parameters are one unit, every rank holds all weights, and gradients of what it has
 /// seen until the step. Stages 2 and 3: the units are those of a ShardedNetwork, whose backward has
 /// summed the gradients already. Elements pass between ranks in buckets, so that beside weights and
-/// gradients only one part of the gradient and some buckets are held. In a world of one it is AdamW
-/// on the parameters as they are. All calls but the plain getters, state and zero_grad are made by
-/// every rank alike.
+/// gradients only one part of the gradient and some buckets are held. In a world of one it is the
+/// optimizer on the parameters as they are. All calls but the plain getters, state and zero_grad
+/// are made by every rank alike.
 class ShardedOptimizer {
  public:
   static constexpr int64_t kBucketBytes = FlatUnit::kBucketBytes;
 
   /// `ranks` is borrowed and must outlive it; the tensors of `parameters` are the model's own.
-  /// @throws InvalidArgument as AdamW does, and for parameters of two dtypes in a world above one
+  /// @throws InvalidArgument as Optimizer does, and for parameters of two dtypes in a world above
+  /// one
   ShardedOptimizer(std::string name,
                    std::vector<NamedTensor> parameters,
                    OptimizerConfig config,
                    Collective& ranks,
                    int64_t bucket_bytes = kBucketBytes);
   /// Over units of a network, borrowed, whose gradients are summed in its backward; a world above
-  /// one. @throws InvalidArgument as AdamW does
+  /// one. @throws InvalidArgument as Optimizer does
   ShardedOptimizer(std::string name,
                    std::vector<FlatUnit*> units,
                    OptimizerConfig config,
@@ -51,9 +52,9 @@ class ShardedOptimizer {
 
   const std::string& name() const { return name_; }
   const std::vector<NamedTensor>& parameters() const { return parameters_; }
-  const OptimizerConfig& config() const { return adam_->config(); }
-  int64_t steps() const { return adam_->steps(); }
-  void set_steps(int64_t steps) { adam_->set_steps(steps); }
+  const OptimizerConfig& config() const { return optimizer_->config(); }
+  int64_t steps() const { return optimizer_->steps(); }
+  void set_steps(int64_t steps) { optimizer_->set_steps(steps); }
 
   /// Sums the gradients of all ranks, in rank order, into the owners' pieces, where the backward
   /// has not. A parameter has a gradient when it has one on any rank; the others count as zeros.
@@ -68,14 +69,18 @@ class ShardedOptimizer {
   /// Drops all gradients.
   void zero_grad();
 
-  /// "exp_avg/NAME" and "exp_avg_sq/NAME" of the owned pieces (piece_name; 1-D unless whole). The
-  /// tensors themselves.
-  std::vector<NamedTensor> state() const { return adam_->state(); }
+  /// Optimizer::state, of pieces by their names (piece_name; 1-D unless whole). The tensors
+  /// themselves.
+  std::vector<NamedTensor> state() const { return optimizer_->state(); }
+  std::vector<Optimizer::HeldState> held_state() const { return optimizer_->held_state(); }
+  int64_t state_bytes() const { return optimizer_->state_bytes(); }
 
  private:
   bool alone() const { return ranks_.world_size() == 1; }
   /// Of all gradients together, of every rank.
   double square_sum() const;
+  /// Over what the units give this rank.
+  void make(OptimizerConfig config);
 
   std::string name_;
   std::vector<NamedTensor> parameters_;
@@ -84,7 +89,7 @@ class ShardedOptimizer {
   std::set<std::string> everywhere_;             ///< parameters that all of it have
   std::unique_ptr<FlatUnit> own_unit_;           ///< stage 1
   std::vector<FlatUnit*> units_;                 ///< none in a world of one
-  std::unique_ptr<AdamW> adam_;                  ///< over the owned pieces
+  std::unique_ptr<Optimizer> optimizer_;         ///< over the owned pieces
   std::vector<std::vector<bool>> has_gradient_;  ///< of each unit's parameters, on any rank
 };
 

@@ -1,6 +1,8 @@
 // A step at sharding stage 3 with and without exchanges beside the computation, in turn, by two
 // ranks as threads over links that carry so many megabytes a second:
 //   overlap [MEGABYTES_A_SECOND [ROUNDS]]     0: as fast as memory
+// Beside what was measured stands what learners/step_time.h says of such a link, given the seconds
+// of the step without one.
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
@@ -20,6 +22,7 @@
 #include "core/collective/exchange_collective.h"
 #include "learners/algorithms/sft.h"
 #include "learners/learner.h"
+#include "learners/step_time.h"
 
 namespace praetor {
 namespace {
@@ -128,6 +131,14 @@ double median(std::vector<double> x) {
   return x[x.size() / 2];
 }
 
+/// What the plan says of such an update.
+double planned(int64_t prefetch, double computing, double bytes_a_second) {
+  if (bytes_a_second == 0) return computing;
+  const MemoryPlanOptions options{.sharding = {.stage = 3, .prefetch = prefetch}, .ranks = kRanks};
+  return plan_step_time({{shape()}}, options, 1, computing, {.bytes_a_second = bytes_a_second})
+      .total();
+}
+
 }  // namespace
 }  // namespace praetor
 
@@ -135,20 +146,26 @@ int main(int argc, char** argv) {
   const double megabytes = argc > 1 ? std::strtod(argv[1], nullptr) : 200;
   const int rounds = argc > 2 ? std::atoi(argv[2]) : 5;
   praetor::set_threads(1);
-  std::vector<double> without, with, ratio;
+  std::vector<double> computing, without, with, ratio;
   for (int round = 0; round < rounds; ++round) {
+    computing.push_back(praetor::seconds_of(0, 0));
     without.push_back(praetor::seconds_of(0, megabytes * 1e6));
     with.push_back(praetor::seconds_of(1, megabytes * 1e6));
     ratio.push_back(without.back() / with.back());
   }
+  const double alone = praetor::median(computing);
   std::printf(
       "{\"case\": \"overlap\", \"ranks\": 2, \"megabytes_a_second\": %g, \"rounds\": %d, "
-      "\"seconds_waiting\": %.3f, \"seconds_beside\": %.3f, \"median_ratio\": %.2f, "
+      "\"seconds_computing\": %.3f, \"seconds_waiting\": %.3f, \"seconds_beside\": %.3f, "
+      "\"planned_waiting\": %.3f, \"planned_beside\": %.3f, \"median_ratio\": %.2f, "
       "\"least_ratio\": %.2f, \"most_ratio\": %.2f}\n",
       megabytes,
       rounds,
+      alone,
       praetor::median(without),
       praetor::median(with),
+      praetor::planned(0, alone, megabytes * 1e6),
+      praetor::planned(1, alone, megabytes * 1e6),
       praetor::median(ratio),
       *std::min_element(ratio.begin(), ratio.end()),
       *std::max_element(ratio.begin(), ratio.end()));

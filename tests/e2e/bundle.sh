@@ -1,4 +1,5 @@
-# scripts/bundle: the folder runs a job, in one process and as separate roles, in a root that has a shell and no library at all.
+# scripts/bundle: the folder runs a job, in one process, as separate roles and with two learner ranks under its own mpirun, in a root that
+# has a shell and no library at all.
 source "$(dirname "$0")/lib.sh"
 busybox=$(command -v busybox || true)
 if [ "$(id -u)" != 0 ] || ! command -v patchelf > /dev/null || [ -z "$busybox" ] || ldd "$busybox" > /dev/null 2>&1 || ! unshare -m true 2> /dev/null; then
@@ -14,7 +15,7 @@ if [ -f "$(dirname "$praetor")/../lib/libpraetor_cuda.so" ]; then
 fi
 
 bare=$work/root
-mkdir -p "$bare"/{bin,proc,dev,tmp,etc}
+mkdir -p "$bare"/{bin,proc,sys,dev,tmp,etc}
 # The shell is another libc's, or links none: nothing of this machine's glibc is there but what the bundle has.
 cp "$busybox" "$bare/bin/busybox"
 for name in sh readlink dirname; do ln -s busybox "$bare/bin/$name"; done
@@ -23,10 +24,14 @@ tiny_job 1 4 > "$work/job.yaml"
 mkdir "$bare/jobs"
 sed "s#$work/runs#/tmp/one#" "$work/job.yaml" > "$bare/jobs/one.yaml"
 separate_job /tmp/roles > "$bare/jobs/roles.yaml"
-for job in one roles; do
-  timeout 200 unshare -m -p -f sh -c "
-    mount -t proc proc '$bare/proc' && touch '$bare/dev/null' '$bare/dev/urandom' && mount --bind /dev/null '$bare/dev/null' &&
+separate_job /tmp/ranks 1 1 2 > "$bare/jobs/ranks.yaml"
+separate_job "$work/ranks" 1 1 2 > "$work/ranks.yaml"
+"$praetor" train "$work/ranks.yaml" > "$work/out" 2> "$work/err" || fail "the job of two ranks here"
+for job in one roles ranks; do
+  timeout 100 unshare -m -p -f sh -c "
+    mount -t proc proc '$bare/proc' && mount --rbind /sys '$bare/sys' && touch '$bare/dev/null' '$bare/dev/urandom' && mount --bind /dev/null '$bare/dev/null' &&
     mount --bind /dev/urandom '$bare/dev/urandom' && exec chroot '$bare' /opt/praetor/bin/praetor train /jobs/$job.yaml" \
     > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "$job: a job in a bare root"; }
-  same_run "$work/runs/tiny" "$bare/tmp/$job/tiny" "$job: in a bare root"
+  here=$work/runs; [ "$job" != ranks ] || here=$work/ranks
+  same_run "$here/tiny" "$bare/tmp/$job/tiny" "$job: in a bare root"
 done

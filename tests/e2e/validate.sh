@@ -25,6 +25,14 @@ grep -q '^job small: seed 1, colocated, 2 stages, output runs/small$' "$work/out
 grep -q '^  steps: 3, 32 sequences each, from 2000 rows$' "$work/out" || fail "no plan"
 [ -s "$work/err" ] && fail "words on stderr"
 
+printf 'gpus: [8, 1024]\ntflops: 300\n' >"$work/cluster.yaml"
+expect 0 "$work/job.yaml" --cluster "$work/cluster.yaml"
+grep -q '^stage sft: seconds of a step of [0-9]* tokens at most$' "$work/out" || fail "no plan of the cluster"
+grep -q '^   1024 ' "$work/out" || fail "no row of 1024 GPUs"
+printf 'gpu: 8\n' >"$work/cluster.yaml"
+expect 78 "$work/job.yaml" --cluster "$work/cluster.yaml"
+grep -q "^$work/cluster.yaml:1:1: unknown key \"gpu\", did you mean \"gpus\"?$" "$work/err" || fail "the wrong key is not told"
+
 expect 0 "$work/job.yaml" --resolved --set stages.sft.steps=4 --set seed=5
 cp "$work/out" "$work/resolved.yaml"
 grep -q '^seed: 5$' "$work/resolved.yaml" || fail "the override is not in the resolved job"

@@ -57,6 +57,7 @@ Measured measure(const ModelConfig& config, const MemoryPlanOptions& options) {
         settings.sharding = options.sharding;
         settings.micro_batch_tokens = options.micro_batch_tokens;
         settings.activation_checkpointing = options.checkpointing;
+        if (options.compute_bytes == 2) settings.precision = at::kBFloat16;
         LearnerModels models;
         models.policy = std::make_unique<Transformer>(config, RandomStream({.job_seed = 3}));
         Learner learner(settings, make_sft(SftConfig{}), std::move(models), &ranks);
@@ -104,6 +105,32 @@ TEST_CASE("the plan of an update's memory is what the update takes, within a ten
               Approx(static_cast<double>(measured.peak)).epsilon(0.1));
         if (ranks == 1) CHECK(packed_weight_bytes(networks, options) == measured.packed);
       }
+    }
+  }
+}
+
+TEST_CASE("so is the plan of an update in bfloat16", "[learners][cpu]") {
+  const testing::OneThread one_thread;
+  const ModelConfig config = shape(true);
+  for (const auto checkpointing :
+       {ActivationCheckpointing::kNone, ActivationCheckpointing::kBlock}) {
+    const std::vector<std::array<int64_t, 2>> layouts{{1, 1}, {2, 1}, {2, 2}, {2, 3}};
+    for (const auto& [ranks, stage] : layouts) {
+      const MemoryPlanOptions options{.sharding = {.stage = stage},
+                                      .ranks = ranks,
+                                      .micro_batch_tokens = kMicroBatch,
+                                      .sequence_tokens = kSequence,
+                                      .checkpointing = checkpointing,
+                                      .compute_bytes = 2};
+      const Measured measured = measure(config, options);
+      const MemoryPlan plan = plan_memory({{.shape = config, .weight_bytes = 6}}, options);
+      INFO("checkpointing " << static_cast<int>(checkpointing) << ", " << ranks << " ranks, stage "
+                            << stage << ": weights " << plan.weights << ", gradients "
+                            << plan.gradients << ", moments " << plan.moments << ", units "
+                            << plan.units << ", activations " << plan.activations << ", workspace "
+                            << plan.workspace);
+      CHECK(static_cast<double>(plan.total()) ==
+            Approx(static_cast<double>(measured.peak)).epsilon(0.1));
     }
   }
 }

@@ -9,9 +9,9 @@
 
 namespace praetor::ops::kernels {
 
-/// x [M,K] times weight [N,K] transposed plus bias, float32 on CPU: each element one fused
-/// multiply-add chain over K in ascending order from 0, then times the column's scale where the
-/// kind has one, the bias added last. The weight is float32; the product is by its values in
+/// x [M,K] times weight [N,K] transposed plus bias, float32 on CPU (the weight: or bfloat16): each
+/// element one fused multiply-add chain over K in ascending order from 0, then times the column's
+/// scale where the kind has one, the bias added last. The product is by the weight's values in
 /// `kind`.
 at::Tensor linear(const at::Tensor& x,
                   const at::Tensor& weight,

@@ -122,7 +122,7 @@ int64_t element_bytes(WeightKind kind) {
 }
 
 void pack(const at::Tensor& weight, PackedWeight& out) {
-  const at::Tensor rows = weight.contiguous();
+  const at::Tensor rows = weight.to(at::kFloat).contiguous();
   const int64_t n = rows.size(0), k = rows.size(1), panels = (n + kPanel - 1) / kPanel;
   out.n = n;
   out.k = k;

@@ -23,11 +23,11 @@ struct PackedWeight {
   const int8_t* bytes() const { return reinterpret_cast<const int8_t*>(panels.data()); }
 };
 
-/// The packed form of `weight` [N,K], float32 on CPU, in `kind`. A row of kInt8 with a value that
-/// is not finite has the scale NaN. Contiguous weights are packed once and kept, for each kind,
-/// found again by storage, offset and sizes, until the tensor's version counter moves or its
-/// storage dies (the address of a dead storage is not given out again while an entry remembers it).
-/// Safe from any thread.
+/// The packed form of `weight` [N,K], float32 or bfloat16 on CPU, in `kind`. A row of kInt8 with a
+/// value that is not finite has the scale NaN. Contiguous weights are packed once and kept, for
+/// each kind, found again by storage, offset and sizes, until the tensor's version counter moves or
+/// its storage dies (the address of a dead storage is not given out again while an entry remembers
+/// it). Safe from any thread.
 ///
 /// Who writes to a weight's memory behind LibTorch's back (data_ptr, memcpy, a collective) moves
 /// the counter with Tensor::unsafeGetTensorImpl()->bump_version(), or computes with the old values.

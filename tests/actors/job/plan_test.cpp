@@ -181,4 +181,74 @@ TEST_CASE("a probe trains nothing and takes all rows in one step", "[actors][cpu
   CHECK_FALSE(plan[1].networks[0].trained);
 }
 
+TEST_CASE("a plan counts copies in bfloat16 and what optimizers keep", "[actors][cpu]") {
+  const auto bytes = [](const std::string& learner, const std::string& critic = "{}") {
+    const auto document = YamlDocument::parse(
+        str("name: toy\nstages:\n  - {kind: toy_language, name: language}\n"
+            "  - {kind: sft, model: {create: {hidden_size: 32, num_heads: 2, num_layers: 1, "
+            "intermediate_size: 48}},\n     data: {train: stage:language/sft.jsonl}}\n"
+            "  - kind: ppo\n    model: {stage: sft}\n"
+            "    data: {train: stage:language/prompts_train.jsonl}\n"
+            "    rewards: {parts: [{kind: length, max: 9}]}\n    learner: ",
+            learner,
+            "\n    ppo: {critic: {optimizer: ",
+            critic,
+            "}}\n"));
+    const JobConfig job = JobConfig::read(document);
+    REQUIRE(document->errors() == std::vector<std::string>{});
+    return plan_job(job).at(2).networks;
+  };
+  const auto plain = bytes("{}");
+  REQUIRE(plain.size() == 3);  // policy, reference, critic
+  const int64_t policy = plain[0].parameters, critic = plain[2].parameters;
+  CHECK(plain[0].weight_bytes() == 4 * policy);
+  CHECK(plain[0].optimizer_bytes() == 8 * policy);
+  const auto half = bytes("{precision: bfloat16, optimizer: {state_dtype: bfloat16}}");
+  CHECK(half[0].weight_bytes() == 6 * policy);
+  CHECK(half[0].gradient_bytes() == 4 * policy);
+  CHECK(half[0].optimizer_bytes() == 4 * policy);
+  CHECK(half[1].weight_bytes() == 2 * policy);
+  CHECK(half[2].weight_bytes() == 6 * critic);
+  CHECK(half[2].optimizer_bytes() == 8 * critic);  // whose optimizer is its own
+  const auto others = bytes("{optimizer: {kind: adafactor}}", "{kind: sgd}");
+  CHECK(others[2].optimizer_bytes() == 0);
+  // Four matrices of 32 x 32, gate and up of 48 x 32, down of 32 x 48, the embedding of V x 32,
+  // three norms of 32; a float for each row and column.
+  const int64_t vocabulary = toy_language_vocabulary();
+  CHECK(policy == 4 * 32 * 32 + 3 * 48 * 32 + vocabulary * 32 + 3 * 32);
+  CHECK(others[0].whole_states == 4 * (4 * 64 + 3 * 80 + vocabulary + 32));
+  CHECK(others[0].optimizer_bytes() == others[0].whole_states + 4 * 3 * 32);
+  StagePlan ranks{.networks = {others[0]}, .learner_ranks = 4};
+  CHECK(ranks.rank_bytes() == 8 * policy + 3 * 32 + others[0].whole_states);
+}
+
+TEST_CASE("a probe computes in float32", "[actors][cpu]") {
+  const auto document = YamlDocument::parse(
+      "name: probed\nstages:\n  - {kind: toy_language, name: language}\n"
+      "  - kind: attribute_probe\n    model: {create: {hidden_size: 32}}\n"
+      "    data: {train: stage:language/attributes.jsonl}\n"
+      "    learner: {precision: bfloat16}\n"
+      "    attribute_probe: {attributes: {kindness: 1}}\n");
+  JobConfig::read(document);
+  REQUIRE(document->errors().size() == 1);
+  CHECK_THAT(document->errors()[0],
+             Catch::Contains("job.yaml:7:26: stages[1].learner.precision: attribute_probe finds"));
+}
+
+TEST_CASE("a group of parameters that has none is an error of the job file", "[actors][cpu]") {
+  const auto document = YamlDocument::parse(
+      "name: toy\nstages:\n  - {kind: toy_language, name: language}\n"
+      "  - kind: sft\n    model: {create: {hidden_size: 32}}\n"
+      "    data: {train: stage:language/sft.jsonl}\n"
+      "    learner:\n      optimizer:\n        groups:\n"
+      "          - {match: q_proj}\n          - {match: layers.0.self_attn.q_proj}\n"
+      "          - {match: norms}\n");
+  JobConfig::read(document);
+  REQUIRE(document->errors().size() == 2);
+  CHECK_THAT(document->errors()[0],
+             Catch::Contains("job.yaml:11:21: stages[1].learner.optimizer.groups[1].match: no "
+                             "parameter is left for \"layers.0.self_attn.q_proj\""));
+  CHECK_THAT(document->errors()[1], Catch::Contains("\"norms\"; they have names such as model."));
+}
+
 }  // namespace praetor

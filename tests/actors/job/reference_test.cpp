@@ -2,6 +2,7 @@
 #include <iterator>
 #include <set>
 
+#include "actors/job/cluster.h"
 #include "actors/job/job_config.h"
 #include "core/base/fs.h"
 #include "core/base/text.h"
@@ -43,8 +44,13 @@ TEST_CASE("every other job of the configs folder has no errors in its keys", "[a
   for (const auto& entry : std::filesystem::recursive_directory_iterator("configs")) {
     if (entry.path().extension() != ".yaml" || entry.path().filename() == "reference.yaml")
       continue;
-    if (entry.path().parent_path().filename() == "judges") continue;  // rewards sections, no jobs
+    const auto folder = entry.path().parent_path().filename();
+    if (folder == "judges") continue;  // rewards sections, no jobs
     CAPTURE(entry.path().string());
+    if (folder == "clusters") {
+      CHECK_NOTHROW(ClusterConfig::load(entry.path()));
+      continue;
+    }
     CHECK(join(JobConfig::read(entry.path()).document->errors(), "\n") == "");
     ++seen;
   }

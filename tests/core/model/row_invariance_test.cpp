@@ -210,4 +210,17 @@ TEST_CASE("log-probabilities do not depend on how sequences are batched", "[core
   CHECK(sequence_logprobs(coarse, few, 1) == sequence_logprobs(coarse, few, 100000));
 }
 
+TEST_CASE("rows in bfloat16 do not depend on their neighbours either", "[core][cpu]") {
+  const c10::NoGradGuard no_grad;
+  const Transformer model(testing::tiny_config(), testing::stream(1), at::kBFloat16);
+  const Sequences sequences = sixteen_sequences();
+  const PackedTokens together = pack(sequences);
+  const at::Tensor all = model.hidden(together);
+  CHECK(all.scalar_type() == at::kBFloat16);
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const at::Tensor alone = model.hidden(pack({sequences[i]}));
+    CHECK(at::equal(all.slice(0, together.offsets[i], together.offsets[i + 1]), alone));
+  }
+}
+
 }  // namespace praetor

@@ -69,6 +69,16 @@ Transformer network(const CaseOptions& options) {
   return Transformer(config, stream_of(options), options.dtype);
 }
 
+OptimizerConfig optimizer_of(const CaseOptions& options, double learning_rate) {
+  OptimizerConfig out;
+  out.kind = options.optimizer;
+  out.learning_rate = learning_rate;
+  out.max_grad_norm = options.max_grad_norm;
+  out.momentum = 0.9;
+  out.state_dtype = options.state_dtype;
+  return out;
+}
+
 std::unique_ptr<ScalarModel> scalar(const CaseOptions& options, int64_t heads) {
   return std::make_unique<ScalarModel>(ScalarModel{
       network(options), ScalarHead::make(16, stream_of(options), options.dtype, heads)});
@@ -78,8 +88,8 @@ std::unique_ptr<ScalarModel> scalar(const CaseOptions& options, int64_t heads) {
 
 Learner make_case(const std::string& name, Collective* ranks, const CaseOptions& options) {
   LearnerConfig config;
-  config.optimizer.learning_rate = 1e-3;
-  config.optimizer.max_grad_norm = options.max_grad_norm;
+  config.optimizer = optimizer_of(options, options.learning_rate);
+  config.precision = options.precision;
   config.optimizer.weight_decay = 0.01;
   config.micro_batch_tokens = options.micro_batch_tokens;
   config.sharding = {
@@ -131,8 +141,7 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
   ppo.score_normalise = true;
   ppo.kl.controller = "adaptive";
   ppo.critic.shared = name == "ppo_shared";
-  ppo.critic.optimizer.learning_rate = 2e-3;
-  ppo.critic.optimizer.max_grad_norm = options.max_grad_norm;
+  ppo.critic.optimizer = optimizer_of(options, 2 * options.learning_rate);
   return Learner(config, make_ppo(ppo), std::move(models), ranks);
 }
 

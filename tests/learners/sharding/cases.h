@@ -26,6 +26,10 @@ struct CaseOptions {
   int64_t prefetch = 1;
   ActivationCheckpointing checkpointing = ActivationCheckpointing::kNone;
   std::optional<LoraConfig> lora = {};
+  std::string optimizer = "adamw";  ///< with a momentum, or a first moment, where there may be one
+  at::ScalarType state_dtype = at::kFloat;
+  at::ScalarType precision = at::kFloat;
+  double learning_rate = 1e-3;        ///< twice that of a separate critic
   int64_t tensor = 1;                 ///< ranks that every layer is split over
   at::ScalarType dtype = at::kFloat;  ///< of every network
 };

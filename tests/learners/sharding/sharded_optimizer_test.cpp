@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/base/error.h"
+#include "learners/optim/adamw.h"
 #include "tests/support/catch.h"
 #include "tests/support/ranks.h"
 

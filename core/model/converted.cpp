@@ -1,0 +1,18 @@
+#include "core/model/converted.h"
+
+#include "core/model/transformer_builder.h"
+
+namespace praetor {
+
+Transformer converted(const Transformer& model, at::ScalarType dtype, bool language_head) {
+  std::vector<NamedTensor> out;
+  for (const NamedTensor& named : model.parameters()) {
+    const at::Tensor values = named.tensor.detach();
+    const bool kept = !language_head && named.name == "lm_head.weight";
+    out.push_back({named.name, kept ? values : values.to(dtype, false, /*copy=*/true)});
+  }
+  return TransformerBuilder::assemble(
+      model.config(), std::move(out), TransformerBuilder::group_of(model));
+}
+
+}  // namespace praetor

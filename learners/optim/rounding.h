@@ -1,0 +1,37 @@
+#pragma once
+
+#include <bit>
+#include <cstdint>
+#include <string>
+
+namespace praetor {
+
+/// Stochastic rounding of float32 to bfloat16 (arXiv:1502.02551): x becomes one of its two
+/// neighbours, the nearer one the likelier, so that the expectation is x. A running mean whose
+/// steps are below half a unit in the last place then still moves.
+///
+/// The random bits are those of the counter-based generator (core/base/random.h) at the element's
+/// index in the whole parameter and the optimizer step, under a key made from the job's seed, the
+/// stage and the parameter's name: however parameters are cut over ranks and threads, and wherever
+/// a run is resumed, an element is rounded alike.
+uint64_t rounding_key(uint64_t job_seed, uint32_t stage, const std::string& parameter);
+
+/// 32 random bits for each of elements [first, first + count): 16 for each of two states.
+/// @param step  of the optimizer
+void rounding_bits(uint64_t key, int64_t step, int64_t first, int64_t count, uint32_t* bits);
+
+/// @param random  below 2^16, uniform
+/// @return the upper half of the float32 that is chosen; infinities and NaN stay what they are
+inline uint16_t round_stochastically(float x, uint32_t random) {
+  const auto bits = std::bit_cast<uint32_t>(x);
+  const bool finite = (bits & 0x7f800000u) != 0x7f800000u;
+  // A NaN whose upper half says infinity would become one.
+  const uint32_t quiet = (bits & 0x007fffffu) != 0 ? 0x00400000u : 0u;
+  return static_cast<uint16_t>((finite ? bits + random : bits | quiet) >> 16);
+}
+
+inline float from_bfloat16(uint16_t x) {
+  return std::bit_cast<float>(static_cast<uint32_t>(x) << 16);
+}
+
+}  // namespace praetor

@@ -1,0 +1,36 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "learners/memory_plan.h"
+
+namespace praetor {
+
+/// What lies between two ranks of a learner.
+struct Link {
+  double bytes_a_second = 0;   ///< that a rank sends while as many come in
+  double message_seconds = 0;  ///< of an exchange with one other rank, beside its bytes
+};
+
+/// Seconds of a pass over a step's samples and the optimizer step after it.
+struct StepTime {
+  double computing = 0;
+  double exchanging = 0;  ///< over the link, whether computed beside it or not
+  double waiting = 0;     ///< of those, while nothing is computed
+  double total() const { return computing + waiting; }
+};
+
+/// From the computation's seconds: exchanges are rings, so that a rank's bytes are those of
+/// exchanged_bytes and each exchange of a unit takes a message for every other rank. Beside the
+/// computation (prefetch above 0, stages 2 and 3) a micro-batch waits for what its first unit
+/// needs and its last one leaves, and for what takes longer than the computation; else for
+/// everything. Sums at the optimizer step (stage 1) and its new weights (stages 1 and 2) are waited
+/// for.
+StepTime plan_step_time(const std::vector<PlannedNetwork>& networks,
+                        const MemoryPlanOptions& options,
+                        int64_t micro_batches,
+                        double computing_seconds,
+                        const Link& link);
+
+}  // namespace praetor
