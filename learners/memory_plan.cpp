@@ -196,7 +196,8 @@ int64_t kept_floats(const ModelConfig& shape, ActivationCheckpointing checkpoint
 MemoryPlan plan_memory(const std::vector<PlannedNetwork>& all,
                        const MemoryPlanOptions& all_options) {
   const View view(all, all_options);
-  const auto& [networks, options] = view;
+  const auto& networks = view.networks;
+  const MemoryPlanOptions& options = view.options;
   MemoryPlan out;
   const bool cut = options.ranks > 1;
   const auto kept = [&](int64_t bytes, int64_t from_stage) {
@@ -235,7 +236,8 @@ MemoryPlan plan_memory(const std::vector<PlannedNetwork>& all,
 int64_t packed_weight_bytes(const std::vector<PlannedNetwork>& all,
                             const MemoryPlanOptions& all_options) {
   const View view(all, all_options);
-  const auto& [networks, options] = view;
+  const auto& networks = view.networks;
+  const MemoryPlanOptions& options = view.options;
   int64_t out = 0;
   for (const PlannedNetwork& network : networks) {
     if (!network.owned) continue;
@@ -283,7 +285,8 @@ int64_t exchanged_bytes(const std::vector<PlannedNetwork>& all,
                         const MemoryPlanOptions& all_options,
                         int64_t micro_batches) {
   const View view(all, all_options);
-  const auto& [networks, options] = view;
+  const auto& networks = view.networks;
+  const MemoryPlanOptions& options = view.options;
   int64_t out = 0;
   if (options.sharding.tensor > 1) {
     for (const PlannedNetwork& network : networks)

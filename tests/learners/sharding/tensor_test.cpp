@@ -167,6 +167,36 @@ TEST_CASE("adapters over tensor ranks learn what one rank's do", "[learners][cpu
   }
 }
 
+TEST_CASE("bfloat16 and other optimizers go over tensor ranks", "[learners][cpu]") {
+  const testing::OneThread one_thread;
+  for (const std::string& name : std::vector<std::string>{"sft", "ppo"}) {
+    for (const Layout layout : {Layout{2, 2, 1}, {4, 2, 3}}) {
+      CaseOptions options{.stage = layout.stage,
+                          .optimizer = "sgd",
+                          .state_dtype = at::kBFloat16,
+                          .precision = at::kBFloat16,
+                          .tensor = layout.tensor};
+      Learner one = make_case(name, nullptr, alone(options));
+      const StepReport wanted = update_case(name, one, 0);
+      const Trained group = train(name, layout.world, 0, 1, options);
+      CAPTURE(name, layout.world, layout.stage);
+      REQUIRE(group.errors == none(layout.world));
+      for (const std::string& weights : group.weights) CHECK(weights == group.weights[0]);
+      // Sums of bfloat16 parts are rounded once more: 2^-8 of what goes between layers.
+      CHECK(loss_of(name, group.last[0]) ==
+            Approx(loss_of(name, wanted)).epsilon(0.02).margin(0.01));
+      CHECK(relative_distance(flat_state(joined(name, group, alone(options)), true),
+                              flat_state(one, true)) < 1e-3);
+      // What is saved is float32, or rounded states, under any layout.
+      const Trained loaded =
+          train(name, 3, 0, 0, {.seed = 9, .optimizer = "sgd"}, [&](Learner& to) {
+            to.load_state(group.shards, group.state_json[0]);
+          });
+      CHECK(loaded.errors == none(3));
+    }
+  }
+}
+
 TEST_CASE("ranks that share layers report the same and hold the same weights", "[learners][cpu]") {
   const testing::OneThread one_thread;
   for (const std::string& name : cases()) {
@@ -403,6 +433,8 @@ TEST_CASE("layers that cannot be split are refused on every rank", "[learners][c
   CHECK_THAT(refused(3, {.tensor = 2}),
              Catch::Contains("sharding.tensor is 2, but must divide the 3 learner ranks"));
   CHECK_THAT(refused(1, {.tensor = 2}), Catch::Contains("must divide the 1 learner rank"));
+  CHECK_THAT(refused(2, {.optimizer = "adafactor", .tensor = 2}),
+             Catch::Contains("adafactor keeps sums over whole rows and columns"));
   CHECK_THAT(refused(3, {.tensor = 3}),
              Catch::Contains("sharding.tensor: the policy: a model of 4 heads and 2 key/value") &&
                  Catch::Contains("possible are 1, 2, 4"));
