@@ -19,6 +19,12 @@ void add(std::vector<NamedTensor>& out,
   for (const NamedTensor& t : tensors) out.push_back({prefix + t.name, t.tensor});
 }
 
+/// Pieces of flattened tensors are flat.
+void add_piece(std::vector<NamedTensor>& out, std::string name, const at::Tensor& tensor) {
+  const bool flat = split_piece_name(name).range.has_value();
+  out.push_back({std::move(name), flat ? tensor.detach().view(-1) : tensor});
+}
+
 std::string optimizer_prefix(const ShardedOptimizer& optimizer) {
   return "optimizer/" + optimizer.name() + "/";
 }
@@ -136,14 +142,14 @@ std::vector<NamedTensor> Learner::state() const {
   for (const Impl::HeldPiece& piece : my.held_weights()) {
     if ((piece.everywhere && my.data->rank() > 0) || !my.speaks_for(piece.place)) continue;
     const int64_t end = piece.begin + piece.tensor.numel();
-    out.push_back({piece.place.name(piece.name, piece.begin, end), piece.tensor});
+    add_piece(out, piece.place.name(piece.name, piece.begin, end), piece.tensor);
   }
   for (const auto& one : my.optimizers) {
     for (const Impl::HeldMoment& held : my.held_moments(*one)) {
       if ((held.everywhere && my.data->rank() > 0) || !my.speaks_for(held.place)) continue;
       const int64_t end = held.begin + held.tensor.numel();
-      out.push_back(
-          {optimizer_prefix(*one) + held.place.name(held.name, held.begin, end), held.tensor});
+      add_piece(
+          out, optimizer_prefix(*one) + held.place.name(held.name, held.begin, end), held.tensor);
     }
   }
   return out;

@@ -36,6 +36,8 @@ void SplitModel::gather(size_t i, bool keep) {
   if (place.everywhere()) return;
   const at::NoGradGuard no_grad;
   const at::Tensor mine = part_.parameters()[i].tensor.detach();
+  // A language head that nobody uses stays in parts.
+  if (mine.storage().nbytes() == 0) return;
   const at::Tensor& whole = whole_.parameters()[i].tensor;
   const auto part_of = [&](int64_t rank) {
     return tensor_part(whole_.config(), whole_.parameters()[i].name, rank, group_.size());

@@ -56,7 +56,8 @@ Outcome outcome_of(Transformer& model) {
   model.set_requires_grad(true);
   Outcome out;
   const at::Tensor hidden = model.hidden(batch);
-  const at::Tensor targets = at::tensor({9, 60, 2, 41, 7, 7, 63, 0, 33, 5, 8, 1, 20, 31, 62, 21});
+  const at::Tensor targets =
+      at::tensor({9, 60, 2, 41, 7, 7, 63, 0, 33, 5, 8, 1, 20, 31, 62, 21}, at::kLong);
   const auto tokens = ops::token_logprobs(hidden, model.head(), targets, 0.7, true);
   const at::Tensor wave = at::arange(hidden.numel(), hidden.options().requires_grad(false));
   // Of log-probabilities, of the entropy, and of the hidden states themselves, as a value head has.
@@ -139,7 +140,8 @@ TEST_CASE("adapters of parts add and learn what those of the whole model do", "[
   for (const std::string name : {"gpt2", "phi3_partial", "qwen3_biases", "gemma3"}) {
     const Transformer model = Transformer::load(golden("families/" + name), at::kDouble);
     const LoraConfig lora{.rank = 3, .alpha = 6, .dropout = 0.25};
-    const LoraAdapter adapter = LoraAdapter::make(model.config(), lora, {.job_seed = 4}, at::kDouble);
+    const LoraAdapter adapter =
+        LoraAdapter::make(model.config(), lora, {.job_seed = 4}, at::kDouble);
     RandomStream stream({.job_seed = 5});
     for (const NamedTensor& p : adapter.parameters()) {
       double* const values = p.tensor.mutable_data_ptr<double>();
@@ -269,7 +271,8 @@ TEST_CASE("a part decodes nothing, and its head gives no logits", "[core][cpu]")
     const Transformer part = split_model(model, group);
     KvCache cache = part.make_cache(1);
     try {
-      (void)part.hidden_cached({.tokens = {1}, .positions = {0}, .sequence = {0}, .tables = {}}, cache);
+      (void)part.hidden_cached({.tokens = {1}, .positions = {0}, .sequence = {0}, .tables = {}},
+                               cache);
     } catch (const InternalError& error) {
       decoded[static_cast<size_t>(mine.rank())] = error.what();
     }
