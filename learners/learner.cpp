@@ -55,13 +55,15 @@ void complete_models(const ModelPlan& plan,
   }
   if (!models.policy) throw InvalidArgument(name, " needs a policy to train");
   const Transformer& policy = *models.policy;
+  const bool waits = is_waiting(policy.parameters().front().tensor);
+  const auto another = [&] { return waits ? models.policy_weights->shell() : policy.clone(); };
   const bool adapted = config.lora.has_value();
   if (plan.reference && (models.reference || !adapted)) {
-    if (!models.reference) models.reference = std::make_unique<Transformer>(policy.clone());
+    if (!models.reference) models.reference = std::make_unique<Transformer>(another());
     require_vocabulary("reference", *models.reference, policy);
   }
   if (plan.anchor && !adapted) {
-    if (!models.anchor) models.anchor = std::make_unique<Transformer>(policy.clone());
+    if (!models.anchor) models.anchor = std::make_unique<Transformer>(another());
     require_vocabulary("anchor", *models.anchor, policy);
   }
   const int64_t width = policy.config().hidden_size;
@@ -79,7 +81,7 @@ void complete_models(const ModelPlan& plan,
       // Weights that no step changes may be the policy's own, unless they are cut for each network.
       const bool shares = adapted && config.sharding.stage < 3 && config.sharding.tensor == 1;
       models.scalar = std::make_unique<ScalarModel>(
-          ScalarModel{shares ? shared_copy(policy) : policy.clone(),
+          ScalarModel{shares ? shared_copy(policy) : another(),
                       ScalarHead::make(width, initialisation(config), dtype)});
     }
     require_vocabulary("critic", models.scalar->backbone, policy);
@@ -126,15 +128,19 @@ Learner::Learner(LearnerConfig config,
   complete_models(
       my.plan, my.config, my.algorithm->name(), std::max<int64_t>(labels, 1), my.models);
   my.join_tensor_group();
+  my.read_networks();
   my.add_adapters();
   my.require_equal_start();
   my.split_networks();
+  my.split_ranks();
   my.add_copies();
   if (my.plan.probe) return;  // which no optimizer steps
   const ActivationCheckpointing kind = my.config.activation_checkpointing;
   if (my.models.policy) set_activation_checkpointing(my.running(*my.models.policy), kind);
   if (my.models.scalar) set_activation_checkpointing(my.running(my.models.scalar->backbone), kind);
   my.shard_networks();
+  my.models.policy_weights.reset();
+  my.models.scalar_weights.reset();
   my.add_optimizers();
 }
 

@@ -16,6 +16,7 @@
 #include "core/model/attribute_gate.h"
 #include "core/model/checkpointing.h"
 #include "core/model/lora.h"
+#include "core/model/model_weights.h"
 #include "core/model/tensor_source.h"
 #include "core/model/transformer.h"
 #include "learners/algorithm.h"
@@ -54,6 +55,10 @@ struct LearnerConfig {
 /// Networks handed to a learner. What the algorithm's plan asks for and is missing here is made:
 /// the reference and a critic with `init: policy` from the policy as it is now. With an adapter the
 /// reference is the policy without it, and no network of its own.
+///
+/// A policy, or the backbone of `scalar`, may be a shell that waits for its weights, which the
+/// learner reads: all at once, or where the ranks keep weights in parts unit by unit, so that no
+/// rank ever holds more of it than its part and a unit. So it makes networks from the policy, too.
 struct LearnerModels {
   std::unique_ptr<Transformer> policy;
   std::unique_ptr<Transformer> reference;
@@ -61,6 +66,8 @@ struct LearnerModels {
   std::unique_ptr<ScalarModel> scalar;   ///< the critic, or the reward model in training
   std::unique_ptr<AttributeGate> gate;   ///< over the attributes of `scalar`, which is frozen then
   std::optional<ScalarHead> value_head;  ///< of a shared critic
+  /// Of a policy, or a backbone of `scalar`, that waits; null: it has its weights.
+  std::shared_ptr<const ModelWeights> policy_weights, scalar_weights;
 };
 
 /// What one update did.
@@ -71,7 +78,8 @@ struct StepReport {
   /// rank 0, rank 1, ...
   std::string loss_digest;
   /// SHA-256 over all gradients before clipping of every optimizer step. With several ranks: over
-  /// the hexadecimal digests of the ranks' reduced parts, in rank order.
+  /// the hexadecimal digests of the ranks' reduced parts, in rank order; of the first copy's, where
+  /// there are several, which must be the others'.
   /// Of a probe: over its head's weights instead.
   std::string gradient_digest;
   /// JSON: "update", "stopped_early" and "epochs"[epoch][minibatch][rank][micro-batch][sequence],
@@ -85,11 +93,11 @@ struct StepReport {
 ///
 /// With a collective it is one rank of a data-parallel group (learners/README.md, "Ranks"): each
 /// holds all weights and a part of the optimizer state (with `sharding` also of gradients, and of
-/// weights), is given the same input, computes a share, and ends with the same weights and the same
-/// report. Construction, update, evaluate, *_logprobs, gather_weights and load_state are then calls
-/// that every rank makes alike; an error that one rank meets in its share is thrown on all.
-/// CollectiveError leaves the learner unusable. Where `sharding.tensor` splits layers, neighbours
-/// compute one share together.
+/// weights; or groups of ranks hold a copy each), is given the same input, computes a share, and
+/// ends with the same weights and the same report. Construction, update, evaluate, *_logprobs,
+/// gather_weights and load_state are then calls that every rank makes alike; an error that one rank
+/// meets in its share is thrown on all. CollectiveError leaves the learner unusable. Where
+/// `sharding.tensor` splits layers, neighbours compute one share together.
 class Learner {
  public:
   /// @param collective  borrowed, must outlive the learner; null: a world of one
@@ -175,6 +183,11 @@ class Learner {
                      const std::function<void(std::span<const NamedTensor>)>& visit) const;
   /// Of weights that are kept in parts.
   const UnitMeter& unit_meter() const;
+  /// Weights are kept in parts: reading them is a call that every rank makes.
+  bool in_parts() const;
+  /// Ranks 0 .. state_shards() - 1 keep one copy of everything (all of them, or `sharding.group`):
+  /// state() of the others is empty.
+  int32_t state_shards() const;
 
   /// Updates done.
   int64_t step() const;

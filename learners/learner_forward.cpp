@@ -144,8 +144,13 @@ void Learner::Impl::each_micro_batch(
     const RankCut& cut,
     const std::function<std::vector<LockStep::Use>(size_t pass)>& uses,
     const std::function<void(const std::vector<int64_t>&)>& work) const {
+  // Only the ranks of a copy wait for each other in a pass.
   size_t passes = 0;
-  for (const auto& of_rank : cut) passes = std::max(passes, of_rank.size());
+  for (const int32_t rank : sharding_ranks().shards->members()) {
+    const auto place =
+        static_cast<size_t>(rank / config.sharding.tensor);  // among those that divide
+    passes = std::max(passes, cut[place].size());
+  }
   const auto& own = cut[static_cast<size_t>(data->rank())];
   lock_step.run(passes, uses, [&](size_t pass) {
     if (pass < own.size()) in_step([&] { work(own[pass]); });

@@ -50,6 +50,7 @@ struct Learner::Impl {
   CollectiveGrid grid;
   std::optional<TensorGroup> tensor;
   Collective* data = nullptr;  ///< those that divide the work: of the grid, or all
+  CollectiveGrid groups;       ///< rows of these that keep a copy together; empty: all of them do
   /// At precision bfloat16, of every network but a frozen one that is of that type itself.
   std::vector<std::unique_ptr<ComputeCopy>> copies;
   UnitMeter meter;
@@ -142,9 +143,26 @@ struct Learner::Impl {
   void refresh_copies() const;
   /// Of `sharded`; null where the network is whole on every rank.
   ShardedNetwork* sharding_of(const Transformer& model) const;
-  /// Puts the networks into parts as the stage says.
+  ShardingRanks sharding_ranks() const {
+    return groups.row ? ShardingRanks(*data, groups) : ShardingRanks(*data);
+  }
+  /// Splits the ranks into those that keep a copy together, as `sharding.group` says.
+  /// @throws InvalidArgument unless it divides them
+  void split_ranks();
+  /// The ranks keep weights in parts.
+  bool cuts_weights() const;
+  /// What a network that waits for its weights reads them from.
+  const ModelWeights& weights_of(const Transformer& model) const;
+  /// Reads the networks that wait, unless that is done as they are cut.
+  void read_networks();
+  /// Puts the networks into parts as the stage says. @throws InvalidArgument on every rank when
+  /// they have read different weights
   void shard_networks();
+  void shard_all();
   void shard(const char* who, Transformer& model, ShardedNetwork::Options options);
+  /// Of the weights that are read as networks are cut: who read them first, and their digests.
+  std::map<const ModelWeights*, std::string> first_readers;
+  std::map<std::string, std::string> read_digests;
   void add_optimizers();
   /// Over the units of `model` where it has any, else (null, too) over `parameters`.
   void add_optimizer(const char* name,
@@ -291,8 +309,14 @@ struct Learner::Impl {
   };
   /// What this rank keeps of an optimizer's state.
   std::vector<HeldMoment> held_moments(const ShardedOptimizer& optimizer) const;
-  /// @throws InvalidArgument on every rank unless all start from the same settings and weights
+  /// Of the parts of all ranks of a copy one digest. @throws InternalError on every rank when two
+  /// copies differ
+  std::string of_ranks(const std::string& gradient, const std::string& weights) const;
+  /// @throws InvalidArgument on every rank unless all start from the same settings and weights,
+  /// but for those that are read later
   void require_equal_start() const;
+  /// @param starts  of each rank a JSON object
+  static void require_equal(const std::vector<std::string>& starts);
 };
 
 }  // namespace praetor

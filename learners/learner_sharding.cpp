@@ -1,25 +1,80 @@
 // Which networks the ranks keep in parts, and how these are read.
 #include <algorithm>
 #include <exception>
+#include <nlohmann/json.hpp>
 #include <set>
 #include <utility>
 
 #include "core/base/error.h"
 #include "learners/learner_impl.h"
+#include "learners/sharding/agreement.h"
 
 namespace praetor {
+
+void Learner::Impl::split_ranks() {
+  const int64_t world = data->world_size(), group = config.sharding.ranks_of_copy(world);
+  if (world % group != 0) {
+    throw InvalidArgument(
+        "sharding.group is ", group, ", which does not divide the ", world, " ranks");
+  }
+  if (group == world) return;
+  groups = make_grid(*data, static_cast<int32_t>(group), "shards", "replicas");
+}
 
 void Learner::Impl::shard(const char* who, Transformer& model, ShardedNetwork::Options options) {
   options.cut = config.sharding.stage == 3;
   options.copy = copy_of(model);
   const bool wanted = options.cut || (options.trained && config.sharding.stage == 2);
-  if (wanted && data->world_size() > 1) {
-    sharded.push_back(
-        std::make_unique<ShardedNetwork>(who, model, *data, lock_step, meter, std::move(options)));
-  }
+  if (!wanted || !sharding_ranks().in_parts()) return;
+  options.read = [this, who, &model](std::span<const NamedTensor> some) {
+    const ModelWeights& weights = weights_of(model);
+    weights.read(some);
+    if (first_readers.emplace(&weights, who).first->second != who) return;
+    for (const NamedTensor& t : some) {
+      read_digests[str(who, "/", t.name)] = sha256_hex(
+          std::span(static_cast<const std::byte*>(t.tensor.const_data_ptr()), t.tensor.nbytes()));
+    }
+  };
+  sharded.push_back(std::make_unique<ShardedNetwork>(
+      who, model, sharding_ranks(), lock_step, meter, std::move(options)));
+}
+
+bool Learner::Impl::cuts_weights() const {
+  // Layers are split from whole ones.
+  return config.sharding.stage == 3 && config.sharding.ranks_of_copy(ranks->world_size()) > 1 &&
+         !plan.probe && !tensor;
+}
+
+const ModelWeights& Learner::Impl::weights_of(const Transformer& model) const {
+  const bool scalar = models.scalar && &model == &models.scalar->backbone;
+  const auto& out = scalar && models.scalar_weights ? models.scalar_weights : models.policy_weights;
+  PRAETOR_CHECK(out, "a network without weights, and nothing to read them from");
+  return *out;
+}
+
+void Learner::Impl::read_networks() {
+  if (cuts_weights()) return;
+  run_agreed(*ranks, [&] {
+    for (const Transformer* model : {models.policy.get(),
+                                     models.reference.get(),
+                                     models.anchor.get(),
+                                     models.scalar ? &models.scalar->backbone : nullptr}) {
+      if (model && is_waiting(model->parameters().front().tensor))
+        read_whole(weights_of(*model), *model);
+    }
+  });
 }
 
 void Learner::Impl::shard_networks() {
+  require_equal(gather_agreed(*ranks, [&] {
+    shard_all();
+    return nlohmann::json(read_digests).dump();
+  }));
+  first_readers.clear();
+  read_digests.clear();
+}
+
+void Learner::Impl::shard_all() {
   lock_step.set_prefetch(config.sharding.prefetch);
   if (plan.policy) {
     ShardedNetwork::Options policy{.trained = !adapter, .passed = adapter != nullptr};
@@ -47,11 +102,11 @@ void Learner::Impl::add_optimizer(const char* name,
   settings.seed = config.seed;
   settings.stage = config.stage;
   if (const ShardedNetwork* network = model ? sharding_of(*model) : nullptr) {
-    optimizers.push_back(
-        std::make_unique<ShardedOptimizer>(name, network->units(), std::move(settings), *data));
+    optimizers.push_back(std::make_unique<ShardedOptimizer>(
+        name, network->units(), std::move(settings), sharding_ranks()));
   } else {
     optimizers.push_back(std::make_unique<ShardedOptimizer>(
-        name, std::move(parameters), std::move(settings), *data));
+        name, std::move(parameters), std::move(settings), sharding_ranks()));
   }
   if (!tensor) return;
   std::set<std::string> everywhere;
@@ -142,8 +197,10 @@ std::shared_ptr<const void> Learner::gather_weights(const std::vector<const Tran
                                                     bool on_every_rank) const {
   const Impl& my = *impl_;
   const bool keep = on_every_rank || my.ranks->rank() == 0;
-  // The ranks that share the layers with one that wants them bring theirs together.
+  // The ranks that share the layers with one that wants them bring theirs together; nobody reads
+  // the other copies.
   const bool helps = on_every_rank || my.data->rank() == 0;
+  const bool gathers = on_every_rank || my.sharding_ranks().copy() == 0;
   std::vector<ShardedNetwork*> networks;
   std::vector<SplitModel*> splits;
   std::vector<Impl::Merged*> in_parts;
@@ -157,7 +214,7 @@ std::shared_ptr<const void> Learner::gather_weights(const std::vector<const Tran
     // A policy and a reference may be one network.
     if (cut && std::ranges::find(networks, network) == networks.end()) {
       networks.push_back(network);
-      network->gather(helps);
+      if (gathers) network->gather(helps);
     }
     if (split && std::ranges::find(splits, split) == splits.end()) {
       splits.push_back(split);
@@ -244,7 +301,7 @@ void Learner::visit_weights(const std::vector<NamedTensor>& tensors,
     }
   }
   for (const auto& network : my.sharded) {
-    if (!network->is_cut()) continue;
+    if (!network->is_cut() || my.sharding_ranks().copy() > 0) continue;
     for (FlatUnit* unit : network->units()) {
       const auto of_unit = std::stable_partition(left.begin(), left.end(), [&](const Visited& one) {
         return std::ranges::none_of(
@@ -263,6 +320,16 @@ void Learner::visit_weights(const std::vector<NamedTensor>& tensors,
   for (auto one = left.begin(); one != whole; ++one) hand_over({*one});
   hand_over(std::vector<Visited>(whole, left.end()));
   hand_over.finish();
+}
+
+int32_t Learner::state_shards() const {
+  const auto tensor = static_cast<int32_t>(impl_->config.sharding.tensor);
+  return impl_->sharding_ranks().shards->world_size() * tensor;
+}
+
+bool Learner::in_parts() const {
+  return impl_->tensor ||
+         std::ranges::any_of(impl_->sharded, [](const auto& one) { return one->is_cut(); });
 }
 
 const UnitMeter& Learner::unit_meter() const {

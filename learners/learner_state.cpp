@@ -111,11 +111,13 @@ void Learner::Impl::require_equal_start() const {
     start["sharding stage"] = config.sharding.stage;
     start["sharding prefetch"] = config.sharding.prefetch;
     start["sharding tensor"] = config.sharding.tensor;
+    start["sharding group"] = config.sharding.group;
     start["lora"] = config.lora ? lora_to_json(*config.lora) : "";
     start["learning_rate"] = config.optimizer.learning_rate;
     start["optimizer"] = config.optimizer.kind;
     start["state_dtype"] = c10::toString(config.optimizer.state_dtype);
     for (const NamedTensor& t : networks()) {
+      if (is_waiting(t.tensor)) continue;
       const at::Tensor values = t.tensor.detach().contiguous();
       Sha256 digest;
       digest.update(praetor::str(values.scalar_type(), values.sizes()));
@@ -125,6 +127,10 @@ void Learner::Impl::require_equal_start() const {
     }
     return start.dump();
   });
+  require_equal(all);
+}
+
+void Learner::Impl::require_equal(const std::vector<std::string>& all) {
   for (size_t rank = 1; rank < all.size(); ++rank) {
     if (all[rank] == all[0]) continue;
     const auto first = nlohmann::json::parse(all[0]), other = nlohmann::json::parse(all[rank]);
@@ -139,6 +145,7 @@ void Learner::Impl::require_equal_start() const {
 std::vector<NamedTensor> Learner::state() const {
   const Impl& my = *impl_;
   std::vector<NamedTensor> out;
+  if (my.sharding_ranks().copy() > 0) return out;
   for (const Impl::HeldPiece& piece : my.held_weights()) {
     if ((piece.everywhere && my.data->rank() > 0) || !my.speaks_for(piece.place)) continue;
     const int64_t end = piece.begin + piece.tensor.numel();

@@ -271,12 +271,36 @@ StepReport Learner::Impl::report(const Statistics& statistics,
   out.loss_digest = digests.loss.hex();
   out.gradient_digest = digests.gradient.hex();
   if (ranks->world_size() > 1) {
-    Sha256 of_ranks;
-    for (const std::string& part : ranks->all_gather_bytes(out.gradient_digest))
-      of_ranks.update(part);
-    out.gradient_digest = of_ranks.hex();
+    Sha256 weights;
+    if (groups.row) {
+      for (const auto& one : optimizers) one->digest_weights(weights);
+    }
+    out.gradient_digest = of_ranks(out.gradient_digest, weights.hex());
   }
   return out;
+}
+
+std::string Learner::Impl::of_ranks(const std::string& gradient, const std::string& weights) const {
+  const auto group = static_cast<size_t>(sharding_ranks().shards->world_size()) *
+                     static_cast<size_t>(config.sharding.tensor);
+  const std::vector<std::string> all = ranks->all_gather_bytes(gradient + weights);
+  Sha256 out;
+  for (size_t r = 0; r < all.size(); ++r) {
+    if (r < group) out.update(all[r].substr(0, gradient.size()));
+    if (all[r] == all[r % group]) continue;
+    const bool gradients = !all[r].starts_with(all[r % group].substr(0, gradient.size()));
+    throw InternalError(algorithm->name(),
+                        ": rank ",
+                        r,
+                        " keeps what rank ",
+                        r % group,
+                        " keeps, but their ",
+                        gradients ? "gradients" : "weights",
+                        " differ after update ",
+                        updates,
+                        ": a fault of a machine, or threads that differ");
+  }
+  return out.hex();
 }
 
 StepReport Learner::update(Experience& experience) {

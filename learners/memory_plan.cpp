@@ -140,9 +140,9 @@ Moment in_layer(const PlannedNetwork& network, const MemoryPlanOptions& options)
 struct View {
   std::vector<PlannedNetwork> networks;
   MemoryPlanOptions options;
+  int64_t tensor = 1;  ///< ranks that a layer is split over; in `options` it is none any more
   View(const std::vector<PlannedNetwork>& whole, const MemoryPlanOptions& all)
-      : networks(whole), options(all) {
-    const int64_t tensor = options.sharding.tensor;
+      : networks(whole), options(all), tensor(all.sharding.tensor) {
     if (tensor == 1) return;
     for (PlannedNetwork& network : networks) {
       network.shape = part_shape(network.shape, tensor);
@@ -150,6 +150,7 @@ struct View {
         network.states = part_of(*network.states, tensor);
     }
     options.ranks /= tensor;
+    options.sharding.tensor = 1;
   }
 };
 
@@ -162,6 +163,7 @@ int64_t summed_floats(int64_t floats, int64_t ranks) {
 /// and backward, of the embedding, and of the gradient that comes from the head.
 int64_t tensor_bytes(const PlannedNetwork& network,
                      const MemoryPlanOptions& options,
+                     int64_t tensor,
                      int64_t tokens) {
   const int64_t layers = network.shape.num_layers;
   int64_t sums = 2 * layers + 1;
@@ -169,8 +171,7 @@ int64_t tensor_bytes(const PlannedNetwork& network,
     sums += 2 * layers + (network.language_head ? 1 : 0);
     if (options.checkpointing == ActivationCheckpointing::kBlock) sums += 2 * layers;
   }
-  return options.compute_bytes * sums *
-         summed_floats(tokens * network.shape.hidden_size, options.sharding.tensor);
+  return options.compute_bytes * sums * summed_floats(tokens * network.shape.hidden_size, tensor);
 }
 
 }  // namespace
@@ -199,9 +200,10 @@ MemoryPlan plan_memory(const std::vector<PlannedNetwork>& all,
   const auto& networks = view.networks;
   const MemoryPlanOptions& options = view.options;
   MemoryPlan out;
-  const bool cut = options.ranks > 1;
+  const int64_t copy = options.ranks_of_copy();
+  const bool cut = copy > 1;
   const auto kept = [&](int64_t bytes, int64_t from_stage) {
-    return cut && options.sharding.stage >= from_stage ? part_of(bytes, options.ranks) : bytes;
+    return cut && options.sharding.stage >= from_stage ? part_of(bytes, copy) : bytes;
   };
   MemoryPlanOptions alone = options;
   if (!cut) alone.sharding.stage = 1;
@@ -244,7 +246,7 @@ int64_t packed_weight_bytes(const std::vector<PlannedNetwork>& all,
     const ModelConfig& shape = network.shape;
     const int64_t layer = Widths(shape).products();
     const int64_t head = network.language_head ? shape.vocab_size * shape.hidden_size : 0;
-    out = options.ranks > 1 && options.sharding.stage == 3
+    out = options.ranks_of_copy() > 1 && options.sharding.stage == 3
               ? std::max(out, kFloat * std::max(layer, head))
               : out + kFloat * (shape.num_layers * layer + head);
   }
@@ -281,20 +283,33 @@ double update_flops(const std::vector<PlannedNetwork>& networks,
   return out;
 }
 
+int64_t tensor_sum_bytes(const std::vector<PlannedNetwork>& networks,
+                         const MemoryPlanOptions& options,
+                         int64_t micro_batches) {
+  int64_t out = 0;
+  for (const PlannedNetwork& network : networks) {
+    out += tensor_bytes(
+        network, options, options.sharding.tensor, micro_batches * options.micro_batch_tokens);
+  }
+  return out;
+}
+
 int64_t exchanged_bytes(const std::vector<PlannedNetwork>& all,
                         const MemoryPlanOptions& all_options,
                         int64_t micro_batches) {
   const View view(all, all_options);
   const auto& networks = view.networks;
   const MemoryPlanOptions& options = view.options;
-  int64_t out = 0;
-  if (options.sharding.tensor > 1) {
-    for (const PlannedNetwork& network : networks)
-      out += tensor_bytes(network, options, micro_batches * options.micro_batch_tokens);
-  }
+  int64_t out = tensor_sum_bytes(all, all_options, micro_batches);
   if (options.ranks < 2) return out;
+  const int64_t copy = options.ranks_of_copy(), copies = options.ranks / copy;
+  // A part's sum over the copies: shares of it to their owners, and the sums back.
+  const auto over_copies = [&](int64_t bytes) {
+    const int64_t part = part_of(bytes, copy);
+    return 2 * (part - part_of(part, copies));
+  };
   // All but the own part.
-  const auto others = [&](int64_t bytes) { return bytes - part_of(bytes, options.ranks); };
+  const auto others = [&](int64_t bytes) { return bytes - part_of(bytes, copy); };
   for (const PlannedNetwork& network : networks) {
     const int64_t parameters = parameter_count(network);
     const int64_t whole = others(kFloat * parameters);
@@ -306,10 +321,12 @@ int64_t exchanged_bytes(const std::vector<PlannedNetwork>& all,
     if (!weights_trained(network)) {
       // Sums of the adapter's gradients and its new values, and at stage 3 the weights that every
       // forward and backward gathers.
-      out += 2 * others(kFloat * network.adapter_parameters);
+      const int64_t adapter = kFloat * network.adapter_parameters;
+      out += 2 * others(adapter) + over_copies(adapter);
       if (options.sharding.stage == 3) out += 2 * micro_batches * read;
       continue;
     }
+    out += over_copies(kFloat * parameters);
     switch (options.sharding.stage) {
       case 1:
         out += 2 * whole;

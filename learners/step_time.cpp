@@ -25,34 +25,44 @@ StepTime plan_step_time(const std::vector<PlannedNetwork>& networks,
                         const MemoryPlanOptions& options,
                         int64_t micro_batches,
                         double computing_seconds,
-                        const Link& link) {
+                        const Link& within,
+                        const Link& across) {
   StepTime out{.computing = computing_seconds};
-  if (options.ranks < 2) return out;
-  const int64_t stage = options.sharding.stage;
-  const auto seconds = [&](double bytes, int64_t messages) {
+  MemoryPlanOptions copy = options;  // as though its ranks were all
+  copy.ranks = options.ranks_of_copy();
+  copy.sharding.group = 0;
+  const int64_t stage = options.sharding.stage, copies = options.ranks / copy.ranks;
+  const auto seconds = [](const Link& link, int64_t ranks, double bytes, int64_t messages) {
+    if (ranks < 2) return 0.0;
     return bytes / link.bytes_a_second +
-           static_cast<double>(messages * (options.ranks - 1)) * link.message_seconds;
+           static_cast<double>(messages * (ranks - 1)) * link.message_seconds;
   };
-  const auto all = static_cast<double>(exchanged_bytes(networks, options, micro_batches));
-  const auto at_step = static_cast<double>(exchanged_bytes(networks, options, 0));
-  int64_t in_batch = 0, in_step = 0;
-  double ends = 0;  // of a micro-batch: what nothing can be computed beside
+  const auto bytes = [&](const MemoryPlanOptions& of, int64_t batches) {
+    return static_cast<double>(exchanged_bytes(networks, of, batches));
+  };
+  int64_t in_batch = 0, in_step = 0, trained = 0;
+  // Of a micro-batch: what nothing can be computed beside.
+  double ends = static_cast<double>(tensor_sum_bytes(networks, options, 1)) / within.bytes_a_second;
   for (const PlannedNetwork& network : networks) {
     const int64_t in_network = exchanges(network, stage);
     in_batch += in_network;
     if (network.trained) in_step += network.adapter_parameters > 0 ? 2 : 3 - stage;
+    if (network.trained) ++trained;
     if (in_network == 0) continue;
-    const double shares =
-        static_cast<double>(options.ranks - 1) / static_cast<double>(options.ranks);
+    const double shares = static_cast<double>(copy.ranks - 1) / static_cast<double>(copy.ranks);
     const auto embedding =
-        static_cast<double>(network.shape.vocab_size * network.shape.hidden_size);
-    const bool weights = network.trained && network.adapter_parameters == 0;
-    if (stage == 3)
-      ends += seconds(static_cast<double>(options.compute_bytes) * embedding * shares, 1);
-    if (weights) ends += seconds(4.0 * embedding * shares, 1);
+        shares * static_cast<double>(network.shape.vocab_size * network.shape.hidden_size);
+    const auto end = [&](double element) {
+      return seconds(within, copy.ranks, element * embedding, 1);
+    };
+    if (stage == 3) ends += end(static_cast<double>(options.compute_bytes));
+    if (network.trained && network.adapter_parameters == 0) ends += end(4);
   }
-  const double beside = seconds(all - at_step, micro_batches * in_batch);
-  const double after = seconds(at_step, in_step);
+  const double at_step = bytes(copy, 0), over_copies = bytes(options, 0) - at_step;
+  const double beside =
+      seconds(within, copy.ranks, bytes(copy, micro_batches) - at_step, micro_batches * in_batch);
+  const double after = seconds(within, copy.ranks, at_step, in_step) +
+                       seconds(across, copies, over_copies, 2 * trained);
   out.exchanging = beside + after;
   const double hidden =
       options.sharding.prefetch > 0 && stage > 1

@@ -25,12 +25,15 @@ struct StepTime {
 /// exchanged_bytes and each exchange of a unit takes a message for every other rank. Beside the
 /// computation (prefetch above 0, stages 2 and 3) a micro-batch waits for what its first unit
 /// needs and its last one leaves, and for what takes longer than the computation; else for
-/// everything. Sums at the optimizer step (stage 1) and its new weights (stages 1 and 2) are waited
-/// for.
+/// everything. Sums at the optimizer step (stage 1, and those over copies) and its new weights
+/// (stages 1 and 2) are waited for.
+/// @param within  between the ranks that keep a copy together
+/// @param across  between those that keep the same part of different copies (sharding.group)
 StepTime plan_step_time(const std::vector<PlannedNetwork>& networks,
                         const MemoryPlanOptions& options,
                         int64_t micro_batches,
                         double computing_seconds,
-                        const Link& link);
+                        const Link& within,
+                        const Link& across = {});
 
 }  // namespace praetor

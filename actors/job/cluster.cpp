@@ -68,7 +68,10 @@ ClusterPoint point(const StagePlan& stage, const ClusterConfig& cluster, int64_t
   ClusterPoint out{.gpus = gpus};
   MemoryPlanOptions options = update.options;
   options.ranks = gpus;
-  const int64_t of_rank = ceil_of(update.tokens, gpus * update.optimizer_steps);
+  if (gpus % options.sharding.tensor != 0) options.sharding.tensor = 1;
+  const int64_t workers = gpus / options.sharding.tensor;
+  if (workers % std::max<int64_t>(options.sharding.group, 1) != 0) options.sharding.group = 0;
+  const int64_t of_rank = ceil_of(update.tokens, workers * update.optimizer_steps);
   options.micro_batch_tokens =
       std::max(std::min(options.micro_batch_tokens, of_rank), options.sequence_tokens);
   const MemoryPlan memory = plan_memory(update.networks, options);
@@ -86,19 +89,23 @@ ClusterPoint point(const StagePlan& stage, const ClusterConfig& cluster, int64_t
   const auto flops = [&](const std::vector<PlannedNetwork>& networks) {
     return update_flops(networks, options.checkpointing, update.tokens, context);
   };
-  const Link link = link_of(cluster, gpus);
+  const Link link = link_of(cluster, options.ranks_of_copy());
+  // Every GPU of a node sums its own parts with those of other nodes, at once.
+  Link across = link_of(cluster, gpus);
+  if (gpus > cluster.gpus_per_node) across.bytes_a_second = 1e9 * cluster.network_gb_s;
   const int64_t steps = update.epochs * update.optimizer_steps;
   const StepTime one = plan_step_time(
       trained,
       options,
       ceil_of(of_rank, options.micro_batch_tokens),
       products(cluster, flops(trained), gpus) / static_cast<double>(update.optimizer_steps),
-      link);
+      link,
+      across);
   // Frozen networks speak once a step, before its first pass.
   const StepTime before =
       plan_step_time(frozen,
                      options,
-                     ceil_of(ceil_of(update.tokens, gpus), options.micro_batch_tokens),
+                     ceil_of(ceil_of(update.tokens, workers), options.micro_batch_tokens),
                      products(cluster, flops(frozen), gpus),
                      link);
   out.computing = before.computing + static_cast<double>(steps) * one.computing;
@@ -112,9 +119,9 @@ ClusterPoint point(const StagePlan& stage, const ClusterConfig& cluster, int64_t
   out.generating = generation_seconds(stage, cluster, shape, memory, gpus);
   const double weights = kEngineBytes * static_cast<double>(shape.parameter_count());
   out.publishing = weights / (1e9 * cluster.memory_gb_s);
-  if (options.sharding.stage == 3 && gpus > 1) {
-    const auto others = static_cast<double>(gpus - 1);
-    out.publishing += weights * others / static_cast<double>(gpus) / link.bytes_a_second +
+  if (const int64_t copy = options.ranks_of_copy(); options.sharding.stage == 3 && copy > 1) {
+    const auto others = static_cast<double>(copy - 1);
+    out.publishing += weights * others / static_cast<double>(copy) / link.bytes_a_second +
                       others * static_cast<double>(shape.num_layers + 2) * link.message_seconds;
   }
   return out;

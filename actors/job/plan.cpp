@@ -104,7 +104,7 @@ std::vector<PlannedNetwork> add_networks(const JobConfig& job,
   const ModelPlan models = algorithm.models();
   const auto& lora = stage.learner.lora;
   const ShardingConfig& sharding = stage.learner.sharding;
-  const bool in_parts = (sharding.stage == 3 || sharding.tensor > 1) && out.learner_ranks > 1;
+  const bool in_parts = sharding.tensor > 1 || (sharding.stage == 3 && out.ranks_of_copy() > 1);
   if (models.policy) planned.push_back(add_trained(stage, "policy", {.shape = shape}, out));
   // What engines decode with; from parts it is made unit by unit.
   if (lora && algorithm.online() && !in_parts) {
@@ -260,7 +260,8 @@ int64_t StagePlan::model_bytes() const {
 int64_t StagePlan::rank_bytes() const {
   const auto share = [](int64_t bytes, int64_t of) { return (bytes + of - 1) / of; };
   const auto part = [&](int64_t bytes, int64_t from_stage) {
-    return share(bytes, sharding_stage >= from_stage ? learner_ranks : tensor_ranks);
+    return share(bytes,
+                 sharding_stage >= from_stage ? tensor_ranks * ranks_of_copy() : tensor_ranks);
   };
   int64_t sum = 0;
   for (const Network& n : networks) {
@@ -268,7 +269,7 @@ int64_t StagePlan::rank_bytes() const {
     sum += n.whole ? n.weight_bytes() + n.gradient_bytes()
                    : part(n.weight_bytes(), 3) + part(n.gradient_bytes(), 2);
     const int64_t optimizer = n.optimizer_bytes() - n.whole_states;
-    sum += n.whole ? share(optimizer, learner_ranks / tensor_ranks) : part(optimizer, 1);
+    sum += n.whole ? share(optimizer, ranks_of_copy()) : part(optimizer, 1);
     sum += n.whole_states;
   }
   return sum;
@@ -286,6 +287,7 @@ std::vector<StagePlan> plan_job(const JobConfig& job) {
       plan.learner_ranks = job.roles.learner_ranks;
       plan.sharding_stage = stage.learner.sharding.stage;
       plan.tensor_ranks = stage.learner.sharding.tensor;
+      plan.sharding_group = stage.learner.sharding.group;
       std::vector<PlannedNetwork> planned = add_networks(job, stage, *algorithm, plan);
       count_precision(stage, *algorithm, full_shape(job, stage), plan.networks, planned);
       plan.rows = count_rows(job, stage.data.train, samples.rows);
@@ -347,6 +349,9 @@ std::string plan_text(const std::vector<StagePlan>& plan) {
                    stage.sharding_stage,
                    stage.tensor_ranks > 1 ? str(" with layers over ", stage.tensor_ranks, " ranks")
                                           : std::string(),
+                   stage.ranks_of_copy() < stage.learner_ranks
+                       ? str(" in groups of ", stage.ranks_of_copy())
+                       : "",
                    ": ",
                    bytes_text(stage.rank_bytes()),
                    "\n");

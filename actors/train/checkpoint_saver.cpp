@@ -39,10 +39,11 @@ void CheckpointSaver::save(const CheckpointContext& context,
                            int64_t step,
                            const std::map<std::string, double>& metrics) {
   finish();
+  shards_ = learner.state_shards();
   const std::string folder = gather_agreed(ranks_, [&]() -> std::string {
                                if (ranks_.rank() > 0) return "";
                                writer_ = std::make_unique<CheckpointWriter>(
-                                   context.run_dir, context.stage_name, step, ranks_.world_size());
+                                   context.run_dir, context.stage_name, step, shards_);
                                return writer_->folder().string();
                              }).front();
   under_way_ = true;
@@ -99,7 +100,8 @@ const std::vector<NamedTensor>& CheckpointSaver::staged(const std::vector<NamedT
 /// The body of the thread, or a part of save(). Never throws.
 void CheckpointSaver::write(const std::string& folder, const std::vector<NamedTensor>& tensors) {
   try {
-    shard_ = CheckpointWriter::write_shard(folder, ranks_.rank(), ranks_.world_size(), tensors);
+    if (ranks_.rank() < shards_)
+      shard_ = CheckpointWriter::write_shard(folder, ranks_.rank(), shards_, tensors);
   } catch (...) {
     failure_ = std::current_exception();
   }
@@ -130,8 +132,8 @@ void CheckpointSaver::conclude() {
   });
   run_agreed(ranks_, [&] {
     if (!writer) return;
-    for (const std::string& text : entries) {
-      const auto entry = nlohmann::json::parse(text);
+    for (int32_t rank = 0; rank < shards_; ++rank) {
+      const auto entry = nlohmann::json::parse(entries[static_cast<size_t>(rank)]);
       writer->add_shard(
           {.name = entry.at("name"), .bytes = entry.at("bytes"), .sha256 = entry.at("sha256")});
     }

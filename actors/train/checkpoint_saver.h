@@ -18,9 +18,9 @@
 
 namespace praetor {
 
-/// Saves a stage's learner as RUN_DIR/checkpoints/STAGE/step-N, a shard a rank, all ranks at the
-/// same time, in the order that leaves a crash with the last whole one: ledger row, shards,
-/// manifest, rename, ledger row "durable".
+/// Saves a stage's learner as RUN_DIR/checkpoints/STAGE/step-N, a shard a rank (of the first copy,
+/// where groups of ranks keep copies), all ranks at the same time, in the order that leaves a crash
+/// with the last whole one: ledger row, shards, manifest, rename, ledger row "durable".
 ///
 /// In the background a rank copies its part of the state, which is kept for the next save, and a
 /// thread writes the copy while training goes on; one save at a time. The thread writes the shard
@@ -63,6 +63,7 @@ class CheckpointSaver {
   Collective& ranks_;
   Options options_;
   bool under_way_ = false;
+  int32_t shards_ = 1;                        ///< of the save under way
   std::unique_ptr<CheckpointWriter> writer_;  ///< of the save under way, on the first rank
   CheckpointRecord record_;                   ///< the same
   std::vector<NamedTensor> staging_;

@@ -49,11 +49,16 @@ OfflineStage::OfflineStage(RunContext& context, const StageConfig& stage)
   if (per_step_ == 0) per_step_ = rows;
   LearnerModels models;
   if (trains_policy_) {
-    models.policy = load_policy();
+    open_policy(models);
   } else {
-    models.scalar = load_scalar();
+    open_scalar_model(models);
   }
-  if (plan.gate) models.gate = make_gate(*models.scalar, *plan.gate);
+  if (plan.gate) {
+    // Its answers to the rows are asked for before there is a learner.
+    if (!plan.gate->verbosity.empty() && models.scalar_weights)
+      read_whole(*models.scalar_weights, models.scalar->backbone);
+    models.gate = make_gate(*models.scalar, *plan.gate);
+  }
   learner_ = std::make_unique<Learner>(
       learner_config(), std::move(algorithm), std::move(models), &context.ranks);
   if (learner_->algorithm().models().reference_in_rows) add_reference();
@@ -70,28 +75,29 @@ void OfflineStage::add_reference() {
   add_reference_logprobs(*learner_, context_.ranks, file, all);
 }
 
-std::unique_ptr<ScalarModel> OfflineStage::load_scalar() const {
+void OfflineStage::open_scalar_model(LearnerModels& models) const {
   const RandomStream stream(
       {.job_seed = context_.job.seed, .stage = stage_.index, .purpose = Purpose::kInitialise});
   auto heads = std::max<int64_t>(1, static_cast<int64_t>(labels_.size()));
   if (stage_.model.create) {
-    auto backbone = load_policy();
-    ScalarHead head = ScalarHead::make(backbone->config().hidden_size, stream, at::kFloat, heads);
-    return std::make_unique<ScalarModel>(
-        ScalarModel{std::move(*backbone), std::move(head), labels_});
+    Transformer backbone = created_model();
+    ScalarHead head = ScalarHead::make(backbone.config().hidden_size, stream, at::kFloat, heads);
+    models.scalar =
+        std::make_unique<ScalarModel>(ScalarModel{std::move(backbone), std::move(head), labels_});
+    return;
   }
   const auto folder = resolve(stage_.model.source);
   if (stage_.start == StageResult::kAttributeModel)
     heads = static_cast<int64_t>(attributes_in(folder).size());
   const int64_t own = stage_.probes ? ModelConfig::load(folder).num_labels : 0;
-  auto out = std::make_unique<ScalarModel>(
-      ScalarModel::load(folder, stream, at::kFloat, own > 0 ? own : heads));
+  OpenedScalar opened = open_scalar(folder, stream, at::kFloat, own > 0 ? own : heads);
+  models.scalar_weights = with_adapter(std::move(opened.backbone));
+  models.scalar = std::make_unique<ScalarModel>(std::move(opened.model));
+  ScalarModel& scalar = *models.scalar;
   // A probe leaves the head of a reward model behind.
   if (own > 0)
-    out->head = ScalarHead::make(out->backbone.config().hidden_size, stream, at::kFloat, heads);
-  out->backbone = with_adapter(std::move(out->backbone));
-  if (!labels_.empty()) out->labels = labels_;
-  return out;
+    scalar.head = ScalarHead::make(scalar.backbone.config().hidden_size, stream, at::kFloat, heads);
+  if (!labels_.empty()) scalar.labels = labels_;
 }
 
 std::unique_ptr<AttributeGate> OfflineStage::make_gate(const ScalarModel& model,

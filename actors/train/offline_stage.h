@@ -31,7 +31,7 @@ class OfflineStage final : public StageRunner {
   /// Examples of one row: one, or chosen and rejected, or the question in both orders.
   using RowExamples = std::vector<Example>;
   /// The reward model that training starts from.
-  std::unique_ptr<ScalarModel> load_scalar() const;
+  void open_scalar_model(LearnerModels& models) const;
   /// The gate that training starts from, over the attributes of `model`, corrected by the first
   /// rows of train_. @throws DataError when the model lacks the attribute to correct for
   std::unique_ptr<AttributeGate> make_gate(const ScalarModel& model, const GatePlan& plan) const;

@@ -40,7 +40,7 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
   const SamplePlan samples = algorithm->sample_plan();
   const ModelPlan wanted = algorithm->models();
   LearnerModels models;
-  models.policy = load_policy();
+  open_policy(models);
   if (wanted.critic == CriticKind::kSeparate && wanted.critic_init == "reward") {
     const auto parts = list_parts(stage.rewards);
     const auto part = std::ranges::find_if(
@@ -48,11 +48,12 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
     PRAETOR_CHECK(part != parts.end(), "critic.init: reward without a reward model");
     const auto folder = part->config->folder()->in(
         [this](const std::string& name) { return context_.results() / name; });
-    models.scalar = std::make_unique<ScalarModel>(
-        ScalarModel::load(folder,
-                          RandomStream({.job_seed = context.job.seed,
-                                        .stage = stage.index,
-                                        .purpose = Purpose::kInitialise})));
+    OpenedScalar critic = open_scalar(
+        folder,
+        RandomStream(
+            {.job_seed = context.job.seed, .stage = stage.index, .purpose = Purpose::kInitialise}));
+    models.scalar = std::make_unique<ScalarModel>(std::move(critic.model));
+    models.scalar_weights = std::move(critic.backbone);
   }
   const auto rows =
       static_cast<int64_t>(read_rows(resolve(stage.data.train), RowForm::kPrompt).size());

@@ -30,10 +30,7 @@ class OnlineStage final : public StageRunner {
   void publish(int64_t step, bool wanted);
   /// The first rank's part: hands the parameters of one network to `take`, and has the others help.
   void visit(const Transformer& model, const Publisher::Take& take);
-  bool in_parts() const {
-    const ShardingConfig& sharding = stage_.learner.sharding;
-    return (sharding.stage == 3 || sharding.tensor > 1) && context_.ranks.world_size() > 1;
-  }
+  bool in_parts() const { return learner_->in_parts(); }
   StepBatch collect(int64_t step);
   /// What the voices beside the policy draw from after `step` updates.
   Publisher::Companion companion(int64_t step) const;

@@ -94,25 +94,32 @@ StageRunner::StageRunner(RunContext& context, const StageConfig& stage)
 
 StageRunner::~StageRunner() = default;
 
-Transformer StageRunner::with_adapter(Transformer base) const {
+std::shared_ptr<const ModelWeights> StageRunner::with_adapter(
+    std::shared_ptr<const ModelWeights> base) const {
   if (stage_.model.adapter.empty()) return base;
-  return load_peft(stage_.model.adapter, base.config()).merged(base);
+  LoraAdapter adapter = load_peft(stage_.model.adapter, base->shell().config());
+  return merged_weights(std::move(base), std::move(adapter));
 }
 
-std::unique_ptr<Transformer> StageRunner::load_policy() const {
-  if (!stage_.model.create) {
-    return std::make_unique<Transformer>(
-        with_adapter(Transformer::load(resolve(stage_.model.source))));
+void StageRunner::open_policy(LearnerModels& models) const {
+  if (stage_.model.create) {
+    models.policy = std::make_unique<Transformer>(created_model());
+    return;
   }
+  models.policy_weights = with_adapter(open_model(resolve(stage_.model.source)));
+  models.policy = std::make_unique<Transformer>(models.policy_weights->shell());
+}
+
+Transformer StageRunner::created_model() const {
   ModelConfig config = *stage_.model.create;
   if (config.vocab_size == 0) config.vocab_size = tokenizer_->vocab_size();
   config.bos_token = tokenizer_->bos();
   config.pad_token = tokenizer_->pad();
   if (const auto eos = tokenizer_->eos()) config.eos_tokens = {*eos};
-  return std::make_unique<Transformer>(
+  return {
       config,
       RandomStream(
-          {.job_seed = context_.job.seed, .stage = stage_.index, .purpose = Purpose::kInitialise}));
+          {.job_seed = context_.job.seed, .stage = stage_.index, .purpose = Purpose::kInitialise})};
 }
 
 int64_t StageRunner::end_token() const {

@@ -102,10 +102,12 @@ class StageRunner {
                     const Transformer& model,
                     const std::vector<NamedTensor>& parameters,
                     const std::filesystem::path& folder) const;
-  /// The network a stage starts from.
-  std::unique_ptr<Transformer> load_policy() const;
+  /// The network a stage starts from: a new one, or a shell and the folder's weights.
+  void open_policy(LearnerModels& models) const;
   /// With the adapter that the stage's section `model` names, if any.
-  Transformer with_adapter(Transformer base) const;
+  std::shared_ptr<const ModelWeights> with_adapter(std::shared_ptr<const ModelWeights> base) const;
+  /// That of `model.create`.
+  Transformer created_model() const;
   /// The id that ends a completion.
   int64_t end_token() const;
   std::filesystem::path resolve(const Source& source) const {

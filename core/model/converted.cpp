@@ -1,5 +1,6 @@
 #include "core/model/converted.h"
 
+#include "core/model/model_weights.h"
 #include "core/model/transformer_builder.h"
 
 namespace praetor {
@@ -9,7 +10,11 @@ Transformer converted(const Transformer& model, at::ScalarType dtype, bool langu
   for (const NamedTensor& named : model.parameters()) {
     const at::Tensor values = named.tensor.detach();
     const bool kept = !language_head && named.name == "lm_head.weight";
-    out.push_back({named.name, kept ? values : values.to(dtype, false, /*copy=*/true)});
+    if (is_waiting(values) && !kept) {
+      out.push_back({named.name, waiting_tensor(values.sizes().vec(), dtype)});
+    } else {
+      out.push_back({named.name, kept ? values : values.to(dtype, false, /*copy=*/true)});
+    }
   }
   return TransformerBuilder::assemble(
       model.config(), std::move(out), TransformerBuilder::group_of(model));

@@ -1,3 +1,5 @@
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/equal.h>
 
 #include <algorithm>
@@ -9,6 +11,7 @@
 #include "core/base/text.h"
 #include "core/model/families.h"
 #include "core/model/folder_writer.h"
+#include "core/model/model_weights.h"
 #include "core/model/safetensors.h"
 #include "core/model/stored_layout.h"
 #include "core/model/transformer.h"
@@ -79,8 +82,8 @@ class WeightReader {
   bool has(const std::string& name) const { return files_.contains(written(name)); }
   at::Tensor view(const std::string& name) const { return files_.tensor(written(name)); }
 
-  /// By the model's names. @throws DataError listing everything that does not fit.
-  std::map<std::string, at::Tensor> read(at::ScalarType dtype) const {
+  /// Nothing is wanted any more. @throws DataError listing everything that does not fit.
+  void check() {
     std::vector<std::string> unexpected;
     for (const std::string& name : files_.names()) {
       if (!expected_.count(name) && !is_buffer(name)) unexpected.push_back(printable(name));
@@ -93,12 +96,34 @@ class WeightReader {
       throw DataError(
           folder_.string(), ": the weights do not fit config.json; ", join(problems, "; "));
     }
-    std::map<std::string, at::Tensor> out;
-    for (const auto& [stored, name] : wanted_) {
-      for (NamedTensor& part : split_stored(stored, files_.tensor(name), dtype))
-        out.emplace(std::move(part.name), std::move(part.tensor));
+    for (size_t i = 0; i < wanted_.size(); ++i) {
+      for (const ParameterSpec& part : wanted_[i].first.parts) place_of_[part.name] = i;
     }
-    return out;
+  }
+
+  /// After check(): fills tensors of the model's names, file tensor by file tensor.
+  void fill(std::span<const NamedTensor> parameters) const {
+    const at::NoGradGuard no_grad;
+    std::map<size_t, std::map<std::string, at::Tensor>> places;
+    for (const NamedTensor& parameter : parameters)
+      places[place_of_.at(parameter.name)].insert({parameter.name, parameter.tensor.detach()});
+    for (const auto& [place, to] : places) {
+      const auto& [stored, name] = wanted_[place];
+      if (stored.parts.size() == 1 && !stored.transposed) {
+        to.begin()->second.copy_(files_.tensor(name));
+      } else {
+        const at::ScalarType dtype = to.begin()->second.scalar_type();
+        for (const NamedTensor& part : split_stored(stored, files_.tensor(name), dtype)) {
+          const auto found = to.find(part.name);
+          if (found != to.end()) at::Tensor(found->second).copy_(part.tensor);
+        }
+      }
+      files_.file(name).release(name);
+    }
+  }
+  /// One tensor of the folder that is no part of the network.
+  at::Tensor read(const std::string& name, at::ScalarType dtype) const {
+    return split_stored(wanted_[place_of_.at(name)].first, view(name), dtype).front().tensor;
   }
 
   const fs::path& folder() const { return folder_; }
@@ -118,6 +143,7 @@ class WeightReader {
   const Family& family_;
   SafetensorsFolder files_;
   std::vector<std::pair<StoredTensor, std::string>> wanted_;
+  std::map<std::string, size_t> place_of_;  ///< of the model's names, in wanted_
   std::set<std::string> expected_;
   std::vector<std::string> missing_;
   std::vector<std::string> wrong_;
@@ -144,20 +170,88 @@ void want_backbone(WeightReader& reader, bool with_head) {
   }
 }
 
-/// The backbone's tensors in the model's order.
-std::vector<NamedTensor> in_order(const ModelConfig& config,
-                                  bool with_head,
-                                  const std::map<std::string, at::Tensor>& tensors) {
-  std::vector<NamedTensor> out;
-  for (const ParameterSpec& spec : parameter_layout(config, with_head))
-    out.push_back({spec.name, tensors.at(spec.name)});
-  return out;
-}
+class FolderWeights final : public ModelWeights {
+ public:
+  /// @param with_head  the language head is wanted, too
+  FolderWeights(WeightReader reader, bool with_head, at::ScalarType dtype)
+      : reader_(std::move(reader)), with_head_(with_head), dtype_(dtype) {}
+
+  Transformer shell() const override {
+    std::vector<NamedTensor> out;
+    for (const ParameterSpec& spec : parameter_layout(reader_.config(), with_head_))
+      out.push_back({spec.name, waiting_tensor(spec.shape, dtype_)});
+    return TransformerBuilder::assemble(reader_.config(), std::move(out));
+  }
+
+ private:
+  void read_own(std::span<const NamedTensor> parameters) const override {
+    reader_.fill(parameters);
+  }
+  at::ScalarType dtype() const override { return dtype_; }
+
+  WeightReader reader_;
+  bool with_head_;
+  at::ScalarType dtype_;
+};
+
+class MergedWeights final : public ModelWeights {
+ public:
+  MergedWeights(std::shared_ptr<const ModelWeights> base, LoraAdapter adapter)
+      : base_(std::move(base)), adapter_(std::move(adapter)), dtype_(base_->shell().dtype()) {}
+
+  Transformer shell() const override { return base_->shell(); }
+
+ private:
+  void read_own(std::span<const NamedTensor> parameters) const override {
+    const at::NoGradGuard no_grad;
+    base_->read(parameters);
+    for (const NamedTensor& parameter : parameters) {
+      const at::Tensor merged = adapter_.merged_weight(parameter);
+      if (!merged.is_same(parameter.tensor)) parameter.tensor.detach().copy_(merged);
+    }
+  }
+  at::ScalarType dtype() const override { return dtype_; }
+
+  std::shared_ptr<const ModelWeights> base_;
+  LoraAdapter adapter_;
+  at::ScalarType dtype_;
+};
 
 }  // namespace
 
-Transformer Transformer::load(const fs::path& folder, at::ScalarType dtype) {
-  ModelConfig config = ModelConfig::load(folder);
+bool is_waiting(const at::Tensor& parameter) {
+  return parameter.numel() > 0 && parameter.storage().nbytes() == 0;
+}
+
+at::Tensor waiting_tensor(const std::vector<int64_t>& sizes, at::ScalarType dtype) {
+  at::Tensor out = at::empty({0}, at::dtype(dtype));
+  out.unsafeGetTensorImpl()->set_sizes_contiguous(sizes);
+  return out;
+}
+
+void ModelWeights::read(std::span<const NamedTensor> parameters) const {
+  const at::NoGradGuard no_grad;
+  std::vector<NamedTensor> own;
+  for (const NamedTensor& parameter : parameters) {
+    const at::Tensor& to = parameter.tensor;
+    own.push_back({parameter.name,
+                   to.scalar_type() == dtype() ? to : at::empty(to.sizes(), at::dtype(dtype()))});
+  }
+  read_own(own);
+  for (size_t i = 0; i < own.size(); ++i) {
+    const at::Tensor& to = parameters[i].tensor;
+    if (!own[i].tensor.is_same(to)) to.detach().copy_(own[i].tensor);
+  }
+}
+
+void read_whole(const ModelWeights& weights, const Transformer& shell) {
+  for (const NamedTensor& parameter : shell.parameters())
+    parameter.tensor.set_data(at::empty(parameter.tensor.sizes(), parameter.tensor.options()));
+  weights.read(shell.parameters());
+}
+
+std::shared_ptr<const ModelWeights> open_model(const fs::path& folder, at::ScalarType dtype) {
+  const ModelConfig config = ModelConfig::load(folder);
   if (config.num_labels > 0) {
     throw DataError((folder / "config.json").string(),
                     ": architectures: a sequence-classification model has no language head; a "
@@ -165,15 +259,22 @@ Transformer Transformer::load(const fs::path& folder, at::ScalarType dtype) {
   }
   WeightReader reader(folder, config);
   want_backbone(reader, true);
-  std::vector<NamedTensor> tensors = in_order(config, true, reader.read(dtype));
-  return TransformerBuilder::assemble(std::move(config), std::move(tensors));
+  reader.check();
+  return std::make_shared<FolderWeights>(std::move(reader), true, dtype);
 }
 
-ScalarModel ScalarModel::load(const fs::path& folder,
-                              RandomStream stream,
-                              at::ScalarType dtype,
-                              int64_t labels) {
-  ModelConfig config = ModelConfig::load(folder);
+Transformer Transformer::load(const fs::path& folder, at::ScalarType dtype) {
+  const auto weights = open_model(folder, dtype);
+  Transformer out = weights->shell();
+  read_whole(*weights, out);
+  return out;
+}
+
+OpenedScalar open_scalar(const fs::path& folder,
+                         RandomStream stream,
+                         at::ScalarType dtype,
+                         int64_t labels) {
+  const ModelConfig config = ModelConfig::load(folder);
   const bool classifies = config.num_labels > 0;
   if (classifies && config.num_labels != labels) {
     throw DataError((folder / "config.json").string(),
@@ -189,18 +290,26 @@ ScalarModel ScalarModel::load(const fs::path& folder,
   } else {
     reader.allow(kHead);
   }
-  const std::map<std::string, at::Tensor> read = reader.read(dtype);
-  ScalarHead head;
-  if (classifies) {
-    head.weight = read.at(kScore);
-  } else {
-    head = ScalarHead::make(config.hidden_size, stream, dtype, labels);
-  }
-  std::vector<std::string> names = config.label_names;
-  std::vector<NamedTensor> tensors = in_order(config, false, read);
-  return {TransformerBuilder::assemble(std::move(config), std::move(tensors)),
-          std::move(head),
-          std::move(names)};
+  reader.check();
+  ScalarHead head = classifies ? ScalarHead{reader.read(kScore, dtype)}
+                               : ScalarHead::make(config.hidden_size, stream, dtype, labels);
+  auto weights = std::make_shared<FolderWeights>(std::move(reader), false, dtype);
+  Transformer backbone = weights->shell();
+  return {{std::move(backbone), std::move(head), config.label_names}, std::move(weights)};
+}
+
+std::shared_ptr<const ModelWeights> merged_weights(std::shared_ptr<const ModelWeights> base,
+                                                   LoraAdapter adapter) {
+  return std::make_shared<MergedWeights>(std::move(base), std::move(adapter));
+}
+
+ScalarModel ScalarModel::load(const fs::path& folder,
+                              RandomStream stream,
+                              at::ScalarType dtype,
+                              int64_t labels) {
+  OpenedScalar out = open_scalar(folder, std::move(stream), dtype, labels);
+  read_whole(*out.backbone, out.model.backbone);
+  return std::move(out.model);
 }
 
 void save_hf(const ModelConfig& config,

@@ -2,6 +2,7 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/CPUAllocator.h>
 
 #include <algorithm>
@@ -10,6 +11,7 @@
 
 #include "core/base/error.h"
 #include "core/model/kernels/packed_weight.h"
+#include "core/model/model_weights.h"
 
 namespace praetor {
 namespace {
@@ -40,14 +42,15 @@ void resize_storage(const at::Tensor& tensor, size_t bytes) {
 
 FlatUnit::FlatUnit(const std::string& who,
                    std::vector<NamedTensor> parameters,
-                   Collective& ranks,
+                   ShardingRanks ranks,
                    int64_t alignment,
                    int64_t bucket_bytes)
     : parameters_(std::move(parameters)),
-      ranks_(ranks),
+      shards_(*ranks.shards),
+      copies_(ranks.replicas),
       bucket_bytes_(bucket_bytes),
-      layout_(parameters_, ranks.world_size(), alignment),
-      pieces_(layout_.pieces_of(ranks.rank())),
+      layout_(parameters_, shards_.world_size(), alignment),
+      pieces_(layout_.pieces_of(shards_.rank())),
       seen_(parameters_.size(), false) {
   for (const NamedTensor& parameter : parameters_) {
     const at::Tensor& first = parameters_.front().tensor;
@@ -71,13 +74,15 @@ FlatUnit::FlatUnit(const std::string& who,
     const NamedTensor& whole = parameters_[piece.parameter];
     const at::Tensor alias = whole.tensor.detach();
     const bool all = piece.begin == 0 && piece.end == alias.numel();
-    owned_.push_back({piece_name(whole.name, piece.begin, piece.end, alias.numel()),
-                      all ? alias : alias.view(-1).slice(0, piece.begin, piece.end).detach()});
+    at::Tensor mine;  // of one that waits for its weights not before `cut`
+    if (!is_waiting(alias))
+      mine = all ? alias : alias.view(-1).slice(0, piece.begin, piece.end).detach();
+    owned_.push_back({piece_name(whole.name, piece.begin, piece.end, alias.numel()), mine});
   }
 }
 
 int64_t FlatUnit::bucket() const {
-  const int64_t size = parameters_.front().tensor.element_size() * ranks_.world_size();
+  const int64_t size = parameters_.front().tensor.element_size() * shards_.world_size();
   return std::max<int64_t>(bucket_bytes_ / size, 1);
 }
 
@@ -140,7 +145,7 @@ void FlatUnit::start_adding() {
   const at::NoGradGuard no_grad;
   mark_seen();
   const auto options = parameters_.front().tensor.options().requires_grad(false);
-  const int64_t all = layout_.part() * ranks_.world_size();
+  const int64_t all = layout_.part() * shards_.world_size();
   whole_gradient_ = at::empty({all}, options);
   sums_ = at::empty({layout_.part()}, options);
   gather_flat(layout_,
@@ -151,11 +156,11 @@ void FlatUnit::start_adding() {
               whole_gradient_.element_size());
   drop_own_gradients();
   if (sums_.scalar_type() == at::kDouble) {
-    sums_come_ = ranks_.start_reduce_scatter<double>(elements<double>(whole_gradient_),
-                                                     elements<double>(sums_));
+    sums_come_ = shards_.start_reduce_scatter<double>(elements<double>(whole_gradient_),
+                                                      elements<double>(sums_));
   } else {
-    sums_come_ = ranks_.start_reduce_scatter<float>(elements<float>(whole_gradient_),
-                                                    elements<float>(sums_));
+    sums_come_ = shards_.start_reduce_scatter<float>(elements<float>(whole_gradient_),
+                                                     elements<float>(sums_));
   }
 }
 
@@ -171,7 +176,7 @@ void FlatUnit::finish_adding() {
 template <typename T>
 void FlatUnit::reduce(at::Tensor& sums) {
   const std::vector<at::Tensor> own = gradients();
-  const int64_t world = ranks_.world_size(), part = layout_.part();
+  const int64_t world = shards_.world_size(), part = layout_.part();
   const at::Tensor bucket_of_all = at::empty({std::min(bucket(), part) * world}, sums.options());
   const std::span<T> reduced = elements<T>(sums), send = elements<T>(bucket_of_all);
   for (int64_t at = 0; at < part; at += bucket()) {
@@ -180,9 +185,33 @@ void FlatUnit::reduce(at::Tensor& sums) {
       const int64_t begin = r * part + at;
       gather_flat(layout_, own, begin, begin + length, send.data() + r * length, sizeof(T));
     }
-    ranks_.reduce_scatter<T>(send.first(static_cast<size_t>(length * world)),
-                             reduced.subspan(static_cast<size_t>(at), static_cast<size_t>(length)));
+    shards_.reduce_scatter<T>(
+        send.first(static_cast<size_t>(length * world)),
+        reduced.subspan(static_cast<size_t>(at), static_cast<size_t>(length)));
   }
+}
+
+void FlatUnit::add_over_copies() {
+  if (!copies_ || parameters_.empty()) return;
+  const at::NoGradGuard no_grad;
+  // The other copies' passes may have been more.
+  if (!gradient_.defined()) {
+    gradient_ =
+        at::zeros({layout_.part()}, parameters_.front().tensor.options().requires_grad(false));
+  }
+  if (gradient_.scalar_type() == at::kDouble) {
+    reduce_over_copies<double>();
+  } else {
+    reduce_over_copies<float>();
+  }
+}
+
+template <typename T>
+void FlatUnit::reduce_over_copies() {
+  const std::span<T> all = elements<T>(gradient_);
+  const size_t most = std::max<size_t>(static_cast<size_t>(bucket_bytes_) / sizeof(T), 1);
+  for (size_t at = 0; at < all.size(); at += most)
+    copies_->all_reduce<T>(all.subspan(at, std::min(most, all.size() - at)));
 }
 
 void FlatUnit::hand_over(const std::vector<bool>& any) {
@@ -204,10 +233,10 @@ void FlatUnit::drop_gradients() {
 
 void FlatUnit::share_weights() {
   PRAETOR_CHECK(!is_cut(), "weights in parts are gathered, not shared");
-  if (parameters_.empty()) return;
+  if (parameters_.empty() || shards_.world_size() == 1) return;
   const std::vector<at::Tensor> weights = tensors_of(parameters_);
   const auto options = parameters_.front().tensor.options().requires_grad(false);
-  const int64_t world = ranks_.world_size(), rank = ranks_.rank(), part = layout_.part();
+  const int64_t world = shards_.world_size(), rank = shards_.rank(), part = layout_.part();
   const int64_t size = parameters_.front().tensor.element_size();
   const at::Tensor bucket_of_all = at::empty({std::min(bucket(), part) * world}, options);
   const std::span<std::byte> all = bytes_of(bucket_of_all);
@@ -219,8 +248,8 @@ void FlatUnit::share_weights() {
     };
     const auto begin = [&](int64_t r) { return r * part + at; };
     gather_flat(layout_, weights, begin(rank), begin(rank) + length, place(rank).data(), size);
-    ranks_.all_gather<std::byte>(place(rank),
-                                 all.first(static_cast<size_t>(length * world * size)));
+    shards_.all_gather<std::byte>(place(rank),
+                                  all.first(static_cast<size_t>(length * world * size)));
     for (int64_t r = 0; r < world; ++r) {
       if (r != rank)
         scatter_flat(layout_, weights, begin(r), begin(r) + length, place(r).data(), size);
@@ -228,34 +257,58 @@ void FlatUnit::share_weights() {
   }
 }
 
-void FlatUnit::cut(UnitMeter& meter) {
+void FlatUnit::cut(UnitMeter& meter, const Reader& read) {
   PRAETOR_CHECK(!is_cut(), "a unit is cut once");
   if (parameters_.empty()) return;
   meter_ = &meter;
   const at::NoGradGuard no_grad;
   const auto options = parameters_.front().tensor.options().requires_grad(false);
-  const int64_t part = layout_.part(), begin = ranks_.rank() * part;
+  const int64_t part = layout_.part(), begin = shards_.rank() * part;
   part_ = at::empty({part}, options);
-  gather_flat(layout_,
-              tensors_of(parameters_),
-              begin,
-              begin + part,
-              part_.mutable_data_ptr(),
-              part_.element_size());
-  for (size_t i = 0; i < owned_.size(); ++i) {
-    const FlatPiece& piece = pieces_[i];
-    owned_[i].tensor = part_.slice(0, piece.at, piece.at + piece.end - piece.begin)
-                           .view(owned_[i].tensor.sizes())
-                           .detach();
+  const bool waits =
+      std::ranges::any_of(parameters_, [](const NamedTensor& p) { return is_waiting(p.tensor); });
+  if (!waits) {
+    gather_flat(layout_,
+                tensors_of(parameters_),
+                begin,
+                begin + part,
+                part_.mutable_data_ptr(),
+                part_.element_size());
   }
-  storage_ = at::empty({ranks_.world_size() * part}, options);
+  storage_ = at::empty({shards_.world_size() * part}, options);
+  std::vector<at::Tensor> before;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const at::Tensor& tensor = parameters_[i].tensor;
     const int64_t from = layout_.begin_of(i);
+    if (waits) before.push_back(tensor.detach());
     tensor.set_data(storage_.slice(0, from, from + tensor.numel()).view(tensor.sizes()));
+  }
+  if (waits) {
+    fill_waiting(before, read);
+    part_.copy_(storage_.slice(0, begin, begin + part));
+  }
+  for (size_t i = 0; i < owned_.size(); ++i) {
+    const FlatPiece& piece = pieces_[i];
+    const at::Tensor& whole = parameters_[piece.parameter].tensor;
+    const at::Tensor mine = part_.slice(0, piece.at, piece.at + piece.end - piece.begin);
+    owned_[i].tensor = (mine.numel() == whole.numel() ? mine.view(whole.sizes()) : mine).detach();
   }
   resize_storage(storage_, 0);
   meter_->part_bytes += static_cast<int64_t>(part_.nbytes());
+}
+
+void FlatUnit::fill_waiting(const std::vector<at::Tensor>& before, const Reader& read) {
+  storage_.zero_();
+  std::vector<NamedTensor> waiting;
+  for (size_t i = 0; i < parameters_.size(); ++i) {
+    if (is_waiting(before[i])) {
+      waiting.push_back(parameters_[i]);
+    } else {
+      parameters_[i].tensor.detach().copy_(before[i]);
+    }
+  }
+  PRAETOR_CHECK(read, waiting.front().name, " has no weights, and nothing to read them from");
+  read(waiting);
 }
 
 void FlatUnit::copy_part(const FlatUnit& other) {
@@ -278,14 +331,14 @@ void FlatUnit::gather(bool keep) {
   if (!is_cut()) return;
   allocate();
   gathered_ = true;
-  ranks_.all_gather<std::byte>(bytes_of(part_), bytes_of(storage_));
+  shards_.all_gather<std::byte>(bytes_of(part_), bytes_of(storage_));
   if (!keep) release();
 }
 
 void FlatUnit::start_gather() {
   if (!is_cut()) return;
   allocate();
-  weights_come_ = ranks_.start_all_gather<std::byte>(bytes_of(part_), bytes_of(storage_));
+  weights_come_ = shards_.start_all_gather<std::byte>(bytes_of(part_), bytes_of(storage_));
 }
 
 void FlatUnit::finish_gather(bool keep) {

@@ -3,12 +3,14 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <span>
 #include <vector>
 
-#include "core/collective/collective.h"
 #include "core/model/named_tensor.h"
 #include "learners/sharding/flat_layout.h"
+#include "learners/sharding/sharding_ranks.h"
 
 namespace praetor {
 
@@ -30,18 +32,22 @@ struct UnitMeter {
 /// have memory between `gather` and `release` alone; the tensors stay the same ones, so graphs and
 /// modules go on pointing at them. Nothing may read a weight, or write to one, in between.
 ///
-/// Every rank makes the calls marked "all ranks" alike. Sums are in rank order.
+/// Where there are several copies (ShardingRanks), all of this happens among the ranks of each, and
+/// the sums of a step are added over the copies at its end.
+///
+/// Every rank makes the calls marked "all ranks" alike; of several copies those of each. Sums are
+/// in rank order, over the copies in their order.
 class FlatUnit {
  public:
   /// Elements of one exchange, over all ranks.
   static constexpr int64_t kBucketBytes = int64_t{32} << 20;
 
-  /// The tensors of `parameters` are the model's own; `ranks` is borrowed.
+  /// The tensors of `parameters` are the model's own.
   /// @param who  in messages
   /// @throws InvalidArgument for parameters of two dtypes, or one that is not contiguous
   FlatUnit(const std::string& who,
            std::vector<NamedTensor> parameters,
-           Collective& ranks,
+           ShardingRanks ranks,
            int64_t alignment = 1,
            int64_t bucket_bytes = kBucketBytes);
 
@@ -63,6 +69,9 @@ class FlatUnit {
   int64_t gradient_bytes() const;
   /// Which parameters have had a gradient here since drop_gradients.
   const std::vector<bool>& seen() const { return seen_; }
+  /// Adds what the copies have summed since the last drop_gradients; once, before `hand_over`. All
+  /// ranks of all copies, of which some may have added nothing.
+  void add_over_copies();
   /// Gives owned() the sums, where `any` says that some rank had a gradient; the others have none.
   void hand_over(const std::vector<bool>& any);
   void drop_gradients();
@@ -71,7 +80,10 @@ class FlatUnit {
   void share_weights();
 
   /// From now on each rank keeps its part. `meter` (borrowed) counts what is gathered.
-  void cut(UnitMeter& meter);
+  /// @param read  fills those parameters that are waiting for their weights
+  /// (core/model/model_weights.h); the unit is whole while it is called
+  using Reader = std::function<void(std::span<const NamedTensor>)>;
+  void cut(UnitMeter& meter, const Reader& read = nullptr);
   bool is_cut() const { return storage_.defined(); }
   /// After `cut`: this rank's part becomes that of `other`, a unit of the same sizes and alignment,
   /// in this one's type.
@@ -91,7 +103,10 @@ class FlatUnit {
  private:
   template <typename T>
   void reduce(at::Tensor& sums);
+  template <typename T>
+  void reduce_over_copies();
   void allocate();
+  void fill_waiting(const std::vector<at::Tensor>& before, const Reader& read);
   void mark_seen();
   /// The parameters' gradients, contiguous.
   std::vector<at::Tensor> gradients() const;
@@ -100,7 +115,8 @@ class FlatUnit {
   int64_t bucket() const;  ///< elements of one rank in one exchange
 
   std::vector<NamedTensor> parameters_;
-  Collective& ranks_;
+  Collective& shards_;
+  Collective* copies_;  ///< null: there is one
   int64_t bucket_bytes_;
   FlatLayout layout_;
   std::vector<FlatPiece> pieces_;

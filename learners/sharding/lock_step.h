@@ -9,7 +9,7 @@ namespace praetor {
 
 class ShardedNetwork;
 
-/// An exchange between all ranks in the course of a pass.
+/// An exchange between the ranks of a copy in the course of a pass.
 struct Exchange {
   enum class Kind {
     kGather,    ///< weights of a part, for its forward
@@ -22,11 +22,11 @@ struct Exchange {
   bool operator==(const Exchange&) const = default;
 };
 
-/// Keeps the ranks of a group in step through forwards and backwards that exchange weights and
-/// gradients on their way. A pass (one micro-batch of every rank) has a list of exchanges that is
-/// the same on every rank, whatever it computes: a rank that reaches one does those before it as
-/// well, and one that has no micro-batch, or whose work failed, takes part in all that are left
-/// with nothing to give. So no rank waits for one that went another way.
+/// Keeps the ranks of a copy (ShardingRanks) in step through forwards and backwards that exchange
+/// weights and gradients on their way. A pass (one micro-batch of every rank) has a list of
+/// exchanges that is the same on each of them, whatever it computes: a rank that reaches one does
+/// those before it as well, and one that has no micro-batch, or whose work failed, takes part in
+/// all that are left with nothing to give. So no rank waits for one that went another way.
 ///
 /// With `prefetch` above 0 exchanges run beside the computation: at each one the next `prefetch`
 /// gathers of the list are started as well, as far as they want no unit that is in use until then,

@@ -20,7 +20,7 @@ constexpr const char* kLanguageHead = "lm_head.weight";
 
 ShardedNetwork::ShardedNetwork(const std::string& who,
                                Transformer& model,
-                               Collective& ranks,
+                               ShardingRanks ranks,
                                LockStep& steps,
                                UnitMeter& meter,
                                Options options)
@@ -30,18 +30,20 @@ ShardedNetwork::ShardedNetwork(const std::string& who,
   if (!options_.language_head) {
     const auto unused = std::ranges::find(heads, kLanguageHead, &NamedTensor::name);
     if (unused != heads.end()) {
-      if (options_.cut) add_unit(who, {*unused}, ranks);
+      if (options_.cut) add_unit(who, {*unused}, ranks, options_.read);
       heads.erase(unused);
     }
   }
   heads.insert(heads.end(), options_.scalar_head.begin(), options_.scalar_head.end());
   const auto copies = parts_of_copy();
   for (size_t i = 0; i < named.size(); ++i) {
-    FlatUnit* const unit = add_unit(who, std::move(named[i]), ranks);
+    FlatUnit* const unit = add_unit(who, std::move(named[i]), ranks, options_.read);
     FlatUnit* read = unit;
     if (options_.cut && options_.copy) {
-      read = add_unit(who, copies[i], ranks);
+      // Of what waited for its weights the copy is made part by part.
+      read = add_unit(who, copies[i], ranks, [](std::span<const NamedTensor>) {});
       twins_.push_back({.unit = unit, .copy = read});
+      if (options_.read) read->copy_part(*unit);
     }
     used_.push_back(unit);
     parts_.push_back({.read = {read}});
@@ -70,10 +72,11 @@ ShardedNetwork::~ShardedNetwork() {
 
 FlatUnit* ShardedNetwork::add_unit(const std::string& who,
                                    std::vector<NamedTensor> parameters,
-                                   Collective& ranks) {
+                                   ShardingRanks ranks,
+                                   const FlatUnit::Reader& read) {
   const int64_t alignment = options_.copy ? kCopyAlignment : kAlignment;
   units_.push_back(std::make_unique<FlatUnit>(who, std::move(parameters), ranks, alignment));
-  if (options_.cut) units_.back()->cut(meter_);
+  if (options_.cut) units_.back()->cut(meter_, read);
   return units_.back().get();
 }
 

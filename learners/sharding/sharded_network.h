@@ -12,8 +12,8 @@
 namespace praetor {
 
 /// A network whose gradients (ZeRO stage 2), or gradients and weights (stage 3, arXiv:1910.02054),
-/// the ranks keep in parts. Its units are the embedding, each layer, and the final norm with the
-/// language head (alone where the head is tied to the embedding) and a scalar head.
+/// the ranks of a copy keep in parts. Its units are the embedding, each layer, and the final norm
+/// with the language head (alone where the head is tied to the embedding) and a scalar head.
 ///
 /// Stage 3: a forward gathers a part's units as it enters the part and releases them as it leaves;
 /// so does the backward, the other way round. Stages 2 and 3: once the backward has left a part,
@@ -28,15 +28,16 @@ class ShardedNetwork final : public ForwardHooks {
     bool cut = false;           ///< stage 3
     bool language_head = true;  ///< used; else a head that is there is kept in parts for good
     std::vector<NamedTensor> scalar_head = {};  ///< used with the last part
+    FlatUnit::Reader read = nullptr;  ///< of a network that is cut, and waits for its weights
     /// Borrowed: of the model and that head. Passes run it in place of the model, and at stage 3
     /// gather its weights; gradients, `gather` and `units` are the model's.
     ComputeCopy* copy = nullptr;
   };
-  /// `model`, `ranks`, `steps` and `meter` are borrowed. The model keeps its tensors.
+  /// `model`, `steps` and `meter` are borrowed. The model keeps its tensors.
   /// @param who  in messages
   ShardedNetwork(const std::string& who,
                  Transformer& model,
-                 Collective& ranks,
+                 ShardingRanks ranks,
                  LockStep& steps,
                  UnitMeter& meter,
                  Options options);
@@ -54,7 +55,7 @@ class ShardedNetwork final : public ForwardHooks {
   /// The heads have been used too, for what `outputs` point at; undefined ones do not count.
   void finish(const std::vector<at::Tensor*>& outputs);
 
-  /// Every unit, outside of a pass; all ranks. `keep`: this rank wants the weights.
+  /// Every unit, outside of a pass; all ranks of a copy. `keep`: this rank wants the weights.
   void gather(bool keep);
   void release();
   /// The owned weights have changed: those of the copy are made from them anew.
@@ -87,7 +88,8 @@ class ShardedNetwork final : public ForwardHooks {
   std::vector<std::vector<NamedTensor>> parts_of_copy() const;
   FlatUnit* add_unit(const std::string& who,
                      std::vector<NamedTensor> parameters,
-                     Collective& ranks);
+                     ShardingRanks ranks,
+                     const FlatUnit::Reader& read);
 
   Transformer& model_;
   LockStep& steps_;

@@ -41,7 +41,7 @@ double total_of(Collective& ranks, double mine) {
 ShardedOptimizer::ShardedOptimizer(std::string name,
                                    std::vector<NamedTensor> parameters,
                                    OptimizerConfig config,
-                                   Collective& ranks,
+                                   ShardingRanks ranks,
                                    int64_t bucket_bytes)
     : name_(std::move(name)), parameters_(std::move(parameters)), ranks_(ranks) {
   if (alone()) {
@@ -58,7 +58,7 @@ ShardedOptimizer::ShardedOptimizer(std::string name,
 ShardedOptimizer::ShardedOptimizer(std::string name,
                                    std::vector<FlatUnit*> units,
                                    OptimizerConfig config,
-                                   Collective& ranks)
+                                   ShardingRanks ranks)
     : name_(std::move(name)),
       parameters_(joined(
           units, [](const FlatUnit& unit) -> const auto& { return unit.parameters(); })),
@@ -74,19 +74,20 @@ void ShardedOptimizer::make(OptimizerConfig config) {
                       .parameters = parameters_,
                       .owned = joined(
                           units_, [](const FlatUnit& unit) -> const auto& { return unit.owned(); }),
-                      .ranks = &ranks_},
+                      .ranks = ranks_.shards},
                      std::move(config));
 }
 
 void ShardedOptimizer::reduce_gradients() {
   if (alone() || parameters_.empty()) return;
   if (own_unit_) own_unit_->add_gradients();
+  for (FlatUnit* unit : units_) unit->add_over_copies();
   std::vector<std::byte> mine;
   for (const FlatUnit* unit : units_) {
     for (const bool seen : unit->seen()) mine.push_back(std::byte(seen));
   }
-  std::vector<std::byte> all(mine.size() * static_cast<size_t>(ranks_.world_size()));
-  ranks_.all_gather<std::byte>(mine, all);
+  std::vector<std::byte> all(mine.size() * static_cast<size_t>(ranks_.all->world_size()));
+  ranks_.all->all_gather<std::byte>(mine, all);
   has_gradient_.clear();
   size_t at = 0;
   for (FlatUnit* unit : units_) {
@@ -115,7 +116,7 @@ void ShardedOptimizer::split(Collective& group, std::set<std::string> everywhere
 }
 
 double ShardedOptimizer::square_sum() const {
-  if (!group_) return total_of(ranks_, grad_square_sum(optimizer_->parameters()));
+  if (!group_) return total_of(*ranks_.shards, grad_square_sum(optimizer_->parameters()));
   std::vector<NamedTensor> own, common;
   for (const NamedTensor& piece : optimizer_->parameters()) {
     const bool all = everywhere_.contains(split_piece_name(piece.name).parameter);
@@ -123,8 +124,17 @@ double ShardedOptimizer::square_sum() const {
   }
   // What all have counts once: as the first rank says, whose pieces may lie otherwise than here, so
   // that all clip by the same number.
-  const double once = total_of(ranks_, grad_square_sum(common));
-  return total_of(*group_, total_of(ranks_, grad_square_sum(own))) + values_of(*group_, once)[0];
+  const double once = total_of(*ranks_.shards, grad_square_sum(common));
+  return total_of(*group_, total_of(*ranks_.shards, grad_square_sum(own))) +
+         values_of(*group_, once)[0];
+}
+
+void ShardedOptimizer::digest_weights(Sha256& digest) const {
+  for (const NamedTensor& parameter : optimizer_->parameters()) {
+    const at::Tensor weight = parameter.tensor.detach().contiguous();
+    digest.update(
+        std::span(static_cast<const std::byte*>(weight.const_data_ptr()), weight.nbytes()));
+  }
 }
 
 double ShardedOptimizer::clip_gradients() {

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "core/base/sha256.h"
-#include "core/collective/collective.h"
 #include "learners/optim/optimizer.h"
 #include "learners/sharding/flat_unit.h"
 
@@ -31,20 +30,20 @@ class ShardedOptimizer {
  public:
   static constexpr int64_t kBucketBytes = FlatUnit::kBucketBytes;
 
-  /// `ranks` is borrowed and must outlive it; the tensors of `parameters` are the model's own.
+  /// The collectives of `ranks` must outlive it; the tensors of `parameters` are the model's own.
   /// @throws InvalidArgument as Optimizer does, and for parameters of two dtypes in a world above
   /// one
   ShardedOptimizer(std::string name,
                    std::vector<NamedTensor> parameters,
                    OptimizerConfig config,
-                   Collective& ranks,
+                   ShardingRanks ranks,
                    int64_t bucket_bytes = kBucketBytes);
   /// Over units of a network, borrowed, whose gradients are summed in its backward; a world above
   /// one. @throws InvalidArgument as Optimizer does
   ShardedOptimizer(std::string name,
                    std::vector<FlatUnit*> units,
                    OptimizerConfig config,
-                   Collective& ranks);
+                   ShardingRanks ranks);
 
   /// Each rank of `group`, borrowed, steps its part of the parameters, but for those of the names
   /// in `everywhere`, which all of them have, with equal gradients.
@@ -60,8 +59,10 @@ class ShardedOptimizer {
   /// has not. A parameter has a gradient when it has one on any rank; the others count as zeros.
   /// The parameters' own are dropped.
   void reduce_gradients();
-  /// Takes in the owned gradients, in order.
+  /// Takes in the owned gradients, in order; the same on the ranks of every copy.
   void digest_gradients(Sha256& digest) const;
+  /// Takes in the owned weights, in order.
+  void digest_weights(Sha256& digest) const;
   /// Clips to config().max_grad_norm. @return the norm of all parts before it
   double clip_gradients();
   /// Steps the owned pieces and gathers the weights of the others, unless these stay in parts.
@@ -76,15 +77,15 @@ class ShardedOptimizer {
   int64_t state_bytes() const { return optimizer_->state_bytes(); }
 
  private:
-  bool alone() const { return ranks_.world_size() == 1; }
-  /// Of all gradients together, of every rank.
+  bool alone() const { return ranks_.alone(); }
+  /// Of all gradients together, of every rank of a copy.
   double square_sum() const;
   /// Over what the units give this rank.
   void make(OptimizerConfig config);
 
   std::string name_;
   std::vector<NamedTensor> parameters_;
-  Collective& ranks_;
+  ShardingRanks ranks_;
   Collective* group_ = nullptr;                  ///< of ranks with other parts of the parameters
   std::set<std::string> everywhere_;             ///< parameters that all of it have
   std::unique_ptr<FlatUnit> own_unit_;           ///< stage 1

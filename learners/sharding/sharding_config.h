@@ -19,7 +19,15 @@ struct ShardingConfig {
   /// the same micro-batches, and the stage is about those that hold the same part. >= 1, and
   /// divides the ranks.
   int64_t tensor = 1;
+  /// Consecutive ranks that keep one copy together, whatever the stage: a node. The others keep
+  /// copies of their own, and gradients are summed over the copies at the step. Divides the ranks,
+  /// where there are several; 0: all ranks keep one copy. Where `tensor` splits layers, it counts
+  /// those that hold the same part.
+  int64_t group = 0;
   static ShardingConfig from_yaml(YamlReader in);
+
+  /// Ranks of `ranks` that keep one copy together.
+  int64_t ranks_of_copy(int64_t ranks) const { return group == 0 || ranks == 1 ? ranks : group; }
 };
 
 }  // namespace praetor

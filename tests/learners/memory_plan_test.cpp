@@ -82,13 +82,21 @@ TEST_CASE("the plan of an update's memory is what the update takes, within a ten
     for (const auto checkpointing : {ActivationCheckpointing::kNone,
                                      ActivationCheckpointing::kSelective,
                                      ActivationCheckpointing::kBlock}) {
-      using Layouts = std::vector<std::array<int64_t, 4>>;
+      struct Layout {
+        int64_t ranks, stage, prefetch, group = 0, tensor = 1;
+      };
+      using Layouts = std::vector<Layout>;
       const Layouts layouts =
-          tied ? Layouts{{1, 1, 1, 1}, {2, 2, 1, 1}, {2, 3, 1, 1}, {2, 1, 1, 2}, {4, 3, 1, 2}}
-               : Layouts{{2, 1, 1, 1}, {2, 2, 0, 1}, {2, 3, 0, 1}, {3, 3, 2, 1}, {4, 1, 1, 4}};
-      for (const auto& [ranks, stage, prefetch, tensor] : layouts) {
+          tied ? Layouts{{1, 1, 1},
+                         {2, 2, 1},
+                         {2, 3, 1},
+                         {4, 3, 1, 2},
+                         {2, 1, 1, 0, 2},
+                         {4, 3, 1, 0, 2}}
+               : Layouts{{2, 1, 1}, {2, 2, 0}, {2, 3, 0}, {3, 3, 2}, {2, 2, 1, 1}, {4, 1, 1, 0, 4}};
+      for (const auto& [ranks, stage, prefetch, group, tensor] : layouts) {
         const MemoryPlanOptions options{
-            .sharding = {.stage = stage, .prefetch = prefetch, .tensor = tensor},
+            .sharding = {.stage = stage, .prefetch = prefetch, .group = group, .tensor = tensor},
             .ranks = ranks,
             .micro_batch_tokens = kMicroBatch,
             .sequence_tokens = kSequence,
@@ -98,9 +106,10 @@ TEST_CASE("the plan of an update's memory is what the update takes, within a ten
         const MemoryPlan plan = plan_memory(networks, options);
         INFO("tied " << tied << ", checkpointing " << static_cast<int>(checkpointing) << ", "
                      << ranks << " ranks, stage " << stage << ", prefetch " << prefetch
-                     << ", tensor " << tensor << ": weights " << plan.weights << ", gradients "
-                     << plan.gradients << ", moments " << plan.moments << ", units " << plan.units
-                     << ", activations " << plan.activations << ", workspace " << plan.workspace);
+                     << ", group " << group << ", tensor " << tensor << ": weights " << plan.weights
+                     << ", gradients " << plan.gradients << ", moments " << plan.moments
+                     << ", units " << plan.units << ", activations " << plan.activations
+                     << ", workspace " << plan.workspace);
         CHECK(static_cast<double>(plan.total()) ==
               Approx(static_cast<double>(measured.peak)).epsilon(0.1));
         if (ranks == 1) CHECK(packed_weight_bytes(networks, options) == measured.packed);
@@ -170,6 +179,18 @@ TEST_CASE("arithmetic and traffic are counted from the shapes", "[learners][cpu]
   CHECK(sent(4, 3, true) == 15 * others);
   CHECK(sent(4, 2, false) == 0);
   CHECK(sent(4, 3, false) == 5 * others);
+  // In groups of two: half of everything to the other, and a quarter of the sums out and back.
+  const auto in_pairs = [&](int64_t stage, bool trained) {
+    return exchanged_bytes({{.shape = config, .trained = trained}},
+                           {.sharding = {.stage = stage, .group = 2}, .ranks = 4},
+                           5);
+  };
+  CHECK(in_pairs(1, true) == 2 * (all / 2) + 2 * (all / 4));
+  CHECK(in_pairs(2, true) == 6 * (all / 2) + 2 * (all / 4));
+  CHECK(in_pairs(3, true) == 15 * (all / 2) + 2 * (all / 4));
+  CHECK(in_pairs(3, false) == 5 * (all / 2));
+  CHECK(exchanged_bytes({{config}}, {.sharding = {.stage = 3, .group = 1}, .ranks = 4}, 5) ==
+        2 * others);
   // Under an adapter its own gradients and values, and at stage 3 the weights twice a micro-batch.
   const auto adapted = [&](int64_t stage) {
     return exchanged_bytes({{.shape = config, .adapter_parameters = 1000}},

@@ -49,6 +49,22 @@ TEST_CASE("a step waits for what its layout cannot hide", "[learners][cpu]") {
   CHECK(plan_step_time(one, layout(3, 1, 1), 1, 5, link).total() == 5);
 }
 
+TEST_CASE("copies within a node leave their sums to the network", "[learners][cpu]") {
+  const std::vector<PlannedNetwork> one{{shape()}};
+  const double part = 4 * static_cast<double>(shape().parameter_count()) / 4;
+  MemoryPlanOptions options = layout(3, 0, 8);
+  options.sharding.group = 4;
+  const StepTime time = plan_step_time(
+      one, options, 2, 1, {.bytes_a_second = 1e6}, {.bytes_a_second = 1e5, .message_seconds = 0.5});
+  // Twice three rings of the whole within each four ranks; of each part half to the other copy,
+  // and half back.
+  CHECK(time.exchanging == Approx(2 * 3 * 3 * part / 1e6 + part / 1e5 + 2 * 0.5).epsilon(1e-4));
+  CHECK(time.waiting == time.exchanging);
+  options.sharding.group = 8;
+  CHECK(plan_step_time(one, options, 2, 1, {.bytes_a_second = 1e6}).exchanging ==
+        Approx(2 * 3 * 7 * (part / 2) / 1e6).epsilon(1e-4));
+}
+
 TEST_CASE("narrow weights are gathered in half the bytes, frozen ones once", "[learners][cpu]") {
   const Link link{.bytes_a_second = 1e6};
   const auto exchanging = [&](const PlannedNetwork& network, int64_t bytes) {

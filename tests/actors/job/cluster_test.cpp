@@ -97,6 +97,11 @@ TEST_CASE("a slower network is waited for, and a GPU that is too small is marked
   const auto a = plan_cluster(one, fast), b = plan_cluster(one, slow);
   CHECK(b[0].waiting == a[0].waiting);  // one node
   CHECK(b[1].waiting > 5 * a[1].waiting);
+  // Copies of a node each send their sums alone.
+  StagePlan copies = one;
+  copies.update->options.sharding.group = 8;
+  CHECK(plan_cluster(copies, slow)[1].waiting < b[1].waiting / 2);
+  CHECK(plan_cluster(copies, slow)[1].memory > b[1].memory);
   CHECK_THAT(cluster_text({one}, fast), !Catch::Contains("!"));
   fast.memory_gib = 24;
   const std::string text = cluster_text({one}, fast);

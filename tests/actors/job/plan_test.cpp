@@ -65,6 +65,9 @@ TEST_CASE("a learner rank keeps less at each stage of sharding", "[actors][cpu]"
   CHECK(plan.rank_bytes() == 1000 + 1000 + 2000 + 1000);
   CHECK_THAT(plan_text({plan}),
              Catch::Contains("each of 4 learner ranks keeps, at sharding stage 3: 4.9 KiB"));
+  plan.sharding_group = 2;
+  CHECK(plan.rank_bytes() == 2000 + 2000 + 4000 + 2000);
+  CHECK_THAT(plan_text({plan}), Catch::Contains("at sharding stage 3 in groups of 2: 9.8 KiB"));
 }
 
 TEST_CASE("a reference that is asked once takes no memory", "[actors][cpu]") {

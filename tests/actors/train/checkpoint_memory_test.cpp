@@ -12,9 +12,11 @@
 #include "actors/train/checkpointing.h"
 #include "core/base/fs.h"
 #include "core/publication/weight_file.h"
+#include "learners/algorithms/dpo.h"
 #include "learners/algorithms/sft.h"
 #include "tests/actors/rpc/fake_services.h"
 #include "tests/support/catch.h"
+#include "tests/support/ranks.h"
 #include "tests/support/shared_data.h"
 #include "tests/support/tiny_model.h"
 
@@ -116,6 +118,38 @@ TEST_CASE("saving, loading, publishing and exporting need no copy of the model i
     INFO(what << " took " << (*rise >> 20) << " MB beside " << (state_bytes >> 20) << " MB");
     CHECK(*rise < state_bytes * 15 / 100);
   }
+}
+
+TEST_CASE("ranks that keep weights in parts never hold the model that they start from",
+          "[actors][cpu]") {
+  const TempDir dir;
+  save_hf(wide_learner(1).policy(), dir / "model");
+  const int64_t model_bytes = 4 * wide_config().parameter_count();
+  const auto start = [&](int64_t stage) {
+    return rise_of([&] {
+      const auto errors = testing::run_ranks(2, [&](Collective& ranks) {
+        LearnerModels models;
+        models.policy_weights = open_model(dir / "model");
+        models.policy = std::make_unique<Transformer>(models.policy_weights->shell());
+        LearnerConfig config;
+        config.sharding.stage = stage;
+        // With a reference: two networks.
+        const Learner learner(config, make_dpo({}), std::move(models), &ranks);
+        ranks.barrier();
+      });
+      CHECK(errors == std::vector<std::string>(2));
+    });
+  };
+  const auto whole = start(1), parts = start(3);
+  if (!whole || !parts) {
+    WARN("skipped: this kernel does not let a process forget its highest memory");
+    return;
+  }
+  INFO("two ranks took " << (*whole >> 20) << " MB at stage 1 and " << (*parts >> 20)
+                         << " MB at stage 3; the model has " << (model_bytes >> 20) << " MB");
+  CHECK(*whole > 4 * model_bytes);
+  // Together they keep both networks once, and for a moment a layer each.
+  CHECK(*parts < 2 * model_bytes + model_bytes / 2);
 }
 
 }  // namespace praetor

@@ -26,9 +26,9 @@ using testing::TempDir;
 
 namespace {
 
-Learner learner_on(Collective& ranks, int64_t sharding = 1) {
+Learner learner_on(Collective& ranks, int64_t sharding = 1, int64_t group = 0) {
   LearnerConfig config;
-  config.sharding.stage = sharding;
+  config.sharding = {.stage = sharding, .group = group};
   LearnerModels models;
   models.policy = std::make_unique<Transformer>(testing::tiny_model());
   return Learner(config, make_sft(SftConfig{}), std::move(models), &ranks);
@@ -133,6 +133,33 @@ TEST_CASE("what the background writes is the state at the save, whatever trainin
     }
     CHECK(different.size() == 3);
     CHECK(fs::read_symlink(busy / "latest") == "checkpoints/sft/step-000003");
+  }
+}
+
+TEST_CASE("of ranks that keep copies the first copy's write it, once", "[actors][cpu]") {
+  for (const bool background : {false, true}) {
+    const TempDir whole, copies;
+    testing::FakeServices run;
+    std::vector<std::string> loaded(4);
+    const auto save = [&](Collective& ranks, const fs::path& folder, int64_t group) {
+      const Learner learner = learner_on(ranks, 3, group);
+      CheckpointSaver saver(run, ranks, {.background = background});
+      saver.save(context_in(folder), learner, 1, {});
+      saver.finish();
+    };
+    CHECK(run_ranks(2, [&](Collective& ranks) { save(ranks, whole.path(), 0); }) ==
+          std::vector<std::string>(2));
+    CHECK(run_ranks(4, [&](Collective& ranks) {
+            save(ranks, copies.path(), 2);
+            Learner learner = learner_on(ranks, 2, 1);
+            change(learner);
+            load_checkpoint(copies / "latest", "sft", ranks, learner);
+            loaded[static_cast<size_t>(ranks.rank())] = learner.policy().digest();
+          }) == std::vector<std::string>(4));
+    // Two shards, of the bits that two ranks without copies write.
+    CHECK(shards_of(copies / "latest").size() == 2);
+    CHECK(shards_of(copies / "latest") == shards_of(whole / "latest"));
+    CHECK(loaded == std::vector<std::string>(4, testing::tiny_model().digest()));
   }
 }
 

@@ -5,6 +5,7 @@
 
 #include "core/base/error.h"
 #include "core/collective/grid.h"
+#include "core/collective/membership.h"
 #include "tests/core/collective/transcript.h"
 #include "tests/support/catch.h"
 #include "tests/support/ranks.h"
@@ -194,9 +195,12 @@ TEST_CASE("a time-out in one group ends what the others wait for, started or not
         std::vector<float> all(6);
         if (whole.rank() == 1) std::this_thread::sleep_for(milliseconds(1200));
         if (whole.rank() == 1) return;
+        // Rank 0 is the first whose time runs out.
+        if (whole.rank() == 3) std::this_thread::sleep_for(milliseconds(200));
         const auto pending = grid.column->start_all_gather<float>(own, all);
         try {
-          if (whole.rank() != 2) grid.row->barrier();
+          if (whole.rank() == 2) std::this_thread::sleep_for(milliseconds(200));
+          (whole.rank() == 2 ? whole : *grid.row).barrier();
         } catch (...) {
           try {
             pending->wait();
@@ -207,8 +211,10 @@ TEST_CASE("a time-out in one group ends what the others wait for, started or not
         }
       },
       {.deadline = milliseconds(400)});
-  CHECK_THAT(errors[0], Catch::Contains("rank 1 did not come"));
+  CHECK_THAT(errors[0], Catch::Contains("barrier #0 timed out") && Catch::Contains("rank 1 did"));
   CHECK(started[0].empty());  // rank 2 has come to it
+  CHECK_THAT(errors[2],
+             Catch::Contains("rank 2: barrier #2: rank 0 gave up: rank 0, group shards"));
   CHECK_THAT(errors[3], Catch::Contains("rank 3, group shards of ranks 2, 3: barrier #0"));
   CHECK_THAT(started[3], Catch::Contains("group replicas of ranks 1, 3: all_gather #0"));
 }

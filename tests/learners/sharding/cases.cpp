@@ -66,7 +66,27 @@ Transformer network(const CaseOptions& options) {
   ModelConfig config = tiny_policy()->config();
   config.tie_embeddings = options.tied;
   config.num_layers = options.layers;
-  return Transformer(config, stream_of(options), options.dtype);
+  return Transformer(config, stream_of(options), options.weights);
+}
+
+void add_policy(LearnerModels& models, const CaseOptions& options) {
+  if (options.folder.empty()) {
+    models.policy = std::make_unique<Transformer>(network(options));
+    return;
+  }
+  models.policy_weights = open_model(options.folder, options.weights);
+  models.policy = std::make_unique<Transformer>(models.policy_weights->shell());
+}
+
+void add_scalar(LearnerModels& models, const CaseOptions& options, int64_t heads) {
+  if (options.folder.empty()) {
+    models.scalar = std::make_unique<ScalarModel>(ScalarModel{
+        network(options), ScalarHead::make(16, stream_of(options), options.weights, heads)});
+    return;
+  }
+  OpenedScalar opened = open_scalar(options.folder, stream_of(options), options.weights, heads);
+  models.scalar = std::make_unique<ScalarModel>(std::move(opened.model));
+  models.scalar_weights = std::move(opened.backbone);
 }
 
 OptimizerConfig optimizer_of(const CaseOptions& options, double learning_rate) {
@@ -79,11 +99,6 @@ OptimizerConfig optimizer_of(const CaseOptions& options, double learning_rate) {
   return out;
 }
 
-std::unique_ptr<ScalarModel> scalar(const CaseOptions& options, int64_t heads) {
-  return std::make_unique<ScalarModel>(ScalarModel{
-      network(options), ScalarHead::make(16, stream_of(options), options.dtype, heads)});
-}
-
 }  // namespace
 
 Learner make_case(const std::string& name, Collective* ranks, const CaseOptions& options) {
@@ -92,29 +107,31 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
   config.precision = options.precision;
   config.optimizer.weight_decay = 0.01;
   config.micro_batch_tokens = options.micro_batch_tokens;
-  config.sharding = {
-      .stage = options.stage, .prefetch = options.prefetch, .tensor = options.tensor};
+  config.sharding = {.stage = options.stage,
+                     .prefetch = options.prefetch,
+                     .group = options.group,
+                     .tensor = options.tensor};
   config.activation_checkpointing = options.checkpointing;
   config.lora = options.lora;
   config.seed = 5;
   LearnerModels models;
   if (name == "reward_model") {
-    models.scalar = scalar(options, 1);
+    add_scalar(models, options, 1);
     return Learner(config, make_reward_model({.margin = true}), std::move(models), ranks);
   }
   if (name == "attribute_model") {
-    models.scalar = scalar(options, 2);
+    add_scalar(models, options, 2);
     AttributeModelConfig attributes;
     attributes.attributes = {{"good", 1}, {"long", -1}};
     return Learner(config, make_attribute_model(attributes), std::move(models), ranks);
   }
   if (name == "attribute_gate") {
-    models.scalar = scalar(options, 2);
+    add_scalar(models, options, 2);
     models.gate =
         std::make_unique<AttributeGate>(AttributeGate::make(16, 2, 1, 8, stream_of(options)));
     return Learner(config, make_attribute_gate({}), std::move(models), ranks);
   }
-  models.policy = std::make_unique<Transformer>(network(options));
+  add_policy(models, options);
   if (name == "dpo") return Learner(config, make_dpo({.beta = 1}), std::move(models), ranks);
   if (name == "sft") return Learner(config, make_sft(SftConfig{}), std::move(models), ranks);
   if (name == "nash_md") {
@@ -205,19 +222,26 @@ std::string weights_digest(const Learner& learner) {
 std::string learner_transcript(Collective& ranks) {
   std::ostringstream out;
   out.precision(17);
-  std::vector<std::pair<std::string, CaseOptions>> cases;
-  for (const int64_t stage : {1, 2, 3}) {
-    for (const std::string& name : learner_cases()) cases.push_back({name, {.stage = stage}});
-    if (ranks.world_size() % 2 == 0) cases.push_back({"ppo", {.stage = stage, .tensor = 2}});
+  std::vector<CaseOptions> layouts{{.stage = 1}, {.stage = 2}, {.stage = 3}};
+  if (ranks.world_size() == 4) {
+    const std::vector<CaseOptions> copies{
+        {.stage = 2, .group = 2}, {.stage = 3, .group = 2}, {.stage = 1, .group = 1}};
+    layouts.insert(layouts.end(), copies.begin(), copies.end());
   }
-  for (const auto& [name, options] : cases) {
-    Learner learner = make_case(name, &ranks, options);
-    for (int step = 0; step < 2; ++step) {
-      const StepReport report = update_case(name, learner, step);
-      out << name << ' ' << options.stage << ' ' << step << ' ' << report.loss_digest << ' '
-          << report.gradient_digest << ' ' << report.manifest;
-      for (const auto& [key, value] : report.metrics) out << ' ' << key << '=' << value;
-      out << ' ' << weights_digest(learner) << '\n';
+  if (ranks.world_size() % 2 == 0) {
+    layouts.push_back({.stage = 1, .tensor = 2});
+    layouts.push_back({.stage = 3, .tensor = 2});
+  }
+  for (const CaseOptions& options : layouts) {
+    for (const std::string& name : learner_cases()) {
+      Learner learner = make_case(name, &ranks, options);
+      for (int step = 0; step < 2; ++step) {
+        const StepReport report = update_case(name, learner, step);
+        out << name << ' ' << options.stage << ' ' << step << ' ' << report.loss_digest << ' '
+            << report.gradient_digest << ' ' << report.manifest;
+        for (const auto& [key, value] : report.metrics) out << ' ' << key << '=' << value;
+        out << ' ' << weights_digest(learner) << '\n';
+      }
     }
   }
   return out.str();

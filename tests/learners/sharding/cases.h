@@ -1,5 +1,6 @@
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <optional>
 #include <string>
@@ -26,12 +27,14 @@ struct CaseOptions {
   int64_t prefetch = 1;
   ActivationCheckpointing checkpointing = ActivationCheckpointing::kNone;
   std::optional<LoraConfig> lora = {};
+  int64_t group = 0;                    ///< ranks of a copy; 0: all
+  at::ScalarType weights = at::kFloat;  ///< type of the networks
+  std::filesystem::path folder = {};    ///< a causal model that the networks are read from
   std::string optimizer = "adamw";  ///< with a momentum, or a first moment, where there may be one
   at::ScalarType state_dtype = at::kFloat;
   at::ScalarType precision = at::kFloat;
-  double learning_rate = 1e-3;        ///< twice that of a separate critic
-  int64_t tensor = 1;                 ///< ranks that every layer is split over
-  at::ScalarType dtype = at::kFloat;  ///< of every network
+  double learning_rate = 1e-3;  ///< twice that of a separate critic
+  int64_t tensor = 1;           ///< ranks that every layer is split over
 };
 
 /// @param ranks  null: a world of one

@@ -69,7 +69,7 @@ TEST_CASE("the first step over tensor ranks has the loss and the gradient of one
       // The engine's log-probabilities and a gate's labels are float32 whatever the networks are.
       if (dtype == at::kDouble && name.starts_with("attribute")) continue;
       for (const bool tied : {true, false}) {
-        CaseOptions options{.max_grad_norm = 0, .minibatches = 1, .tied = tied, .dtype = dtype};
+        CaseOptions options{.max_grad_norm = 0, .minibatches = 1, .tied = tied, .weights = dtype};
         Learner one = make_case(name, nullptr, options);
         const StepReport wanted = update_case(name, one, 0);
         const double loss = loss_of(name, wanted);
