@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -163,6 +164,34 @@ TEST_CASE("adapters over tensor ranks learn what one rank's do", "[learners][cpu
         CHECK(relative_distance(seen[0], merged) < 1e-5);
         CHECK_FALSE(seen[1].defined());
       }
+    }
+  }
+}
+
+TEST_CASE("copies whose layers lie over ranks learn what one rank does", "[learners][cpu]") {
+  const testing::OneThread one_thread;
+  for (const std::string& name : std::vector<std::string>{"sft", "ppo"}) {
+    Learner one = make_case(name, nullptr);
+    for (int step = 0; step < 3; ++step) update_case(name, one, step);
+    struct Copies {
+      int32_t world;
+      int64_t stage, group;
+    };
+    for (const Copies layout : {Copies{4, 2, 1}, {8, 1, 2}, {8, 3, 2}}) {
+      const CaseOptions options{.stage = layout.stage, .group = layout.group, .tensor = 2};
+      const auto world = static_cast<size_t>(layout.world);
+      std::atomic<int32_t> shards{0};
+      const Trained group = train(name, layout.world, 0, 3, options, [&](Learner& learner) {
+        shards += learner.state_shards();  // the same on every rank
+      });
+      CAPTURE(name, layout.world, layout.stage, layout.group);
+      REQUIRE(group.errors == none(layout.world));
+      CHECK(shards == layout.world * 2 * layout.group);
+      CHECK(group.weights == std::vector<std::string>(world, group.weights[0]));
+      CHECK(group.last[world - 1].gradient_digest == group.last[0].gradient_digest);
+      // The state is that of one copy, and of nothing twice.
+      const Learner whole = joined(name, group);
+      CHECK(relative_distance(flat_state(whole, true), flat_state(one, true)) < 1e-5);
     }
   }
 }
