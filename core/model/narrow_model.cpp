@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 #include <c10/core/GradMode.h>
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -35,11 +36,21 @@ void renew_narrowed(const NamedTensor& parameter, const at::Tensor& values) {
 Transformer load_narrow(const std::filesystem::path& folder, WeightKind kind) {
   const auto weights = open_model(folder);
   const Transformer shell = weights->shell();
+  // One place for the matrices in turn: large pieces that come and go between smaller ones that
+  // stay would leave holes in the heap.
+  int64_t largest = 0;
+  for (const NamedTensor& p : shell.parameters()) {
+    if (is_multiplied(p.name)) largest = std::max(largest, p.tensor.numel());
+  }
+  const at::Tensor place = at::empty({largest}, at::dtype(at::kFloat));
   std::vector<NamedTensor> kept;
-  for (const NamedTensor& parameter : shell.parameters()) {
-    const at::Tensor values = at::empty(parameter.tensor.sizes(), at::dtype(at::kFloat));
-    weights->read(std::vector<NamedTensor>{{parameter.name, values}});
-    kept.push_back({parameter.name, narrowed(parameter.name, values, kind)});
+  for (const NamedTensor& p : shell.parameters()) {
+    const bool multiplied = is_multiplied(p.name);
+    const at::Tensor values = multiplied
+                                  ? place.narrow(0, 0, p.tensor.numel()).view(p.tensor.sizes())
+                                  : at::empty(p.tensor.sizes(), place.options());
+    weights->read(std::vector<NamedTensor>{{p.name, values}});
+    kept.push_back({p.name, multiplied ? kernels::packed_alone(values, kind) : values});
   }
   return TransformerBuilder::assemble(shell.config(), std::move(kept));
 }
