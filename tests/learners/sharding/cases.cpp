@@ -4,6 +4,7 @@
 #include <span>
 #include <sstream>
 #include <stdexcept>
+#include <utility>
 
 #include "core/base/sha256.h"
 #include "learners/algorithms/attribute_gate.h"
@@ -93,7 +94,10 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
   config.precision = options.precision;
   config.optimizer.weight_decay = 0.01;
   config.micro_batch_tokens = options.micro_batch_tokens;
-  config.sharding = {.stage = options.stage, .prefetch = options.prefetch, .group = options.group};
+  config.sharding = {.stage = options.stage,
+                     .prefetch = options.prefetch,
+                     .group = options.group,
+                     .tensor = options.tensor};
   config.activation_checkpointing = options.checkpointing;
   config.lora = options.lora;
   config.seed = 5;
@@ -202,14 +206,22 @@ std::string weights_digest(const Learner& learner) {
 std::string learner_transcript(Collective& ranks) {
   std::ostringstream out;
   out.precision(17);
-  std::vector<std::pair<int64_t, int64_t>> layouts{{1, 0}, {2, 0}, {3, 0}};
-  if (ranks.world_size() == 4) layouts.insert(layouts.end(), {{2, 2}, {3, 2}, {1, 1}});
-  for (const auto& [stage, group] : layouts) {
+  std::vector<CaseOptions> layouts{{.stage = 1}, {.stage = 2}, {.stage = 3}};
+  if (ranks.world_size() == 4) {
+    const std::vector<CaseOptions> copies{
+        {.stage = 2, .group = 2}, {.stage = 3, .group = 2}, {.stage = 1, .group = 1}};
+    layouts.insert(layouts.end(), copies.begin(), copies.end());
+  }
+  if (ranks.world_size() % 2 == 0) {
+    layouts.push_back({.stage = 1, .tensor = 2});
+    layouts.push_back({.stage = 3, .tensor = 2});
+  }
+  for (const CaseOptions& options : layouts) {
     for (const std::string& name : learner_cases()) {
-      Learner learner = make_case(name, &ranks, {.stage = stage, .group = group});
+      Learner learner = make_case(name, &ranks, options);
       for (int step = 0; step < 2; ++step) {
         const StepReport report = update_case(name, learner, step);
-        out << name << ' ' << stage << ' ' << step << ' ' << report.loss_digest << ' '
+        out << name << ' ' << options.stage << ' ' << step << ' ' << report.loss_digest << ' '
             << report.gradient_digest << ' ' << report.manifest;
         for (const auto& [key, value] : report.metrics) out << ' ' << key << '=' << value;
         out << ' ' << weights_digest(learner) << '\n';
