@@ -2,7 +2,10 @@
 
 #include <algorithm>
 
+#include "core/base/error.h"
 #include "core/model/engine_step.h"
+#include "core/model/narrow_model.h"
+#include "rollout/device_model.h"
 
 namespace praetor {
 namespace {
@@ -13,38 +16,68 @@ int64_t bytes_of_block(const Transformer& model, int64_t block_size) {
   return c.num_layers * 2 * block_size * c.num_kv_heads * c.head_dim * element_size;
 }
 
+/// On the processor, by the operators of core/model.
+class ProcessorModel final : public CachedModel {
+ public:
+  ProcessorModel(const Transformer& model, int64_t block_size, WeightKind kind)
+      : CachedModel(model, bytes_of_block(model, block_size)),
+        block_size_(block_size),
+        kind_(kind) {
+    check_weight_kind(model, kind);
+    check_has_kind(model, kind);
+  }
+
+  void copy_block(const Scheduler::Copy& copy) override {
+    for (KvLayer& layer : cache_.layers) {
+      const auto take = [&](at::Tensor& all, int64_t dim) {
+        const auto rows = [&](int64_t block) {
+          return all.select(0, block).narrow(dim, 0, copy.rows);
+        };
+        rows(copy.to).copy_(rows(copy.from));
+      };
+      take(layer.keys, 2);
+      take(layer.values, 0);
+    }
+  }
+
+ protected:
+  void make_cache(int64_t blocks) override {
+    cache_ = {};
+    if (blocks > 0) cache_ = model_.make_cache(blocks, block_size_);
+  }
+
+  void forward() override {
+    const bool wanted = !want_.empty();
+    // An empty list would mean all rows; these are computed for the cache alone.
+    if (!wanted) want_.push_back(0);
+    const at::Tensor hidden = hidden_cached(model_, rows_, cache_, want_, kind_);
+    if (wanted) logits_ = logits(model_, hidden, kind_).to(at::kFloat).contiguous();
+  }
+
+ private:
+  int64_t block_size_;
+  WeightKind kind_;
+  KvCache cache_;
+};
+
 }  // namespace
 
-CachedModel::CachedModel(const Transformer& model, int64_t block_size, WeightKind kind)
-    : model_(&model),
-      block_size_(block_size),
-      kind_(kind),
-      block_bytes_(bytes_of_block(model, block_size)) {
-  check_weight_kind(model, kind);
+std::unique_ptr<CachedModel> CachedModel::make(const Transformer& model,
+                                               const EngineConfig& config,
+                                               cuda::Device* device) {
+  if (device) return std::make_unique<DeviceModel>(model, config, *device);
+  return std::make_unique<ProcessorModel>(model, config.block_size, config.weights);
 }
 
 void CachedModel::allocate(int64_t blocks) {
   release();
-  cache_ = model_->make_cache(blocks, block_size_);
+  make_cache(blocks);
   blocks_ = blocks;
 }
 
 void CachedModel::release() {
-  cache_ = {};
+  make_cache(0);
   blocks_ = 0;
-}
-
-void CachedModel::copy_block(const Scheduler::Copy& copy) {
-  for (KvLayer& layer : cache_.layers) {
-    const auto take = [&](at::Tensor& all, int64_t dim) {
-      const auto rows = [&](int64_t block) {
-        return all.select(0, block).narrow(dim, 0, copy.rows);
-      };
-      rows(copy.to).copy_(rows(copy.from));
-    };
-    take(layer.keys, 2);
-    take(layer.values, 0);
-  }
 }
 
 void CachedModel::clear_rows() {
@@ -78,17 +111,12 @@ int64_t CachedModel::work() const {
   // Few rows cost what it takes to read the weights.
   constexpr int64_t kReading = 8;
   const auto rows = static_cast<int64_t>(rows_.tokens.size());
-  return rows == 0 ? 0 : std::max(rows, kReading) * model_->config().parameter_count();
+  return rows == 0 ? 0 : std::max(rows, kReading) * model_.config().parameter_count();
 }
 
-at::Tensor CachedModel::logits() {
-  if (rows_.tokens.empty()) return {};
-  const bool wanted = !want_.empty();
-  // An empty list would mean all rows; these are computed for the cache alone.
-  if (!wanted) want_.push_back(0);
-  const at::Tensor hidden = hidden_cached(*model_, rows_, cache_, want_, kind_);
-  if (!wanted) return {};
-  return praetor::logits(*model_, hidden, kind_).to(at::kFloat).contiguous();
+void CachedModel::run() {
+  logits_ = at::Tensor();
+  if (!rows_.tokens.empty()) forward();
 }
 
 }  // namespace praetor

@@ -18,6 +18,9 @@
 namespace praetor {
 namespace {
 
+/// Of a GPU's cache that nobody bounds: sixteen million tokens at the default block_size.
+constexpr int64_t kMostOwnBlocks = int64_t{1} << 20;
+
 ModelSet models_of_all(std::span<const GenerationRequest> requests) {
   ModelSet all = {};
   for (const GenerationRequest& r : requests) {
@@ -55,7 +58,8 @@ std::vector<size_t> submission_order(std::span<const GenerationRequest> requests
 Engine::Engine(const Transformer& model,
                const Tokenizer& tokenizer,
                EngineConfig config,
-               const Transformer* companion)
+               const Transformer* companion,
+               cuda::Device* device)
     : tokenizer_(tokenizer), config_(config), processors_(tokenizer, model.config().vocab_size) {
   require("max_sequences", config.max_sequences, at_least(1));
   require("max_step_tokens",
@@ -63,9 +67,10 @@ Engine::Engine(const Transformer& model,
           at_least(static_cast<double>(config.max_sequences)));
   require("block_size", config.block_size, at_least(1));
   require("draft_tokens", config.draft_tokens, at_least(0));
-  models_.emplace_back(model, config.block_size, config.weights);
+  device = open_device(device);
+  models_.push_back(CachedModel::make(model, config, device));
   if (companion) {
-    models_.emplace_back(*companion, config.block_size, config.weights);
+    models_.push_back(CachedModel::make(*companion, config, device));
     const int64_t vocab = companion->config().vocab_size;
     if (vocab != vocab_size()) {
       throw InvalidArgument("engine: the companion's vocabulary of ",
@@ -75,20 +80,51 @@ Engine::Engine(const Transformer& model,
                             ": voices are mixed token by token, so they must be the same");
     }
   }
+  bound_cache(device);
+}
+
+// Where the models compute; null: on the processor.
+cuda::Device* Engine::open_device(cuda::Device* given) {
+  if (config_.device == EngineDevice::kCpu) return nullptr;
+  if (config_.weights != WeightKind::kBfloat16) {
+    throw InvalidArgument(
+        "engine: weights: ", to_string(config_.weights), ": device cuda multiplies by bfloat16");
+  }
+  if (given) return given;
+  own_device_.emplace(cuda::ChosenDevice::take());
+  return &own_device_->device();
+}
+
+void Engine::bound_cache(cuda::Device* device) {
   int64_t bytes = 0;
-  for (const CachedModel& m : models_) bytes += m.block_bytes();
-  require("cache_bytes", config.cache_bytes, at_least(static_cast<double>(bytes)));
+  for (const auto& m : models_) bytes += m->block_bytes();
+  if (device) {
+    // Behind the weights, which have their memory already. What is left of it is for CUDA itself.
+    const int64_t room = device->free_bytes() / 10 * 9;
+    if (room < bytes) {
+      throw cuda::DeviceMemoryError(str("engine: device: cuda: ",
+                                        device->free_bytes(),
+                                        " bytes of ",
+                                        device->description().name,
+                                        " are free beside the weights, and one block of the cache "
+                                        "takes ",
+                                        bytes));
+    }
+    const int64_t wanted = config_.cache_bytes > 0 ? config_.cache_bytes : kMostOwnBlocks * bytes;
+    config_.cache_bytes = std::min(wanted, room);
+  }
+  require("cache_bytes", config_.cache_bytes, at_least(static_cast<double>(bytes)));
 }
 
 int64_t Engine::vocab_size() const {
-  return models_[kPolicyModel].config().vocab_size;
+  return models_[kPolicyModel]->config().vocab_size;
 }
 
 int64_t Engine::positions(const Voice& voice) const {
   int64_t least = std::numeric_limits<int64_t>::max();
   const ModelSet needed = models_of(voice);
   for (size_t m = 0; m < models_.size(); ++m) {
-    if (needed[m]) least = std::min(least, models_[m].config().max_positions);
+    if (needed[m]) least = std::min(least, models_[m]->config().max_positions);
   }
   return least;
 }
@@ -101,7 +137,7 @@ int64_t Engine::response_limit(const GenerationRequest& request) const {
 int64_t Engine::most_blocks(const ModelSet& used) const {
   int64_t bytes = 0;
   for (size_t m = 0; m < models_.size(); ++m) {
-    if (used[m]) bytes += models_[m].block_bytes();
+    if (used[m]) bytes += models_[m]->block_bytes();
   }
   return config_.cache_bytes / bytes;
 }
@@ -125,7 +161,7 @@ int64_t Engine::blocks_wanted(std::span<const GenerationRequest> requests) const
 int64_t Engine::tokens_before_switch(PrefixTree::Models used, int64_t length) const {
   int64_t least = std::numeric_limits<int64_t>::max();
   for (size_t m = 0; m < models_.size(); ++m) {
-    const int64_t most = (used >> m & 1U) != 0 ? models_[m].config().switch_length() : 0;
+    const int64_t most = (used >> m & 1U) != 0 ? models_[m]->config().switch_length() : 0;
     if (most >= length) least = std::min(least, most - length);
   }
   return least;
@@ -134,7 +170,7 @@ int64_t Engine::tokens_before_switch(PrefixTree::Models used, int64_t length) co
 PrefixTree::Models Engine::rotations(PrefixTree::Models used, int64_t length) const {
   PrefixTree::Models switched = 0;
   for (size_t m = 0; m < models_.size(); ++m) {
-    const int64_t most = (used >> m & 1U) != 0 ? models_[m].config().switch_length() : 0;
+    const int64_t most = (used >> m & 1U) != 0 ? models_[m]->config().switch_length() : 0;
     switched |= most > 0 && length > most ? 1U << m : 0U;
   }
   return switched;
@@ -198,17 +234,17 @@ void Engine::check_fits(const GenerationRequest& request,
 }
 
 void Engine::make_room(int64_t blocks, const ModelSet& used) {
-  const auto grows = [&](size_t m) { return used[m] && models_[m].blocks() < blocks; };
+  const auto grows = [&](size_t m) { return used[m] && models_[m]->blocks() < blocks; };
   int64_t bytes = 0;
   for (size_t m = 0; m < models_.size(); ++m) {
-    bytes += (grows(m) ? blocks : models_[m].blocks()) * models_[m].block_bytes();
+    bytes += (grows(m) ? blocks : models_[m]->blocks()) * models_[m]->block_bytes();
   }
   // What an earlier call left is in the way.
   if (bytes > config_.cache_bytes) {
-    for (CachedModel& model : models_) model.release();
+    for (const auto& model : models_) model->release();
   }
   for (size_t m = 0; m < models_.size(); ++m) {
-    if (grows(m)) models_[m].allocate(blocks);
+    if (grows(m)) models_[m]->allocate(blocks);
   }
 }
 

@@ -2,12 +2,14 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "core/cuda/choose.h"
 #include "core/model/generator.h"
 #include "core/model/transformer.h"
 #include "core/tokenizer/tokenizer.h"
@@ -51,6 +53,9 @@ struct EngineStats {
 /// run side by side; a sequence costs a forward pass of each model that its voice needs, no more.
 /// The log-probabilities of a Generation are then the voice's.
 ///
+/// On a GPU (EngineConfig::device) forward passes and draws are the GPU library's, in bfloat16; all
+/// else is the same. A model's weights are copied there, and again whenever they have changed.
+///
 /// On CPU in float32 a response is a function of the weights, their kind, the prompt, the
 /// parameters, the voice and the key alone, bit for bit: batch, order, limits of EngineConfig,
 /// preemption and threads do not touch it. Models and tokenizer are borrowed and outlive the
@@ -61,12 +66,15 @@ class Engine final : public Generator {
   /// The caches, one for each model that a call's voices need, are allocated by the calls, grow to
   /// what they need, and together stay below `cache_bytes`. The companion may have another shape,
   /// but has the same vocabulary; null: all requests are the policy's.
+  /// @param device  for EngineDevice::kCuda, borrowed; null: the engine takes one of its own
   /// @throws InvalidArgument when a limit is out of range, a model has no language head or cannot
-  /// have weights of the kind, or the vocabularies differ
+  /// have weights of the kind, or the device does not compute it, or the vocabularies differ;
+  /// MissingInput when there is no GPU; DeviceMemoryError
   Engine(const Transformer& model,
          const Tokenizer& tokenizer,
          EngineConfig config = {},
-         const Transformer* companion = nullptr);
+         const Transformer* companion = nullptr,
+         cuda::Device* device = nullptr);
 
   /// A response ends with a stop token or stop string, or when a processor says so (kStop), or at
   /// max_new_tokens or the last position of a model that its voice needs (kLength). After
@@ -96,6 +104,8 @@ class Engine final : public Generator {
 
  private:
   friend class Session;
+  cuda::Device* open_device(cuda::Device* given);
+  void bound_cache(cuda::Device* device);
   int64_t vocab_size() const;
   int64_t positions(const Voice& voice) const;
   int64_t response_limit(const GenerationRequest& request) const;  ///< tokens that it may have
@@ -111,7 +121,9 @@ class Engine final : public Generator {
 
   const Tokenizer& tokenizer_;
   EngineConfig config_;
-  std::vector<CachedModel> models_;  ///< the policy; the companion, if there is one
+  std::optional<cuda::ChosenDevice> own_device_;
+  std::vector<std::unique_ptr<CachedModel>>
+      models_;  ///< the policy; the companion, if there is one
   Sampler sampler_;
   ProcessorCache processors_;
   EngineStats stats_;

@@ -1,15 +1,12 @@
 #include "rollout/session.h"
 
-#include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <array>
 #include <utility>
 #include <vector>
 
 #include "core/base/error.h"
-#include "core/model/kernels/parallel.h"
 #include "rollout/draft.h"
 
 namespace praetor {
@@ -22,25 +19,6 @@ PrefixTree::Models bits(const ModelSet& models) {
   PrefixTree::Models all = 0;
   for (size_t m = 0; m < models.size(); ++m) all |= models[m] ? 1U << m : 0U;
   return all;
-}
-
-/// True when two models with about the same to do have a thread each. Then a step has one wait
-/// rather than some thirty for each model, and what a model is made of stays in one core's cache.
-bool side_by_side(const std::vector<CachedModel>& models) {
-  if (models.size() != 2 || at::get_num_threads() != 2) return false;
-  const auto [less, more] = std::minmax({models[0].work(), models[1].work()});
-  return less > 0 && 2 * more <= 3 * less;
-}
-
-std::array<at::Tensor, 2> logits_of(std::vector<CachedModel>& models) {
-  std::array<at::Tensor, 2> logits;
-  const auto count = static_cast<int64_t>(models.size());
-  ops::kernels::run_tasks(side_by_side(models) ? 2 : 1, count, [&](int64_t i) {
-    const c10::NoGradGuard no_grad;  // it is the thread's
-    const auto m = static_cast<size_t>(i);
-    logits[m] = models[m].logits();
-  });
-  return logits;
 }
 
 }  // namespace
@@ -56,7 +34,8 @@ Session::Session(Engine& engine, const ModelSet& used, int64_t blocks, bool keep
                   .max_step_tokens = engine.config_.max_step_tokens,
                   .block_size = engine.config_.block_size,
                   .blocks = blocks},
-                 [this] { return next_sequence(); }) {
+                 [this] { return next_sequence(); }),
+      logits_(engine.models_, engine.sampler_) {
   if (engine.busy_) throw InvalidArgument("engine: it is in use: one session or call at a time");
   engine.make_room(blocks, used);
   engine.busy_ = true;
@@ -113,14 +92,14 @@ bool Session::step() {
   for (const Scheduler::Copy& copy : step.copies) {
     // In every cache of the session: whose voice wrote the block does not matter, the ids are one.
     for (size_t m = 0; m < engine_.models_.size(); ++m) {
-      if (used_[m]) engine_.models_[m].copy_block(copy);
+      if (used_[m]) engine_.models_[m]->copy_block(copy);
     }
   }
   gather_rows(step);
-  const std::array<at::Tensor, 2> logits = logits_of(engine_.models_);
+  logits_.compute();
   ++stats_.steps;
   if (engine_.on_step_) engine_.on_step_();
-  if (!ready_.empty()) sample(mix_voices(logits, voiced_));
+  if (!ready_.empty()) sample();
   return true;
 }
 
@@ -191,7 +170,7 @@ std::unique_ptr<Sequence> Session::next_sequence() {
 
 // A sequence's rows go to the models that its voice needs.
 void Session::gather_rows(const Scheduler::Step& step) {
-  for (CachedModel& model : engine_.models_) model.clear_rows();
+  for (const auto& model : engine_.models_) model->clear_rows();
   ready_.clear();
   voiced_.clear();
   for (const auto& [s, count] : step.slices) {
@@ -201,7 +180,7 @@ void Session::gather_rows(const Scheduler::Step& step) {
     const ModelSet needed = models_of(voice);
     VoicedRow voiced{.share = voice.share};
     for (size_t m = 0; m < needed.size(); ++m) {
-      if (needed[m]) voiced.row[m] = engine_.models_[m].add_rows(*s, count);
+      if (needed[m]) voiced.row[m] = engine_.models_[m]->add_rows(*s, count);
     }
     s->computed += std::min(count, pending);
     if (s->pending() > 0) continue;
@@ -216,7 +195,7 @@ void Session::gather_rows(const Scheduler::Step& step) {
 }
 
 // Draws for every sequence that is ready, the forks of a fresh prompt from its one row.
-void Session::sample(const at::Tensor& logits) {
+void Session::sample() {
   draws_.clear();
   forks_.clear();
   met_.clear();
@@ -228,7 +207,7 @@ void Session::sample(const at::Tensor& logits) {
       draws_.push_back(forks_.back()->response->next_row(ready.row));
     }
   }
-  engine_.sampler_.sample(logits, draws_, drawn_);
+  logits_.draw(voiced_, draws_, drawn_);
   size_t draw = 0;
   size_t fork = 0;
   for (const Ready& ready : ready_) {
@@ -238,16 +217,16 @@ void Session::sample(const at::Tensor& logits) {
     for (; s->forks > 0; --s->forks) add_fork(*s, std::move(forks_[fork++]), drawn_[draw++]);
     if (settle(ready, own)) met_.push_back({s, ready.row + 1, ready.drafts - 1});
   }
-  while (!met_.empty()) sample_drafts(logits);
+  while (!met_.empty()) sample_drafts();
 }
 
 // Sequences whose guess was drawn have the next token's logits already.
-void Session::sample_drafts(const at::Tensor& logits) {
+void Session::sample_drafts() {
   ready_.swap(met_);
   met_.clear();
   draws_.clear();
   for (const Ready& ready : ready_) draws_.push_back(ready.sequence->response->next_row(ready.row));
-  engine_.sampler_.sample(logits, draws_, drawn_);
+  logits_.draw(voiced_, draws_, drawn_);
   stats_.accepted += static_cast<int64_t>(ready_.size());
   for (size_t i = 0; i < ready_.size(); ++i) {
     ++ready_[i].sequence->computed;

@@ -13,6 +13,7 @@
 #include "core/model/generator.h"
 #include "rollout/engine.h"
 #include "rollout/scheduler.h"
+#include "rollout/step_logits.h"
 #include "rollout/voices.h"
 
 namespace praetor {
@@ -88,8 +89,8 @@ class Session {
   void cancel_due();
   void abandon(int64_t id);
   void gather_rows(const Scheduler::Step& step);
-  void sample(const at::Tensor& logits);
-  void sample_drafts(const at::Tensor& logits);
+  void sample();
+  void sample_drafts();
   bool settle(const Ready& ready, const SampledToken& sampled);
   void guess(Sequence& s, int64_t met);
   void add_fork(const Sequence& parent, std::unique_ptr<Sequence> fork, const SampledToken& first);
@@ -102,6 +103,7 @@ class Session {
   const ModelSet used_;
   const bool keep_responses_;  ///< in the cache, for requests that go on from them
   Scheduler scheduler_;
+  StepLogits logits_;
   std::map<int64_t, Job> jobs_;
   std::deque<int64_t> queued_;  ///< not yet begun, oldest first
   std::vector<int64_t> to_cancel_;

@@ -204,7 +204,7 @@ void run_generate(const GenerateOptions& options, std::istream& in, std::ostream
   set_threads(options.threads);
   const std::string name = options.prompts == "-" ? "standard input" : options.prompts;
   const std::string text = read_input(options.prompts, in);
-  const Transformer model = Transformer::load(options.model, dtype_of(options.dtype));
+  const Transformer model = load_for_engine(options.model, options.dtype, options.engine);
   const auto tokenizer = Tokenizer::load(options.model);
   auto prompts =
       read_generate_prompts(text, name, *tokenizer, model.config(), options.chat_template);
@@ -218,12 +218,9 @@ void run_generate(const GenerateOptions& options, std::istream& in, std::ostream
                         .key = {.job_seed = options.seed, .prompt_ordinal = requests.size()},
                         .samples = options.samples});
   }
-  Engine engine(model,
-                *tokenizer,
-                {.max_sequences = options.batch,
-                 .max_step_tokens = std::max(options.batch, EngineConfig{}.max_step_tokens),
-                 .draft_tokens = options.draft_tokens,
-                 .weights = options.weights});
+  EngineConfig config = options.engine;
+  config.max_step_tokens = std::max(config.max_step_tokens, config.max_sequences);
+  Engine engine(model, *tokenizer, config);
   InOrder writer(out, options.samples);
   engine.generate(requests, [&](Generation&& g) {
     writer.add(g);
@@ -252,11 +249,11 @@ void add_generate(CLI::App& app, int&) {
       ->capture_default_str();
   command->add_option("--seed", options->seed, "of the random numbers")->capture_default_str();
   add_dtype(*command, options->dtype);
-  command->add_option("--batch", options->batch, "responses that grow at once")
+  command->add_option("--batch", options->engine.max_sequences, "responses that grow at once")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
-  add_weights(*command, options->weights);
-  add_draft_tokens(*command, options->draft_tokens);
+  add_engine(*command, options->engine);
+  add_draft_tokens(*command, options->engine.draft_tokens);
   command->add_option("--threads", options->threads, "0: all cores")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
@@ -264,7 +261,10 @@ void add_generate(CLI::App& app, int&) {
       ->check(CLI::IsMember(chat_template_names()))
       ->capture_default_str();
   command->add_option("--stats", options->stats, "file for speed and memory, as JSON");
-  command->callback([options] { run_generate(*options, std::cin, std::cout); });
+  command->callback([options, command] {
+    settle_engine(*command, options->engine);
+    run_generate(*options, std::cin, std::cout);
+  });
 }
 
 }  // namespace praetor::cli

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "core/model/generator.h"
-#include "core/model/weight_kind.h"
+#include "rollout/engine_config.h"
 
 namespace praetor::cli {
 
@@ -17,10 +17,8 @@ struct GenerateOptions {
   int32_t samples = 1;      ///< of each prompt
   uint64_t seed = 1;
   std::string dtype = "float32";  ///< float32 or bfloat16
-  int64_t batch = 64;             ///< responses that grow at once
-  WeightKind weights = WeightKind::kFloat32;
-  int64_t draft_tokens = 0;  ///< guessed ahead, 0 to 64
-  int threads = 0;           ///< 0: all cores
+  EngineConfig engine;            ///< max_step_tokens at least max_sequences
+  int threads = 0;                ///< 0: all cores
   std::string chat_template = "plain";
   std::filesystem::path stats;  ///< written at the end when given
 };

@@ -8,7 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "core/model/weight_kind.h"
+#include "core/model/transformer.h"
+#include "rollout/engine_config.h"
 
 /// Options that several subcommands share.
 namespace praetor::cli {
@@ -23,8 +24,16 @@ void add_job(CLI::App& command,
 void add_dtype(CLI::App& command, std::string& dtype);
 at::ScalarType dtype_of(const std::string& name);
 
-/// --weights float32|bfloat16|int8, of the engine.
-void add_weights(CLI::App& command, WeightKind& weights);
+/// --weights float32|bfloat16|int8, --device cpu|cuda and --cache-bytes N, of the engine.
+void add_engine(CLI::App& command, EngineConfig& engine);
+/// Defaults that follow from --device, once the command line is parsed: on a GPU bfloat16, and a
+/// cache of what the GPU has free. @throws MissingInput when there is no GPU
+void settle_engine(const CLI::App& command, EngineConfig& engine);
+/// The model of `folder` for the engine alone: with weights of another kind than float32 these are
+/// all that is kept.
+Transformer load_for_engine(const std::filesystem::path& folder,
+                            const std::string& dtype,
+                            const EngineConfig& engine);
 
 /// --draft-tokens N: how far the engine guesses ahead.
 void add_draft_tokens(CLI::App& command, int64_t& draft_tokens);

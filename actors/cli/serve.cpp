@@ -24,6 +24,7 @@
 #include "core/model/transformer.h"
 #include "core/tokenizer/tokenizer.h"
 #include "rollout/engine.h"
+#include "rollout/session.h"
 
 namespace praetor::cli {
 namespace {
@@ -121,11 +122,12 @@ void run_serve(ServeOptions options) {
   check_access(options);
   StopOnSignal::hold_signals();
   set_threads(options.threads);
-  const Transformer model = Transformer::load(options.model, dtype_of(options.dtype));
+  const Transformer model = load_for_engine(options.model, options.dtype, options.engine);
   const auto tokenizer = Tokenizer::load(options.model);
   options.engine.max_step_tokens =
       std::max(options.engine.max_step_tokens, options.engine.max_sequences);
   Engine engine(model, *tokenizer, options.engine);
+  { const Session fits(engine); }  // the cache is there before anybody asks, or an error is
   serve::EngineLoop loop(engine, options.most_open);
   const std::string name = options.name.empty()
                                ? std::filesystem::canonical(options.model).filename().string()
@@ -163,10 +165,7 @@ void add_serve(CLI::App& app, int&) {
   command->add_option("--batch", options->engine.max_sequences, "responses that grow at once")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
-  command->add_option("--cache-bytes", options->engine.cache_bytes, "memory for keys and values")
-      ->check(CLI::Range(int64_t{1} << 20, int64_t{1} << 46))
-      ->capture_default_str();
-  add_weights(*command, options->engine.weights);
+  add_engine(*command, options->engine);
   add_draft_tokens(*command, options->engine.draft_tokens);
   command->add_option("--max-open", options->most_open, "requests at once; beyond, status 429")
       ->check(CLI::Range(1, 1 << 20))
@@ -183,7 +182,10 @@ void add_serve(CLI::App& app, int&) {
   command->add_option("--threads", options->threads, "0: all cores")
       ->check(CLI::Range(0, 4096))
       ->capture_default_str();
-  command->callback([options] { run_serve(*options); });
+  command->callback([options, command] {
+    settle_engine(*command, options->engine);
+    run_serve(*options);
+  });
 }
 
 }  // namespace praetor::cli

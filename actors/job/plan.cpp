@@ -307,7 +307,7 @@ std::vector<StagePlan> plan_job(const JobConfig& job) {
         const int64_t response = stage.sampling.max_new_tokens;
         plan.prompt_tokens = prompt;
         plan.response_tokens = response;
-        if (stage.shape) {
+        if (stage.shape && stage.engine.device == EngineDevice::kCpu) {
           const ModelConfig& m = *stage.shape;
           const int64_t longest =
               2 * 4 * m.num_layers * m.num_kv_heads * m.head_dim * (prompt + response);

@@ -37,8 +37,9 @@ struct StagePlan {
   std::optional<int64_t> rows;    ///< of data.train
   std::optional<int64_t> steps;   ///< updates
   int64_t sequences_per_step =
-      0;                    ///< examples, both responses of each pair, or responses of one update
-  int64_t cache_bytes = 0;  ///< keys and values the engine holds at most; 0: nothing is generated
+      0;  ///< examples, both responses of each pair, or responses of one update
+  int64_t cache_bytes =
+      0;  ///< keys and values the engine holds at most; 0: nothing is generated, or on a GPU
   int64_t ledger_bytes_per_step =
       0;  ///< payload of a step's responses at their longest; 0: nothing is generated
 

@@ -5,6 +5,7 @@
 #include "core/base/error.h"
 #include "core/base/str.h"
 #include "core/base/text.h"
+#include "core/cuda/decoder.h"
 #include "core/model/families.h"
 #include "core/model/tensor_split.h"
 #include "rollout/sampling_config.h"
@@ -455,7 +456,15 @@ void StageConfig::read_online(std::span<const StageConfig> earlier,
         "temperature",
         "0 samples one response only, from which nothing can be learned; > 0 is wanted");
   }
-  engine = EngineConfig::from_yaml(in.child("engine"));
+  YamlReader engine_section = in.child("engine");
+  engine = EngineConfig::from_yaml(engine_section);
+  if (engine.device == EngineDevice::kCuda && shape) {
+    ModelConfig known = *shape;
+    known.vocab_size = std::max<int64_t>(1, known.vocab_size);  // the tokenizer's, later
+    const std::string what = cuda::Decoder::unsupported(known);
+    if (!what.empty())
+      engine_section.error_at("device", str("cuda does not compute ", what, "; cpu does"));
+  }
   rewards = RewardConfig::from_yaml(in.child("rewards"));
   for (const ListedPart& part : list_parts(rewards)) {
     const auto folder = part.config->folder();

@@ -64,10 +64,12 @@ void WorkerModels::load_weights(const Publication& publication, Held& into) {
     fetch_weights(publication, file, options_.fetch);
   }
   const WeightFile weights = WeightFile::open(file, publication.version.digest);
+  const auto narrow = only_kind();
   if (into.model) {
-    weights.apply(*into.model);
+    narrow ? weights.renew(*into.model) : weights.apply(*into.model);
   } else {
-    into.model = std::make_unique<Transformer>(weights.make_model());
+    into.model = std::make_unique<Transformer>(narrow ? weights.make_narrow_model(*narrow)
+                                                      : weights.make_model());
     engine_.reset();
   }
   // What is mapped stays readable.
@@ -76,6 +78,14 @@ void WorkerModels::load_weights(const Publication& publication, Held& into) {
   log::info(str(&into == &policy_ ? "weights of step " : "companion of step ",
                 publication.version.step,
                 " applied"));
+}
+
+// The kind in which the engine alone needs the weights; nothing: as they are published.
+std::optional<WeightKind> WorkerModels::only_kind() const {
+  const EngineConfig& engine = job_.stages[*engine_stage_].engine;
+  if (engine.device != EngineDevice::kCpu || engine.weights == WeightKind::kFloat32)
+    return std::nullopt;
+  return engine.weights;
 }
 
 Engine& WorkerModels::engine(const Lease& lease) {

@@ -50,6 +50,7 @@ class WorkerModels {
     std::unique_ptr<Transformer> model;
   };
   void load_weights(const Publication& publication, Held& into);
+  std::optional<WeightKind> only_kind() const;
   const StageConfig& stage_of(const Lease& lease) const;
 
   const JobConfig& job_;

@@ -8,6 +8,7 @@
 #include <optional>
 #include <thread>
 
+#include "actors/job/engine_devices.h"
 #include "actors/launch/die_with_parent.h"
 #include "actors/roles/weight_watch.h"
 #include "actors/roles/worker_models.h"
@@ -158,6 +159,7 @@ int run_worker(const WorkerOptions& options) {
                        "; mount it under the same path");
   }
   const JobConfig job = JobConfig::load(run_dir / "resolved.yaml");
+  if (generates != options.serves.end()) require_engine_devices(job);
   set_threads(options.threads);
   const auto over = [&] { return interrupted() || member.dismissed(); };
   const RpcClientOptions calls =

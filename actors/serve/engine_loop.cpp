@@ -115,8 +115,10 @@ void EngineLoop::run() {
       note(session);
       before_ = stats_.engine;
       fail_all(str("generation failed: ", failure.what()));
+      const auto* known = dynamic_cast<const Error*>(&failure);
       const std::lock_guard lock(mutex_);
       ++stats_.failures;
+      stats_.lost = stats_.lost || (known && known->code() == ErrorCode::kUnavailable);
     }
   }
 }

@@ -70,6 +70,7 @@ class EngineLoop {
     int64_t running = 0;   ///< requests in the engine
     int64_t queued = 0;    ///< calls not yet looked at
     int64_t failures = 0;  ///< steps that threw
+    bool lost = false;     ///< the GPU failed, which it does from then on: restart the server
     EngineStats engine;    ///< since the start
   };
 

@@ -180,8 +180,10 @@ struct HttpServer::Impl {
   }
 
   void route() {
-    server.Get("/health", [](const auto&, httplib::Response& out) {
-      out.set_content(R"({"status":"ok"})", kJson);
+    server.Get("/health", [this](const auto&, httplib::Response& out) {
+      const bool lost = loop.stats().lost;
+      out.status = lost ? 503 : 200;
+      out.set_content(lost ? R"({"status":"the GPU is lost"})" : R"({"status":"ok"})", kJson);
     });
     server.Get("/metrics", [this](const auto&, httplib::Response& out) {
       out.set_content(metrics.text(loop.stats()), "text/plain; version=0.0.4");

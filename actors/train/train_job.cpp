@@ -11,6 +11,7 @@
 
 #include "actors/controller/run_controller.h"
 #include "actors/job/check.h"
+#include "actors/job/engine_devices.h"
 #include "actors/launch/allocation_watch.h"
 #include "actors/launch/launcher.h"
 #include "actors/launch/slurm_allocation.h"
@@ -151,6 +152,9 @@ int train_job(const TrainOptions& options) {
   check_until(job, options.until);
   if (job.placement == "separate")
     Launcher::make(job);  // what it lacks is told before anything is made
+  const bool workers_here = job.placement != "separate" ||
+                            (job.launcher.kind == "local" && job.roles.rollout_workers > 0);
+  if (workers_here) require_engine_devices(job);
   set_threads(job.threads);
 
   const ResumePoint resume = find_resume_point(options, job);

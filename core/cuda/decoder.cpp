@@ -22,6 +22,8 @@ constexpr int64_t kBlocksEach = 4;
 constexpr int64_t kMostSplits = 16;
 /// Rows times splits that attention's parts have room for, at the least.
 constexpr int64_t kPartRows = 1024;
+/// Blocks that each sequence's table has room for, at the least: fewer would save no copying.
+constexpr int64_t kLeastStride = 64;
 
 bool has_bias(const ModelConfig& config, const std::string& module) {
   for (const ParameterSpec& spec : parameter_layout(config)) {
@@ -82,28 +84,13 @@ Decoder::Decoder(Device& device, const ModelConfig& config, const DecoderOptions
   if (const std::string what = unsupported(config); !what.empty())
     throw InvalidArgument("the GPU engine does not compute ", what);
   if (options_.max_tokens == 0) options_.max_tokens = config.max_positions;
-  if (options_.max_sequences < 1 || options_.max_rows < options_.max_sequences ||
-      options_.block_size < 1 || options_.blocks < 1 || options_.max_tokens < 1 ||
-      options_.max_tokens > config.max_positions) {
-    throw InvalidArgument("the GPU engine: max_sequences ",
-                          options_.max_sequences,
-                          ", max_rows ",
-                          options_.max_rows,
-                          ", block_size ",
-                          options_.block_size,
-                          ", blocks ",
-                          options_.blocks,
-                          ", max_tokens ",
-                          options_.max_tokens,
-                          " do not fit each other or the model's ",
-                          config.max_positions,
-                          " positions");
-  }
+  if (options_.max_logits == 0) options_.max_logits = options_.max_sequences;
+  check_options();
   gelu_ = family_of(config).mlp == MlpKind::kGeglu;
   const double head =
       config.query_scalar > 0 ? config.query_scalar : static_cast<double>(config.head_dim);
   scale_ = static_cast<float>(1.0 / std::sqrt(head));
-  table_stride_ = blocks_of(options_.max_tokens, options_.block_size);
+  most_stride_ = blocks_of(options_.max_tokens, options_.block_size);
   // Decoding steps are filled up to a power of two, also the largest.
   const auto idle_rows =
       static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(options_.max_sequences)));
@@ -115,6 +102,7 @@ Decoder::Decoder(Device& device, const ModelConfig& config, const DecoderOptions
   cos_.upload(rope.cos.const_data_ptr<float>(), rope.cos.numel());
   sin_.upload(rope.sin.const_data_ptr<float>(), rope.sin.numel());
   place_weights();
+  reserve(options_.blocks);
 
   at_.tokens = 0;
   at_.positions = at_.tokens + rows;
@@ -122,7 +110,7 @@ Decoder::Decoder(Device& device, const ModelConfig& config, const DecoderOptions
   at_.want = at_.blocks + rows;
   at_.tiles = at_.want + rows;
   at_.tables = at_.tiles + 3 * rows;
-  at_.total = at_.tables + (options_.max_sequences + 1) * table_stride_;
+  at_.total = at_.tables + (options_.max_sequences + 1) * most_stride_;
   input_ = DeviceArray<int32_t>(device, at_.total);
   staged_.assign(static_cast<size_t>(at_.total), 0);
 
@@ -134,12 +122,80 @@ Decoder::Decoder(Device& device, const ModelConfig& config, const DecoderOptions
   part_state_ = DeviceArray<float>(device, part_rows * config.num_heads * 2);
   h_ = DeviceArray<Bfloat16>(
       device, rows * std::max({config.hidden_size, query_width(config), config.intermediate_size}));
-  logits_ = DeviceArray<float>(device, idle_rows * config.vocab_size);
+  logits_ =
+      DeviceArray<float>(device, std::max(idle_rows, options_.max_logits) * config.vocab_size);
   specs_ = DeviceArray<SampleSpec>(device, idle_rows);
   results_ = DeviceArray<SampleResult>(device, idle_rows);
 }
 
 Decoder::~Decoder() = default;
+
+void Decoder::check_options() const {
+  const DecoderOptions& o = options_;
+  if (o.max_sequences < 1 || o.max_rows < o.max_sequences || o.max_logits < 1 ||
+      o.max_logits > o.max_rows || o.block_size < 1 || o.blocks < 0 || o.max_tokens < 1 ||
+      o.max_tokens > config_.max_positions) {
+    throw InvalidArgument("the GPU engine: max_sequences ",
+                          o.max_sequences,
+                          ", max_rows ",
+                          o.max_rows,
+                          ", max_logits ",
+                          o.max_logits,
+                          ", block_size ",
+                          o.block_size,
+                          ", blocks ",
+                          o.blocks,
+                          ", max_tokens ",
+                          o.max_tokens,
+                          " do not fit each other or the model's ",
+                          config_.max_positions,
+                          " positions");
+  }
+  AttendKernel attend{};
+  attend.cache = {config_.num_kv_heads, o.block_size, config_.head_dim};
+  attend.heads = config_.num_heads;
+  const DeviceDescription& gpu = device_.description();
+  if (gpu.shared_bytes > 0 && attend.memory() > gpu.shared_bytes) {
+    throw InvalidArgument("the GPU engine: attention of ",
+                          config_.num_heads,
+                          " heads of ",
+                          config_.head_dim,
+                          " numbers over ",
+                          config_.num_kv_heads,
+                          " key heads needs ",
+                          attend.memory(),
+                          " bytes of shared memory; a block of ",
+                          gpu.name,
+                          " has ",
+                          gpu.shared_bytes);
+  }
+}
+
+void Decoder::reserve(int64_t blocks) {
+  recordings_.clear();  // they know the places of the cache that goes
+  const auto release = [this] {
+    for (const auto& layer : layers_) {
+      layer->keys = DeviceArray<Bfloat16>();
+      layer->values = DeviceArray<Bfloat16>();
+    }
+    options_.blocks = 0;
+  };
+  release();
+  if (blocks == 0) return;
+  // One block more than is handed out: idle rows write there.
+  const int64_t numbers =
+      (blocks + 1) * options_.block_size * config_.num_kv_heads * config_.head_dim;
+  try {
+    for (const auto& layer : layers_) {
+      layer->keys = DeviceArray<Bfloat16>(device_, numbers);
+      layer->values = DeviceArray<Bfloat16>(device_, numbers);
+    }
+  } catch (...) {
+    release();
+    throw;
+  }
+  options_.blocks = blocks;
+}
 
 void Decoder::place_weights() {
   const ModelConfig& c = config_;
@@ -163,8 +219,6 @@ void Decoder::place_weights() {
   final_norm_ = DeviceArray<float>(device_, hidden);
   vector("model.norm.weight", final_norm_, 0, hidden);
   const bool biased = has_bias(c, "self_attn.q_proj");
-  // One block more than is handed out: idle rows write there.
-  const int64_t cache = (options_.blocks + 1) * options_.block_size * c.num_kv_heads * d;
   for (int64_t i = 0; i < c.num_layers; ++i) {
     layers_.push_back(std::make_unique<Layer>());
     Layer& to = *layers_.back();
@@ -174,8 +228,6 @@ void Decoder::place_weights() {
     to.o = DeviceArray<Bfloat16>(device_, hidden * query_width(c));
     to.gate_up = DeviceArray<Bfloat16>(device_, 2 * inner * hidden);
     to.down = DeviceArray<Bfloat16>(device_, hidden * inner);
-    to.keys = DeviceArray<Bfloat16>(device_, cache);
-    to.values = DeviceArray<Bfloat16>(device_, cache);
     const std::string name = str("model.layers.", i, ".");
     vector(name + "input_layernorm.weight", to.attention_norm, 0, hidden);
     vector(name + "post_attention_layernorm.weight", to.mlp_norm, 0, hidden);
@@ -259,31 +311,37 @@ void Decoder::upload(const CachedRows& rows, const std::vector<int64_t>& want, i
       tiles[staged_tiles_++] = {static_cast<int32_t>(i), 1, sequence};
     }
   }
+  // The tables are as wide as the longest sequence wants, so that few bytes are copied.
+  size_t longest = static_cast<size_t>(kLeastStride);
+  for (const std::vector<int32_t>* table : rows.tables) longest = std::max(longest, table->size());
+  staged_stride_ = std::min(most_stride_, static_cast<int64_t>(std::bit_ceil(longest)));
   int32_t* to = staged + at_.tables;
   *to = spare;
   for (const std::vector<int32_t>* table : rows.tables) {
-    to += table_stride_;
-    std::copy_n(table->begin(), std::min(table->size(), static_cast<size_t>(table_stride_)), to);
+    to += staged_stride_;
+    std::copy_n(table->begin(), std::min(table->size(), static_cast<size_t>(staged_stride_)), to);
   }
-  input_.upload(staged, to + table_stride_ - staged);
+  input_.upload(staged, to + staged_stride_ - staged);
 }
 
-void Decoder::run(const CachedRows& rows, const std::vector<int64_t>& want) {
+void Decoder::check_step(const CachedRows& rows, const std::vector<int64_t>& want) const {
   const auto count = static_cast<int64_t>(rows.tokens.size());
   const auto sequences = static_cast<int64_t>(rows.tables.size());
-  wanted_ = want.empty() ? count : static_cast<int64_t>(want.size());
+  const int64_t wanted = want.empty() ? count : static_cast<int64_t>(want.size());
   if (count < 1 || count > options_.max_rows || sequences > options_.max_sequences ||
-      wanted_ > options_.max_sequences) {
+      wanted > options_.max_logits) {
     throw InvalidArgument("the GPU engine: a step of ",
                           count,
                           " rows of ",
                           sequences,
                           " sequences with ",
-                          wanted_,
+                          wanted,
                           " rows of logits is beyond max_rows ",
                           options_.max_rows,
-                          " or max_sequences ",
-                          options_.max_sequences);
+                          ", max_sequences ",
+                          options_.max_sequences,
+                          " or max_logits ",
+                          options_.max_logits);
   }
   ops::check_cached_rows(rows, count, options_.block_size, options_.blocks);
   for (size_t i = 0; i < rows.tokens.size(); ++i) {
@@ -306,14 +364,22 @@ void Decoder::run(const CachedRows& rows, const std::vector<int64_t>& want) {
     if (row < 0 || row >= count)
       throw InvalidArgument("the GPU engine: row ", row, " of ", count, " is wanted");
   }
+}
+
+void Decoder::run(const CachedRows& rows, const std::vector<int64_t>& want) {
+  check_step(rows, want);
+  const auto count = static_cast<int64_t>(rows.tokens.size());
+  const auto sequences = static_cast<int64_t>(rows.tables.size());
+  wanted_ = want.empty() ? count : static_cast<int64_t>(want.size());
   const bool decodes = wanted_ == count && sequences == count && want.empty();
   const int64_t filled =
       decodes ? static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(count))) : count;
   upload(rows, want, filled - count);
   const int64_t wanted = decodes ? filled : wanted_;
-  const Sizes sizes{filled, staged_tiles_, splits_of(filled, staged_tiles_), wanted};
+  const Sizes sizes{
+      filled, staged_tiles_, splits_of(filled, staged_tiles_), wanted, staged_stride_};
   if (!decodes || staged_tiles_ != filled) return forward(sizes);
-  std::unique_ptr<Recording>& recording = recordings_[filled];
+  std::unique_ptr<Recording>& recording = recordings_[{filled, staged_stride_}];
   if (!recording) {
     // Once without recording: CUDA loads kernels, and cuBLAS chooses, at the first use.
     forward(sizes);
@@ -371,7 +437,7 @@ void Decoder::layer(const Layer& layer, const Sizes& sizes) {
                               layer.values.get(),
                               cache,
                               input + at_.tables,
-                              table_stride_,
+                              sizes.stride,
                               input + at_.positions,
                               reinterpret_cast<const AttendTile*>(input + at_.tiles),
                               sizes.tiles,
@@ -397,6 +463,21 @@ at::Tensor Decoder::logits() {
     device_.download(out.mutable_data_ptr<float>(),
                      logits_.get(),
                      out.numel() * static_cast<int64_t>(sizeof(float)));
+  }
+  return out;
+}
+
+at::Tensor Decoder::logits(std::span<const int64_t> rows) {
+  at::Tensor out =
+      at::empty({static_cast<int64_t>(rows.size()), config_.vocab_size}, at::dtype(at::kFloat));
+  float* to = out.mutable_data_ptr<float>();
+  for (const int64_t row : rows) {
+    if (row < 0 || row >= wanted_)
+      throw InvalidArgument("the GPU engine: logits of row ", row, " of ", wanted_, " are wanted");
+    device_.download(to,
+                     logits_.get() + row * config_.vocab_size,
+                     config_.vocab_size * static_cast<int64_t>(sizeof(float)));
+    to += config_.vocab_size;
   }
   return out;
 }

@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/cuda/device.h"
@@ -17,16 +18,17 @@ namespace praetor::cuda {
 
 struct DecoderOptions {
   int64_t max_rows = 512;      ///< of a step, >= max_sequences
-  int64_t max_sequences = 64;  ///< of a step, and rows whose logits one step gives, >= 1
+  int64_t max_sequences = 64;  ///< of a step, >= 1
+  int64_t max_logits = 0;      ///< rows whose logits one step gives; 0: max_sequences
   int64_t max_tokens = 0;      ///< of a sequence; 0: the model's max_positions
   int64_t block_size = 16;     ///< tokens of a cache block, >= 1
-  int64_t blocks = 1;          ///< of the cache, >= 1
+  int64_t blocks = 1;          ///< of the cache, >= 0; `reserve` gives it others
 };
 
 /// A model's forward pass through a paged cache on a GPU: Transformer::hidden_cached and logits,
 /// for models of Llama's kind. Weights, keys and values are bfloat16; the residual stream, scores
 /// and logits float32. A step that decodes one token of each sequence runs as one recording for
-/// each power of two of rows, the rest of them idle.
+/// each power of two of rows, the rest of them idle, and of blocks of the longest sequence.
 ///
 /// Rows are not bitwise those of another batch: products and the split of the keys depend on the
 /// number of rows. One thread; the device is borrowed.
@@ -36,14 +38,18 @@ class Decoder {
   static std::string unsupported(const ModelConfig& config);
 
   /// Weights are zero until they are set.
-  /// @throws InvalidArgument for a config it does not compute, or options out of range;
-  /// DeviceMemoryError
+  /// @throws InvalidArgument for a config it does not compute, or not on this GPU, or options out
+  /// of range; DeviceMemoryError
   Decoder(Device& device, const ModelConfig& config, const DecoderOptions& options);
   ~Decoder();
 
   /// Bytes of weights and of one block of the cache, for plans.
   static int64_t weight_bytes(const ModelConfig& config);
   static int64_t block_bytes(const ModelConfig& config, int64_t block_size);
+
+  /// A cache of `blocks` empty blocks in place of the present one, which goes first; 0: none.
+  /// @throws DeviceMemoryError, and there is none then
+  void reserve(int64_t blocks);
 
   /// One parameter under its Hugging Face name (Transformer::parameters), any float dtype.
   /// @throws InvalidArgument for another name or shape
@@ -58,6 +64,8 @@ class Decoder {
   void run(const CachedRows& rows, const std::vector<int64_t>& want = {});
   /// [want, V] float32 of the last step.
   at::Tensor logits();
+  /// The same of some of those rows. @throws InvalidArgument for one that is not there
+  at::Tensor logits(std::span<const int64_t> rows);
   /// Draws from logits of the last step; `row` of a spec counts among `want`.
   /// @throws DataError when a row's logits are not finite
   std::vector<SampleResult> sample(std::span<const SampleSpec> specs);
@@ -70,7 +78,7 @@ class Decoder {
   struct Layer;
   /// What a step's launches depend on beside the arrays' content.
   struct Sizes {
-    int64_t rows, tiles, splits, wanted;
+    int64_t rows, tiles, splits, wanted, stride;
   };
   struct Place {
     DeviceArray<Bfloat16>* matrix;  ///< or
@@ -79,6 +87,8 @@ class Decoder {
     std::vector<int64_t> shape;
   };
 
+  void check_options() const;
+  void check_step(const CachedRows& rows, const std::vector<int64_t>& want) const;
   void place_weights();
   int64_t splits_of(int64_t rows, int64_t tiles) const;
   void upload(const CachedRows& rows, const std::vector<int64_t>& want, int64_t idle);
@@ -88,7 +98,7 @@ class Decoder {
   Device& device_;
   ModelConfig config_;
   DecoderOptions options_;
-  int64_t table_stride_;
+  int64_t most_stride_;  ///< blocks of the longest sequence
   bool gelu_ = false;
   float scale_;
   std::map<std::string, Place> places_;
@@ -102,14 +112,15 @@ class Decoder {
   struct Offsets {
     int64_t tokens, positions, blocks, want, tiles, tables, total;
   } at_;
-  int64_t staged_tiles_ = 0;
+  int64_t staged_tiles_ = 0, staged_stride_ = 0;
 
   DeviceArray<float> x_, qkv_, gates_, part_, part_state_, logits_;
   DeviceArray<Bfloat16> h_;
   DeviceArray<SampleSpec> specs_;
   DeviceArray<SampleResult> results_;
   int64_t wanted_ = 0;
-  std::map<int64_t, std::unique_ptr<Recording>> recordings_;  ///< by rows
+  /// By rows and stride of the tables.
+  std::map<std::pair<int64_t, int64_t>, std::unique_ptr<Recording>> recordings_;
 };
 
 /// The spec that draws what the CPU's sampler would (rollout/sampler.h); `params` without penalties

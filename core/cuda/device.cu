@@ -175,14 +175,19 @@ class Gpu final : public Device {
 
   const DeviceDescription& description() const override { return description_; }
 
+  int64_t free_bytes() override {
+    enter();
+    size_t free = 0, total = 0;
+    PRAETOR_CUDA(cudaMemGetInfo(&free, &total));
+    return static_cast<int64_t>(free);
+  }
+
   void* allocate(int64_t bytes) override {
     enter();
     void* memory = nullptr;
     const cudaError_t status = cudaMalloc(&memory, static_cast<size_t>(bytes));
     if (status == cudaErrorMemoryAllocation) {
       cudaGetLastError();  // it is dealt with here
-      size_t free = 0, total = 0;
-      PRAETOR_CUDA(cudaMemGetInfo(&free, &total));
       throw DeviceMemoryError(str("GPU ",
                                   index_,
                                   " (",
@@ -190,9 +195,9 @@ class Gpu final : public Device {
                                   "): ",
                                   bytes,
                                   " bytes were asked for, ",
-                                  free,
+                                  free_bytes(),
                                   " of ",
-                                  total,
+                                  description_.memory_bytes,
                                   " are free"));
     }
     check(status, "cudaMalloc");
@@ -296,11 +301,19 @@ DeviceDescription describe(int32_t index) {
     throw InvalidArgument("GPU ", index, " is asked for, but this machine has ", count);
   cudaDeviceProp properties{};
   PRAETOR_CUDA(cudaGetDeviceProperties(&properties, index));
+  std::string id;
+  for (const char byte : properties.uuid.bytes) {
+    constexpr const char* kDigits = "0123456789abcdef";
+    const auto value = static_cast<unsigned char>(byte);
+    id += {kDigits[value / 16], kDigits[value % 16]};
+  }
   return {.name = properties.name,
           .memory_bytes = static_cast<int64_t>(properties.totalGlobalMem),
           .multiprocessors = properties.multiProcessorCount,
           .major = properties.major,
-          .minor = properties.minor};
+          .minor = properties.minor,
+          .shared_bytes = static_cast<int64_t>(properties.sharedMemPerBlockOptin),
+          .id = id};
 }
 
 std::unique_ptr<Device> open_gpu(int32_t index) {

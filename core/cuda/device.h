@@ -55,6 +55,8 @@ struct DeviceDescription {
   int64_t memory_bytes = 0;
   int64_t multiprocessors = 0;
   int32_t major = 0, minor = 0;  ///< compute capability
+  int64_t shared_bytes = 0;      ///< most memory that the threads of a block may share
+  std::string id;                ///< of the GPU, in every process of this host; a file name
 };
 
 /// What was recorded once, to be done again.
@@ -78,6 +80,8 @@ class Device {
   Device& operator=(const Device&) = delete;
 
   virtual const DeviceDescription& description() const = 0;
+  /// Of its memory, whoever uses the rest.
+  virtual int64_t free_bytes() = 0;
 
   /// `bytes` > 0, zeroed, at a multiple of 256. @throws DeviceMemoryError
   virtual void* allocate(int64_t bytes) = 0;

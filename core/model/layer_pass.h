@@ -40,7 +40,7 @@ struct LayerPass {
   Rotation rotate;
   Attend attend;
   int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;  ///< heads of this rank
-  bool selective = false;  ///< ActivationCheckpointing::kSelective
+  bool selective = false;                                 ///< ActivationCheckpointing::kSelective
 
   /// From x [M,H] the heads' results, [M, num_heads * head_dim].
   at::Tensor attended(const at::Tensor& x) const {

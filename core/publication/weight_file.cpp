@@ -11,6 +11,7 @@
 #include "core/base/text.h"
 #include "core/model/config_text.h"
 #include "core/model/families.h"
+#include "core/model/narrow_model.h"
 #include "core/model/transformer.h"
 #include "core/model/transformer_builder.h"
 #include "core/publication/weight_format.h"
@@ -164,6 +165,11 @@ WeightFile WeightFile::open(const fs::path& file, std::string_view digest) {
 }
 
 void WeightFile::verify(int threads) const {
+  verify(threads, /*release=*/false);
+}
+
+// `release`: what was hashed does not stay mapped in.
+void WeightFile::verify(int threads, bool release) const {
   if (verified_->load()) return;
   const std::vector<std::string>& names = tensors_.names();
   std::vector<uint64_t> sizes;
@@ -185,11 +191,12 @@ void WeightFile::verify(int threads) const {
                       ", the header says ",
                       wanted);
     }
+    if (release) tensors_.release(name);
   });
   verified_->store(true);
 }
 
-void WeightFile::apply(Transformer& model, int threads) const {
+void WeightFile::check_fits(const Transformer& model) const {
   const std::vector<NamedTensor>& parameters = model.parameters();
   if (parameters.size() != hashes_.size()) {
     throw DataError(path().string(),
@@ -219,10 +226,40 @@ void WeightFile::apply(Transformer& model, int threads) const {
                       shape_text(named.tensor.sizes()));
     }
   }
+}
+
+void WeightFile::apply(Transformer& model, int threads) const {
+  check_fits(model);
   verify(threads);
   const c10::NoGradGuard no_grad;
-  for (const NamedTensor& named : parameters)
+  for (const NamedTensor& named : model.parameters())
     named.tensor.copy_(tensors_.tensor(named.name));  // moves the version counter
+}
+
+void WeightFile::renew(Transformer& model, int threads) const {
+  check_fits(model);
+  verify(threads, /*release=*/true);
+  for (const NamedTensor& named : model.parameters()) {
+    renew_narrowed(named, tensors_.tensor(named.name));
+    tensors_.release(named.name);
+  }
+}
+
+Transformer WeightFile::make_narrow_model(WeightKind kind, int threads) const {
+  if (dtype_ != at::kFloat) {
+    throw InvalidArgument(path().string(),
+                          ": weights of kind ",
+                          to_string(kind),
+                          " are made of float32 ones, not of ",
+                          safetensors_dtype(dtype_));
+  }
+  verify(threads, /*release=*/true);
+  std::vector<NamedTensor> kept;
+  for (const ParameterSpec& spec : parameter_layout(config_)) {
+    kept.push_back({spec.name, narrowed(spec.name, tensors_.tensor(spec.name), kind)});
+    tensors_.release(spec.name);
+  }
+  return TransformerBuilder::assemble(config_, std::move(kept));
 }
 
 Transformer WeightFile::make_model(int threads) const {

@@ -15,6 +15,7 @@
 #include "core/model/model_config.h"
 #include "core/model/named_tensor.h"
 #include "core/model/safetensors.h"
+#include "core/model/weight_kind.h"
 
 namespace praetor {
 
@@ -113,8 +114,16 @@ class WeightFile {
   /// A model of its own with these weights, verified. @throws DataError
   Transformer make_model(int threads = 0) const;
 
+  /// The same for an engine alone, matrix by matrix (core/model/narrow_model.h).
+  /// @throws InvalidArgument for weights that are not float32
+  Transformer make_narrow_model(WeightKind kind, int threads = 0) const;
+  /// As apply, into a model that make_narrow_model made.
+  void renew(Transformer& model, int threads = 0) const;
+
  private:
   explicit WeightFile(SafetensorsFile tensors) : tensors_(std::move(tensors)) {}
+  void check_fits(const Transformer& model) const;
+  void verify(int threads, bool release) const;
 
   SafetensorsFile tensors_;
   WeightStamp stamp_;

@@ -85,8 +85,8 @@ struct StateRange {
 /// Where a tensor that a rank keeps lies in a parameter.
 struct StatePlace {
   std::vector<int64_t> sizes = {};  ///< of the whole parameter
-  TensorPart part = {};        ///< what the rank keeps of it
-  int64_t numel() const;       ///< of the whole
+  TensorPart part = {};             ///< what the rank keeps of it
+  int64_t numel() const;            ///< of the whole
   /// Elements [begin, end) of what the rank keeps, flattened.
   StateRange range(int64_t begin, int64_t end) const;
   /// Their name in a state: piece_name where they are neighbours in the whole, else those of

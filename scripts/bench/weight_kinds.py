@@ -5,8 +5,9 @@
 
 MODELs are folders under $PEERS_MODELS (default ~/peers/models). Ratios are the medians over rounds of float32's seconds by the
 kind's in the same round: above 1 the kind is faster. `foreign` is the most that other processes used meanwhile, in cores: above
-0.15 take no figure for exact. With --peer llama.cpp runs at batch 1 in f32, f16 and q8_0 for each MODEL-KIND.gguf that is there
-(make_gguf.py MODEL_DIR KIND makes them); `ratio` is then its median seconds by ours in the like kind.
+0.15 take no figure for exact. With --peer, which takes the folder of the peers' scripts, llama.cpp runs at batch 1 as well: in those of
+f32, f16 and q8_0 for which MODEL-KIND.gguf lies in the model's folder (`make_gguf.py MODEL_DIR KIND` makes one; f16 stands beside our
+bfloat16, q8_0 beside our int8). `ratio` of such a row is its median seconds by ours in the like kind.
 """
 import argparse
 import json
@@ -14,6 +15,7 @@ import os
 import random
 import statistics
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -53,6 +55,8 @@ def compare(name, batch, options):
 def peer(name, options, ours):
     folder = praetor_case.models() / name
     kinds = [kind for kind in KINDS.values() if (folder / f"{name}-{kind}.gguf").exists()]
+    if not kinds:
+        sys.exit(f"weight_kinds.py: --peer: no {name}-KIND.gguf in {folder}: make_gguf.py {folder} KIND makes one")
     python = Path(os.environ.get("PEERS_VENV", os.path.expanduser("~/peers"))) / "bin" / "python"
     command = [python, Path(options.peer) / "peer_llamacpp.py", "--model", name, "--batch", 1, "--prompt", PROMPT, "--new", options.new,
                "--repeats", 3, "--threads", options.threads, "--kv", "f32", "--dtypes", *kinds]

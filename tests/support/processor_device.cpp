@@ -22,33 +22,48 @@ class ProcessorDevice::Steps final : public cuda::Recording {
 };
 
 ProcessorDevice::~ProcessorDevice() {
-  for (void* memory : memory_) std::free(memory);
+  for (const auto& [memory, bytes] : memory_) std::free(memory);
 }
 
 void* ProcessorDevice::allocate(int64_t bytes) {
   const auto size = static_cast<size_t>((bytes + 255) / 256 * 256);
+  if (static_cast<int64_t>(size) > free_bytes()) {
+    throw cuda::DeviceMemoryError(str("GPU 0 (",
+                                      description_.name,
+                                      "): ",
+                                      bytes,
+                                      " bytes were asked for, ",
+                                      free_bytes(),
+                                      " of ",
+                                      description_.memory_bytes,
+                                      " are free"));
+  }
   void* memory = std::aligned_alloc(256, size);
   std::memset(memory, 0, size);
-  memory_.insert(memory);
+  memory_.emplace(memory, static_cast<int64_t>(size));
+  used_ += static_cast<int64_t>(size);
   return memory;
 }
 
 void ProcessorDevice::release(void* memory) noexcept {
-  memory_.erase(memory);
+  const auto found = memory_.find(memory);
+  used_ -= found->second;
+  memory_.erase(found);
   std::free(memory);
 }
 
 void ProcessorDevice::upload(void* to, const void* from, int64_t bytes) {
-  PRAETOR_CHECK(!recorded_, "copies are not recorded");
-  std::memcpy(to, from, static_cast<size_t>(bytes));
+  copy(to, from, bytes);
+  ++uploads_;
 }
 
 void ProcessorDevice::download(void* to, const void* from, int64_t bytes) {
-  upload(to, from, bytes);
+  copy(to, from, bytes);
 }
 
 void ProcessorDevice::copy(void* to, const void* from, int64_t bytes) {
-  upload(to, from, bytes);
+  PRAETOR_CHECK(!recorded_, "copies are not recorded");
+  std::memcpy(to, from, static_cast<size_t>(bytes));
 }
 
 void ProcessorDevice::start(std::function<void()> work) {

@@ -6,8 +6,8 @@
 #include <cmath>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
-#include <set>
 #include <thread>
 #include <vector>
 
@@ -110,13 +110,19 @@ void run_kernel(const Kernel& kernel, int threads = 1) {
 /// float32, as cuBLAS's.
 class ProcessorDevice final : public cuda::Device {
  public:
-  explicit ProcessorDevice(int64_t multiprocessors = 1) {
+  /// @param memory_bytes  beyond which nothing can be allocated
+  explicit ProcessorDevice(int64_t multiprocessors = 1, int64_t memory_bytes = int64_t{1} << 30) {
     description_.name = "processor";
     description_.multiprocessors = multiprocessors;
+    description_.memory_bytes = memory_bytes;
+    description_.major = 9;
+    description_.shared_bytes = 100 << 10;
+    description_.id = "0123456789abcdef";
   }
   ~ProcessorDevice() override;
 
   const cuda::DeviceDescription& description() const override { return description_; }
+  int64_t free_bytes() override { return description_.memory_bytes - used_; }
   void* allocate(int64_t bytes) override;
   void release(void* memory) noexcept override;
   void upload(void* to, const void* from, int64_t bytes) override;
@@ -132,15 +138,19 @@ class ProcessorDevice final : public cuda::Device {
   int64_t replays() const {
     return replays_;
   }
+  int64_t uploads() const {
+    return uploads_;
+  }
 
  private:
   class Steps;
   void start(std::function<void()> work);
 
   cuda::DeviceDescription description_;
-  std::set<void*> memory_;
+  std::map<void*, int64_t> memory_;  ///< and its bytes
+  int64_t used_ = 0;
   std::vector<std::function<void()>>* recorded_ = nullptr;  ///< while recording
-  int64_t replays_ = 0;
+  int64_t replays_ = 0, uploads_ = 0;
 };
 
 }  // namespace praetor::testing

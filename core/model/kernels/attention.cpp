@@ -169,7 +169,7 @@ void attend(const Table& loops,
       const int64_t n = std::min(step, rows - r);
       // All of these end before this panel, or begin behind it.
       if (length(r + n - 1) <= key || first(r) >= key + kPanel) continue;
-      loops.product(n, d, query + r * d, panel, 0, 1, scores + r * lds + key - base, lds, false);
+      loops.product(n, d, query + r * d, n, panel, 0, 1, scores + r * lds + key - base, lds, false);
     }
   }
   std::vector<float> inverse(static_cast<size_t>(rows));

@@ -11,7 +11,6 @@ struct Vec {
 };
 constexpr const char* kName = "avx2";
 constexpr int kTileRows = 6;
-constexpr int kMostRows = 6;
 // 16 registers of 8 floats, two to a Vec.
 constexpr int wide(int rows) {
   return rows <= 1 ? 4 : rows <= 3 ? 2 : 1;

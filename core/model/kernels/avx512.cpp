@@ -9,10 +9,9 @@ namespace {
 using Vec = __m512;
 constexpr const char* kName = "avx512";
 constexpr int kTileRows = 14;
-constexpr int kMostRows = 28;
 // 32 registers: sums, the vectors of one step and a broadcast.
 constexpr int wide(int rows) {
-  return rows <= 2 ? 8 : rows <= 6 ? 4 : rows <= 14 ? 2 : 1;
+  return rows <= 2 ? 8 : rows <= 6 ? 4 : 2;
 }
 
 inline __mmask16 first(int64_t n) {

@@ -1,5 +1,5 @@
 // Product kernels over Vec, a vector of 16 floats that the including source defines for its
-// instruction set, with kTileRows, kMostRows and wide(rows): how many vectors of columns a tile of
+// instruction set, with kTileRows and wide(rows): how many vectors of columns a tile of
 // that many rows keeps in registers (1, 2, 4 or 8). Included by scalar.cpp, avx2.cpp and avx512.cpp
 // alone.
 #pragma once
@@ -21,6 +21,7 @@ constexpr int64_t kAhead = 4096;
 template <int R, int C, typename W>
 inline void product_tile(int64_t k,
                          const float* a,
+                         int64_t lda,
                          const W* panel,
                          int64_t panel_stride,
                          float* c,
@@ -46,7 +47,7 @@ inline void product_tile(int64_t k,
 #pragma GCC unroll 8
       for (int j = 0; j < C; ++j) sum[r][j] = fma(x, w[j], sum[r][j]);
     }
-    a += R;
+    a += lda;
     panel += kPanel;
   }
 #pragma GCC unroll 32
@@ -59,6 +60,7 @@ inline void product_tile(int64_t k,
 template <int R, typename W>
 void product_rows(int64_t k,
                   const float* a,
+                  int64_t lda,
                   const W* panels,
                   int64_t panel_stride,
                   int64_t count,
@@ -70,21 +72,21 @@ void product_rows(int64_t k,
   const auto panel = [&] { return panels + (v / 2) * panel_stride + (v % 2) * 16; };
   if constexpr (wide(R) >= 8) {
     for (; v + 8 <= vectors; v += 8) {
-      product_tile<R, 8>(k, a, panel(), panel_stride, c + v * 16, ldc, resume);
+      product_tile<R, 8>(k, a, lda, panel(), panel_stride, c + v * 16, ldc, resume);
     }
   }
   if constexpr (wide(R) >= 4) {
     for (; v + 4 <= vectors; v += 4) {
-      product_tile<R, 4>(k, a, panel(), panel_stride, c + v * 16, ldc, resume);
+      product_tile<R, 4>(k, a, lda, panel(), panel_stride, c + v * 16, ldc, resume);
     }
   }
   if constexpr (wide(R) >= 2) {
     for (; v + 2 <= vectors; v += 2) {
-      product_tile<R, 2>(k, a, panel(), panel_stride, c + v * 16, ldc, resume);
+      product_tile<R, 2>(k, a, lda, panel(), panel_stride, c + v * 16, ldc, resume);
     }
   }
   for (; v < vectors; ++v) {
-    product_tile<R, 1>(k, a, panel(), panel_stride, c + v * 16, ldc, resume);
+    product_tile<R, 1>(k, a, lda, panel(), panel_stride, c + v * 16, ldc, resume);
   }
 }
 
@@ -92,6 +94,7 @@ template <int R, typename W>
 void product_switch(int64_t rows,
                     int64_t k,
                     const float* a,
+                    int64_t lda,
                     const W* panels,
                     int64_t panel_stride,
                     int64_t count,
@@ -99,9 +102,9 @@ void product_switch(int64_t rows,
                     int64_t ldc,
                     bool resume) {
   if (rows == R) {
-    product_rows<R>(k, a, panels, panel_stride, count, c, ldc, resume);
+    product_rows<R>(k, a, lda, panels, panel_stride, count, c, ldc, resume);
   } else if constexpr (R > 1) {
-    product_switch<R - 1, W>(rows, k, a, panels, panel_stride, count, c, ldc, resume);
+    product_switch<R - 1, W>(rows, k, a, lda, panels, panel_stride, count, c, ldc, resume);
   }
 }
 
@@ -262,7 +265,7 @@ void weigh_switch(int64_t count,
 void pack_rows(const float* x, int64_t ldx, int64_t rows, int64_t k, float* to) {
   int64_t i = 0;
   if (rows >= 8) {
-    const float* pointers[kMostRows];
+    const float* pointers[2 * kTileRows];
     for (int64_t r = 0; r < rows; ++r) pointers[r] = x + r * ldx;
     for (; i + 8 <= k; i += 8) {
       for (int64_t r = 0; r + 8 <= rows; r += 8)

@@ -16,6 +16,7 @@
 namespace praetor::ops::kernels {
 namespace {
 
+constexpr int64_t kFewTiles = 5;     // up to which a product waits for its weights
 constexpr int64_t kBlockTiles = 24;  // row tiles whose packed rows stay in the second-level cache
 
 struct Problem {
@@ -40,9 +41,16 @@ Scratch& scratch() {
   return scratch;
 }
 
-// Tiles of nearly equal height cover `rows`: tile t starts at row t * rows / tiles.
 int64_t tiles_of(int64_t rows, const Table& loops) {
-  return rows <= loops.most_rows ? 1 : (rows + loops.tile_rows - 1) / loops.tile_rows;
+  return (rows + loops.tile_rows - 1) / loops.tile_rows;
+}
+
+// Row at which tile `t` of `tiles` starts. They are nearly equal, but for two: while the first, as
+// high as can be, computes, the weights come from memory, and the second, low enough to take
+// several panels at once, finds them in the second-level cache.
+int64_t start_of(int64_t t, int64_t tiles, int64_t rows, const Table& loops) {
+  constexpr int64_t kLow = 4;
+  return tiles == 2 && t == 1 ? std::min(loops.tile_rows, rows - kLow) : t * rows / tiles;
 }
 
 // Table::product of the weight's kind, for panels from `panel` on and the inner dimension from
@@ -52,6 +60,7 @@ void multiply(const Problem& problem,
               int64_t k_begin,
               int64_t k,
               const float* a,
+              int64_t lda,
               int64_t panel,
               int64_t count,
               float* c,
@@ -62,12 +71,13 @@ void multiply(const Problem& problem,
   const int64_t at = (panel * weight.k + k_begin) * kPanel, stride = weight.k * kPanel;
   switch (weight.kind) {
     case WeightKind::kFloat32:
-      return loops.product(rows, k, a, weight.floats() + at, stride, count, c, ldc, resume);
+      return loops.product(rows, k, a, lda, weight.floats() + at, stride, count, c, ldc, resume);
     case WeightKind::kBfloat16:
       return loops.product_bfloat16(
-          rows, k, a, weight.bfloats() + at, stride, count, c, ldc, resume);
+          rows, k, a, lda, weight.bfloats() + at, stride, count, c, ldc, resume);
     case WeightKind::kInt8:
-      return loops.product_int8(rows, k, a, weight.bytes() + at, stride, count, c, ldc, resume);
+      return loops.product_int8(
+          rows, k, a, lda, weight.bytes() + at, stride, count, c, ldc, resume);
   }
 }
 
@@ -77,18 +87,19 @@ void narrow_product(const Problem& problem,
                     int64_t k_begin,
                     int64_t k,
                     const float* a,
+                    int64_t lda,
                     int64_t panel,
                     float* y,
                     bool resume) {
   const int64_t n = problem.weight->n, columns = n - panel * kPanel;
-  float* tile = scratch().tile.reserve(problem.loops.most_rows * kPanel);
+  float* tile = scratch().tile.reserve(problem.loops.tile_rows * kPanel);
   if (resume) {
     for (int64_t r = 0; r < rows; ++r) {
       std::copy(y + r * n, y + r * n + columns, tile + r * kPanel);
       std::fill(tile + r * kPanel + columns, tile + (r + 1) * kPanel, 0.0f);
     }
   }
-  multiply(problem, rows, k_begin, k, a, panel, 1, tile, kPanel, resume);
+  multiply(problem, rows, k_begin, k, a, lda, panel, 1, tile, kPanel, resume);
   for (int64_t r = 0; r < rows; ++r) {
     std::copy(tile + r * kPanel, tile + r * kPanel + columns, y + r * n);
   }
@@ -104,31 +115,36 @@ void step(const Problem& problem,
           int64_t k_end) {
   const int64_t n = problem.weight->n, k = k_end - k_begin;
   const int64_t tiles = tiles_of(rows, problem.loops);
-  const auto start = [&](int64_t tile) { return tile * rows / tiles; };
+  const auto start = [&](int64_t tile) { return start_of(tile, tiles, rows, problem.loops); };
+  const float* from = problem.x + rows_begin * problem.ldx + k_begin;
   float* packed = scratch().rows.reserve(rows * k);
-  for (int64_t t = 0; t < tiles; ++t) {
+  // Two tiles stand side by side, more one after the other.
+  const bool pair = tiles == 2;
+  if (pair) problem.loops.pack_rows(from, problem.ldx, rows, k, packed);
+  for (int64_t t = 0; t < tiles && !pair; ++t) {
     const int64_t r = start(t);
-    problem.loops.pack_rows(problem.x + (rows_begin + r) * problem.ldx + k_begin,
-                            problem.ldx,
-                            start(t + 1) - r,
-                            k,
-                            packed + r * k);
+    problem.loops.pack_rows(
+        from + r * problem.ldx, problem.ldx, start(t + 1) - r, k, packed + r * k);
   }
   const bool resume = k_begin > 0;
   const int64_t whole = std::min(block.panel_end, n / kPanel);  // panels of 32 columns of y
-  // One tile: neighbouring panels together, so that few rows still fill the registers.
-  // More: a panel stays in the first-level cache while the tiles pass by.
-  const int64_t together = tiles == 1 ? std::max<int64_t>(whole - block.panel_begin, 1) : 1;
+  // One tile, or a low one: neighbouring panels together, so that few rows still fill the
+  // registers. More: a panel stays in the cache while the tiles pass by.
+  const int64_t together = tiles == 1 ? std::max<int64_t>(whole - block.panel_begin, 1)
+                           : pair     ? 2
+                                      : 1;
   for (int64_t p = block.panel_begin; p < whole; p += together) {
+    const int64_t panels = std::min(together, whole - p);
     for (int64_t t = 0; t < tiles; ++t) {
       const int64_t r = start(t);
       multiply(problem,
                start(t + 1) - r,
                k_begin,
                k,
-               packed + r * k,
+               packed + (pair ? r : r * k),
+               pair ? rows : start(t + 1) - r,
                p,
-               together,
+               panels,
                problem.y + (rows_begin + r) * n + p * kPanel,
                n,
                resume);
@@ -141,7 +157,8 @@ void step(const Problem& problem,
                      start(t + 1) - r,
                      k_begin,
                      k,
-                     packed + r * k,
+                     packed + (pair ? r : r * k),
+                     pair ? rows : start(t + 1) - r,
                      p,
                      problem.y + (rows_begin + r) * n + p * kPanel,
                      resume);
@@ -152,7 +169,9 @@ void step(const Problem& problem,
 void run_block(const Problem& problem, const Block& block) {
   const int64_t n = problem.weight->n, k = problem.weight->k;
   const int64_t tile_rows = problem.loops.tile_rows;
-  const int64_t k_step = block.row_end - block.row_begin <= tile_rows ? 1024 : 256;
+  // Few rows wait for their weights: longer runs of a panel come from memory faster, though their
+  // tiles find them in the second-level cache and not the first.
+  const int64_t k_step = block.row_end - block.row_begin <= kFewTiles * tile_rows ? 1024 : 256;
   for (int64_t r = block.row_begin; r < block.row_end; r += kBlockTiles * tile_rows) {
     const int64_t rows = std::min(kBlockTiles * tile_rows, block.row_end - r);
     for (int64_t i = 0; i < k; i += k_step)
@@ -173,7 +192,7 @@ std::pair<int64_t, int64_t> grid(int64_t rows,
                                  int64_t threads,
                                  const Table& loops) {
   if (threads == 1) return {1, 1};
-  if (rows <= loops.most_rows) return {1, std::min(panels, 2 * threads)};
+  if (rows <= 2 * loops.tile_rows) return {1, std::min(panels, 2 * threads)};
   const int64_t blocks = std::max<int64_t>(1, rows / (kBlockTiles * loops.tile_rows / 2));
   if (blocks >= 4 * threads || blocks % threads == 0) return {blocks, 1};
   return {blocks, std::min(panels, threads)};

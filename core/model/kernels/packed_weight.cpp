@@ -1,5 +1,6 @@
 #include "core/model/kernels/packed_weight.h"
 
+#include <ATen/ops/empty.h>
 #include <c10/core/StorageImpl.h>
 #include <c10/util/intrusive_ptr.h>
 
@@ -10,6 +11,7 @@
 #include <mutex>
 #include <tuple>
 
+#include "core/base/error.h"
 #include "core/model/kernels/isa.h"
 #include "core/model/kernels/parallel.h"
 
@@ -24,6 +26,7 @@ struct Entry {
   const void* data;
   uint32_t version;
   std::shared_ptr<PackedWeight> packed;
+  bool alone = false;  ///< there are no other values to make it of
 };
 
 struct Cache {
@@ -31,6 +34,19 @@ struct Cache {
   std::map<Key, Entry> entries;
   int64_t packings = 0;
 
+  Entry& at(const at::Tensor& weight, WeightKind kind) {
+    const c10::Storage& storage = weight.storage();
+    const Key key{storage.unsafeGetStorageImpl(),
+                  weight.storage_offset(),
+                  weight.size(0),
+                  weight.size(1),
+                  kind};
+    const auto found = entries.find(key);
+    if (found != entries.end()) return found->second;
+    forget_dead();
+    return entries.emplace(key, Entry{storage.getWeakStorageImpl(), nullptr, 0, nullptr})
+        .first->second;
+  }
   void forget_dead() {
     std::erase_if(entries, [](const auto& entry) { return entry.second.storage.expired(); });
   }
@@ -155,6 +171,13 @@ std::shared_ptr<PackedWeight> empty_of(WeightKind kind) {
   return out;
 }
 
+/// Puts the packed form of `weight` in `into`, in the memory that is there when nobody reads it.
+void pack_anew(const at::Tensor& weight, WeightKind kind, std::shared_ptr<PackedWeight>& into) {
+  // A product of another thread may still read the old panels.
+  if (!into || into.use_count() > 1) into = empty_of(kind);
+  pack(weight, *into);
+}
+
 }  // namespace
 
 std::shared_ptr<const PackedWeight> packed_weight(const at::Tensor& weight, WeightKind kind) {
@@ -167,34 +190,65 @@ std::shared_ptr<const PackedWeight> packed_weight(const at::Tensor& weight, Weig
     ++all.packings;
     return packed;
   }
-  const c10::Storage& storage = weight.storage();
-  const Key key{storage.unsafeGetStorageImpl(),
-                weight.storage_offset(),
-                weight.size(0),
-                weight.size(1),
-                kind};
   const auto version = static_cast<uint32_t>(weight._version());
   const void* data = weight.const_data_ptr();
 
   const std::lock_guard lock(all.mutex);
-  auto found = all.entries.find(key);
-  if (found == all.entries.end()) {
-    all.forget_dead();
-    Entry entry{storage.getWeakStorageImpl(), nullptr, 0, nullptr};
-    found = all.entries.emplace(key, std::move(entry)).first;
-  }
-  Entry& entry = found->second;
+  Entry& entry = all.at(weight, kind);
+  if (entry.alone) return entry.packed;
   if (!entry.packed || entry.version != version || entry.data != data) {
-    // A product of another thread may still read the old panels.
-    if (!entry.packed || entry.packed.use_count() > 1) {
-      entry.packed = empty_of(kind);
-    }
-    pack(weight, *entry.packed);
+    PRAETOR_CHECK(data || weight.numel() == 0,
+                  "a weight that is packed in another kind alone is multiplied as ",
+                  to_string(kind));
+    pack_anew(weight, kind, entry.packed);
     entry.version = version;
     entry.data = data;
     ++all.packings;
   }
   return entry.packed;
+}
+
+namespace {
+
+/// The entry of a tensor of packed_alone; null for another.
+Entry* alone(Cache& all, const at::Tensor& weight) {
+  const c10::StorageImpl* const storage = weight.storage().unsafeGetStorageImpl();
+  auto entry = all.entries.lower_bound(Key{storage, 0, 0, 0, WeightKind::kFloat32});
+  for (; entry != all.entries.end() && std::get<0>(entry->first) == storage; ++entry) {
+    if (entry->second.alone) return &entry->second;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+at::Tensor packed_alone(const at::Tensor& values, WeightKind kind) {
+  at::Tensor out = at::empty({0}, values.options().requires_grad(false));
+  out.unsafeGetTensorImpl()->set_sizes_contiguous(values.sizes());
+  Cache& all = cache();
+  const std::lock_guard lock(all.mutex);
+  Entry& entry = all.at(out, kind);
+  entry.alone = true;
+  pack_anew(values, kind, entry.packed);
+  ++all.packings;
+  return out;
+}
+
+void renew_packed_alone(const at::Tensor& weight, const at::Tensor& values) {
+  Cache& all = cache();
+  const std::lock_guard lock(all.mutex);
+  Entry* const entry = alone(all, weight);
+  PRAETOR_CHECK(entry && weight.sizes() == values.sizes(),
+                "new values of a weight that is packed alone");
+  pack_anew(values, entry->packed->kind, entry->packed);
+  ++all.packings;
+}
+
+std::optional<WeightKind> kind_packed_alone(const at::Tensor& weight) {
+  Cache& all = cache();
+  const std::lock_guard lock(all.mutex);
+  const Entry* const entry = alone(all, weight);
+  return entry ? std::optional(entry->packed->kind) : std::nullopt;
 }
 
 void forget_packed_weights(const at::Tensor& weight) {

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "core/model/kernels/buffer.h"
 #include "core/model/weight_kind.h"
@@ -37,6 +38,16 @@ std::shared_ptr<const PackedWeight> packed_weight(const at::Tensor& weight,
 /// Forgets every packed form, of every kind, of what lies in the storage of `weight`: its memory is
 /// about to go away, while the tensor stays.
 void forget_packed_weights(const at::Tensor& weight);
+
+/// A tensor of the sizes of `values` [N,K], float32 on CPU, that has no memory of its own: its
+/// packed form in `kind` is all there is of it. Products in that kind take it like any other; who
+/// reads its elements reads at a null pointer, and packed_weight in another kind throws
+/// InternalError.
+at::Tensor packed_alone(const at::Tensor& values, WeightKind kind);
+/// Other values of a tensor that packed_alone made, of the same sizes.
+void renew_packed_alone(const at::Tensor& weight, const at::Tensor& values);
+/// Its kind; nothing for a tensor that has its values.
+std::optional<WeightKind> kind_packed_alone(const at::Tensor& weight);
 
 struct PackedWeightStats {
   int64_t entries = 0;   ///< weights remembered

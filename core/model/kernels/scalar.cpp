@@ -14,7 +14,6 @@ struct Vec {
 };
 constexpr const char* kName = "scalar";
 constexpr int kTileRows = 4;
-constexpr int kMostRows = 4;
 constexpr int wide(int) {
   return 1;
 }

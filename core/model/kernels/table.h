@@ -16,6 +16,7 @@ template <typename Panel>
 using PanelProduct = void(int64_t rows,
                           int64_t k,
                           const float* a,
+                          int64_t lda,
                           const Panel* panels,
                           int64_t panel_stride,
                           int64_t count,
@@ -25,15 +26,14 @@ using PanelProduct = void(int64_t rows,
 
 struct Table {
   const char* name;   ///< "avx512", "avx2", "scalar"
-  int64_t tile_rows;  ///< rows of a product tile that keeps the registers busiest
-  int64_t most_rows;  ///< a product of so few rows is best done in one tile
+  int64_t tile_rows;  ///< most rows of a product tile; as many keep the registers busiest
 
-  /// to[i][r] = x[r * ldx + i] for i < k and r < rows <= most_rows: the rows of a tile as `product`
-  /// wants them.
+  /// to[i][r] = x[r * ldx + i] for i < k and r < rows <= 2 tile_rows: rows as
+  /// `product` wants them.
   void (*pack_rows)(const float* x, int64_t ldx, int64_t rows, int64_t k, float* to);
 
-  /// c[r][j] = chain over k of a[k][r] * panel[k][j], for `rows` <= most_rows rows and `count`
-  /// panels of 32 columns; a [k][rows]; panel p starts at panels + p * panel_stride and is [k][32];
+  /// c[r][j] = chain over k of a[k][r] * panel[k][j], for `rows` <= tile_rows rows and `count`
+  /// panels of 32 columns; a [k][lda]; panel p starts at panels + p * panel_stride and is [k][32];
   /// the chain starts from 0, or from c when `resume`.
   PanelProduct<float>* product;
 

@@ -89,14 +89,14 @@ TEST_CASE("generate writes n samples a prompt, repeats by seed, and its statisti
   CHECK(stats["peak_rss_bytes"] > 1 << 20);
   CHECK(generate(options, input) == lines);
   CHECK(stats["drafted"] == 0);
-  options.batch = 1;
+  options.engine.max_sequences = 1;
   CHECK(generate(options, input) == lines);
-  options.draft_tokens = 4;
+  options.engine.draft_tokens = 4;
   CHECK(generate(options, input) == lines);
   const json guessed = json::parse(read_file(options.stats));
   CHECK(guessed["drafted"] > 0);
   CHECK(guessed["accepted"] <= guessed["drafted"]);
-  options.draft_tokens = 0;
+  options.engine.draft_tokens = 0;
   options.seed = 10;
   CHECK(generate(options, input) != lines);
 }
@@ -110,7 +110,7 @@ TEST_CASE("generate in narrow weights tells the story with other log-probabiliti
   const std::string input = R"({"prompt": "Once upon a time"})";
   const json whole = generate(options, input)[0];
   for (const WeightKind kind : {WeightKind::kBfloat16, WeightKind::kInt8}) {
-    options.weights = kind;
+    options.engine.weights = kind;
     const json line = generate(options, input)[0];
     CHECK(line["text"] == ", there was a little girl");
     for (size_t i = 0; i < 8; ++i) {

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include <fstream>
+#include <string>
 
 #include "actors/toy/toy_language.h"
 #include "actors/train/publisher.h"
@@ -17,8 +18,9 @@ namespace {
 
 /// A run whose toy language is made, and the policy that its PPO stage would train.
 struct Run {
-  Run() {
-    write_file_atomic(dir / "job.yaml", R"(
+  /// @param engine  section of the PPO stage
+  explicit Run(const std::string& engine = "{}") {
+    const std::string job_text = R"(
 name: run
 stages:
   - {kind: toy_language, name: language, toy_language: {sft_rows: 10, pair_rows: 10, prompt_rows: 40, eval_rows: 8}}
@@ -30,7 +32,8 @@ stages:
     sampling: {max_new_tokens: 4}
     rewards: {parts: [{kind: length, unit: words, min: 1}]}
     ppo: {critic: {init: policy}}
-)");
+    engine: )";
+    write_file_atomic(dir / "job.yaml", job_text + engine + "\n");
     job = std::make_unique<JobConfig>(JobConfig::load(dir / "job.yaml"));
     write_toy_language(dir / "stages" / "language", 1, job->stages[0].toy);
     ModelConfig config = *job->stages[1].model.create;
@@ -95,6 +98,22 @@ TEST_CASE("a worker generates with the published weights, mapped or streamed", "
     CHECK(sample(models.engine(run.lease(next))) == wanted);
     CHECK(models.weight_step() == 6);
   }
+}
+
+TEST_CASE("a worker of narrow weights holds these alone, and renews them", "[actors][cpu]") {
+  const Run run("{weights: int8}");
+  const auto tokenizer = Tokenizer::load(run.dir / "stages" / "language");
+  Publisher publisher({.via = "file"}, run.dir.path(), run.serve());
+  const Publication first = publisher.publish(1, 0, 5, *run.policy, {}).publication;
+  auto models = run.models();
+  const Lease lease = run.lease(first);
+  Engine& engine = models.engine(lease);
+  Engine reference(*run.policy, *tokenizer, {.weights = WeightKind::kInt8});
+  CHECK(sample(engine) == sample(reference));
+  for (const NamedTensor& p : run.policy->parameters()) at::Tensor(p.tensor).mul_(1.5);
+  CHECK(models.refresh(publisher.publish(1, 0, 6, *run.policy, {}).publication));
+  CHECK(models.weight_step() == 6);
+  CHECK(sample(engine) == sample(reference));
 }
 
 TEST_CASE("weights with a flipped bit are refused, the tensor named, the old ones kept",

@@ -11,10 +11,10 @@
 #include "learners/algorithms/attribute_model.h"
 #include "learners/algorithms/dpo.h"
 #include "learners/algorithms/grpo.h"
-#include "learners/algorithms/nash_policy_gradient.h"
 #include "learners/algorithms/ppo.h"
 #include "learners/algorithms/reward_model.h"
 #include "learners/algorithms/sft.h"
+#include "tests/learners/support/groups.h"
 #include "tests/learners/support/tiny.h"
 
 namespace praetor::testing {
@@ -23,6 +23,8 @@ const std::vector<std::string>& learner_cases() {
   static const std::vector<std::string> kCases{"ppo",
                                                "ppo_shared",
                                                "grpo",
+                                               "nash_md",
+                                               "nash_ema",
                                                "sft",
                                                "dpo",
                                                "reward_model",
@@ -39,21 +41,6 @@ std::vector<Example> labelled_rows() {
   for (size_t i = 0; i < out.size(); ++i) {
     const auto x = static_cast<double>(i);
     out[i].labels = {std::sin(x), i % 3 == 2 ? std::nan("") : std::cos(x)};
-  }
-  return out;
-}
-
-/// Each roll against the next one, as samples of one prompt.
-std::vector<Roll> games(const std::vector<Roll>& rolls) {
-  std::vector<Roll> out;
-  for (size_t i = 0; i < rolls.size(); ++i) {
-    for (int32_t voice = 0; voice < 2; ++voice) {
-      Roll one = rolls[(i + static_cast<size_t>(voice)) % rolls.size()];
-      one.prompt = rolls[i].prompt;
-      one.ordinal = static_cast<int64_t>(i);
-      one.sample = one.voice = voice;
-      out.push_back(one);
-    }
   }
   return out;
 }
@@ -134,14 +121,6 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
   add_policy(models, options);
   if (name == "dpo") return Learner(config, make_dpo({.beta = 1}), std::move(models), ranks);
   if (name == "sft") return Learner(config, make_sft(SftConfig{}), std::move(models), ranks);
-  if (name == "nash_md") {
-    return Learner(config,
-                   make_nash({.kl_coefficient = 0.1},
-                             {.name = "nash_md",
-                              .opponent = {.voice = {.kind = VoiceKind::kMixture, .share = 0.5}}}),
-                   std::move(models),
-                   ranks);
-  }
   if (name == "grpo") {
     GrpoConfig grpo;
     grpo.epochs = 1;
@@ -150,6 +129,10 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
     grpo.max_tokens = 8;
     grpo.mask_truncated = true;
     return Learner(config, make_grpo(grpo), std::move(models), ranks);
+  }
+  if (name.starts_with("nash_")) {
+    const char* settings = name == "nash_ema" ? "{decay: 0.75}" : "{}";
+    return Learner(config, algorithm_from(name, settings), std::move(models), ranks);
   }
   PpoConfig ppo;
   ppo.epochs = 1;
@@ -165,12 +148,13 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
 StepReport update_case(const std::string& name, Learner& learner, int step) {
   if (name == "attribute_model") return learner.update(labelled_rows());
   if (!learner.algorithm().online()) return learner.update(example_pairs());
-  auto rolls = mixed_rolls();
+  const bool groups = name.starts_with("nash_");
+  auto rolls = groups ? group_rolls() : mixed_rolls();
   for (size_t i = 0; i < rolls.size(); ++i)
     rolls[i].score += 0.3 * std::sin(static_cast<double>(i) + step);
   auto whole = learner.gather_weights({&learner.policy()}, true);
-  if (name == "nash_md") rolls = games(rolls);
-  Experience experience = make_experience(rolls, learner.policy());
+  Experience experience = groups ? make_groups(rolls, 4, learner.policy(), learner.algorithm())
+                                 : make_experience(rolls, learner.policy());
   whole.reset();
   if (name == "grpo") experience.prompt_ordinal = {0, 0, 0, 1, 1};
   return learner.update(experience);
@@ -182,7 +166,7 @@ double loss_of(const std::string& name, const StepReport& report) {
   if (name == "reward_model") return metric(report, "rm/loss");
   if (name == "attribute_model") return metric(report, "attributes/loss");
   if (name == "attribute_gate") return metric(report, "gate/loss");
-  if (name == "grpo" || name == "nash_md") return metric(report, "policy/loss");
+  if (name == "grpo" || name.starts_with("nash_")) return metric(report, "policy/loss");
   return metric(report, "policy/loss") + 0.1 * metric(report, "value/loss");
 }
 
