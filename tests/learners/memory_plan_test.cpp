@@ -96,7 +96,7 @@ TEST_CASE("the plan of an update's memory is what the update takes, within a ten
                : Layouts{{2, 1, 1}, {2, 2, 0}, {2, 3, 0}, {3, 3, 2}, {2, 2, 1, 1}, {4, 1, 1, 0, 4}};
       for (const auto& [ranks, stage, prefetch, group, tensor] : layouts) {
         const MemoryPlanOptions options{
-            .sharding = {.stage = stage, .prefetch = prefetch, .group = group, .tensor = tensor},
+            .sharding = {.stage = stage, .prefetch = prefetch, .tensor = tensor, .group = group},
             .ranks = ranks,
             .micro_batch_tokens = kMicroBatch,
             .sequence_tokens = kSequence,

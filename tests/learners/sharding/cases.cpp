@@ -96,8 +96,8 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
   config.micro_batch_tokens = options.micro_batch_tokens;
   config.sharding = {.stage = options.stage,
                      .prefetch = options.prefetch,
-                     .group = options.group,
-                     .tensor = options.tensor};
+                     .tensor = options.tensor,
+                     .group = options.group};
   config.activation_checkpointing = options.checkpointing;
   config.lora = options.lora;
   config.seed = 5;
