@@ -349,7 +349,7 @@ std::string plan_text(const std::vector<StagePlan>& plan) {
                    stage.sharding_stage,
                    stage.tensor_ranks > 1 ? str(" with layers over ", stage.tensor_ranks, " ranks")
                                           : std::string(),
-                   stage.ranks_of_copy() < stage.learner_ranks
+                   stage.ranks_of_copy() < stage.learner_ranks / stage.tensor_ranks
                        ? str(" in groups of ", stage.ranks_of_copy())
                        : "",
                    ": ",

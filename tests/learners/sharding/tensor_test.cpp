@@ -53,12 +53,6 @@ CaseOptions alone(CaseOptions options) {
   return options;
 }
 
-std::vector<std::string> cases() {
-  std::vector<std::string> out = learner_cases();
-  out.emplace_back("nash_md");
-  return out;
-}
-
 }  // namespace
 
 TEST_CASE("the first step over tensor ranks has the loss and the gradient of one rank",
@@ -66,7 +60,7 @@ TEST_CASE("the first step over tensor ranks has the loss and the gradient of one
   const testing::OneThread one_thread;
   for (const auto& [dtype, tolerance] :
        std::vector<std::pair<at::ScalarType, double>>{{at::kFloat, 1e-6}, {at::kDouble, 1e-12}}) {
-    for (const std::string& name : cases()) {
+    for (const std::string& name : learner_cases()) {
       // The engine's log-probabilities and a gate's labels are float32 whatever the networks are.
       if (dtype == at::kDouble && name.starts_with("attribute")) continue;
       for (const bool tied : {true, false}) {
@@ -228,7 +222,7 @@ TEST_CASE("bfloat16 and other optimizers go over tensor ranks", "[learners][cpu]
 
 TEST_CASE("ranks that share layers report the same and hold the same weights", "[learners][cpu]") {
   const testing::OneThread one_thread;
-  for (const std::string& name : cases()) {
+  for (const std::string& name : learner_cases()) {
     for (const Layout layout : {Layout{2, 2, 1}, {4, 2, 3}}) {
       const CaseOptions options{.stage = layout.stage, .tied = false, .tensor = layout.tensor};
       const Trained group = train(name, layout.world, 0, 2, options);
