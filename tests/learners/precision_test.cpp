@@ -15,18 +15,7 @@
 
 namespace praetor {
 
-using testing::CaseOptions;
-using testing::flat_state;
-using testing::joined;
-using testing::learner_cases;
-using testing::loss_of;
-using testing::make_case;
-using testing::metric;
-using testing::relative_distance;
-using testing::run_ranks;
-using testing::train;
-using testing::Trained;
-using testing::update_case;
+using namespace testing;
 
 namespace {
 

@@ -12,6 +12,7 @@
 #include "core/model/stored_layout.h"
 #include "core/model/transformer.h"
 #include "tests/support/catch.h"
+#include "tests/support/family_folders.h"
 #include "tests/support/shared_data.h"
 #include "tests/support/tiny_model.h"
 
@@ -28,21 +29,6 @@ namespace {
 // Ours differ from transformers' float32 results by the order of sums, about 1e-6 for logits of a
 // few nats.
 constexpr double kTolerance = 1e-4;
-
-const std::string kNames[] = {"llama3",
-                              "mistral_window",
-                              "qwen2_tied",
-                              "qwen2_window",
-                              "gpt2",
-                              "gpt2_odd",
-                              "qwen3",
-                              "qwen3_biases",
-                              "phi3",
-                              "phi3_longrope",
-                              "phi3_partial",
-                              "gemma2",
-                              "gemma2_uncapped",
-                              "gemma3"};
 
 json read_golden(const std::string& name) {
   return json::parse(read_file(golden("families/" + name)));
@@ -61,7 +47,7 @@ double distance(const json& wanted, const at::Tensor& found) {
 }  // namespace
 
 TEST_CASE("every family's log-probabilities and logits are those of transformers", "[core][cpu]") {
-  for (const std::string& name : kNames) {
+  for (const std::string& name : testing::kFamilyFolders) {
     INFO(name);
     const Transformer model = Transformer::load(golden("families/" + name));
     const json wanted = read_golden(name + ".json");
@@ -82,7 +68,7 @@ TEST_CASE("every family's log-probabilities and logits are those of transformers
 
 TEST_CASE("every family continues greedily as transformers does, past windows and switches",
           "[core][cpu]") {
-  for (const std::string& name : kNames) {
+  for (const std::string& name : testing::kFamilyFolders) {
     INFO(name);
     const Transformer model = Transformer::load(golden("families/" + name));
     const json wanted = read_golden(name + ".json");
@@ -94,7 +80,7 @@ TEST_CASE("every family continues greedily as transformers does, past windows an
 }
 
 TEST_CASE("every family's gradients have transformers' norms, tensor by tensor", "[core][cpu]") {
-  for (const std::string& name : kNames) {
+  for (const std::string& name : testing::kFamilyFolders) {
     INFO(name);
     Transformer model = Transformer::load(golden("families/" + name));
     model.set_requires_grad(true);
@@ -133,7 +119,7 @@ TEST_CASE("gradients of a block with everything agree with finite differences in
 }
 
 TEST_CASE("a family's folder is written back byte for byte", "[core][cpu]") {
-  for (const std::string& name : kNames) {
+  for (const std::string& name : testing::kFamilyFolders) {
     INFO(name);
     const TempDir dir;
     const Transformer model = Transformer::load(golden("families/" + name));
@@ -210,7 +196,7 @@ TEST_CASE("a fused tensor of the wrong shape is named as the folder names it", "
 }
 
 TEST_CASE("a new model of any family starts with norms of weight one", "[core][cpu]") {
-  for (const std::string& name : kNames) {
+  for (const std::string& name : testing::kFamilyFolders) {
     INFO(name);
     const Transformer model(ModelConfig::load(golden("families/" + name)), testing::stream(1));
     const bool one_plus = family_of(model.config()).norm == NormKind::kRmsOnePlus;

@@ -14,6 +14,7 @@
 #include "core/model/packed.h"
 #include "core/model/transformer.h"
 #include "tests/support/catch.h"
+#include "tests/support/family_folders.h"
 #include "tests/support/ranks.h"
 #include "tests/support/shared_data.h"
 #include "tests/support/tiny_model.h"
@@ -25,23 +26,6 @@ using testing::golden;
 using testing::run_ranks;
 
 namespace {
-
-// Folders of tests/golden/families: every family, with fused tensors, biases, caps, norms of
-// queries and keys, windows, partial rotations, tied heads.
-const std::string kFamilies[] = {"llama3",
-                                 "mistral_window",
-                                 "qwen2_tied",
-                                 "qwen2_window",
-                                 "gpt2",
-                                 "gpt2_odd",
-                                 "qwen3",
-                                 "qwen3_biases",
-                                 "phi3",
-                                 "phi3_longrope",
-                                 "phi3_partial",
-                                 "gemma2",
-                                 "gemma2_uncapped",
-                                 "gemma3"};
 
 /// What a forward and a backward of a model give.
 struct Outcome {
@@ -94,7 +78,7 @@ double gradient_error(const Outcome& whole,
 }  // namespace
 
 TEST_CASE("the parts of every family say and learn what the whole model does", "[core][cpu]") {
-  for (const std::string& name : kFamilies) {
+  for (const std::string& name : testing::kFamilyFolders) {
     for (const at::ScalarType dtype : {at::kDouble, at::kFloat}) {
       const double tolerance = dtype == at::kDouble ? 1e-12 : 1e-6;
       const Transformer model = Transformer::load(golden("families/" + name), dtype);
