@@ -79,7 +79,7 @@ void complete_models(const ModelPlan& plan,
     }
     if (!models.scalar) {
       // Weights that no step changes may be the policy's own, unless they are cut for each network.
-      const bool shares = adapted && config.sharding.stage < 3;
+      const bool shares = adapted && config.sharding.stage < 3 && config.sharding.tensor == 1;
       models.scalar = std::make_unique<ScalarModel>(
           ScalarModel{shares ? shared_copy(policy) : another(),
                       ScalarHead::make(width, initialisation(config), dtype)});
@@ -127,9 +127,11 @@ Learner::Learner(LearnerConfig config,
   const auto labels = static_cast<int64_t>(my.algorithm->sample_plan().labels.size());
   complete_models(
       my.plan, my.config, my.algorithm->name(), std::max<int64_t>(labels, 1), my.models);
+  my.join_tensor_group();
   my.read_networks();
   my.add_adapters();
   my.require_equal_start();
+  my.split_networks();
   my.split_ranks();
   my.add_copies();
   if (my.plan.probe) return;  // which no optimizer steps
@@ -279,20 +281,21 @@ bool Learner::has_policy() const {
 
 const Transformer& Learner::policy() const {
   if (!impl_->models.policy) throw InvalidArgument(impl_->algorithm->name(), " trains no policy");
-  return impl_->merged_policy ? *impl_->merged_policy : *impl_->models.policy;
+  return impl_->merged_policy ? *impl_->merged_policy : impl_->whole(*impl_->models.policy);
 }
 
 const Transformer* Learner::companion() const {
   const Impl& my = *impl_;
   if (my.merged_anchor) return my.merged_anchor.get();
-  if (my.models.anchor) return my.models.anchor.get();
-  return my.plan.reference ? my.reference_net().model : nullptr;
+  if (my.models.anchor) return &my.whole(*my.models.anchor);
+  return my.plan.reference ? &my.whole(*my.reference_net().model) : nullptr;
 }
 
 const ScalarModel& Learner::scalar() const {
   if (!impl_->models.scalar)
     throw InvalidArgument(impl_->algorithm->name(), " holds no scalar model");
-  return impl_->merged_scalar ? *impl_->merged_scalar : *impl_->models.scalar;
+  if (impl_->merged_scalar) return *impl_->merged_scalar;
+  return impl_->whole_scalar ? *impl_->whole_scalar : *impl_->models.scalar;
 }
 
 const AttributeGate& Learner::gate() const {

@@ -96,7 +96,8 @@ struct StepReport {
 /// weights; or groups of ranks hold a copy each), is given the same input, computes a share, and
 /// ends with the same weights and the same report. Construction, update, evaluate, *_logprobs,
 /// gather_weights and load_state are then calls that every rank makes alike; an error that one rank
-/// meets in its share is thrown on all. CollectiveError leaves the learner unusable.
+/// meets in its share is thrown on all. CollectiveError leaves the learner unusable. Where
+/// `sharding.tensor` splits layers, neighbours compute one share together.
 class Learner {
  public:
   /// @param collective  borrowed, must outlive the learner; null: a world of one
@@ -143,7 +144,8 @@ class Learner {
   /// "critic/<name>", "reward_model/<name>", "gate/<name>", "anchor/<name>",
   /// "value_head/score.weight" (rank 0 alone, unless they are kept in parts), and its part of
   /// "optimizer/policy/exp_avg/<name>", ... (1-D pieces are "...<name>@BEGIN-END", elements of the
-  /// flattened tensor). The tensors themselves, not copies. Of networks with adapters these alone,
+  /// flattened tensor; of layers that are split also ranges of columns, StatePlace). The tensors
+  /// themselves, not copies. Of networks with adapters these alone,
   /// with heads in training: their weights are those of the initial models.
   std::vector<NamedTensor> state() const;
   /// Step counters, the algorithm's state; the same on every rank.
@@ -193,8 +195,9 @@ class Learner {
   bool has_policy() const;
   /// Shared with an engine of the same process: an update writes to these very tensors; with an
   /// adapter the next gather_weights of it does. Where
-  /// weights are kept in parts (sharding stage 3 with several ranks), those of this one and of the
-  /// networks below are readable under gather_weights alone. @throws InvalidArgument
+  /// weights are kept in parts (sharding stage 3 with several ranks, or layers that are split),
+  /// those of this one and of the networks below are readable under gather_weights alone.
+  /// @throws InvalidArgument
   const Transformer& policy() const;
   /// The anchor, or the reference without one; null without either. Its tensors stay the same ones.
   /// At precision bfloat16 a reference that no engine samples from is of that type.

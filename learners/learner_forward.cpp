@@ -135,7 +135,7 @@ PackedSlice Learner::Impl::pack(const SequenceBatch& batch,
 
 Learner::Impl::RankCut Learner::Impl::cut(const SequenceBatch& batch, const Units& units) const {
   RankCut out;
-  for (const Units& part : plan_ranks(batch, units, ranks->world_size()))
+  for (const Units& part : plan_ranks(batch, units, data->world_size()))
     out.push_back(plan_micro_batches(batch, part, config.micro_batch_tokens));
   return out;
 }
@@ -146,11 +146,14 @@ void Learner::Impl::each_micro_batch(
     const std::function<void(const std::vector<int64_t>&)>& work) const {
   // Only the ranks of a copy wait for each other in a pass.
   size_t passes = 0;
-  for (const int32_t rank : sharding_ranks().shards->members())
-    passes = std::max(passes, cut[static_cast<size_t>(rank)].size());
-  const auto& own = cut[static_cast<size_t>(ranks->rank())];
+  for (const int32_t rank : sharding_ranks().shards->members()) {
+    const auto place =
+        static_cast<size_t>(rank / config.sharding.tensor);  // among those that divide
+    passes = std::max(passes, cut[place].size());
+  }
+  const auto& own = cut[static_cast<size_t>(data->rank())];
   lock_step.run(passes, uses, [&](size_t pass) {
-    if (pass < own.size()) work(own[pass]);
+    if (pass < own.size()) in_step([&] { work(own[pass]); });
   });
 }
 
@@ -197,7 +200,7 @@ at::Tensor Learner::Impl::logprobs(const Net& net,
     each_micro_batch(cut(batch, units_of(sequences)), network, one);
     return {joined(parts, wide_type(model.dtype()))};
   };
-  return spread(gather_tensors_agreed(*ranks, own)[0], batch.target_offsets, sequences);
+  return spread(gather_tensors_agreed(*data, own)[0], batch.target_offsets, sequences);
 }
 
 at::Tensor Learner::Impl::reference_of(const std::vector<Example>& examples,
@@ -234,7 +237,7 @@ at::Tensor Learner::Impl::scores(const SequenceBatch& batch) const {
     each_micro_batch(cut(batch, units_of(in_order(batch))), networks, one);
     return {joined(parts, models.scalar->head.weight.scalar_type())};
   };
-  return gather_tensors_agreed(*ranks, own)[0];
+  return gather_tensors_agreed(*data, own)[0];
 }
 
 BatchContext Learner::Impl::prepare(Experience& experience, const SequenceBatch& batch) const {
@@ -280,7 +283,7 @@ BatchContext Learner::Impl::prepare(Experience& experience, const SequenceBatch&
     }
     return out;
   };
-  const std::vector<at::Tensor> all = gather_tensors_agreed(*ranks, own);
+  const std::vector<at::Tensor> all = gather_tensors_agreed(*data, own);
   BatchContext context{.max_new_tokens = config.max_new_tokens};
   experience.proximal_logprob = spread(all[0], batch.target_offsets, wanted);
   experience.value = critic ? spread(all[1], batch.target_offsets, wanted) : at::Tensor();

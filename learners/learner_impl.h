@@ -5,13 +5,16 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "core/base/sha256.h"
 #include "core/collective/collective.h"
+#include "core/collective/grid.h"
 #include "core/model/lora.h"
+#include "core/model/tensor_group.h"
 #include "learners/algorithms/ridge.h"
 #include "learners/compute_copy.h"
 #include "learners/learner.h"
@@ -19,6 +22,7 @@
 #include "learners/sharding/lock_step.h"
 #include "learners/sharding/sharded_network.h"
 #include "learners/sharding/sharded_optimizer.h"
+#include "learners/sharding/split_model.h"
 #include "learners/statistics.h"
 
 namespace praetor {
@@ -41,11 +45,20 @@ struct Learner::Impl {
   ModelPlan plan;
   std::unique_ptr<Collective> alone;  ///< when none was given
   Collective* ranks = nullptr;
-  CollectiveGrid groups;  ///< rows of ranks that keep a copy together; empty: all ranks do
+  /// Where layers are split: the ranks that share one model's layers, and those that hold the same
+  /// part of them as this one and divide the work; else there is no grid.
+  CollectiveGrid grid;
+  std::optional<TensorGroup> tensor;
+  Collective* data = nullptr;  ///< those that divide the work: of the grid, or all
+  CollectiveGrid groups;       ///< rows of these that keep a copy together; empty: all of them do
   /// At precision bfloat16, of every network but a frozen one that is of that type itself.
   std::vector<std::unique_ptr<ComputeCopy>> copies;
   UnitMeter meter;
   mutable LockStep lock_step;
+  std::vector<std::unique_ptr<SplitModel>> split_models;
+  std::unique_ptr<ScalarModel> whole_scalar;  ///< as others see it, where it is split
+  /// Of parameters that are split where they lie in the whole ones.
+  std::map<const c10::TensorImpl*, StatePlace> places;
   /// Those that are kept in parts beyond the optimizer's moments.
   std::vector<std::unique_ptr<ShardedNetwork>> sharded;
   /// "policy" (with a shared value head), "reward_model" or "gate", then "critic" (a separate one);
@@ -100,6 +113,23 @@ struct Learner::Impl {
     bool rival = false;
     bool bootstrap = false;
   };
+  /// Makes the grid. @throws InvalidArgument for what does not go with layers that are split
+  void join_tensor_group();
+  /// Splits every network.
+  void split_networks();
+  void split(Transformer& model);
+  /// As others see it: the whole of one that is split.
+  const Transformer& whole(const Transformer& model) const;
+  /// Null: `whole` is as it is.
+  SplitModel* split_of(const Transformer& whole) const;
+  StatePlace place_of(const at::Tensor& parameter) const;
+  /// Of what several ranks of a tensor group hold alike, the first one's counts.
+  bool speaks_for(const StatePlace& place) const {
+    return !tensor || tensor->rank() == 0 || !place.part.everywhere();
+  }
+  /// `work`, which runs forwards or backwards, in step with the ranks that share the layers.
+  void in_step(const std::function<void()>& work) const;
+
   /// @throws InvalidArgument for what bfloat16 does not go with
   void add_copies();
   /// Null where the network computes with its own weights.
@@ -114,7 +144,7 @@ struct Learner::Impl {
   /// Of `sharded`; null where the network is whole on every rank.
   ShardedNetwork* sharding_of(const Transformer& model) const;
   ShardingRanks sharding_ranks() const {
-    return groups.row ? ShardingRanks(*ranks, groups) : ShardingRanks(*ranks);
+    return groups.row ? ShardingRanks(*data, groups) : ShardingRanks(*data);
   }
   /// Splits the ranks into those that keep a copy together, as `sharding.group` says.
   /// @throws InvalidArgument unless it divides them
@@ -264,12 +294,21 @@ struct Learner::Impl {
   struct HeldPiece {
     std::string name;  ///< of the whole tensor
     int64_t begin = 0;
-    int64_t whole = 0;        ///< elements of the whole tensor
+    StatePlace place;         ///< of what this rank's tensor group leaves to it
     at::Tensor tensor;        ///< its elements from `begin` on; of its shape when it is all of it
-    bool everywhere = false;  ///< every rank holds all of it
+    bool everywhere = false;  ///< every rank that divides the work holds all of it
   };
-  /// Of weights kept in parts this rank's pieces, of others all.
+  /// Of weights kept in parts this rank's pieces, of others all, or its part of a split one.
   std::vector<HeldPiece> held_weights() const;
+  struct HeldMoment {
+    std::string name;  ///< "exp_avg/NAME"
+    int64_t begin = 0;
+    StatePlace place;         ///< of NAME, or of what is kept for it in another form
+    at::Tensor tensor;        ///< its elements from `begin` on
+    bool everywhere = false;  ///< every rank that divides the work holds all of it
+  };
+  /// What this rank keeps of an optimizer's state.
+  std::vector<HeldMoment> held_moments(const ShardedOptimizer& optimizer) const;
   /// Of the parts of all ranks of a copy one digest. @throws InternalError on every rank when two
   /// copies differ
   std::string of_ranks(const std::string& gradient, const std::string& weights) const;

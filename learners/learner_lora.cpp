@@ -120,7 +120,7 @@ void Learner::visit_weights(const Transformer& model,
   Impl::Merged* const one = impl_->merged_of(model);
   if (!one) return visit_weights(tensors, visit);
   const ShardedNetwork* const network = impl_->sharding_of(*one->base);
-  if (network && network->is_cut()) {
+  if ((network && network->is_cut()) || impl_->split_of(*one->base)) {
     // Its tensors are the base's own.
     visit_weights(tensors, [&](std::span<const NamedTensor> some) {
       std::vector<NamedTensor> out;

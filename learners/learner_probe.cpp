@@ -15,10 +15,12 @@ namespace praetor {
 at::Tensor Learner::Impl::last_hidden(const Step& step) const {
   const Transformer& backbone = models.scalar->backbone;
   std::vector<at::Tensor> parts{at::empty({0, backbone.config().hidden_size}, backbone.dtype())};
-  run_agreed(*ranks, [&] {
-    for (const auto& sequences : step.micro_batches[static_cast<size_t>(ranks->rank())]) {
-      const PackedSlice slice = pack(step.batch, sequences);
-      parts.push_back(backbone.hidden(slice.packed).index_select(0, slice.last));
+  run_agreed(*data, [&] {
+    for (const auto& sequences : step.micro_batches[static_cast<size_t>(data->rank())]) {
+      in_step([&] {
+        const PackedSlice slice = pack(step.batch, sequences);
+        parts.push_back(backbone.hidden(slice.packed).index_select(0, slice.last));
+      });
     }
   });
   return at::cat(parts);
@@ -26,13 +28,13 @@ at::Tensor Learner::Impl::last_hidden(const Step& step) const {
 
 RidgeSums Learner::Impl::summed(RidgeSums own) const {
   const auto all = [&](const at::Tensor& t) {
-    ranks->all_reduce(std::span(t.mutable_data_ptr<double>(), static_cast<size_t>(t.numel())));
+    data->all_reduce(std::span(t.mutable_data_ptr<double>(), static_cast<size_t>(t.numel())));
   };
   own.gram = own.gram.contiguous();
   all(own.gram);
   all(own.moment);
   std::array<double, 2> numbers{own.squares, own.count};
-  ranks->all_reduce(std::span<double>(numbers));
+  data->all_reduce(std::span<double>(numbers));
   own.squares = numbers[0];
   own.count = numbers[1];
   return own;
@@ -83,7 +85,7 @@ Learner::Impl::Share Learner::Impl::probe_share(const std::vector<std::vector<in
 void Learner::Impl::fit_probe(const Step& step, Statistics& statistics, Digests& digests) {
   const at::NoGradGuard no_grad;
   const at::Tensor features = last_hidden(step);
-  const auto& parts = step.micro_batches[static_cast<size_t>(ranks->rank())];
+  const auto& parts = step.micro_batches[static_cast<size_t>(data->rank())];
   std::vector<int64_t> rows;
   for (const auto& sequences : parts) rows.insert(rows.end(), sequences.begin(), sequences.end());
   const at::Tensor own = at::tensor(rows, at::kLong);

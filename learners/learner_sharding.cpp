@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <exception>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
 
 #include "core/base/error.h"
@@ -11,13 +12,13 @@
 namespace praetor {
 
 void Learner::Impl::split_ranks() {
-  const int64_t world = ranks->world_size(), group = config.sharding.ranks_of_copy(world);
+  const int64_t world = data->world_size(), group = config.sharding.ranks_of_copy(world);
   if (world % group != 0) {
     throw InvalidArgument(
         "sharding.group is ", group, ", which does not divide the ", world, " ranks");
   }
   if (group == world) return;
-  groups = make_grid(*ranks, static_cast<int32_t>(group), "shards", "replicas");
+  groups = make_grid(*data, static_cast<int32_t>(group), "shards", "replicas");
 }
 
 void Learner::Impl::shard(const char* who, Transformer& model, ShardedNetwork::Options options) {
@@ -39,8 +40,9 @@ void Learner::Impl::shard(const char* who, Transformer& model, ShardedNetwork::O
 }
 
 bool Learner::Impl::cuts_weights() const {
+  // Layers are split from whole ones.
   return config.sharding.stage == 3 && config.sharding.ranks_of_copy(ranks->world_size()) > 1 &&
-         !plan.probe;
+         !plan.probe && !tensor;
 }
 
 const ModelWeights& Learner::Impl::weights_of(const Transformer& model) const {
@@ -106,6 +108,12 @@ void Learner::Impl::add_optimizer(const char* name,
     optimizers.push_back(std::make_unique<ShardedOptimizer>(
         name, std::move(parameters), std::move(settings), sharding_ranks()));
   }
+  if (!tensor) return;
+  std::set<std::string> everywhere;
+  for (const NamedTensor& parameter : optimizers.back()->parameters()) {
+    if (place_of(parameter.tensor).part.everywhere()) everywhere.insert(parameter.name);
+  }
+  optimizers.back()->split(*grid.row, std::move(everywhere));
 }
 
 void Learner::Impl::add_optimizers() {
@@ -153,12 +161,13 @@ std::vector<NamedTensor> Learner::Impl::held(const Transformer& model) const {
 std::vector<Learner::Impl::HeldPiece> Learner::Impl::held_weights() const {
   std::vector<HeldPiece> out;
   const auto add_pieces = [&](const FlatUnit& unit, const NamedTensor& weight) {
+    const StatePlace place = place_of(weight.tensor);
     for (size_t i = 0; i < unit.owned().size(); ++i) {
       const FlatPiece& piece = unit.pieces()[i];
       if (unit.parameters()[piece.parameter].tensor.is_same(weight.tensor))
         out.push_back({.name = weight.name,
                        .begin = piece.begin,
-                       .whole = weight.tensor.numel(),
+                       .place = place,
                        .tensor = unit.owned()[i].tensor});
     }
   };
@@ -176,7 +185,7 @@ std::vector<Learner::Impl::HeldPiece> Learner::Impl::held_weights() const {
       add_pieces(*place, weight);
     } else {
       out.push_back({.name = weight.name,
-                     .whole = weight.tensor.numel(),
+                     .place = place_of(weight.tensor),
                      .tensor = weight.tensor,
                      .everywhere = true});
     }
@@ -186,83 +195,141 @@ std::vector<Learner::Impl::HeldPiece> Learner::Impl::held_weights() const {
 
 std::shared_ptr<const void> Learner::gather_weights(const std::vector<const Transformer*>& models,
                                                     bool on_every_rank) const {
-  const bool keep = on_every_rank || impl_->ranks->rank() == 0;
-  // Nobody reads the other copies.
-  const bool gathers = on_every_rank || impl_->sharding_ranks().copy() == 0;
+  const Impl& my = *impl_;
+  const bool keep = on_every_rank || my.ranks->rank() == 0;
+  // The ranks that share the layers with one that wants them bring theirs together; nobody reads
+  // the other copies.
+  const bool helps = on_every_rank || my.data->rank() == 0;
+  const bool gathers = on_every_rank || my.sharding_ranks().copy() == 0;
   std::vector<ShardedNetwork*> networks;
+  std::vector<SplitModel*> splits;
   std::vector<Impl::Merged*> in_parts;
   for (const Transformer* model : models) {
     if (!model) continue;
-    Impl::Merged* const one = impl_->merged_of(*model);
-    ShardedNetwork* const network = impl_->sharding_of(one ? *one->base : *model);
+    Impl::Merged* const one = my.merged_of(*model);
+    const Transformer& base = one ? *one->base : *model;
+    SplitModel* const split = my.split_of(base);
+    ShardedNetwork* const network = my.sharding_of(split ? split->part() : base);
     const bool cut = network && network->is_cut();
     // A policy and a reference may be one network.
     if (cut && std::ranges::find(networks, network) == networks.end()) {
       networks.push_back(network);
-      if (gathers) network->gather(keep);
+      if (gathers) network->gather(helps);
     }
-    if (one && keep) impl_->merge(*one);
-    if (one && cut) in_parts.push_back(one);
+    if (split && std::ranges::find(splits, split) == splits.end()) {
+      splits.push_back(split);
+      for (size_t i = 0; helps && i < split->part().parameters().size(); ++i)
+        split->gather(i, keep);
+    }
+    if (one && keep) my.merge(*one);
+    if (one && (cut || split)) in_parts.push_back(one);
   }
-  return {static_cast<const void*>(this), [networks, in_parts](const void*) {
+  return {static_cast<const void*>(this), [networks, splits, in_parts](const void*) {
             for (Impl::Merged* one : in_parts) {
               *one->model = shared_copy(*one->base);
               one->version = 0;
+            }
+            for (SplitModel* split : splits) {
+              for (size_t i = 0; i < split->part().parameters().size(); ++i) split->release(i);
             }
             for (ShardedNetwork* network : networks) network->release();
           }};
 }
 
+namespace {
+
+/// A tensor that is to be visited, and where it comes from.
+struct Visited {
+  NamedTensor tensor;
+  SplitModel* split = nullptr;  ///< null: every rank has it
+  size_t index = 0;             ///< of the parameter of `split`
+  /// What this rank holds of it.
+  const at::Tensor& own() const {
+    return split ? split->part().parameters()[index].tensor : tensor.tensor;
+  }
+};
+
+/// Hands tensors to `visit`, once they are together.
+class Visitor {
+ public:
+  Visitor(const std::function<void(std::span<const NamedTensor>)>& visit, bool reads, bool helps)
+      : visit_(visit), reads_(reads), helps_(helps) {}
+
+  void operator()(const std::vector<Visited>& some) {
+    if (some.empty()) return;
+    std::vector<NamedTensor> tensors;
+    for (const Visited& one : some) {
+      if (one.split && helps_) one.split->gather(one.index, reads_);
+      tensors.push_back(one.tensor);
+    }
+    try {
+      if (reads_ && !failure_) visit_(tensors);
+    } catch (...) {
+      failure_ = std::current_exception();  // the other ranks go on with what is left
+    }
+    for (const Visited& one : some) {
+      if (one.split) one.split->release(one.index);
+    }
+  }
+  void finish() const {
+    if (failure_) std::rethrow_exception(failure_);
+  }
+
+ private:
+  const std::function<void(std::span<const NamedTensor>)>& visit_;
+  bool reads_, helps_;
+  std::exception_ptr failure_;
+};
+
+}  // namespace
+
 void Learner::visit_weights(const std::vector<NamedTensor>& tensors,
                             const std::function<void(std::span<const NamedTensor>)>& visit) const {
-  const bool reads = impl_->ranks->rank() == 0;
-  const bool gathers = impl_->sharding_ranks().copy() == 0;
-  std::exception_ptr failure;
-  const auto hand_over = [&](const std::vector<NamedTensor>& some) {
-    if (!reads || some.empty() || failure) return;
-    try {
-      visit(some);
-    } catch (...) {
-      failure = std::current_exception();  // the other ranks go on with the units that are left
+  const Impl& my = *impl_;
+  const bool helps = my.data->rank() == 0;
+  Visitor hand_over(visit, my.ranks->rank() == 0, helps);
+  std::vector<Visited> left;
+  for (const NamedTensor& tensor : tensors) {
+    left.push_back({tensor});
+    for (const auto& split : my.split_models) {
+      const auto& whole = split->whole().parameters();
+      const auto found = std::ranges::find_if(
+          whole, [&](const NamedTensor& p) { return p.tensor.is_same(tensor.tensor); });
+      if (found == whole.end()) continue;
+      left.back().split = split.get();
+      left.back().index = static_cast<size_t>(found - whole.begin());
     }
-  };
-  std::vector<bool> in_parts(tensors.size(), false);
-  const auto of_unit = [&](const FlatUnit& unit) {
-    std::vector<NamedTensor> out;
-    for (size_t i = 0; i < tensors.size(); ++i) {
-      const bool here = std::ranges::any_of(unit.parameters(), [&](const NamedTensor& p) {
-        return p.tensor.is_same(tensors[i].tensor);
-      });
-      if (!here) continue;
-      in_parts[i] = true;
-      out.push_back(tensors[i]);
-    }
-    return out;
-  };
-  for (const auto& network : impl_->sharded) {
-    if (!network->is_cut() || !gathers) continue;
+  }
+  for (const auto& network : my.sharded) {
+    if (!network->is_cut() || my.sharding_ranks().copy() > 0) continue;
     for (FlatUnit* unit : network->units()) {
-      const std::vector<NamedTensor> some = of_unit(*unit);
+      const auto of_unit = std::stable_partition(left.begin(), left.end(), [&](const Visited& one) {
+        return std::ranges::none_of(
+            unit->parameters(), [&](const NamedTensor& p) { return p.tensor.is_same(one.own()); });
+      });
+      const std::vector<Visited> some(of_unit, left.end());
+      left.erase(of_unit, left.end());
       if (some.empty()) continue;
-      unit->gather(reads);
+      unit->gather(helps);
       hand_over(some);
       unit->release();
     }
   }
-  std::vector<NamedTensor> rest;
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    if (!in_parts[i]) rest.push_back(tensors[i]);
-  }
-  hand_over(rest);
-  if (failure) std::rethrow_exception(failure);
+  const auto whole = std::stable_partition(
+      left.begin(), left.end(), [](const Visited& one) { return one.split != nullptr; });
+  for (auto one = left.begin(); one != whole; ++one) hand_over({*one});
+  hand_over(std::vector<Visited>(whole, left.end()));
+  hand_over.finish();
 }
 
 int32_t Learner::state_shards() const {
-  return impl_->sharding_ranks().shards->world_size();
+  const auto tensor = static_cast<int32_t>(impl_->config.sharding.tensor);
+  return impl_->sharding_ranks().shards->world_size() * tensor;
 }
 
 bool Learner::in_parts() const {
-  return std::ranges::any_of(impl_->sharded, [](const auto& one) { return one->is_cut(); });
+  return impl_->tensor ||
+         std::ranges::any_of(impl_->sharded, [](const auto& one) { return one->is_cut(); });
 }
 
 const UnitMeter& Learner::unit_meter() const {

@@ -19,6 +19,12 @@ void add(std::vector<NamedTensor>& out,
   for (const NamedTensor& t : tensors) out.push_back({prefix + t.name, t.tensor});
 }
 
+/// Pieces of flattened tensors are flat.
+void add_piece(std::vector<NamedTensor>& out, std::string name, const at::Tensor& tensor) {
+  const bool flat = split_piece_name(name).range.has_value();
+  out.push_back({std::move(name), flat ? tensor.detach().view(-1) : tensor});
+}
+
 std::string optimizer_prefix(const ShardedOptimizer& optimizer) {
   return "optimizer/" + optimizer.name() + "/";
 }
@@ -72,6 +78,24 @@ std::vector<NamedTensor> Learner::Impl::networks() const {
   return out;
 }
 
+std::vector<Learner::Impl::HeldMoment> Learner::Impl::held_moments(
+    const ShardedOptimizer& optimizer) const {
+  std::map<std::string, StatePlace> by_name;
+  for (const NamedTensor& p : optimizer.parameters()) by_name[p.name] = place_of(p.tensor);
+  std::vector<HeldMoment> out;
+  for (const Optimizer::HeldState& held : optimizer.held_state()) {
+    // What is not cut as the parameter is has its own form.
+    const std::string parameter = held.name.substr(held.name.find('/') + 1);
+    out.push_back(
+        {.name = held.name,
+         .begin = held.begin,
+         .place = held.everywhere ? StatePlace{.sizes = {held.whole}} : by_name.at(parameter),
+         .tensor = held.tensor,
+         .everywhere = held.everywhere});
+  }
+  return out;
+}
+
 void Learner::Impl::require_equal_start() const {
   if (ranks->world_size() == 1) return;
   const std::vector<std::string> all = gather_agreed(*ranks, [&] {
@@ -86,6 +110,7 @@ void Learner::Impl::require_equal_start() const {
     start["precision"] = c10::toString(config.precision);
     start["sharding stage"] = config.sharding.stage;
     start["sharding prefetch"] = config.sharding.prefetch;
+    start["sharding tensor"] = config.sharding.tensor;
     start["sharding group"] = config.sharding.group;
     start["lora"] = config.lora ? lora_to_json(*config.lora) : "";
     start["learning_rate"] = config.optimizer.learning_rate;
@@ -122,11 +147,18 @@ std::vector<NamedTensor> Learner::state() const {
   std::vector<NamedTensor> out;
   if (my.sharding_ranks().copy() > 0) return out;
   for (const Impl::HeldPiece& piece : my.held_weights()) {
-    if (piece.everywhere && my.ranks->rank() > 0) continue;
+    if ((piece.everywhere && my.data->rank() > 0) || !my.speaks_for(piece.place)) continue;
     const int64_t end = piece.begin + piece.tensor.numel();
-    out.push_back({piece_name(piece.name, piece.begin, end, piece.whole), piece.tensor});
+    add_piece(out, piece.place.name(piece.name, piece.begin, end), piece.tensor);
   }
-  for (const auto& one : my.optimizers) add(out, optimizer_prefix(*one), one->state());
+  for (const auto& one : my.optimizers) {
+    for (const Impl::HeldMoment& held : my.held_moments(*one)) {
+      if ((held.everywhere && my.data->rank() > 0) || !my.speaks_for(held.place)) continue;
+      const int64_t end = held.begin + held.tensor.numel();
+      add_piece(
+          out, optimizer_prefix(*one) + held.place.name(held.name, held.begin, end), held.tensor);
+    }
+  }
   return out;
 }
 
@@ -159,10 +191,11 @@ void Learner::load_state(const TensorSource& tensors, const std::string& json) {
     require_kinds(json, my.optimizers);
     given.emplace(tensors);
     for (const NamedTensor& t : my.weights())
-      given->require(t.name, t.tensor.sizes(), t.tensor.scalar_type());
+      given->require(t.name, my.place_of(t.tensor).sizes, t.tensor.scalar_type());
     for (const auto& one : my.optimizers) {
       for (const NamedTensor& p : one->parameters()) {
-        const auto kept = state_of(one->config(), p.tensor.sizes(), p.tensor.scalar_type());
+        const std::vector<int64_t> sizes = my.place_of(p.tensor).sizes;
+        const auto kept = state_of(one->config(), sizes, p.tensor.scalar_type());
         for (const StateSpec& spec : kept)
           given->require(optimizer_prefix(*one) + spec.name + "/" + p.name,
                          spec.sizes,
@@ -199,15 +232,15 @@ void Learner::load_state(const TensorSource& tensors, const std::string& json) {
 
   const at::NoGradGuard no_grad;
   for (const Impl::HeldPiece& piece : my.held_weights()) {
-    given->copy(piece.name, piece.begin, piece.begin + piece.tensor.numel(), piece.tensor.detach());
+    const int64_t end = piece.begin + piece.tensor.numel();
+    given->copy(piece.name, piece.place.range(piece.begin, end), piece.tensor.detach());
   }
   for (size_t i = 0; i < my.optimizers.size(); ++i) {
     ShardedOptimizer& one = *my.optimizers[i];
-    for (const Optimizer::HeldState& held : one.held_state()) {
-      given->copy(optimizer_prefix(one) + held.name,
-                  held.begin,
-                  held.begin + held.tensor.numel(),
-                  held.tensor);
+    for (const Impl::HeldMoment& held : my.held_moments(one)) {
+      const int64_t end = held.begin + held.tensor.numel();
+      given->copy(
+          optimizer_prefix(one) + held.name, held.place.range(held.begin, end), held.tensor);
     }
     one.set_steps(optimizer_steps[i]);
   }

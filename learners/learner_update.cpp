@@ -179,12 +179,12 @@ void Learner::Impl::collect(const std::function<Share()>& work,
     digests.loss.update(std::as_bytes(std::span(losses)));
     statistics.add(numbers);
   };
-  if (ranks->world_size() == 1) {
+  if (data->world_size() == 1) {
     const Share share = work();
     take(share.losses, share.statistics);
     return;
   }
-  for (const std::string& bytes : gather_agreed(*ranks, [&] {
+  for (const std::string& bytes : gather_agreed(*data, [&] {
          const Share share = work();
          return to_bytes(share.losses, share.statistics);
        })) {
@@ -281,7 +281,8 @@ StepReport Learner::Impl::report(const Statistics& statistics,
 }
 
 std::string Learner::Impl::of_ranks(const std::string& gradient, const std::string& weights) const {
-  const auto group = static_cast<size_t>(sharding_ranks().shards->world_size());
+  const auto group = static_cast<size_t>(sharding_ranks().shards->world_size()) *
+                     static_cast<size_t>(config.sharding.tensor);
   const std::vector<std::string> all = ranks->all_gather_bytes(gradient + weights);
   Sha256 out;
   for (size_t r = 0; r < all.size(); ++r) {

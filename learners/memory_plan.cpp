@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/model/families.h"
+#include "core/model/tensor_split.h"
 
 namespace praetor {
 namespace {
@@ -135,6 +136,44 @@ Moment in_layer(const PlannedNetwork& network, const MemoryPlanOptions& options)
   return out;
 }
 
+/// What a rank sees where layers are split: parts of networks, and the ranks that hold the same.
+struct View {
+  std::vector<PlannedNetwork> networks;
+  MemoryPlanOptions options;
+  int64_t tensor = 1;  ///< ranks that a layer is split over; in `options` it is none any more
+  View(const std::vector<PlannedNetwork>& whole, const MemoryPlanOptions& all)
+      : networks(whole), options(all), tensor(all.sharding.tensor) {
+    if (tensor == 1) return;
+    for (PlannedNetwork& network : networks) {
+      network.shape = part_shape(network.shape, tensor);
+      if (network.states && network.adapter_parameters == 0)
+        network.states = part_of(*network.states, tensor);
+    }
+    options.ranks /= tensor;
+    options.sharding.tensor = 1;
+  }
+};
+
+/// Floats that a rank sends for one sum of `floats` over `ranks`.
+int64_t summed_floats(int64_t floats, int64_t ranks) {
+  return 2 * (floats - part_of(floats, ranks));
+}
+
+/// Sums over the tensor ranks in a pass over `tokens`: of every layer's attention and MLP, forward
+/// and backward, of the embedding, and of the gradient that comes from the head.
+int64_t tensor_bytes(const PlannedNetwork& network,
+                     const MemoryPlanOptions& options,
+                     int64_t tensor,
+                     int64_t tokens) {
+  const int64_t layers = network.shape.num_layers;
+  int64_t sums = 2 * layers + 1;
+  if (network.trained) {
+    sums += 2 * layers + (network.language_head ? 1 : 0);
+    if (options.checkpointing == ActivationCheckpointing::kBlock) sums += 2 * layers;
+  }
+  return options.compute_bytes * sums * summed_floats(tokens * network.shape.hidden_size, tensor);
+}
+
 }  // namespace
 
 int64_t parameter_count(const PlannedNetwork& network) {
@@ -155,8 +194,11 @@ int64_t kept_floats(const ModelConfig& shape, ActivationCheckpointing checkpoint
   return out;
 }
 
-MemoryPlan plan_memory(const std::vector<PlannedNetwork>& networks,
-                       const MemoryPlanOptions& options) {
+MemoryPlan plan_memory(const std::vector<PlannedNetwork>& all,
+                       const MemoryPlanOptions& all_options) {
+  const View view(all, all_options);
+  const auto& networks = view.networks;
+  const MemoryPlanOptions& options = view.options;
   MemoryPlan out;
   const int64_t copy = options.ranks_of_copy();
   const bool cut = copy > 1;
@@ -193,8 +235,11 @@ MemoryPlan plan_memory(const std::vector<PlannedNetwork>& networks,
   return out;
 }
 
-int64_t packed_weight_bytes(const std::vector<PlannedNetwork>& networks,
-                            const MemoryPlanOptions& options) {
+int64_t packed_weight_bytes(const std::vector<PlannedNetwork>& all,
+                            const MemoryPlanOptions& all_options) {
+  const View view(all, all_options);
+  const auto& networks = view.networks;
+  const MemoryPlanOptions& options = view.options;
   int64_t out = 0;
   for (const PlannedNetwork& network : networks) {
     if (!network.owned) continue;
@@ -238,17 +283,31 @@ double update_flops(const std::vector<PlannedNetwork>& networks,
   return out;
 }
 
-int64_t exchanged_bytes(const std::vector<PlannedNetwork>& networks,
-                        const MemoryPlanOptions& options,
+int64_t tensor_sum_bytes(const std::vector<PlannedNetwork>& networks,
+                         const MemoryPlanOptions& options,
+                         int64_t micro_batches) {
+  int64_t out = 0;
+  for (const PlannedNetwork& network : networks) {
+    out += tensor_bytes(
+        network, options, options.sharding.tensor, micro_batches * options.micro_batch_tokens);
+  }
+  return out;
+}
+
+int64_t exchanged_bytes(const std::vector<PlannedNetwork>& all,
+                        const MemoryPlanOptions& all_options,
                         int64_t micro_batches) {
-  if (options.ranks < 2) return 0;
+  const View view(all, all_options);
+  const auto& networks = view.networks;
+  const MemoryPlanOptions& options = view.options;
+  int64_t out = tensor_sum_bytes(all, all_options, micro_batches);
+  if (options.ranks < 2) return out;
   const int64_t copy = options.ranks_of_copy(), copies = options.ranks / copy;
   // A part's sum over the copies: shares of it to their owners, and the sums back.
   const auto over_copies = [&](int64_t bytes) {
     const int64_t part = part_of(bytes, copy);
     return 2 * (part - part_of(part, copies));
   };
-  int64_t out = 0;
   // All but the own part.
   const auto others = [&](int64_t bytes) { return bytes - part_of(bytes, copy); };
   for (const PlannedNetwork& network : networks) {

@@ -34,7 +34,9 @@ struct PlannedNetwork {
 struct MemoryPlanOptions {
   ShardingConfig sharding;
   int64_t ranks = 1;
-  int64_t ranks_of_copy() const { return sharding.ranks_of_copy(ranks); }
+  int64_t ranks_of_copy() const {
+    return sharding.tensor * sharding.ranks_of_copy(ranks / sharding.tensor);
+  }
   int64_t micro_batch_tokens = 8192;  ///< of the largest micro-batch
   int64_t sequence_tokens = 8192;     ///< of the longest sequence
   ActivationCheckpointing checkpointing = ActivationCheckpointing::kNone;
@@ -75,6 +77,12 @@ double update_flops(const std::vector<PlannedNetwork>& networks,
                     ActivationCheckpointing checkpointing,
                     int64_t tokens,
                     int64_t context);
+
+/// Bytes that each rank sends in sums within layers that are split over ranks
+/// (ShardingConfig::tensor), of `micro_batches` passes; nothing is computed beside them.
+int64_t tensor_sum_bytes(const std::vector<PlannedNetwork>& networks,
+                         const MemoryPlanOptions& options,
+                         int64_t micro_batches);
 
 /// Bytes that each rank sends in an optimizer step of `micro_batches` passes, and receives
 /// (learners/README.md, "Sharding stages").

@@ -13,6 +13,13 @@ struct Link {
   double message_seconds = 0;  ///< of an exchange with one other rank, beside its bytes
 };
 
+/// Those of a learner's ranks.
+struct Links {
+  Link copy;    ///< of ranks that keep a copy in parts
+  Link copies;  ///< of ranks that keep the same part of different copies (sharding.group)
+  Link tensor;  ///< of ranks that layers are split over (sharding.tensor)
+};
+
 /// Seconds of a pass over a step's samples and the optimizer step after it.
 struct StepTime {
   double computing = 0;
@@ -25,15 +32,12 @@ struct StepTime {
 /// exchanged_bytes and each exchange of a unit takes a message for every other rank. Beside the
 /// computation (prefetch above 0, stages 2 and 3) a micro-batch waits for what its first unit
 /// needs and its last one leaves, and for what takes longer than the computation; else for
-/// everything. Sums at the optimizer step (stage 1, and those over copies) and its new weights
-/// (stages 1 and 2) are waited for.
-/// @param within  between the ranks that keep a copy together
-/// @param across  between those that keep the same part of different copies (sharding.group)
+/// everything. Sums within layers that are split over ranks, sums at the optimizer step (stage 1,
+/// and those over copies) and its new weights (stages 1 and 2) are waited for.
 StepTime plan_step_time(const std::vector<PlannedNetwork>& networks,
                         const MemoryPlanOptions& options,
                         int64_t micro_batches,
                         double computing_seconds,
-                        const Link& within,
-                        const Link& across = {});
+                        const Links& links);
 
 }  // namespace praetor

@@ -68,8 +68,10 @@ ClusterPoint point(const StagePlan& stage, const ClusterConfig& cluster, int64_t
   ClusterPoint out{.gpus = gpus};
   MemoryPlanOptions options = update.options;
   options.ranks = gpus;
-  if (gpus % std::max<int64_t>(options.sharding.group, 1) != 0) options.sharding.group = 0;
-  const int64_t of_rank = ceil_of(update.tokens, gpus * update.optimizer_steps);
+  if (gpus % options.sharding.tensor != 0) options.sharding.tensor = 1;
+  const int64_t workers = gpus / options.sharding.tensor;
+  if (workers % std::max<int64_t>(options.sharding.group, 1) != 0) options.sharding.group = 0;
+  const int64_t of_rank = ceil_of(update.tokens, workers * update.optimizer_steps);
   options.micro_batch_tokens =
       std::max(std::min(options.micro_batch_tokens, of_rank), options.sequence_tokens);
   const MemoryPlan memory = plan_memory(update.networks, options);
@@ -87,25 +89,32 @@ ClusterPoint point(const StagePlan& stage, const ClusterConfig& cluster, int64_t
   const auto flops = [&](const std::vector<PlannedNetwork>& networks) {
     return update_flops(networks, options.checkpointing, update.tokens, context);
   };
-  const Link link = link_of(cluster, options.ranks_of_copy());
+  // Sequences are whole: with fewer of them than ranks some ranks have none, and wait.
+  const auto some = [&](int64_t parts) {
+    const int64_t most = ceil_of(ceil_of(update.tokens, options.sequence_tokens), workers * parts);
+    return static_cast<double>(most * workers * parts * options.sequence_tokens) /
+           static_cast<double>(update.tokens);
+  };
+  Links links{.copy = link_of(cluster, options.ranks_of_copy()),
+              .copies = link_of(cluster, gpus),
+              .tensor = link_of(cluster, options.sharding.tensor)};
   // Every GPU of a node sums its own parts with those of other nodes, at once.
-  Link across = link_of(cluster, gpus);
-  if (gpus > cluster.gpus_per_node) across.bytes_a_second = 1e9 * cluster.network_gb_s;
+  if (gpus > cluster.gpus_per_node) links.copies.bytes_a_second = 1e9 * cluster.network_gb_s;
   const int64_t steps = update.epochs * update.optimizer_steps;
-  const StepTime one = plan_step_time(
-      trained,
-      options,
-      ceil_of(of_rank, options.micro_batch_tokens),
-      products(cluster, flops(trained), gpus) / static_cast<double>(update.optimizer_steps),
-      link,
-      across);
+  const StepTime one =
+      plan_step_time(trained,
+                     options,
+                     ceil_of(of_rank, options.micro_batch_tokens),
+                     some(update.optimizer_steps) * products(cluster, flops(trained), gpus) /
+                         static_cast<double>(update.optimizer_steps),
+                     links);
   // Frozen networks speak once a step, before its first pass.
   const StepTime before =
       plan_step_time(frozen,
                      options,
-                     ceil_of(ceil_of(update.tokens, gpus), options.micro_batch_tokens),
-                     products(cluster, flops(frozen), gpus),
-                     link);
+                     ceil_of(ceil_of(update.tokens, workers), options.micro_batch_tokens),
+                     some(1) * products(cluster, flops(frozen), gpus),
+                     links);
   out.computing = before.computing + static_cast<double>(steps) * one.computing;
   out.waiting = before.waiting + static_cast<double>(steps) * one.waiting;
   const double spent = out.computing + out.waiting;
@@ -119,8 +128,9 @@ ClusterPoint point(const StagePlan& stage, const ClusterConfig& cluster, int64_t
   out.publishing = weights / (1e9 * cluster.memory_gb_s);
   if (const int64_t copy = options.ranks_of_copy(); options.sharding.stage == 3 && copy > 1) {
     const auto others = static_cast<double>(copy - 1);
-    out.publishing += weights * others / static_cast<double>(copy) / link.bytes_a_second +
-                      others * static_cast<double>(shape.num_layers + 2) * link.message_seconds;
+    out.publishing +=
+        weights * others / static_cast<double>(copy) / links.copy.bytes_a_second +
+        others * static_cast<double>(shape.num_layers + 2) * links.copy.message_seconds;
   }
   return out;
 }
@@ -180,7 +190,7 @@ std::string cluster_text(const std::vector<StagePlan>& plan, const ClusterConfig
       const double gib = static_cast<double>(p.memory) / kGiB;
       std::snprintf(line,
                     sizeof(line),
-                    "  %5lld  %10.1f%s  %10.3f %9.3f %11.3f %11.3f %9.3f %9.0f  %4.0f%%\n",
+                    "  %5lld  %10.3g%s  %10.3g %9.3g %11.3g %11.3g %9.3g %9.3g  %4.1f%%\n",
                     static_cast<long long>(p.gpus),
                     gib,
                     gib > kUsable * cluster.memory_gib ? "!" : " ",

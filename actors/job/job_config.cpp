@@ -85,17 +85,36 @@ void check_launcher(const JobConfig& job, YamlReader in) {
   }
 }
 
-/// Copies of a learner are all of the same number of ranks.
-void check_groups(const JobConfig& job) {
-  const int64_t ranks = job.roles.learner_ranks;
+/// Layers are split over learner ranks that there are, and copies of a learner are all of the same
+/// number of ranks.
+void check_layout(const JobConfig& job) {
+  const bool apart = job.placement == "separate";
+  const int64_t ranks = apart ? job.roles.learner_ranks : 1;
   for (const StageConfig& stage : job.stages) {
-    const int64_t group = stage.learner.sharding.ranks_of_copy(ranks);
-    if (ranks % group == 0) continue;
+    if (!stage.trains()) continue;
+    const ShardingConfig& sharding = stage.learner.sharding;
     YamlReader in = stage.in;
-    in.child("learner")
-        .child("sharding")
-        .error_at("group",
-                  str(group, " does not divide the ", ranks, " ranks of roles.learner.ranks"));
+    YamlReader section = in.child("learner").child("sharding");
+    if (ranks % sharding.tensor != 0) {
+      section.error_at(
+          "tensor",
+          apart ? str(sharding.tensor,
+                      " does not divide the ",
+                      ranks,
+                      " ranks of roles.learner.ranks")
+                : str("with placement: colocated the learner is one rank, which ",
+                      sharding.tensor,
+                      " does not divide; placement: separate has roles.learner.ranks of them"));
+      continue;
+    }
+    const int64_t workers = std::max<int64_t>(1, job.roles.learner_ranks / sharding.tensor);
+    const int64_t group = sharding.ranks_of_copy(workers);
+    if (workers % group == 0) continue;
+    const std::string of_tensor =
+        sharding.tensor > 1 ? str(" / ", sharding.tensor, " (tensor)") : std::string();
+    section.error_at(
+        "group",
+        str(group, " does not divide the ", workers, " ranks of roles.learner.ranks", of_tensor));
   }
 }
 
@@ -135,7 +154,7 @@ JobConfig JobConfig::read(std::shared_ptr<YamlDocument> document) {
   const CheckpointConfig checkpoint =
       single ? CheckpointConfig{} : CheckpointConfig::from_yaml(in.child("checkpoint"), {});
   read_stages(job, in, checkpoint);
-  check_groups(job);
+  check_layout(job);
   in.reject_unknown_keys();
   return job;
 }

@@ -103,7 +103,8 @@ std::vector<PlannedNetwork> add_networks(const JobConfig& job,
   const ModelConfig shape = full_shape(job, stage);
   const ModelPlan models = algorithm.models();
   const auto& lora = stage.learner.lora;
-  const bool in_parts = stage.learner.sharding.stage == 3 && out.ranks_of_copy() > 1;
+  const ShardingConfig& sharding = stage.learner.sharding;
+  const bool in_parts = sharding.tensor > 1 || (sharding.stage == 3 && out.ranks_of_copy() > 1);
   if (models.policy) planned.push_back(add_trained(stage, "policy", {.shape = shape}, out));
   // What engines decode with; from parts it is made unit by unit.
   if (lora && algorithm.online() && !in_parts) {
@@ -149,7 +150,7 @@ std::vector<PlannedNetwork> add_networks(const JobConfig& job,
     const bool reward = models.critic_init == "reward" && reward_shape;
     PlannedNetwork critic{.shape = reward ? *reward_shape : shape, .language_head = false};
     // Under adapters the policy's own weights do, unless they are cut for each network.
-    critic.owned = !lora || reward || stage.learner.sharding.stage == 3;
+    critic.owned = !lora || reward || sharding.stage == 3 || sharding.tensor > 1;
     planned.push_back(add_trained(stage, "critic", critic, out));
   }
   return planned;
@@ -164,7 +165,8 @@ StagePlan::Update plan_update(const std::vector<PlannedNetwork>& networks,
       stage.data.format.max_length + (online ? stage.sampling.max_new_tokens : 0);
   StagePlan::Update out;
   out.tokens = plan.sequences_per_step * longest;
-  const int64_t of_rank = (out.tokens + plan.learner_ranks - 1) / plan.learner_ranks;
+  const int64_t workers = plan.learner_ranks / plan.tensor_ranks;
+  const int64_t of_rank = (out.tokens + workers - 1) / workers;
   MemoryPlanOptions options{.sharding = stage.learner.sharding, .ranks = plan.learner_ranks};
   options.sequence_tokens = longest;
   // As many whole sequences as go into one, or one that is too long for it.
@@ -256,15 +258,19 @@ int64_t StagePlan::model_bytes() const {
 }
 
 int64_t StagePlan::rank_bytes() const {
+  const auto share = [](int64_t bytes, int64_t of) { return (bytes + of - 1) / of; };
   const auto part = [&](int64_t bytes, int64_t from_stage) {
-    return sharding_stage >= from_stage ? (bytes + ranks_of_copy() - 1) / ranks_of_copy() : bytes;
+    return share(bytes,
+                 sharding_stage >= from_stage ? tensor_ranks * ranks_of_copy() : tensor_ranks);
   };
   int64_t sum = 0;
   for (const Network& n : networks) {
     if (!n.learner) continue;
     sum += n.whole ? n.weight_bytes() + n.gradient_bytes()
                    : part(n.weight_bytes(), 3) + part(n.gradient_bytes(), 2);
-    sum += part(n.optimizer_bytes() - n.whole_states, 1) + n.whole_states;
+    const int64_t optimizer = n.optimizer_bytes() - n.whole_states;
+    sum += n.whole ? share(optimizer, ranks_of_copy()) : part(optimizer, 1);
+    sum += n.whole_states;
   }
   return sum;
 }
@@ -280,6 +286,7 @@ std::vector<StagePlan> plan_job(const JobConfig& job) {
       const SamplePlan samples = algorithm->sample_plan();
       plan.learner_ranks = job.roles.learner_ranks;
       plan.sharding_stage = stage.learner.sharding.stage;
+      plan.tensor_ranks = stage.learner.sharding.tensor;
       plan.sharding_group = stage.learner.sharding.group;
       std::vector<PlannedNetwork> planned = add_networks(job, stage, *algorithm, plan);
       count_precision(stage, *algorithm, full_shape(job, stage), plan.networks, planned);
@@ -340,7 +347,9 @@ std::string plan_text(const std::vector<StagePlan>& plan) {
                    stage.learner_ranks,
                    " learner ranks keeps, at sharding stage ",
                    stage.sharding_stage,
-                   stage.ranks_of_copy() < stage.learner_ranks
+                   stage.tensor_ranks > 1 ? str(" with layers over ", stage.tensor_ranks, " ranks")
+                                          : std::string(),
+                   stage.ranks_of_copy() < stage.learner_ranks / stage.tensor_ranks
                        ? str(" in groups of ", stage.ranks_of_copy())
                        : "",
                    ": ",

@@ -48,9 +48,12 @@ struct StagePlan {
 
   int64_t learner_ranks = 1;
   int64_t sharding_stage = 1;
+  int64_t tensor_ranks = 1;    ///< that every layer is split over
   int64_t sharding_group = 0;  ///< ranks that keep one copy together; 0: all
+  /// Of ranks that hold the same part of each layer.
   int64_t ranks_of_copy() const {
-    return sharding_group == 0 || learner_ranks == 1 ? learner_ranks : sharding_group;
+    const int64_t workers = learner_ranks / tensor_ranks;
+    return sharding_group == 0 || workers == 1 ? workers : sharding_group;
   }
 
   /// Of an update, on each rank, with every sequence at its longest.

@@ -7,6 +7,7 @@
 #include "core/base/text.h"
 #include "core/cuda/decoder.h"
 #include "core/model/families.h"
+#include "core/model/tensor_split.h"
 #include "rollout/sampling_config.h"
 
 namespace praetor {
@@ -370,6 +371,19 @@ void StageConfig::read_length() {
 void StageConfig::read_learner(const Algorithm& algorithm) {
   YamlReader section = in.child("learner");
   learner = LearnerConfig::from_yaml(section);
+  if (learner.sharding.tensor > 1 && shape) {
+    ModelConfig known = *shape;
+    known.vocab_size = std::max(learner.sharding.tensor, known.vocab_size);  // the tokenizer's
+    if (const auto wrong = wrong_tensor_ranks(known, learner.sharding.tensor))
+      section.child("sharding").error_at("tensor", *wrong);
+  }
+  if (learner.sharding.tensor > 1 && learner.optimizer.kind == "adafactor") {
+    section.child("optimizer")
+        .error_at(
+            "kind",
+            "adafactor keeps sums over whole rows and columns of matrices, which sharding.tensor "
+            "splits; adamw or sgd is wanted");
+  }
   const ModelPlan plan = algorithm.models();
   if (plan.probe && learner.precision != c10::kFloat) {
     section.error_at("precision",

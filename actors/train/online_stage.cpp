@@ -66,9 +66,11 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
   config.temperature = stage.sampling.temperature;
   config.max_new_tokens = stage.sampling.max_new_tokens;
   // Engines run in float32 on CPU (core/model/ops.h), with the learner's bits if its weights: not
-  // with an adapter's merged ones, and not beside a learner's bfloat16.
+  // with an adapter's merged ones, not beside a learner's bfloat16, nor where its sums go over
+  // tensor ranks.
   const bool narrow = stage.engine.weights != WeightKind::kFloat32;
-  config.exact_rollouts = !narrow && !config.lora && config.precision == at::kFloat;
+  config.exact_rollouts =
+      !narrow && !config.lora && config.precision == at::kFloat && config.sharding.tensor == 1;
   if (narrow) {
     log::info(str(stage.name,
                   ": responses are sampled with weights in ",

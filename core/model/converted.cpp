@@ -16,7 +16,8 @@ Transformer converted(const Transformer& model, at::ScalarType dtype, bool langu
       out.push_back({named.name, kept ? values : values.to(dtype, false, /*copy=*/true)});
     }
   }
-  return TransformerBuilder::assemble(model.config(), std::move(out));
+  return TransformerBuilder::assemble(
+      model.config(), std::move(out), TransformerBuilder::group_of(model));
 }
 
 }  // namespace praetor

@@ -39,13 +39,13 @@ struct LayerPass {
   size_t index = 0;  ///< of the layer
   Rotation rotate;
   Attend attend;
-  int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;
-  bool selective = false;  ///< ActivationCheckpointing::kSelective
+  int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;  ///< heads of this rank
+  bool selective = false;                                 ///< ActivationCheckpointing::kSelective
 
   /// From x [M,H] the heads' results, [M, num_heads * head_dim].
   at::Tensor attended(const at::Tensor& x) const {
     const int64_t rows = x.size(0);
-    const at::Tensor h = blocks->normed(x, layer.attention_norm);
+    const at::Tensor h = blocks->shared(blocks->normed(x, layer.attention_norm));
     at::Tensor flat_q = layer.q(h), flat_k = layer.k(h), flat_v = layer.v(h);
     if (selective) {
       drop_until_backward(

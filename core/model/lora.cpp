@@ -91,7 +91,11 @@ void check_targets(const ModelConfig& config, const LoraConfig& lora) {
 }
 
 /// What `x` is multiplied with: 0 for inputs that are left out, 1 / (1 - rate) for the others.
-at::Tensor dropout_mask(const at::Tensor& x, const LoraDropout& dropout, uint32_t layer) {
+/// @param first  the input of the layer that is the first of `x`
+at::Tensor dropout_mask(const at::Tensor& x,
+                        const LoraDropout& dropout,
+                        uint32_t layer,
+                        int64_t first) {
   const int64_t rows = x.size(0), width = x.size(1);
   PRAETOR_CHECK(static_cast<int64_t>(dropout.rows.size()) == rows,
                 "dropout of ",
@@ -106,14 +110,14 @@ at::Tensor dropout_mask(const at::Tensor& x, const LoraDropout& dropout, uint32_
     for (int64_t r = begin; r < end; ++r) {
       const uint64_t row = dropout.rows[static_cast<size_t>(r)];
       float* const to = all + r * width;
-      for (int64_t i = 0; i < width; i += 4) {
+      for (int64_t i = first - first % 4; i < first + width; i += 4) {
         const auto bits = philox({static_cast<uint32_t>(i / 4),
                                   static_cast<uint32_t>(row),
                                   static_cast<uint32_t>(row >> 32),
                                   layer},
                                  dropout.key);
-        for (int64_t k = i; k < std::min(i + 4, width); ++k)
-          to[k] = bits[static_cast<size_t>(k - i)] >= least ? kept : 0.0f;
+        for (int64_t k = std::max(i, first); k < std::min(i + 4, first + width); ++k)
+          to[k - first] = bits[static_cast<size_t>(k - i)] >= least ? kept : 0.0f;
       }
     }
   });
@@ -182,12 +186,19 @@ std::optional<std::string> wrong_lora_target(const ModelConfig& config, std::str
               : str(what, "; known are ", join(known, ", "));
 }
 
-at::Tensor LoraTerm::operator()(const at::Tensor& x) const {
-  at::Tensor in = x;
-  if (dropout && !dropout->rows.empty()) in = at::mul(x, dropout_mask(x, *dropout, number));
-  const at::Tensor low = at::mul(ops::linear(in.to(a.scalar_type()), a), scale);
-  const bool all = begin == 0 && rows == b.size(0);
-  return ops::linear(low, all ? b : b.narrow(0, begin, rows)).to(x.scalar_type());
+at::Tensor LoraTerm::operator()(const at::Tensor& x, const LayerPart* part) const {
+  at::Tensor in = x, left = a, right = b;
+  Share out{begin, begin + rows};
+  if (part) {
+    left = part->group->shared(a).narrow(1, part->in.begin, part->in.size());
+    right = part->group->shared(b);
+    out = {begin + part->out.begin, begin + part->out.end};
+  }
+  if (dropout && !dropout->rows.empty())
+    in = at::mul(x, dropout_mask(x, *dropout, number, part ? part->in.begin : 0));
+  const at::Tensor low = at::mul(ops::linear(in.to(a.scalar_type()), left), scale);
+  if (out.size() != b.size(0)) right = right.narrow(0, out.begin, out.size());
+  return ops::linear(low, right).to(x.scalar_type());
 }
 
 at::Tensor LoraTerm::product() const {
@@ -304,7 +315,8 @@ Transformer LoraAdapter::merged(const Transformer& base) const {
     const bool changed = term_of_weight(named.name) != nullptr;
     tensors.push_back({named.name, changed ? at::empty_like(named.tensor.detach()) : named.tensor});
   }
-  Transformer out = TransformerBuilder::assemble(base.config(), std::move(tensors));
+  Transformer out = TransformerBuilder::assemble(
+      base.config(), std::move(tensors), TransformerBuilder::group_of(base));
   merge_into(out, base);
   return out;
 }
@@ -333,7 +345,8 @@ void LoraAdapter::merge_into(Transformer& merged, const Transformer& base) const
 }
 
 Transformer shared_copy(const Transformer& model) {
-  return TransformerBuilder::assemble(model.config(), model.parameters());
+  return TransformerBuilder::assemble(
+      model.config(), model.parameters(), TransformerBuilder::group_of(model));
 }
 
 AdapterScope::AdapterScope(const Transformer& model, const LoraAdapter* adapter)

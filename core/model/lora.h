@@ -19,6 +19,7 @@
 namespace praetor {
 
 class Transformer;
+struct LayerPart;
 struct PackedTokens;
 
 /// `targets` that means every linear layer but the language head.
@@ -63,8 +64,9 @@ struct LoraTerm {
   uint32_t number = 0;  ///< of the stored layer
   std::shared_ptr<const LoraDropout> dropout;
 
-  /// [M,rows] in the dtype of x [M,in]; autograd.
-  at::Tensor operator()(const at::Tensor& x) const;
+  /// [M,rows] in the dtype of x [M,in]; autograd. With a `part`, of a layer that is split: of this
+  /// rank's inputs to its outputs; every rank has all of A and B, and all of their gradients.
+  at::Tensor operator()(const at::Tensor& x, const LayerPart* part = nullptr) const;
   /// scale B A, [rows,in] in the adapter's dtype: the same bits on every machine.
   at::Tensor product() const;
 };

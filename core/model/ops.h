@@ -21,6 +21,10 @@
 /// repeat bitwise at fixed threads and order. Tensors that do not fit throw ShapeError, token ids
 /// outside the table and a temperature of 0 InvalidArgument. kernels/self_check.h proves the
 /// bitwise promise on the machine at hand.
+namespace praetor {
+class TensorGroup;
+}
+
 namespace praetor::ops {
 
 /// x [M,K] times weight [N,K] transposed, plus bias [N] when defined: [M,N].
@@ -85,15 +89,19 @@ at::Tensor cached_attention(const at::Tensor& q,
                             const CachedRows& rows,
                             const AttentionOptions& options = {});
 
-/// A language head: logits = softcap(hidden weight^T).
+/// A language head: logits = softcap(hidden weight^T). Split over ranks, the weight has one rank's
+/// rows, and the ranks together make log-probabilities of it.
 struct LanguageHead {
-  at::Tensor weight;   ///< [V,H]
-  double softcap = 0;  ///< 0: none
+  at::Tensor weight;                   ///< [V,H]
+  double softcap = 0;                  ///< 0: none
+  const TensorGroup* group = nullptr;  ///< borrowed; null: the weight is whole
+  int64_t first = 0;                   ///< with a group: the token of the weight's first row
+  int64_t vocabulary = 0;              ///< with a group: tokens of all ranks
   LanguageHead() = default;
   LanguageHead(at::Tensor matrix, double cap = 0) : weight(std::move(matrix)), softcap(cap) {}
 };
 
-/// [M,V] from hidden states [M,H].
+/// [M,V] from hidden states [M,H], of a whole head.
 at::Tensor logits(const at::Tensor& hidden, const LanguageHead& head);
 
 struct TokenLogprobs {
@@ -104,7 +112,8 @@ struct TokenLogprobs {
 
 /// Log-probabilities of targets [R] int64 from hidden states [R,H] (after the final norm) and the
 /// head: logits / temperature, log-softmax in float32. Computed in chunks of rows, forward
-/// and backward, so that [R,V] is never held.
+/// and backward, so that [R,V] is never held. Of a split head three numbers a row pass between the
+/// ranks, which all get the same result; the gradient to `hidden` is summed over them.
 TokenLogprobs token_logprobs(const at::Tensor& hidden,
                              const LanguageHead& head,
                              const at::Tensor& targets,

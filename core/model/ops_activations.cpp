@@ -6,6 +6,7 @@
 #include <numbers>
 #include <optional>
 
+#include "core/base/error.h"
 #include "core/model/kernels/rows.h"
 #include "core/model/ops.h"
 #include "core/model/ops_checks.h"
@@ -118,6 +119,7 @@ at::Tensor softcap(const at::Tensor& x, double cap) {
 }
 
 at::Tensor logits(const at::Tensor& hidden, const LanguageHead& head) {
+  PRAETOR_CHECK(!head.group, "logits of one rank's part of a vocabulary");
   const at::Tensor out = ops::linear(hidden, head.weight);
   return head.softcap > 0 ? softcap(out, head.softcap) : out;
 }

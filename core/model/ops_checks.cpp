@@ -265,7 +265,10 @@ void check_token_logprobs(const at::Tensor& hidden,
        "token_logprobs",
        "hidden [R,H] and head [V,H] of one type",
        {{"hidden", &hidden}, {"head", &head}});
-  check_ids("token_logprobs", "targets", targets, head.size(0));
+  check_ids("token_logprobs",
+            "targets",
+            targets,
+            language_head.group ? language_head.vocabulary : head.size(0));
   want(targets.size(0) == hidden.size(0) && targets.device() == hidden.device(),
        "token_logprobs",
        "one target for each hidden row",

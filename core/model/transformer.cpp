@@ -1,5 +1,6 @@
 #include "core/model/transformer.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
@@ -22,6 +23,7 @@
 #include "core/model/cached_step.h"
 #include "core/model/layer_pass.h"
 #include "core/model/ops_checks.h"
+#include "core/model/tensor_split.h"
 #include "core/model/transformer_blocks.h"
 
 namespace praetor {
@@ -49,7 +51,10 @@ class Modules {
   std::map<std::string_view, at::Tensor> by_name_;
 };
 
-Layer layer_of(const Modules& modules, const ModelConfig& config, int64_t i) {
+Layer layer_of(const Modules& modules,
+               const ModelConfig& config,
+               int64_t i,
+               const TensorGroup* group) {
   const Family& family = family_of(config);
   const std::string prefix = "model.layers." + std::to_string(i) + ".";
   Layer out;
@@ -75,6 +80,11 @@ Layer layer_of(const Modules& modules, const ModelConfig& config, int64_t i) {
   out.attention.window = config.window_of(i);
   const bool windowed = !config.windowed_layers.empty() && config.windowed_layers[size_t(i)];
   out.rope = windowed && config.local_rope ? 1 : 0;
+  if (!group) return out;
+  for (Linear* linear : {&out.q, &out.k, &out.v, &out.o, &out.gate, &out.up, &out.down}) {
+    if (linear->weight.defined())
+      linear->split = layer_part(config, linear->name, linear->weight, *group);
+  }
   return out;
 }
 
@@ -85,13 +95,16 @@ Transformer::~Transformer() = default;
 Transformer::Transformer(Transformer&&) noexcept = default;
 Transformer& Transformer::operator=(Transformer&&) noexcept = default;
 
-Transformer TransformerBuilder::assemble(ModelConfig config, std::vector<NamedTensor> parameters) {
+Transformer TransformerBuilder::assemble(ModelConfig config,
+                                         std::vector<NamedTensor> parameters,
+                                         const TensorGroup* group) {
   Transformer out;
   const Modules modules(parameters);
   auto blocks = std::make_unique<Transformer::Blocks>();
   blocks->family = &family_of(config);
+  blocks->group = group;
   for (int64_t i = 0; i < config.num_layers; ++i)
-    blocks->layers.push_back(layer_of(modules, config, i));
+    blocks->layers.push_back(layer_of(modules, config, i, group));
   blocks->final_norm = modules.norm("model.norm");
   blocks->positions = modules.find("model.embed_positions.weight");
   blocks->eps = config.norm_eps;
@@ -100,6 +113,11 @@ Transformer TransformerBuilder::assemble(ModelConfig config, std::vector<NamedTe
   out.embedding_ = modules.find("model.embed_tokens.weight");
   out.head_.weight = config.tie_embeddings ? out.embedding_ : modules.find("lm_head.weight");
   out.head_.softcap = config.logit_softcap;
+  if (group) {
+    out.head_.group = group;
+    out.head_.first = share_of(config.vocab_size, group->rank(), group->size()).begin;
+    out.head_.vocabulary = config.vocab_size;
+  }
   if (!blocks->family->learned_positions) {
     blocks->ropes.push_back(rope_tables(config, config.rope, out.dtype()));
     if (config.local_rope)
@@ -109,6 +127,10 @@ Transformer TransformerBuilder::assemble(ModelConfig config, std::vector<NamedTe
   out.config_ = std::move(config);
   out.parameters_ = std::move(parameters);
   return out;
+}
+
+const TensorGroup* TransformerBuilder::group_of(const Transformer& model) {
+  return model.blocks_->group;
 }
 
 void TransformerBuilder::set_hooks(Transformer& model, ForwardHooks* hooks) {
@@ -170,7 +192,7 @@ Transformer Transformer::clone() const {
   std::vector<NamedTensor> copies;
   for (const NamedTensor& named : parameters_)
     copies.push_back({named.name, named.tensor.detach().clone()});
-  return TransformerBuilder::assemble(config_, std::move(copies));
+  return TransformerBuilder::assemble(config_, std::move(copies), blocks_->group);
 }
 
 void Transformer::set_requires_grad(bool on) {
@@ -227,8 +249,25 @@ Rotation rotation_of(const RopeTables& tables,
 
 }  // namespace
 
+namespace {
+
+/// Of a table whose rows lie over the ranks: each gives those that are its own.
+at::Tensor split_embedding(const at::Tensor& table,
+                           const at::Tensor& tokens,
+                           int64_t vocabulary,
+                           const TensorGroup& group) {
+  const Share own = share_of(vocabulary, group.rank(), group.size());
+  const at::Tensor others = tokens.lt(own.begin).logical_or_(tokens.ge(own.end));
+  const at::Tensor row = (tokens - own.begin).masked_fill_(others, 0);
+  return group.summed(ops::embedding(table, row).masked_fill(others.unsqueeze(1), 0));
+}
+
+}  // namespace
+
 at::Tensor Transformer::embed(const at::Tensor& tokens, const Places& places) const {
-  at::Tensor x = ops::embedding(embedding_, tokens);
+  const TensorGroup* const group = blocks_->group;
+  at::Tensor x = group ? split_embedding(embedding_, tokens, config_.vocab_size, *group)
+                       : ops::embedding(embedding_, tokens);
   if (blocks_->embedding_scale != 1) x = at::mul(x, blocks_->embedding_scale);
   if (!blocks_->positions.defined()) return x;
   const at::Tensor positions = at::tensor(places.position, at::dtype(at::kLong));
@@ -241,6 +280,7 @@ at::Tensor Transformer::forward(const at::Tensor& tokens,
                                 const std::vector<int64_t>& want,
                                 Attend attend) const {
   const Blocks& blocks = *blocks_;
+  const int64_t ranks = blocks.group ? blocks.group->size() : 1;
   std::vector<Rotation> rotations(std::max<size_t>(1, blocks.ropes.size()));
   for (size_t i = 0; i < blocks.ropes.size(); ++i)
     rotations[i] = rotation_of(blocks.ropes[i], places.position, places.length);
@@ -257,8 +297,8 @@ at::Tensor Transformer::forward(const at::Tensor& tokens,
         .index = i,
         .rotate = rotations[layer.rope],
         .attend = attend,
-        .num_heads = config_.num_heads,
-        .num_kv_heads = config_.num_kv_heads,
+        .num_heads = config_.num_heads / ranks,
+        .num_kv_heads = std::max<int64_t>(config_.num_kv_heads / ranks, 1),
         .head_dim = config_.head_dim,
         .selective = blocks.checkpointing == ActivationCheckpointing::kSelective};
     if (!want.empty() && i + 1 == blocks.layers.size()) {
@@ -406,6 +446,7 @@ at::Tensor TransformerBuilder::hidden_cached(const Transformer& model,
   const ModelConfig& config = model.config_;
   const auto count = static_cast<int64_t>(rows.tokens.size());
   PRAETOR_CHECK(!blocks.adapter, "an engine's step under an adapter, not with merged weights");
+  PRAETOR_CHECK(!blocks.group, "an engine's step on one rank's part of a model");
   PRAETOR_CHECK(
       rows.positions.size() == rows.tokens.size() && rows.sequence.size() == rows.tokens.size(),
       "an engine step has one position and one sequence for each of its ",

@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "core/model/lora.h"
 #include "core/model/ops.h"
 #include "core/model/rope.h"
+#include "core/model/tensor_split.h"
 #include "core/model/transformer_builder.h"
 
 /// The parts of a Transformer, for core's sources.
@@ -27,9 +29,23 @@ struct Linear {
   at::Tensor weight, bias;                 ///< bias undefined where the family has none
   std::string name;                        ///< "model.layers.0.self_attn.q_proj"
   mutable const LoraTerm* lora = nullptr;  ///< of the adapter at hand; borrowed
+  std::optional<LayerPart> split = {};     ///< of a model that is split
+
   at::Tensor operator()(const at::Tensor& x) const {
-    const at::Tensor out = ops::linear(x, weight, bias);
-    return lora ? at::add(out, (*lora)(x)) : out;
+    if (!split) return part(x, weight, bias);
+    if (!split->sums) return part(x, own(weight), own(bias));
+    const at::Tensor out = split->group->summed(part(x, weight, {}));
+    return bias.defined() ? at::add(out, bias) : out;
+  }
+
+ private:
+  at::Tensor part(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b) const {
+    const at::Tensor out = ops::linear(x, w, b);
+    return lora ? at::add(out, (*lora)(x, split ? &*split : nullptr)) : out;
+  }
+  at::Tensor own(const at::Tensor& t) const {
+    if (!split->common || !t.defined()) return t;
+    return split->group->shared(t).narrow(0, split->out.begin, split->out.size());
   }
 };
 
@@ -61,6 +77,7 @@ struct Transformer::Blocks {
   std::vector<RopeTables> ropes;  ///< of all layers, or of those without and those with a window
   double embedding_scale = 1;
   double eps = 0;
+  const TensorGroup* group = nullptr;     ///< of a model that is split; borrowed
   mutable ForwardHooks* hooks = nullptr;  ///< of the model they are set for; borrowed
   mutable ActivationCheckpointing checkpointing = ActivationCheckpointing::kNone;
   mutable const LoraAdapter* adapter = nullptr;  ///< of the AdapterScope that lives; borrowed
@@ -84,15 +101,19 @@ struct Transformer::Blocks {
     return ops::rms_norm(x, norm.weight, eps);
   }
 
+  /// `x` as it goes into a layer of which this rank has a part.
+  at::Tensor shared(const at::Tensor& x) const { return group ? group->shared(x) : x; }
+
   /// Each head of x [rows, heads, head_dim] by itself.
   at::Tensor normed_heads(const at::Tensor& x, const Norm& norm) const {
-    return normed(x.reshape({x.size(0) * x.size(1), x.size(2)}), norm).view(x.sizes());
+    const at::Tensor flat = x.reshape({x.size(0) * x.size(1), x.size(2)});
+    return normed(flat, {shared(norm.weight), shared(norm.bias)}).view(x.sizes());
   }
 
   /// From the layer's values behind its attention, [M,H].
   MlpValues mlp(const at::Tensor& x, const Layer& layer) const {
     MlpValues out;
-    out.normed = normed(x, layer.mlp_norm);
+    out.normed = shared(normed(x, layer.mlp_norm));
     if (family->mlp != MlpKind::kGelu) out.gate = layer.gate(out.normed);
     out.up = layer.up(out.normed);
     switch (family->mlp) {

@@ -5,6 +5,7 @@
 #include "core/model/checkpointing.h"
 #include "core/model/forward_hooks.h"
 #include "core/model/lora.h"
+#include "core/model/tensor_group.h"
 #include "core/model/transformer.h"
 #include "core/model/weight_kind.h"
 
@@ -15,8 +16,12 @@ struct TransformerBuilder {
   using Blocks = Transformer::Blocks;
   using Places = Transformer::Places;
   /// `parameters` as parameter_layout(config, with_head) orders and shapes them, all of one dtype,
-  /// owned by the result.
-  static Transformer assemble(ModelConfig config, std::vector<NamedTensor> parameters);
+  /// owned by the result. With a `group`, borrowed, they are one rank's parts (tensor_split.h).
+  static Transformer assemble(ModelConfig config,
+                              std::vector<NamedTensor> parameters,
+                              const TensorGroup* group = nullptr);
+  /// The ranks that `model` is split over; null: it is whole.
+  static const TensorGroup* group_of(const Transformer& model);
   /// As praetor::set_hooks.
   static void set_hooks(Transformer& model, ForwardHooks* hooks);
   /// As praetor::set_activation_checkpointing.

@@ -49,27 +49,34 @@ char kind_of(const Error& error) {
   }
 }
 
+/// What a rank answers: what it made, or how it failed.
+std::string answer_of(const Collective& ranks, const std::function<std::string()>& work) {
+  try {
+    return kDone + work();
+  } catch (const CollectiveError&) {
+    throw;  // nobody is left to agree with
+  } catch (const Error& error) {
+    return kind_of(error) + std::string(error.what());
+  } catch (const std::exception& error) {
+    return kInternal + str("rank ", ranks.global_rank(), ": ", error.what());
+  }
+}
+
+/// What all made, unless one failed.
+std::vector<std::string> agreed(std::vector<std::string> answers) {
+  for (const std::string& one : answers) {
+    if (one[0] != kDone) rethrow(one[0], one.substr(1));
+  }
+  for (std::string& one : answers) one.erase(0, 1);
+  return answers;
+}
+
 }  // namespace
 
 std::vector<std::string> gather_agreed(Collective& ranks,
                                        const std::function<std::string()>& work) {
   if (ranks.world_size() == 1) return {work()};
-  std::string mine;
-  try {
-    mine = kDone + work();
-  } catch (const CollectiveError&) {
-    throw;  // nobody is left to agree with
-  } catch (const Error& error) {
-    mine = kind_of(error) + std::string(error.what());
-  } catch (const std::exception& error) {
-    mine = kInternal + str("rank ", ranks.rank(), ": ", error.what());
-  }
-  std::vector<std::string> out = ranks.all_gather_bytes(mine);
-  for (const std::string& one : out) {
-    if (one[0] != kDone) rethrow(one[0], one.substr(1));
-  }
-  for (std::string& one : out) one.erase(0, 1);
-  return out;
+  return agreed(ranks.all_gather_bytes(answer_of(ranks, work)));
 }
 
 std::vector<at::Tensor> gather_tensors_agreed(
@@ -104,6 +111,22 @@ std::vector<at::Tensor> gather_tensors_agreed(
   std::vector<at::Tensor> out;
   for (const auto& of_ranks : parts) out.push_back(at::cat(of_ranks));
   return out;
+}
+
+void run_in_step(Collective& ranks, const std::function<void()>& work) {
+  if (ranks.world_size() == 1) return work();
+  const std::string mine = answer_of(ranks, [&] {
+    work();
+    return std::string();
+  });
+  std::vector<std::string> all;
+  try {
+    all = ranks.all_gather_bytes(mine);
+  } catch (const CollectiveError& error) {
+    if (mine[0] == kDone) throw;
+    throw CollectiveError(mine.substr(1), "; and the ranks beside it went on: ", error.what());
+  }
+  agreed(std::move(all));
 }
 
 void run_agreed(Collective& ranks, const std::function<void()>& work) {

@@ -24,4 +24,9 @@ std::vector<at::Tensor> gather_tensors_agreed(Collective& ranks,
 /// The same for work that makes nothing.
 void run_agreed(Collective& ranks, const std::function<void()>& work);
 
+/// The same for work in which the ranks call the collective themselves, alike. What all meet is the
+/// lowest rank's error; where one fails and others go on, the group is at an end: CollectiveError,
+/// on the rank that failed with what it met.
+void run_in_step(Collective& ranks, const std::function<void()>& work);
+
 }  // namespace praetor

@@ -20,6 +20,21 @@ bool parse(std::string_view digits, int64_t& out) {
   return error == std::errc() && end == digits.data() + digits.size() && out >= 0;
 }
 
+/// NAME, then `mark`, BEGIN-END.
+PieceName split_name(const std::string& name, std::string_view mark) {
+  const size_t at = name.rfind('@');
+  const size_t dash = at == std::string::npos ? at : name.find('-', at);
+  if (dash == std::string::npos) return {name, std::nullopt};
+  const std::string_view text = name;
+  if (!text.substr(at).starts_with(mark)) return {name, std::nullopt};
+  const size_t first = at + mark.size();
+  int64_t begin = 0, end = 0;
+  if (first > dash || !parse(text.substr(first, dash - first), begin) ||
+      !parse(text.substr(dash + 1), end) || begin >= end)
+    return {name, std::nullopt};
+  return {name.substr(0, at), std::pair(begin, end)};
+}
+
 }  // namespace
 
 FlatLayout::FlatLayout(const std::vector<NamedTensor>& parameters,
@@ -90,15 +105,33 @@ std::string piece_name(const std::string& name, int64_t begin, int64_t end, int6
 }
 
 PieceName split_piece_name(const std::string& name) {
-  const size_t at = name.rfind('@');
-  const size_t dash = at == std::string::npos ? at : name.find('-', at);
-  if (dash == std::string::npos) return {name, std::nullopt};
-  const std::string_view text = name;
-  int64_t begin = 0, end = 0;
-  if (!parse(text.substr(at + 1, dash - at - 1), begin) || !parse(text.substr(dash + 1), end) ||
-      begin >= end)
-    return {name, std::nullopt};
-  return {name.substr(0, at), std::pair(begin, end)};
+  return split_name(name, "@");
+}
+
+PieceName split_columns_name(const std::string& name) {
+  return split_name(name, "@c");
+}
+
+int64_t StatePlace::numel() const {
+  int64_t out = 1;
+  for (const int64_t size : sizes) out *= size;
+  return out;
+}
+
+StateRange StatePlace::range(int64_t begin, int64_t end) const {
+  if (part.everywhere()) return {begin, end};
+  if (part.dim == 0) {
+    const int64_t before = part.range.begin * (numel() / sizes[0]);
+    return {before + begin, before + end};
+  }
+  return {begin, end, std::pair(part.range.begin, part.range.end)};
+}
+
+std::string StatePlace::name(const std::string& parameter, int64_t begin, int64_t end) const {
+  const StateRange own = range(begin, end);
+  if (!own.columns) return piece_name(parameter, own.begin, own.end, numel());
+  const std::string columns = str(parameter, "@c", own.columns->first, "-", own.columns->second);
+  return piece_name(columns, begin, end, sizes[0] * part.range.size());
 }
 
 }  // namespace praetor

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/model/named_tensor.h"
+#include "core/model/tensor_split.h"
 
 namespace praetor {
 
@@ -71,5 +72,29 @@ struct PieceName {
 };
 /// A name that does not end in @BEGIN-END, with BEGIN < END, is that of a whole parameter.
 PieceName split_piece_name(const std::string& name);
+
+/// Some elements of a parameter: [begin, end) of it, flattened, or of some of its columns by
+/// themselves.
+struct StateRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+  /// Of a matrix; nothing: all of it.
+  std::optional<std::pair<int64_t, int64_t>> columns = {};
+};
+
+/// Where a tensor that a rank keeps lies in a parameter.
+struct StatePlace {
+  std::vector<int64_t> sizes = {};  ///< of the whole parameter
+  TensorPart part = {};             ///< what the rank keeps of it
+  int64_t numel() const;            ///< of the whole
+  /// Elements [begin, end) of what the rank keeps, flattened.
+  StateRange range(int64_t begin, int64_t end) const;
+  /// Their name in a state: piece_name where they are neighbours in the whole, else those of
+  /// columns: NAME@cBEGIN-END, and NAME@cBEGIN-END@BEGIN-END for a piece of these.
+  std::string name(const std::string& parameter, int64_t begin, int64_t end) const;
+};
+
+/// NAME@cBEGIN-END; a name that does not end so is that of a whole parameter.
+PieceName split_columns_name(const std::string& name);
 
 }  // namespace praetor

@@ -264,6 +264,8 @@ void FlatUnit::cut(UnitMeter& meter, const Reader& read) {
   const at::NoGradGuard no_grad;
   const auto options = parameters_.front().tensor.options().requires_grad(false);
   const int64_t part = layout_.part(), begin = shards_.rank() * part;
+  // First what goes again: the next unit's takes its place, and the parts lie side by side.
+  storage_ = at::empty({shards_.world_size() * part}, options);
   part_ = at::empty({part}, options);
   const bool waits =
       std::ranges::any_of(parameters_, [](const NamedTensor& p) { return is_waiting(p.tensor); });
@@ -275,7 +277,6 @@ void FlatUnit::cut(UnitMeter& meter, const Reader& read) {
                 part_.mutable_data_ptr(),
                 part_.element_size());
   }
-  storage_ = at::empty({shards_.world_size() * part}, options);
   std::vector<at::Tensor> before;
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const at::Tensor& tensor = parameters_[i].tensor;

@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "learners/optim/clip_grad.h"
+#include "learners/sharding/flat_layout.h"
 
 namespace praetor {
 namespace {
@@ -18,6 +19,20 @@ std::vector<NamedTensor> joined(const std::vector<FlatUnit*>& units, Get get) {
     const std::vector<NamedTensor>& part = get(*unit);
     out.insert(out.end(), part.begin(), part.end());
   }
+  return out;
+}
+
+/// Every rank's number.
+std::vector<double> values_of(Collective& ranks, double mine) {
+  std::vector<double> out(static_cast<size_t>(ranks.world_size()));
+  ranks.all_gather<double>(std::span(&mine, 1), out);
+  return out;
+}
+
+/// Their sum, in rank order.
+double total_of(Collective& ranks, double mine) {
+  double out = 0;
+  for (const double one : values_of(ranks, mine)) out += one;
   return out;
 }
 
@@ -95,6 +110,25 @@ void ShardedOptimizer::digest_gradients(Sha256& digest) const {
   }
 }
 
+void ShardedOptimizer::split(Collective& group, std::set<std::string> everywhere) {
+  group_ = &group;
+  everywhere_ = std::move(everywhere);
+}
+
+double ShardedOptimizer::square_sum() const {
+  if (!group_) return total_of(*ranks_.shards, grad_square_sum(optimizer_->parameters()));
+  std::vector<NamedTensor> own, common;
+  for (const NamedTensor& piece : optimizer_->parameters()) {
+    const bool all = everywhere_.contains(split_piece_name(piece.name).parameter);
+    (all ? common : own).push_back(piece);
+  }
+  // What all have counts once: as the first rank says, whose pieces may lie otherwise than here, so
+  // that all clip by the same number.
+  const double once = total_of(*ranks_.shards, grad_square_sum(common));
+  return total_of(*group_, total_of(*ranks_.shards, grad_square_sum(own))) +
+         values_of(*group_, once)[0];
+}
+
 void ShardedOptimizer::digest_weights(Sha256& digest) const {
   for (const NamedTensor& parameter : optimizer_->parameters()) {
     const at::Tensor weight = parameter.tensor.detach().contiguous();
@@ -104,13 +138,7 @@ void ShardedOptimizer::digest_weights(Sha256& digest) const {
 }
 
 double ShardedOptimizer::clip_gradients() {
-  if (alone()) return clip_grad_norm(parameters_, config().max_grad_norm);
-  const double mine = grad_square_sum(optimizer_->parameters());
-  std::vector<double> parts(static_cast<size_t>(ranks_.shards->world_size()));
-  ranks_.shards->all_gather<double>(std::span(&mine, 1), parts);
-  double total = 0;
-  for (const double part : parts) total += part;
-  const double norm = std::sqrt(total);
+  const double norm = std::sqrt(square_sum());
   scale_gradients(optimizer_->parameters(), norm, config().max_grad_norm);
   return norm;
 }

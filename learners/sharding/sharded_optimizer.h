@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,10 @@ class ShardedOptimizer {
                    OptimizerConfig config,
                    ShardingRanks ranks);
 
+  /// Each rank of `group`, borrowed, steps its part of the parameters, but for those of the names
+  /// in `everywhere`, which all of them have, with equal gradients.
+  void split(Collective& group, std::set<std::string> everywhere);
+
   const std::string& name() const { return name_; }
   const std::vector<NamedTensor>& parameters() const { return parameters_; }
   const OptimizerConfig& config() const { return optimizer_->config(); }
@@ -73,12 +78,16 @@ class ShardedOptimizer {
 
  private:
   bool alone() const { return ranks_.alone(); }
+  /// Of all gradients together, of every rank of a copy.
+  double square_sum() const;
   /// Over what the units give this rank.
   void make(OptimizerConfig config);
 
   std::string name_;
   std::vector<NamedTensor> parameters_;
   ShardingRanks ranks_;
+  Collective* group_ = nullptr;                  ///< of ranks with other parts of the parameters
+  std::set<std::string> everywhere_;             ///< parameters that all of it have
   std::unique_ptr<FlatUnit> own_unit_;           ///< stage 1
   std::vector<FlatUnit*> units_;                 ///< none in a world of one
   std::unique_ptr<Optimizer> optimizer_;         ///< over the owned pieces

@@ -7,6 +7,7 @@ ShardingConfig ShardingConfig::from_yaml(YamlReader in) {
   c.stage = in.get("stage", c.stage, closed(1, 3));
   c.prefetch = in.get("prefetch", c.prefetch, at_least(0));
   c.group = in.get_optional_integer("group", at_least(1)).value_or(c.group);
+  c.tensor = in.get("tensor", c.tensor, closed(1, 1024));
   in.reject_unknown_keys();
   return c;
 }

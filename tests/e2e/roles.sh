@@ -50,8 +50,10 @@ for stage in sft reward_model ppo; do
 done
 "$praetor" replay "$work/parts/tiny" --step 9 > "$work/replay.json" || { cat "$work/replay.json"; fail "replay in parts"; }
 grep -q '"identical":true' "$work/replay.json" || fail "replay of step 9 of two ranks in parts"
-"$praetor" export "$work/parts/tiny/latest" --to "$work/exported" > "$work/out"
-python3 - "$work/exported" "$work/parts/tiny/stages/ppo" <<'PY' || fail "the exported weights are not the result's"
+exported_is_result() {  # RUN
+  rm -rf "$work/exported"
+  "$praetor" export "$1/latest" --to "$work/exported" > "$work/out"
+  python3 - "$work/exported" "$1/stages/ppo" <<'PY' || fail "the exported weights are not the result's"
 import json, struct, sys
 def tensors(folder):
     data = open(folder + "/model.safetensors", "rb").read()
@@ -61,6 +63,16 @@ def tensors(folder):
     return {name: (t["shape"], data[8 + size:][slice(*t["data_offsets"])]) for name, t in header.items()}
 sys.exit(tensors(sys.argv[1]) != tensors(sys.argv[2]))
 PY
+}
+exported_is_result "$work/parts/tiny"
+# With every layer over both ranks.
+separate_job "$work/layers" 1 1 2 > "$work/separate.yaml"
+layers=()
+for stage in sft reward_model ppo; do layers+=(--set "stages.$stage.learner.sharding.tensor=2"); done
+"$praetor" train "$work/separate.yaml" "${layers[@]}" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "layers over two ranks"; }
+"$praetor" replay "$work/layers/tiny" --step 9 > "$work/replay.json" || { cat "$work/replay.json"; fail "replay of layers over ranks"; }
+grep -q '"identical":true' "$work/replay.json" || fail "replay of step 9 of layers over ranks"
+exported_is_result "$work/layers/tiny"
 IFS=';' read -ra list <<< "$strikes"
 for one in "${list[@]}"; do strike $one; done
 

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/model/kernels/packed_weight.h"
+#include "core/model/tensor_split.h"
 #include "learners/algorithms/sft.h"
 #include "learners/learner.h"
 #include "tests/learners/support/tiny.h"
@@ -40,7 +41,8 @@ struct Measured {
 /// Live bytes of tensors at the worst moment of the second of two updates of two micro-batches.
 Measured measure(const ModelConfig& config, const MemoryPlanOptions& options) {
   std::vector<Example> rows;
-  for (int64_t i = 0; i < 2 * options.ranks * kMicroBatch / kSequence; ++i) {
+  const int64_t workers = options.ranks / options.sharding.tensor;
+  for (int64_t i = 0; i < 2 * workers * kMicroBatch / kSequence; ++i) {
     std::vector<int64_t> tokens;
     for (int64_t t = 1; t < kSequence; ++t) tokens.push_back((31 * t * t + 17 * i) % 3000);
     rows.push_back(testing::make_example({1 + i % 7}, tokens));
@@ -80,16 +82,21 @@ TEST_CASE("the plan of an update's memory is what the update takes, within a ten
     for (const auto checkpointing : {ActivationCheckpointing::kNone,
                                      ActivationCheckpointing::kSelective,
                                      ActivationCheckpointing::kBlock}) {
-      const std::vector<std::array<int64_t, 4>> layouts =
-          tied ? std::vector<std::array<int64_t, 4>>{{1, 1, 1, 0},
-                                                     {2, 2, 1, 0},
-                                                     {2, 3, 1, 0},
-                                                     {4, 3, 1, 2}}
-               : std::vector<std::array<int64_t, 4>>{
-                     {2, 1, 1, 0}, {2, 2, 0, 0}, {2, 3, 0, 0}, {3, 3, 2, 0}, {2, 2, 1, 1}};
-      for (const auto& [ranks, stage, prefetch, group] : layouts) {
+      struct Layout {
+        int64_t ranks, stage, prefetch, group = 0, tensor = 1;
+      };
+      using Layouts = std::vector<Layout>;
+      const Layouts layouts =
+          tied ? Layouts{{1, 1, 1},
+                         {2, 2, 1},
+                         {2, 3, 1},
+                         {4, 3, 1, 2},
+                         {2, 1, 1, 0, 2},
+                         {4, 3, 1, 0, 2}}
+               : Layouts{{2, 1, 1}, {2, 2, 0}, {2, 3, 0}, {3, 3, 2}, {2, 2, 1, 1}, {4, 1, 1, 0, 4}};
+      for (const auto& [ranks, stage, prefetch, group, tensor] : layouts) {
         const MemoryPlanOptions options{
-            .sharding = {.stage = stage, .prefetch = prefetch, .group = group},
+            .sharding = {.stage = stage, .prefetch = prefetch, .tensor = tensor, .group = group},
             .ranks = ranks,
             .micro_batch_tokens = kMicroBatch,
             .sequence_tokens = kSequence,
@@ -99,9 +106,10 @@ TEST_CASE("the plan of an update's memory is what the update takes, within a ten
         const MemoryPlan plan = plan_memory(networks, options);
         INFO("tied " << tied << ", checkpointing " << static_cast<int>(checkpointing) << ", "
                      << ranks << " ranks, stage " << stage << ", prefetch " << prefetch
-                     << ", group " << group << ": weights " << plan.weights << ", gradients "
-                     << plan.gradients << ", moments " << plan.moments << ", units " << plan.units
-                     << ", activations " << plan.activations << ", workspace " << plan.workspace);
+                     << ", group " << group << ", tensor " << tensor << ": weights " << plan.weights
+                     << ", gradients " << plan.gradients << ", moments " << plan.moments
+                     << ", units " << plan.units << ", activations " << plan.activations
+                     << ", workspace " << plan.workspace);
         CHECK(static_cast<double>(plan.total()) ==
               Approx(static_cast<double>(measured.peak)).epsilon(0.1));
         if (ranks == 1) CHECK(packed_weight_bytes(networks, options) == measured.packed);
@@ -156,6 +164,11 @@ TEST_CASE("arithmetic and traffic are counted from the shapes", "[learners][cpu]
 
   const int64_t all = 4 * config.parameter_count(), others = all - all / 4;
   REQUIRE(all % 4 == 0);
+  // Over two ranks of two each: sums of 5 x 8192 tokens, of which a rank sends all of 96 floats:
+  // 4 in the layer, 1 of the embedding, 1 of the head's gradient; and its half over two ranks.
+  const int64_t half = 4 * part_shape(config, 2).parameter_count();
+  CHECK(exchanged_bytes(one, {.sharding = {.tensor = 2}, .ranks = 4}, 5) ==
+        6 * 4 * 5 * 8192 * 96 + 2 * (half - (half + 1) / 2));
   const auto sent = [&](int64_t ranks, int64_t stage, bool trained) {
     return exchanged_bytes(
         {{.shape = config, .trained = trained}}, {.sharding = {.stage = stage}, .ranks = ranks}, 5);

@@ -66,7 +66,7 @@ int groups() {
 /// Of a grid in rows of two the last rank stops calling. The rank beside it fails by the deadline,
 /// and those that wait for that one, in other groups, with it.
 int missing_in_group() {
-  const auto ranks = make_mpi_collective({.deadline = seconds(1)});
+  const auto ranks = make_mpi_collective({.deadline = seconds(2)});
   const int32_t last = ranks->world_size() - 1;
   std::string error;
   int status = 1;
@@ -77,7 +77,7 @@ int missing_in_group() {
     std::vector<float> sums(3);
     try {
       // Of four ranks 0 waits for rank 2 alone, which waits for rank 3, and is told in time.
-      if (ranks->rank() != last - 1) std::this_thread::sleep_for(milliseconds(500));
+      if (ranks->rank() != last - 1) std::this_thread::sleep_for(milliseconds(1500));
       (ranks->rank() == last - 1 ? grid.row : grid.column)->all_reduce<float>(sums);
       ranks->barrier();
     } catch (const CollectiveError& caught) {

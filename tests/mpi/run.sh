@@ -26,7 +26,7 @@ fail() { echo "FAILED: $1"; exit 1; }
 [ $status -eq 75 ] || fail "mpirun ended with $status, wanted 75"
 absent=$((world - 1))
 if [ "$case" = missing_in_group ]; then
-  waiting="group shards of ranks $((absent - 1)), $absent: all_reduce #0 of 3 float32 timed out after 1.* s (rank $absent did not come)"
+  waiting="group shards of ranks $((absent - 1)), $absent: all_reduce #0 of 3 float32 timed out after 2.* s (rank $absent did not come)"
   grep -q "^error: rank $((absent - 1)), $waiting" "$log" || fail "rank $((absent - 1)) did not name rank $absent"
   for ((rank = 0; rank < absent - 1; rank++)); do
     grep -q "^error: rank $rank, group replicas of ranks .*: all_reduce #0 of 3 float32: rank $((absent - 1)) gave up: .* (rank $absent did not come)" "$log" ||

@@ -88,6 +88,14 @@ TEST_CASE("more passes and optimizer steps take as much more", "[actors][cpu]") 
   CHECK(plan_cluster(offline, cluster).empty());
 }
 
+TEST_CASE("ranks without a sequence make nothing faster", "[actors][cpu]") {
+  ClusterConfig cluster;
+  cluster.gpus = {8, 16, 64};
+  const auto points = plan_cluster(stage(12), cluster);
+  CHECK(points[0].computing == Approx(2 * points[1].computing));  // two sequences, one
+  CHECK(points[2].computing == Approx(points[1].computing));
+}
+
 TEST_CASE("a slower network is waited for, and a GPU that is too small is marked",
           "[actors][cpu]") {
   ClusterConfig fast, slow;
@@ -97,11 +105,13 @@ TEST_CASE("a slower network is waited for, and a GPU that is too small is marked
   const auto a = plan_cluster(one, fast), b = plan_cluster(one, slow);
   CHECK(b[0].waiting == a[0].waiting);  // one node
   CHECK(b[1].waiting > 5 * a[1].waiting);
-  // Copies of a node each send their sums alone.
-  StagePlan copies = one;
+  // Copies of a node each send their sums alone, once for all micro-batches.
+  StagePlan many = one;
+  many.update->options.micro_batch_tokens = 2048;
+  StagePlan copies = many;
   copies.update->options.sharding.group = 8;
-  CHECK(plan_cluster(copies, slow)[1].waiting < b[1].waiting / 2);
-  CHECK(plan_cluster(copies, slow)[1].memory > b[1].memory);
+  CHECK(plan_cluster(copies, slow)[1].waiting < plan_cluster(many, slow)[1].waiting / 2);
+  CHECK(plan_cluster(copies, slow)[1].memory > plan_cluster(many, slow)[1].memory);
   CHECK_THAT(cluster_text({one}, fast), !Catch::Contains("!"));
   fast.memory_gib = 24;
   const std::string text = cluster_text({one}, fast);

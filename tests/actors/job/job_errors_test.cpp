@@ -51,6 +51,20 @@ const std::vector<Broken> kBroken = {
      ":1:7: name: \"../small\" may hold letters, digits, \"_\", \"-\" and \".\" only, and names a "
      "folder"},
     {"    epochs: 2\n",
+     "    epochs: 2\n    learner: {sharding: {tensor: 2}}\n",
+     ":10:34: stages[1].learner.sharding.tensor: with placement: colocated the learner is one "
+     "rank, "
+     "which 2 does not divide; placement: separate has roles.learner.ranks of them"},
+    {"    epochs: 2\n",
+     "    epochs: 2\n    learner: {sharding: {tensor: 3}}\n",
+     ":10:34: stages[1].learner.sharding.tensor: a model of 4 heads and 4 key/value heads cannot "
+     "be "
+     "split over 3 ranks, which share query heads evenly and have a key/value head or several "
+     "each, "
+     "or several a head; possible are 1, 2, 4\n:10:34: stages[1].learner.sharding.tensor: with "
+     "placement: colocated the learner is one rank, which 3 does not divide; placement: separate "
+     "has roles.learner.ranks of them"},
+    {"    epochs: 2\n",
      "    epochs: 2\n    max_staleness: 1\n",
      ":10:20: stages[1].max_staleness: sft learns from rows of a file: no sample of it can be "
      "stale"},

@@ -129,13 +129,13 @@ TEST_CASE("errors in a group name it, and ranks by their number in the whole", "
       [](Collective& whole, CollectiveGrid& grid) {
         whole.set_step(12);
         std::vector<float> x(5);
-        if (whole.rank() == 3) std::this_thread::sleep_for(milliseconds(400));
+        if (whole.rank() == 3) std::this_thread::sleep_for(milliseconds(1200));
         if (whole.rank() == 2) grid.row->all_reduce<float>(x);
       },
-      {.deadline = milliseconds(100)});
+      {.deadline = milliseconds(300)});
   CHECK_THAT(late[2],
              Catch::StartsWith("rank 2, group shards of ranks 2, 3: all_reduce #0 of 5 float32 in "
-                               "step 12 timed out after 0.1") &&
+                               "step 12 timed out after 0.3") &&
                  Catch::Contains("(rank 3 did not come)"));
   const auto other = errors_in_grid(
       [](Collective& whole, CollectiveGrid& grid) {
@@ -193,13 +193,13 @@ TEST_CASE("a time-out in one group ends what the others wait for, started or not
       [&](Collective& whole, CollectiveGrid& grid) {
         const std::vector<float> own(3);
         std::vector<float> all(6);
-        if (whole.rank() == 1) std::this_thread::sleep_for(milliseconds(1200));
+        if (whole.rank() == 1) std::this_thread::sleep_for(milliseconds(2400));
         if (whole.rank() == 1) return;
         // Rank 0 is the first whose time runs out.
-        if (whole.rank() == 3) std::this_thread::sleep_for(milliseconds(200));
+        if (whole.rank() == 3) std::this_thread::sleep_for(milliseconds(500));
         const auto pending = grid.column->start_all_gather<float>(own, all);
         try {
-          if (whole.rank() == 2) std::this_thread::sleep_for(milliseconds(200));
+          if (whole.rank() == 2) std::this_thread::sleep_for(milliseconds(500));
           (whole.rank() == 2 ? whole : *grid.row).barrier();
         } catch (...) {
           try {
@@ -210,7 +210,7 @@ TEST_CASE("a time-out in one group ends what the others wait for, started or not
           throw;
         }
       },
-      {.deadline = milliseconds(400)});
+      {.deadline = milliseconds(800)});
   CHECK_THAT(errors[0], Catch::Contains("barrier #0 timed out") && Catch::Contains("rank 1 did"));
   CHECK(started[0].empty());  // rank 2 has come to it
   CHECK_THAT(errors[2],

@@ -4,6 +4,7 @@
 #include <span>
 #include <sstream>
 #include <stdexcept>
+#include <utility>
 
 #include "core/base/sha256.h"
 #include "learners/algorithms/attribute_gate.h"
@@ -13,6 +14,7 @@
 #include "learners/algorithms/ppo.h"
 #include "learners/algorithms/reward_model.h"
 #include "learners/algorithms/sft.h"
+#include "tests/learners/support/groups.h"
 #include "tests/learners/support/tiny.h"
 
 namespace praetor::testing {
@@ -21,6 +23,8 @@ const std::vector<std::string>& learner_cases() {
   static const std::vector<std::string> kCases{"ppo",
                                                "ppo_shared",
                                                "grpo",
+                                               "nash_md",
+                                               "nash_ema",
                                                "sft",
                                                "dpo",
                                                "reward_model",
@@ -90,7 +94,10 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
   config.precision = options.precision;
   config.optimizer.weight_decay = 0.01;
   config.micro_batch_tokens = options.micro_batch_tokens;
-  config.sharding = {.stage = options.stage, .prefetch = options.prefetch, .group = options.group};
+  config.sharding = {.stage = options.stage,
+                     .prefetch = options.prefetch,
+                     .tensor = options.tensor,
+                     .group = options.group};
   config.activation_checkpointing = options.checkpointing;
   config.lora = options.lora;
   config.seed = 5;
@@ -123,6 +130,10 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
     grpo.mask_truncated = true;
     return Learner(config, make_grpo(grpo), std::move(models), ranks);
   }
+  if (name.starts_with("nash_")) {
+    const char* settings = name == "nash_ema" ? "{decay: 0.75}" : "{}";
+    return Learner(config, algorithm_from(name, settings), std::move(models), ranks);
+  }
   PpoConfig ppo;
   ppo.epochs = 1;
   ppo.minibatches = options.minibatches;
@@ -137,11 +148,13 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
 StepReport update_case(const std::string& name, Learner& learner, int step) {
   if (name == "attribute_model") return learner.update(labelled_rows());
   if (!learner.algorithm().online()) return learner.update(example_pairs());
-  auto rolls = mixed_rolls();
+  const bool groups = name.starts_with("nash_");
+  auto rolls = groups ? group_rolls() : mixed_rolls();
   for (size_t i = 0; i < rolls.size(); ++i)
     rolls[i].score += 0.3 * std::sin(static_cast<double>(i) + step);
   auto whole = learner.gather_weights({&learner.policy()}, true);
-  Experience experience = make_experience(rolls, learner.policy());
+  Experience experience = groups ? make_groups(rolls, 4, learner.policy(), learner.algorithm())
+                                 : make_experience(rolls, learner.policy());
   whole.reset();
   if (name == "grpo") experience.prompt_ordinal = {0, 0, 0, 1, 1};
   return learner.update(experience);
@@ -153,7 +166,7 @@ double loss_of(const std::string& name, const StepReport& report) {
   if (name == "reward_model") return metric(report, "rm/loss");
   if (name == "attribute_model") return metric(report, "attributes/loss");
   if (name == "attribute_gate") return metric(report, "gate/loss");
-  if (name == "grpo") return metric(report, "policy/loss");
+  if (name == "grpo" || name.starts_with("nash_")) return metric(report, "policy/loss");
   return metric(report, "policy/loss") + 0.1 * metric(report, "value/loss");
 }
 
@@ -193,14 +206,22 @@ std::string weights_digest(const Learner& learner) {
 std::string learner_transcript(Collective& ranks) {
   std::ostringstream out;
   out.precision(17);
-  std::vector<std::pair<int64_t, int64_t>> layouts{{1, 0}, {2, 0}, {3, 0}};
-  if (ranks.world_size() == 4) layouts.insert(layouts.end(), {{2, 2}, {3, 2}, {1, 1}});
-  for (const auto& [stage, group] : layouts) {
+  std::vector<CaseOptions> layouts{{.stage = 1}, {.stage = 2}, {.stage = 3}};
+  if (ranks.world_size() == 4) {
+    const std::vector<CaseOptions> copies{
+        {.stage = 2, .group = 2}, {.stage = 3, .group = 2}, {.stage = 1, .group = 1}};
+    layouts.insert(layouts.end(), copies.begin(), copies.end());
+  }
+  if (ranks.world_size() % 2 == 0) {
+    layouts.push_back({.stage = 1, .tensor = 2});
+    layouts.push_back({.stage = 3, .tensor = 2});
+  }
+  for (const CaseOptions& options : layouts) {
     for (const std::string& name : learner_cases()) {
-      Learner learner = make_case(name, &ranks, {.stage = stage, .group = group});
+      Learner learner = make_case(name, &ranks, options);
       for (int step = 0; step < 2; ++step) {
         const StepReport report = update_case(name, learner, step);
-        out << name << ' ' << stage << ' ' << step << ' ' << report.loss_digest << ' '
+        out << name << ' ' << options.stage << ' ' << step << ' ' << report.loss_digest << ' '
             << report.gradient_digest << ' ' << report.manifest;
         for (const auto& [key, value] : report.metrics) out << ' ' << key << '=' << value;
         out << ' ' << weights_digest(learner) << '\n';

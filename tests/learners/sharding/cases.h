@@ -12,7 +12,8 @@
 namespace praetor::testing {
 
 /// "ppo" (separate critic), "ppo_shared", "grpo", "sft", "reward_model", "attribute_model",
-/// "attribute_gate", "dpo": tiny models, fixed batches.
+/// "attribute_gate", "dpo": tiny models, fixed batches. make_case and update_case also know
+/// "nash_md".
 const std::vector<std::string>& learner_cases();
 
 struct CaseOptions {
@@ -33,6 +34,7 @@ struct CaseOptions {
   at::ScalarType state_dtype = at::kFloat;
   at::ScalarType precision = at::kFloat;
   double learning_rate = 1e-3;  ///< twice that of a separate critic
+  int64_t tensor = 1;           ///< ranks that every layer is split over
 };
 
 /// @param ranks  null: a world of one

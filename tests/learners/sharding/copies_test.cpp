@@ -342,10 +342,10 @@ TEST_CASE("a rank that stops is named by its group, and the other group is told"
                                     Learner learner = make_case("sft", &ranks, in({}, stage, 2));
                                     update_case("sft", learner, 0);
                                     if (ranks.rank() == 3)
-                                      std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+                                      std::this_thread::sleep_for(std::chrono::milliseconds(3000));
                                     if (ranks.rank() != 3) update_case("sft", learner, 1);
                                   },
-                                  {.deadline = std::chrono::milliseconds(500)});
+                                  {.deadline = std::chrono::milliseconds(1000)});
     CHECK(errors[3].empty());
     CHECK_THAT(errors[2],
                Catch::Contains("rank 2, group shards of ranks 2, 3: ") &&

@@ -1,0 +1,74 @@
+#include "learners/sharding/split_model.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/zeros.h>
+#include <c10/core/CPUAllocator.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "core/model/kernels/packed_weight.h"
+
+namespace praetor {
+namespace {
+
+/// Memory for `bytes` behind a tensor; 0: none.
+void resize_memory(const at::Tensor& tensor, size_t bytes) {
+  c10::StorageImpl* const storage = tensor.storage().unsafeGetStorageImpl();
+  storage->set_data_ptr_noswap(c10::GetCPUAllocator()->allocate(bytes));
+  storage->set_nbytes(bytes);
+}
+
+}  // namespace
+
+SplitModel::SplitModel(Transformer& model, const TensorGroup& group)
+    : part_(model), group_(group), whole_(std::move(model)) {
+  part_ = split_model(whole_, group_);
+  for (size_t i = 0; i < whole_.parameters().size(); ++i) {
+    const NamedTensor& named = whole_.parameters()[i];
+    places_.push_back(tensor_part(whole_.config(), named.name, group_.rank(), group_.size()));
+    release(i);
+  }
+}
+
+void SplitModel::gather(size_t i, bool keep) {
+  const TensorPart& place = places_[i];
+  if (place.everywhere()) return;
+  const at::NoGradGuard no_grad;
+  const at::Tensor mine = part_.parameters()[i].tensor.detach();
+  // A language head that nobody uses stays in parts.
+  if (mine.storage().nbytes() == 0) return;
+  const at::Tensor& whole = whole_.parameters()[i].tensor;
+  const auto part_of = [&](int64_t rank) {
+    return tensor_part(whole_.config(), whole_.parameters()[i].name, rank, group_.size());
+  };
+  // Parts may differ by a row or a column; elements pass between ranks in the longest one's place.
+  int64_t longest = 0;
+  const int64_t others = mine.numel() / place.range.size();
+  for (int64_t r = 0; r < group_.size(); ++r)
+    longest = std::max(longest, part_of(r).range.size() * others);
+  at::Tensor sent = mine.reshape({-1});
+  if (sent.numel() < longest) {
+    sent = at::zeros({longest}, mine.options());
+    sent.narrow(0, 0, mine.numel()).copy_(mine.view({-1}));
+  }
+  const at::Tensor all = group_.all(sent);
+  if (!keep) return;
+  resize_memory(whole, static_cast<size_t>(whole.numel()) * whole.element_size());
+  for (int64_t r = 0; r < group_.size(); ++r) {
+    const TensorPart part = part_of(r);
+    at::Tensor to = part.of(whole.detach());
+    to.copy_(all[r].narrow(0, 0, to.numel()).view(to.sizes()));
+  }
+  whole.unsafeGetTensorImpl()->bump_version();
+}
+
+void SplitModel::release(size_t i) {
+  if (places_[i].everywhere()) return;
+  const at::Tensor& whole = whole_.parameters()[i].tensor;
+  if (whole.storage().nbytes() == 0) return;
+  ops::kernels::forget_packed_weights(whole);
+  resize_memory(whole, 0);
+}
+
+}  // namespace praetor
