@@ -110,7 +110,7 @@ TEST_CASE("adapters over tensor ranks learn what one rank's do", "[learners][cpu
   const testing::OneThread one_thread;
   for (const std::string& name :
        std::vector<std::string>{"sft", "dpo", "ppo", "nash_md", "reward_model"}) {
-    for (const double dropout : {0.0, 0.25}) {
+    for (const double dropout : {name == "sft" || name == "ppo" ? 0.25 : 0.0}) {
       CaseOptions options;
       options.lora = LoraConfig{.rank = 3, .alpha = 6, .dropout = dropout};
       const auto merged_of = [](const Learner& learner) {
