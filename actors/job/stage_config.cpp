@@ -373,7 +373,9 @@ void StageConfig::read_learner(const Algorithm& algorithm) {
   learner = LearnerConfig::from_yaml(section);
   if (learner.sharding.tensor > 1 && shape) {
     ModelConfig known = *shape;
-    if (known.vocab_size == 0) known.vocab_size = known.num_heads;  // the tokenizer's, later
+    // Of a model that is yet to be made it is the tokenizer's, and large enough.
+    if (known.vocab_size == 0)
+      known.vocab_size = std::max(learner.sharding.tensor, known.num_heads);
     if (const auto wrong = wrong_tensor_ranks(known, learner.sharding.tensor))
       section.child("sharding").error_at("tensor", *wrong);
   }
