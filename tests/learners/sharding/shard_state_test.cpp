@@ -111,4 +111,44 @@ TEST_CASE("what does not make a tensor whole is named", "[learners][cpu]") {
   CHECK_THROWS_WITH(more.require_no_more(), Catch::Contains("v@0-3 is not part"));
 }
 
+TEST_CASE("columns make a matrix whole, whatever ranges of them are wanted", "[learners][cpu]") {
+  const at::Tensor whole = at::arange(15, at::kFloat).view({3, 5});
+  const at::Tensor right = whole.slice(1, 2, 5).contiguous().view(-1);
+  const std::vector<NamedTensor> parts{{"w@c2-5@4-9", right.slice(0, 4, 9)},
+                                       {"w@c0-2", whole.slice(1, 0, 2).contiguous()},
+                                       {"w@c2-5@0-4", right.slice(0, 0, 4)}};
+  const auto source = make_tensor_source(parts);
+  ShardState state(*source);
+  state.require("w", {3, 5}, at::kFloat);
+  state.require_no_more();
+  CHECK(state.names() == std::vector<std::string>{"w"});
+  at::Tensor all = at::zeros({3, 5});
+  state.copy("w", 0, 15, all);
+  CHECK(at::equal(all, whole));
+  at::Tensor some = at::zeros({7});
+  state.copy("w", 4, 11, some);
+  CHECK(at::equal(some, whole.view(-1).slice(0, 4, 11)));
+  // Elements 2 to 8 of columns 1 to 4: the last of row 0, row 1, the first two of row 2.
+  at::Tensor middle = at::zeros({6});
+  state.copy("w", {.begin = 2, .end = 8, .columns = std::pair<int64_t, int64_t>(1, 4)}, middle);
+  CHECK(at::equal(middle, at::tensor({3.0f, 6.0f, 7.0f, 8.0f, 11.0f, 12.0f})));
+
+  const auto error = [](const std::vector<NamedTensor>& tensors) -> std::string {
+    const auto given = make_tensor_source(tensors);
+    try {
+      ShardState(*given).require("w", {3, 5}, at::kFloat);
+    } catch (const CheckpointError& failure) {
+      return failure.what();
+    }
+    return "";
+  };
+  CHECK_THAT(error({parts[1]}), Catch::Contains("columns from 2 on of w are missing"));
+  CHECK_THAT(error({parts[0], parts[1]}), Catch::Contains("elements 0 to 4 of w@c2-5 are missing"));
+  CHECK_THAT(error({parts[1], {"w", whole}}), Catch::Contains("columns of w are there twice"));
+  CHECK_THAT(error({parts[1], {"w@c1-5", at::zeros({3, 4})}}), Catch::Contains("there twice"));
+  CHECK_THAT(error({parts[1], {"w@c2-6", at::zeros({3, 4})}}),
+             Catch::Contains("reaches beyond the 5 columns"));
+  CHECK_THAT(error({parts[1], {"w@c2-5", at::zeros({9})}}), Catch::Contains("wanted"));
+}
+
 }  // namespace praetor
