@@ -139,8 +139,10 @@ struct Learner::Impl {
   Transformer& running(Transformer& model);
   /// A scalar head on rows of the network's hidden states, in float32 (float64).
   at::Tensor values(const Transformer& model, const ScalarHead& head, const at::Tensor& rows) const;
-  /// Weights have changed.
-  void refresh_copies() const;
+  /// The weights of `model` have changed: its copy, where it has one, is made from them anew.
+  void refresh_copy(const Transformer& model) const;
+  /// The same of every network that an optimizer steps.
+  void refresh_trained_copies() const;
   /// Of `sharded`; null where the network is whole on every rank.
   ShardedNetwork* sharding_of(const Transformer& model) const;
   ShardingRanks sharding_ranks() const {

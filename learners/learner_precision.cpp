@@ -64,15 +64,21 @@ at::Tensor Learner::Impl::values(const Transformer& model,
   return ScalarHead{narrow.defined() ? narrow.to(at::kFloat) : head.weight}(rows.to(at::kFloat));
 }
 
-void Learner::Impl::refresh_copies() const {
-  for (const auto& copy : copies) {
-    ShardedNetwork* network = sharding_of(copy->masters());
-    if (network && network->is_cut()) {
-      network->refresh_copies();
-    } else {
-      copy->refresh();
-    }
+void Learner::Impl::refresh_copy(const Transformer& model) const {
+  const ComputeCopy* copy = copy_of(model);
+  if (!copy) return;
+  ShardedNetwork* network = sharding_of(model);
+  if (network && network->is_cut()) {
+    network->refresh_copies();
+  } else {
+    copy->refresh();
   }
+}
+
+void Learner::Impl::refresh_trained_copies() const {
+  // What is under an adapter or a gate never changes.
+  if (plan.policy && !adapter) refresh_copy(*models.policy);
+  if (models.scalar && !plan.gate && !scalar_net().adapter) refresh_copy(models.scalar->backbone);
 }
 
 }  // namespace praetor

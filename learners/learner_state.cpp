@@ -245,7 +245,8 @@ void Learner::load_state(const TensorSource& tensors, const std::string& json) {
     one.set_steps(optimizer_steps[i]);
   }
   ++my.adapter_version;
-  my.refresh_copies();
+  my.refresh_trained_copies();
+  if (my.models.anchor) my.refresh_copy(*my.models.anchor);
   my.updates = step;
 }
 

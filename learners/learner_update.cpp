@@ -233,7 +233,7 @@ void Learner::Impl::apply(Statistics& statistics, Digests& digests) {
   for (const auto& one : optimizers) rates.push_back(one->config().rate(updates, one->steps() + 1));
   for (size_t i = 0; i < optimizers.size(); ++i) optimizers[i]->step(rates[i]);
   ++adapter_version;
-  refresh_copies();
+  refresh_trained_copies();
   drop_gradients();
 }
 
@@ -251,7 +251,7 @@ void Learner::Impl::move_anchor() {
     }
   }
   ++adapter_version;
-  refresh_copies();
+  if (models.anchor) refresh_copy(*models.anchor);
 }
 
 void Learner::Impl::drop_gradients() {

@@ -50,27 +50,17 @@ at::Tensor logits_of(const Transformer& model,
   return model.logits(model.hidden(pack({tokens}))).slice(0, first);
 }
 
-GenerationRequest random_request(RandomStream& random, uint32_t number, bool companion) {
-  GenerationRequest r;
-  const auto common = static_cast<int64_t>(random.below(3));
-  for (uint64_t i = 0, n = 1 + random.below(30); i < n; ++i) {
-    r.prompt.push_back(i < 20 ? 3 + common : static_cast<int64_t>(random.below(kVocabulary)));
-  }
-  r.params.max_new_tokens = 1 + static_cast<int64_t>(random.below(20));
-  r.params.temperature = random.below(4) == 0 ? 0.0 : 0.9;
-  r.params.top_p = random.below(2) == 0 ? 1.0 : 0.9;
+/// With what a GPU's engine leaves to the processor, now and then.
+GenerationRequest varied_request(RandomStream& random, uint32_t number, bool companion) {
+  GenerationRequest r = testing::random_request(random, number, kVocabulary);
   r.params.top_k = random.below(3) == 0 ? 20 : 0;
   r.params.repetition_penalty = random.below(5) == 0 ? 1.3 : 1.0;
   r.params.top_logprobs = random.below(5) == 0 ? 2 : 0;
   if (random.below(5) == 0) r.params.processors = {min_new_tokens(3), presence_penalty(0.5)};
-  if (random.below(3) == 0) r.params.stop_tokens = {7, 11};
-  if (random.below(3) == 0) r.params.stop_strings = {"ab", "qqq", "c"};
   if (companion && random.below(3) == 0) {
     r.voice.kind = random.below(2) == 0 ? VoiceKind::kMixture : VoiceKind::kCompanion;
     r.voice.share = r.voice.kind == VoiceKind::kMixture ? 0.3 : 0;
   }
-  r.samples = 1 + static_cast<int32_t>(random.below(3));
-  r.key = {.job_seed = 1, .stage = 2, .prompt_ordinal = number};
   return r;
 }
 
@@ -187,7 +177,7 @@ TEST_CASE("requests that come and go on a GPU give what each gives alone", "[rol
       REQUIRE(steps < 10000);
       if (requests.size() < 20 && random.below(2) == 0) {
         requests.push_back(
-            random_request(random, static_cast<uint32_t>(requests.size()), /*companion=*/true));
+            varied_request(random, static_cast<uint32_t>(requests.size()), /*companion=*/true));
         session.submit(requests.back(), {.on_finish = [&](Generation&& g) {
                          ended[g.request].push_back(std::move(g));
                        }});

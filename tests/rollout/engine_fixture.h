@@ -69,6 +69,25 @@ inline Transformer tiny_model() {
   return Transformer(tiny_config(), RandomStream({.job_seed = 4, .purpose = Purpose::kInitialise}));
 }
 
+/// A request for a model of `vocabulary` tokens whose prompt begins as many others do.
+inline GenerationRequest random_request(RandomStream& random, uint32_t number, int64_t vocabulary) {
+  GenerationRequest r;
+  const auto common = static_cast<int64_t>(random.below(3));
+  for (uint64_t i = 0, n = 1 + random.below(30); i < n; ++i) {
+    r.prompt.push_back(i < 20
+                           ? 3 + common
+                           : static_cast<int64_t>(random.below(static_cast<uint64_t>(vocabulary))));
+  }
+  r.params.max_new_tokens = 1 + static_cast<int64_t>(random.below(20));
+  r.params.temperature = random.below(4) == 0 ? 0.0 : 0.9;
+  r.params.top_p = random.below(2) == 0 ? 1.0 : 0.9;
+  if (random.below(3) == 0) r.params.stop_tokens = {7, 11};
+  if (random.below(3) == 0) r.params.stop_strings = {"ab", "qqq", "c"};
+  r.samples = 1 + static_cast<int32_t>(random.below(3));
+  r.key = {.job_seed = 1, .stage = 2, .prompt_ordinal = number};
+  return r;
+}
+
 /// All responses, in order of request and sample.
 inline std::vector<Generation> generate_all(Engine& engine,
                                             const std::vector<GenerationRequest>& requests) {

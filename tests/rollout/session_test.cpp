@@ -26,23 +26,6 @@ using testing::tiny_model;
 
 constexpr int64_t kVocabulary = 97;
 
-/// A request whose prompt begins as many others do.
-GenerationRequest random_request(RandomStream& random, uint32_t number) {
-  GenerationRequest r;
-  const auto common = static_cast<int64_t>(random.below(3));
-  for (uint64_t i = 0, n = 1 + random.below(30); i < n; ++i) {
-    r.prompt.push_back(i < 20 ? 3 + common : static_cast<int64_t>(random.below(kVocabulary)));
-  }
-  r.params.max_new_tokens = 1 + static_cast<int64_t>(random.below(20));
-  r.params.temperature = random.below(4) == 0 ? 0.0 : 0.9;
-  r.params.top_p = random.below(2) == 0 ? 1.0 : 0.9;
-  if (random.below(3) == 0) r.params.stop_tokens = {7, 11};
-  if (random.below(3) == 0) r.params.stop_strings = {"ab", "qqq", "c"};
-  r.samples = 1 + static_cast<int32_t>(random.below(3));
-  r.key = {.job_seed = 1, .stage = 2, .prompt_ordinal = number};
-  return r;
-}
-
 /// The tokens of `part` begin those of `whole`, with the same numbers beside them.
 bool begins(const Generation& whole, const Generation& part) {
   const auto prefix = [](const auto& a, const auto& b) {
@@ -107,7 +90,7 @@ TEST_CASE("requests that come and go give what each gives alone", "[rollout][cpu
     while (true) {
       if (requests.size() < heard.size() && random.below(2) == 0) {
         const auto number = static_cast<uint32_t>(requests.size());
-        requests.push_back(random_request(random, number));
+        requests.push_back(testing::random_request(random, number, kVocabulary));
         const int64_t id =
             session.submit(requests.back(), listener_of(heard[number], number % 2 == 0));
         REQUIRE(id == number);

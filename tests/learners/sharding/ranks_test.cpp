@@ -67,14 +67,7 @@ TEST_CASE("all ranks report the same and hold the same weights", "[learners][cpu
   for (const std::string& name : learner_cases()) {
     for (const int32_t world : {2, 3, 4}) {
       const Trained group = train(name, world, 0, 2);
-      for (size_t r = 1; r < group.last.size(); ++r) {
-        CHECK(group.last[r].metrics == group.last[0].metrics);
-        CHECK(group.last[r].loss_digest == group.last[0].loss_digest);
-        CHECK(group.last[r].gradient_digest == group.last[0].gradient_digest);
-        CHECK(group.last[r].manifest == group.last[0].manifest);
-        CHECK(group.weights[r] == group.weights[0]);
-        CHECK(group.state_json[r] == group.state_json[0]);
-      }
+      check_ranks_agree(group);
       // And again, bit for bit.
       const Trained again = train(name, world, 0, 2);
       CHECK(again.weights == group.weights);

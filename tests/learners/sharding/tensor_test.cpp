@@ -216,14 +216,7 @@ TEST_CASE("ranks that share layers report the same and hold the same weights", "
       const Trained group = train(name, layout.world, 0, 2, options);
       CAPTURE(name, layout.world, layout.tensor, layout.stage);
       REQUIRE(group.errors == none(layout.world));
-      for (size_t r = 1; r < group.last.size(); ++r) {
-        CHECK(group.last[r].metrics == group.last[0].metrics);
-        CHECK(group.last[r].loss_digest == group.last[0].loss_digest);
-        CHECK(group.last[r].gradient_digest == group.last[0].gradient_digest);
-        CHECK(group.last[r].manifest == group.last[0].manifest);
-        CHECK(group.weights[r] == group.weights[0]);
-        CHECK(group.state_json[r] == group.state_json[0]);
-      }
+      check_ranks_agree(group);
       // The batch is divided over ranks that do not share layers alone.
       if (name != "attribute_model") {
         const auto epochs = nlohmann::json::parse(group.last[0].manifest).at("epochs");

@@ -48,6 +48,17 @@ void check_same(const Trained& got, const Trained& wanted) {
   }
 }
 
+void check_ranks_agree(const Trained& group) {
+  for (size_t r = 1; r < group.last.size(); ++r) {
+    CHECK(group.last[r].metrics == group.last[0].metrics);
+    CHECK(group.last[r].loss_digest == group.last[0].loss_digest);
+    CHECK(group.last[r].gradient_digest == group.last[0].gradient_digest);
+    CHECK(group.last[r].manifest == group.last[0].manifest);
+    CHECK(group.weights[r] == group.weights[0]);
+    CHECK(group.state_json[r] == group.state_json[0]);
+  }
+}
+
 Learner joined(const std::string& name, const Trained& trained, const CaseOptions& options) {
   Learner out = make_case(name, nullptr, options);
   out.load_state(trained.shards, trained.state_json.at(0));

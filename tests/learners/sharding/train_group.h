@@ -31,6 +31,9 @@ Trained train(const std::string& name,
 /// but the manifest.
 void check_same(const Trained& got, const Trained& wanted);
 
+/// Holds every rank to what the first one ended with.
+void check_ranks_agree(const Trained& group);
+
 /// The whole state, in a learner of one.
 Learner joined(const std::string& name, const Trained& trained, const CaseOptions& options = {});
 
