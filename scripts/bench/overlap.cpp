@@ -136,7 +136,7 @@ double planned(int64_t prefetch, double computing, double bytes_a_second) {
   if (bytes_a_second == 0) return computing;
   const MemoryPlanOptions options{.sharding = {.stage = 3, .prefetch = prefetch}, .ranks = kRanks};
   const Link link{.bytes_a_second = bytes_a_second};
-  return plan_step_time({{shape()}}, options, 1, computing, link, link).total();
+  return plan_step_time({{shape()}}, options, 1, computing, {.copy = link}).total();
 }
 
 }  // namespace
