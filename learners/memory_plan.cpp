@@ -33,10 +33,6 @@ int64_t head_parameters(const ModelConfig& shape) {
   return shape.tie_embeddings ? 0 : shape.vocab_size * shape.hidden_size;
 }
 
-int64_t part_of(int64_t whole, int64_t ranks) {
-  return (whole + ranks - 1) / ranks;
-}
-
 int64_t layer_parameters(const ModelConfig& shape) {
   ModelConfig one = shape, two = shape;
   one.num_layers = 1;
@@ -95,11 +91,6 @@ int64_t gathered(const MemoryPlanOptions& options, int64_t use, int64_t next) {
              : options.compute_bytes * (use + options.sharding.prefetch * next);
 }
 
-/// The weights themselves have gradients, not an adapter's beside them.
-bool weights_trained(const PlannedNetwork& network) {
-  return network.trained && network.adapter_parameters == 0;
-}
-
 Moment in_head(const PlannedNetwork& network, const MemoryPlanOptions& options) {
   const ModelConfig& shape = network.shape;
   Moment out;
@@ -110,7 +101,7 @@ Moment in_head(const PlannedNetwork& network, const MemoryPlanOptions& options) 
                                 std::clamp<int64_t>(kChunkFloats / shape.vocab_size, 16, 256));
   const int64_t chunks = shape.logit_softcap > 0 ? 3 : 2;
   const int64_t gradient =
-      weights_trained(network) ? shape.vocab_size * shape.hidden_size : int64_t{0};
+      network.weights_trained() ? shape.vocab_size * shape.hidden_size : int64_t{0};
   out.workspace = kFloat * (chunks * rows * shape.vocab_size + gradient +
                             options.micro_batch_tokens * shape.hidden_size);
   return out;
@@ -123,7 +114,7 @@ Moment in_layer(const PlannedNetwork& network, const MemoryPlanOptions& options)
   Moment out;
   out.units = gathered(options, layer, layer);
   // Its own gradients; beside the computation those of the unit before it are being summed.
-  if (options.sharding.stage > 1 && weights_trained(network)) {
+  if (options.sharding.stage > 1 && network.weights_trained()) {
     const int64_t last = network.shape.tie_embeddings ? 0 : last_parameters(network);
     out.units +=
         kFloat * (layer + (options.sharding.prefetch > 0 ? std::max(layer, last) : int64_t{0}));
@@ -147,7 +138,7 @@ struct View {
     for (PlannedNetwork& network : networks) {
       network.shape = part_shape(network.shape, tensor);
       if (network.states && network.adapter_parameters == 0)
-        network.states = part_of(*network.states, tensor);
+        network.states = ceil_div(*network.states, tensor);
     }
     options.ranks /= tensor;
     options.sharding.tensor = 1;
@@ -156,7 +147,7 @@ struct View {
 
 /// Floats that a rank sends for one sum of `floats` over `ranks`.
 int64_t summed_floats(int64_t floats, int64_t ranks) {
-  return 2 * (floats - part_of(floats, ranks));
+  return 2 * (floats - ceil_div(floats, ranks));
 }
 
 /// Sums over the tensor ranks in a pass over `tokens`: of every layer's attention and MLP, forward
@@ -203,7 +194,7 @@ MemoryPlan plan_memory(const std::vector<PlannedNetwork>& all,
   const int64_t copy = options.ranks_of_copy();
   const bool cut = copy > 1;
   const auto kept = [&](int64_t bytes, int64_t from_stage) {
-    return cut && options.sharding.stage >= from_stage ? part_of(bytes, copy) : bytes;
+    return cut && options.sharding.stage >= from_stage ? ceil_div(bytes, copy) : bytes;
   };
   MemoryPlanOptions alone = options;
   if (!cut) alone.sharding.stage = 1;
@@ -272,7 +263,7 @@ double update_flops(const std::vector<PlannedNetwork>& networks,
     if (network.trained) {
       const double adapter = 2.0 * static_cast<double>(network.adapter_parameters);
       a_token =
-          weights_trained(network) ? 3 * a_token : 2 * a_token + layers * attention + 3 * adapter;
+          network.weights_trained() ? 3 * a_token : 2 * a_token + layers * attention + 3 * adapter;
       a_token += head + layers * attention;  // logits and probabilities are never kept
       if (checkpointing == ActivationCheckpointing::kBlock) a_token += layers * layer;
       if (checkpointing == ActivationCheckpointing::kSelective)
@@ -305,11 +296,11 @@ int64_t exchanged_bytes(const std::vector<PlannedNetwork>& all,
   const int64_t copy = options.ranks_of_copy(), copies = options.ranks / copy;
   // A part's sum over the copies: shares of it to their owners, and the sums back.
   const auto over_copies = [&](int64_t bytes) {
-    const int64_t part = part_of(bytes, copy);
-    return 2 * (part - part_of(part, copies));
+    const int64_t part = ceil_div(bytes, copy);
+    return 2 * (part - ceil_div(part, copies));
   };
   // All but the own part.
-  const auto others = [&](int64_t bytes) { return bytes - part_of(bytes, copy); };
+  const auto others = [&](int64_t bytes) { return bytes - ceil_div(bytes, copy); };
   for (const PlannedNetwork& network : networks) {
     const int64_t parameters = parameter_count(network);
     const int64_t whole = others(kFloat * parameters);
@@ -318,7 +309,7 @@ int64_t exchanged_bytes(const std::vector<PlannedNetwork>& all,
       out += options.sharding.stage == 3 ? micro_batches * read : 0;
       continue;
     }
-    if (!weights_trained(network)) {
+    if (!network.weights_trained()) {
       // Sums of the adapter's gradients and its new values, and at stage 3 the weights that every
       // forward and backward gathers.
       const int64_t adapter = kFloat * network.adapter_parameters;

@@ -11,6 +11,11 @@
 
 namespace praetor {
 
+/// The largest of `parts` parts of `whole`.
+inline int64_t ceil_div(int64_t whole, int64_t parts) {
+  return (whole + parts - 1) / parts;
+}
+
 /// A network as an update uses it.
 struct PlannedNetwork {
   ModelConfig shape;
@@ -29,6 +34,9 @@ struct PlannedNetwork {
   std::optional<int64_t> states = {};
   int64_t whole_states = 0;
   std::string name = {};
+
+  /// The weights themselves have gradients, not an adapter's beside them.
+  bool weights_trained() const { return trained && adapter_parameters == 0; }
 };
 
 struct MemoryPlanOptions {

@@ -12,10 +12,9 @@ int64_t units_of(const PlannedNetwork& network) {
 
 /// Exchanges of whole units in one micro-batch.
 int64_t exchanges(const PlannedNetwork& network, int64_t stage) {
-  const bool weights = network.trained && network.adapter_parameters == 0;
   int64_t out = 0;
   if (stage == 3) out += units_of(network) * (network.trained ? 2 : 1);
-  if (stage >= 2 && weights) out += units_of(network);
+  if (stage >= 2 && network.weights_trained()) out += units_of(network);
   return out;
 }
 
@@ -57,8 +56,7 @@ StepTime plan_step_time(const std::vector<PlannedNetwork>& networks,
     const double sent = embedding * static_cast<double>(holders - 1) / static_cast<double>(holders);
     if (stage == 3)
       ends += seconds(links.copy, holders, static_cast<double>(options.compute_bytes) * sent, 1);
-    if (network.trained && network.adapter_parameters == 0)
-      ends += seconds(links.copy, holders, 4 * sent, 1);
+    if (network.weights_trained()) ends += seconds(links.copy, holders, 4 * sent, 1);
   }
   const auto bytes = [&](const MemoryPlanOptions& of, int64_t batches) {
     return static_cast<double>(exchanged_bytes(networks, of, batches));

@@ -15,10 +15,6 @@ constexpr double kEngineBytes = 2;  ///< of a weight, key or value where respons
 /// Of a GPU's memory: the rest is the libraries' own, and lost between blocks.
 constexpr double kUsable = 0.9;
 
-int64_t ceil_of(int64_t a, int64_t b) {
-  return (a + b - 1) / b;
-}
-
 Link link_of(const ClusterConfig& cluster, int64_t gpus) {
   // A ring leaves a node once for all of its GPUs, over all of its adapters.
   const double across = cluster.network_gb_s * static_cast<double>(cluster.gpus_per_node);
@@ -39,7 +35,7 @@ double generation_seconds(const StagePlan& stage,
                           const MemoryPlan& learner,
                           int64_t gpus) {
   const auto parameters = static_cast<double>(shape.parameter_count());
-  const int64_t sequences = ceil_of(stage.sequences_per_step, gpus);
+  const int64_t sequences = ceil_div(stage.sequences_per_step, gpus);
   const auto token_bytes =
       2 * kEngineBytes *
       static_cast<double>(shape.num_layers * shape.num_kv_heads * shape.head_dim);
@@ -71,7 +67,7 @@ ClusterPoint point(const StagePlan& stage, const ClusterConfig& cluster, int64_t
   if (gpus % options.sharding.tensor != 0) options.sharding.tensor = 1;
   const int64_t workers = gpus / options.sharding.tensor;
   if (workers % std::max<int64_t>(options.sharding.group, 1) != 0) options.sharding.group = 0;
-  const int64_t of_rank = ceil_of(update.tokens, workers * update.optimizer_steps);
+  const int64_t of_rank = ceil_div(update.tokens, workers * update.optimizer_steps);
   options.micro_batch_tokens =
       std::max(std::min(options.micro_batch_tokens, of_rank), options.sequence_tokens);
   const MemoryPlan memory = plan_memory(update.networks, options);
@@ -91,7 +87,8 @@ ClusterPoint point(const StagePlan& stage, const ClusterConfig& cluster, int64_t
   };
   // Sequences are whole: with fewer of them than ranks some ranks have none, and wait.
   const auto some = [&](int64_t parts) {
-    const int64_t most = ceil_of(ceil_of(update.tokens, options.sequence_tokens), workers * parts);
+    const int64_t most =
+        ceil_div(ceil_div(update.tokens, options.sequence_tokens), workers * parts);
     return static_cast<double>(most * workers * parts * options.sequence_tokens) /
            static_cast<double>(update.tokens);
   };
@@ -104,7 +101,7 @@ ClusterPoint point(const StagePlan& stage, const ClusterConfig& cluster, int64_t
   const StepTime one =
       plan_step_time(trained,
                      options,
-                     ceil_of(of_rank, options.micro_batch_tokens),
+                     ceil_div(of_rank, options.micro_batch_tokens),
                      some(update.optimizer_steps) * products(cluster, flops(trained), gpus) /
                          static_cast<double>(update.optimizer_steps),
                      links);
@@ -112,7 +109,7 @@ ClusterPoint point(const StagePlan& stage, const ClusterConfig& cluster, int64_t
   const StepTime before =
       plan_step_time(frozen,
                      options,
-                     ceil_of(ceil_of(update.tokens, workers), options.micro_batch_tokens),
+                     ceil_div(ceil_div(update.tokens, workers), options.micro_batch_tokens),
                      some(1) * products(cluster, flops(frozen), gpus),
                      links);
   out.computing = before.computing + static_cast<double>(steps) * one.computing;

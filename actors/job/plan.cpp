@@ -165,8 +165,8 @@ StagePlan::Update plan_update(const std::vector<PlannedNetwork>& networks,
       stage.data.format.max_length + (online ? stage.sampling.max_new_tokens : 0);
   StagePlan::Update out;
   out.tokens = plan.sequences_per_step * longest;
-  const int64_t workers = plan.learner_ranks / plan.tensor_ranks;
-  const int64_t of_rank = (out.tokens + workers - 1) / workers;
+  const int64_t workers = plan.learner_ranks / plan.sharding.tensor;
+  const int64_t of_rank = ceil_div(out.tokens, workers);
   MemoryPlanOptions options{.sharding = stage.learner.sharding, .ranks = plan.learner_ranks};
   options.sequence_tokens = longest;
   // As many whole sequences as go into one, or one that is too long for it.
@@ -174,7 +174,7 @@ StagePlan::Update plan_update(const std::vector<PlannedNetwork>& networks,
   options.micro_batch_tokens = std::max(std::min(budget, of_rank), longest);
   options.checkpointing = stage.learner.activation_checkpointing;
   options.compute_bytes = static_cast<int64_t>(c10::elementSize(stage.learner.precision));
-  out.micro_batches = (of_rank + options.micro_batch_tokens - 1) / options.micro_batch_tokens;
+  out.micro_batches = ceil_div(of_rank, options.micro_batch_tokens);
   out.memory = plan_memory(networks, options);
   out.packed_bytes = packed_weight_bytes(networks, options);
   out.flops = update_flops(networks, options.checkpointing, out.tokens, longest / 2);
@@ -258,10 +258,9 @@ int64_t StagePlan::model_bytes() const {
 }
 
 int64_t StagePlan::rank_bytes() const {
-  const auto share = [](int64_t bytes, int64_t of) { return (bytes + of - 1) / of; };
   const auto part = [&](int64_t bytes, int64_t from_stage) {
-    return share(bytes,
-                 sharding_stage >= from_stage ? tensor_ranks * ranks_of_copy() : tensor_ranks);
+    return ceil_div(
+        bytes, sharding.stage >= from_stage ? sharding.tensor * ranks_of_copy() : sharding.tensor);
   };
   int64_t sum = 0;
   for (const Network& n : networks) {
@@ -269,7 +268,7 @@ int64_t StagePlan::rank_bytes() const {
     sum += n.whole ? n.weight_bytes() + n.gradient_bytes()
                    : part(n.weight_bytes(), 3) + part(n.gradient_bytes(), 2);
     const int64_t optimizer = n.optimizer_bytes() - n.whole_states;
-    sum += n.whole ? share(optimizer, ranks_of_copy()) : part(optimizer, 1);
+    sum += n.whole ? ceil_div(optimizer, ranks_of_copy()) : part(optimizer, 1);
     sum += n.whole_states;
   }
   return sum;
@@ -285,9 +284,7 @@ std::vector<StagePlan> plan_job(const JobConfig& job) {
       const auto algorithm = stage.make_algorithm();
       const SamplePlan samples = algorithm->sample_plan();
       plan.learner_ranks = job.roles.learner_ranks;
-      plan.sharding_stage = stage.learner.sharding.stage;
-      plan.tensor_ranks = stage.learner.sharding.tensor;
-      plan.sharding_group = stage.learner.sharding.group;
+      plan.sharding = stage.learner.sharding;
       std::vector<PlannedNetwork> planned = add_networks(job, stage, *algorithm, plan);
       count_precision(stage, *algorithm, full_shape(job, stage), plan.networks, planned);
       plan.rows = count_rows(job, stage.data.train, samples.rows);
@@ -346,10 +343,11 @@ std::string plan_text(const std::vector<StagePlan>& plan) {
         out += str("  of which each of ",
                    stage.learner_ranks,
                    " learner ranks keeps, at sharding stage ",
-                   stage.sharding_stage,
-                   stage.tensor_ranks > 1 ? str(" with layers over ", stage.tensor_ranks, " ranks")
-                                          : std::string(),
-                   stage.ranks_of_copy() < stage.learner_ranks / stage.tensor_ranks
+                   stage.sharding.stage,
+                   stage.sharding.tensor > 1
+                       ? str(" with layers over ", stage.sharding.tensor, " ranks")
+                       : std::string(),
+                   stage.ranks_of_copy() < stage.learner_ranks / stage.sharding.tensor
                        ? str(" in groups of ", stage.ranks_of_copy())
                        : "",
                    ": ",

@@ -47,14 +47,9 @@ struct StagePlan {
   int64_t response_tokens = 0;  ///< of a response, at most; 0: nothing is generated
 
   int64_t learner_ranks = 1;
-  int64_t sharding_stage = 1;
-  int64_t tensor_ranks = 1;    ///< that every layer is split over
-  int64_t sharding_group = 0;  ///< ranks that keep one copy together; 0: all
+  ShardingConfig sharding;
   /// Of ranks that hold the same part of each layer.
-  int64_t ranks_of_copy() const {
-    const int64_t workers = learner_ranks / tensor_ranks;
-    return sharding_group == 0 || workers == 1 ? workers : sharding_group;
-  }
+  int64_t ranks_of_copy() const { return sharding.ranks_of_copy(learner_ranks / sharding.tensor); }
 
   /// Of an update, on each rank, with every sequence at its longest.
   struct Update {

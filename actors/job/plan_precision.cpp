@@ -1,6 +1,7 @@
 #include "actors/job/plan_precision.h"
 
 #include <c10/core/ScalarType.h>
+#include <c10/util/accumulate.h>
 
 #include "core/model/families.h"
 #include "learners/optim/optimizer.h"
@@ -11,18 +12,10 @@ namespace {
 using Network = StagePlan::Network;
 using Sizes = std::vector<std::vector<int64_t>>;
 
-int64_t elements(const std::vector<int64_t>& sizes) {
-  int64_t out = 1;
-  for (const int64_t size : sizes) out *= size;
-  return out;
-}
-
 /// Of the parameters in training: with a language head, or with a scalar one.
 Sizes sizes_of(const ModelConfig& shape, bool scalar) {
   Sizes out;
-  for (const ParameterSpec& spec : parameter_layout(shape)) {
-    if (!scalar || spec.name != "lm_head.weight") out.push_back(spec.shape);
-  }
+  for (const ParameterSpec& spec : parameter_layout(shape, !scalar)) out.push_back(spec.shape);
   if (scalar) out.push_back({1, shape.hidden_size});
   return out;
 }
@@ -30,9 +23,10 @@ Sizes sizes_of(const ModelConfig& shape, bool scalar) {
 void count_states(const OptimizerConfig& config, const Sizes& sizes, Network& network) {
   int64_t cut = 0, whole = 0, parameters = 0;
   for (const std::vector<int64_t>& one : sizes) {
-    parameters += elements(one);
+    parameters += c10::multiply_integers(one);
     for (const StateSpec& spec : state_of(config, one, c10::kFloat)) {
-      const auto bytes = elements(spec.sizes) * static_cast<int64_t>(c10::elementSize(spec.dtype));
+      const auto bytes =
+          c10::multiply_integers(spec.sizes) * static_cast<int64_t>(c10::elementSize(spec.dtype));
       (spec.elementwise ? cut : whole) += bytes;
     }
   }

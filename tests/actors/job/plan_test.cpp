@@ -59,13 +59,13 @@ TEST_CASE("a learner rank keeps less at each stage of sharding", "[actors][cpu]"
                  .learner_ranks = 4};
   // Of the policy 4000 bytes of weights, 4000 of gradients, 8000 of moments; of the reference 4000.
   CHECK(plan.rank_bytes() == 4000 + 4000 + 2000 + 4000);
-  plan.sharding_stage = 2;
+  plan.sharding.stage = 2;
   CHECK(plan.rank_bytes() == 4000 + 1000 + 2000 + 4000);
-  plan.sharding_stage = 3;
+  plan.sharding.stage = 3;
   CHECK(plan.rank_bytes() == 1000 + 1000 + 2000 + 1000);
   CHECK_THAT(plan_text({plan}),
              Catch::Contains("each of 4 learner ranks keeps, at sharding stage 3: 4.9 KiB"));
-  plan.sharding_group = 2;
+  plan.sharding.group = 2;
   CHECK(plan.rank_bytes() == 2000 + 2000 + 4000 + 2000);
   CHECK_THAT(plan_text({plan}), Catch::Contains("at sharding stage 3 in groups of 2: 9.8 KiB"));
 }
@@ -114,7 +114,7 @@ TEST_CASE("under an adapter weights have no gradients, and a reference takes no 
   CHECK(plan[3].update->memory.moments == 8 * adapter + 8 * (adapter + 128));
   StagePlan ranks = plan[2];
   ranks.learner_ranks = 4;
-  ranks.sharding_stage = 3;
+  ranks.sharding.stage = 3;
   CHECK(ranks.rank_bytes() == whole + 4 * adapter + 4 * adapter + 2 * adapter);
 }
 
