@@ -51,12 +51,25 @@ salloc -Q -N2 "$praetor" train "$work/whole.yaml" --set launcher.kind=slurm --se
 salloc -Q -N2 "$praetor" train "$work/whole.yaml" --set launcher.kind=slurm > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "train in an allocation"; }
 same_run "$calm" "$work/runs/whole-2" "in an allocation"
 
-# Two learner ranks as one MPI job over the nodes, in a heterogeneous job whose second component has the workers.
+# Two learner ranks as one MPI job over the nodes, in a heterogeneous job whose second component has the workers; each step in a
+# container, for whose engine a script stands in.
+cat > "$work/engine" <<'SH'
+#!/bin/sh
+[ "$1 $2" = "exec praetor.sif" ] || exit 64
+shift 2
+echo "$1 $2" >> "$(dirname "$0")/contained"
+exec "$@"
+SH
+chmod +x "$work/engine"
+ln -s "$praetor" "$work/inside"
 slurm_job het 8 > "$work/het.yaml"
-submit het --set roles.learner.ranks=2 --set threads=2 --set launcher.slurm.nodes=1 --set launcher.slurm.workers.nodes=1
+submit het --set roles.learner.ranks=2 --set threads=2 --set launcher.slurm.nodes=1 --set launcher.slurm.workers.nodes=1 \
+  --set "launcher.slurm.container=[$work/engine, exec, praetor.sif]" --set "launcher.slurm.program=$work/inside"
 await_state "$id" COMPLETED 120 "two components"
 "$praetor" verify "$run" > "$work/verify.json" || { cat "$work/verify.json"; fail "verify of the heterogeneous job"; }
 no_orphans "$run" "heterogeneous"
+[ "$(sort -u "$work/contained")" = "$work/inside learner
+$work/inside worker" ] || { cat "$work/contained"; fail "steps outside of the container"; }
 
 # Two ranks over two nodes, a job a stage. The chain waits for its turns on the same run directory.
 slurm_job chain 8 > "$work/chain.yaml"
