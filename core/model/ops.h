@@ -17,9 +17,9 @@
 /// instruction set (AVX2 or AVX-512), on whether keys come from a cache or from the same forward,
 /// nor on the cache's block size: decode equals prefill equals training. Other dtypes and devices:
 /// LibTorch's operators, without that promise (float64 serves finite differences). Every op
-/// supports autograd where an input requires grad; backward goes through LibTorch's products, which
-/// repeat bitwise at fixed threads and order. Tensors that do not fit throw ShapeError, token ids
-/// outside the table and a temperature of 0 InvalidArgument. kernels/self_check.h proves the
+/// supports autograd where an input requires grad; the products of a backward are LibTorch's,
+/// which repeat bitwise at fixed threads and order. Tensors that do not fit throw ShapeError, token
+/// ids outside the table and a temperature of 0 InvalidArgument. kernels/self_check.h proves the
 /// bitwise promise on the machine at hand.
 namespace praetor {
 class TensorGroup;

@@ -42,6 +42,10 @@ struct Swiglu : torch::autograd::Function<Swiglu> {
   static tensor_list backward(AutogradContext* context, tensor_list grads) {
     const auto saved = context->get_saved_variables();
     const at::Tensor& gate = saved[0];
+    if (uses_kernels(gate)) {
+      auto to = kernels::swiglu_backward(grads[0], gate, saved[1]);
+      return {to.gate, to.up};
+    }
     const at::Tensor sigmoid = at::sigmoid(gate);
     at::Tensor to_gate, to_up;
     if (context->needs_input_grad(0)) {
@@ -64,6 +68,10 @@ struct Gelu : torch::autograd::Function<Gelu> {
   static tensor_list backward(AutogradContext* context, tensor_list grads) {
     const auto saved = context->get_saved_variables();
     const at::Tensor &x = saved[0], &up = saved[1];
+    if (uses_kernels(x)) {
+      auto to = kernels::gelu_backward(grads[0], x, up);
+      return {to.gate, to.up};
+    }
     const double root = std::sqrt(2.0 / std::numbers::pi);
     const at::Tensor square = x * x;
     const at::Tensor t = (x * (square * 0.044715 + 1) * root).tanh();

@@ -113,6 +113,13 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
                                    context->saved_data["softcap"].toDouble(),
                                    context->saved_data["window"].toInt()};
     const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2], &out = saved[3];
+    if (uses_kernels(q) || widens(q)) {
+      const auto wide = [](const at::Tensor& x) { return x.to(at::kFloat); };
+      const auto to = kernels::causal_attention_backward(
+          wide(q), wide(k), wide(v), wide(grads[0]), offsets, options, prefix);
+      const auto narrow = [&](const at::Tensor& x) { return x.to(q.scalar_type()); };
+      return {narrow(to.q), narrow(to.k), narrow(to.v), {}, {}, {}, {}, {}};
+    }
     at::Tensor to_q = at::empty_like(q, at::MemoryFormat::Contiguous);
     at::Tensor to_k = at::empty_like(k, at::MemoryFormat::Contiguous);
     at::Tensor to_v = at::empty_like(v, at::MemoryFormat::Contiguous);

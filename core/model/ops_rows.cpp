@@ -65,6 +65,15 @@ struct RmsNorm : torch::autograd::Function<RmsNorm> {
   // dx = s (w g - n mean(w g n)), dw = sum over rows of g n.
   static tensor_list backward(AutogradContext* context, tensor_list grads) {
     const auto saved = context->get_saved_variables();
+    if (uses_kernels(saved[0]) && uses_kernels(saved[1])) {
+      auto to = kernels::rms_norm_backward(grads[0],
+                                           saved[0],
+                                           saved[1],
+                                           context->saved_data["eps"].toDouble(),
+                                           context->saved_data["offset"].toDouble(),
+                                           context->needs_input_grad(1));
+      return {to.x, to.weight, {}, {}};
+    }
     const at::ScalarType type = wide(saved[0]);
     const at::Tensor x = saved[0].to(type), grad = grads[0].to(type);
     const at::Tensor scale =

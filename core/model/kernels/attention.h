@@ -21,6 +21,20 @@ at::Tensor causal_attention(const at::Tensor& q,
                             const AttentionOptions& options,
                             const std::vector<int64_t>& prefix);
 
+/// Of causal_attention, from the gradient to its result. Probabilities are computed again,
+/// for some queries at a time; the sums over queries go in the order of positions, head by head,
+/// whatever the threads. What sequences add to a prefix they share is added in their order.
+struct AttentionGradients {
+  at::Tensor q, k, v;
+};
+AttentionGradients causal_attention_backward(const at::Tensor& q,
+                                             const at::Tensor& k,
+                                             const at::Tensor& v,
+                                             const at::Tensor& grad,
+                                             const std::vector<int64_t>& offsets,
+                                             const AttentionOptions& options,
+                                             const std::vector<int64_t>& prefix);
+
 at::Tensor cached_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,

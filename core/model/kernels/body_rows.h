@@ -49,6 +49,23 @@ float softmax(float* scores, int64_t n) {
   return reduce_sum(total);
 }
 
+void softmax_backward(float* p, float inverse, int64_t n, float* dp) {
+  const Vec scale = all(inverse);
+  Vec total = all(0.0f);
+  for (int64_t i = 0; i < n; i += 16) {
+    const int64_t part = n - i < 16 ? n - i : 16;
+    const Vec probability = mul(load_part(p + i, part, 0.0f), scale);
+    store_part(p + i, part, probability);
+    total = fma(probability, load_part(dp + i, part, 0.0f), total);
+  }
+  const Vec mean = all(reduce_sum(total));
+  for (int64_t i = 0; i < n; i += 16) {
+    const int64_t part = n - i < 16 ? n - i : 16;
+    const Vec deviation = sub(load_part(dp + i, part, 0.0f), mean);
+    store_part(dp + i, part, mul(load_part(p + i, part, 0.0f), deviation));
+  }
+}
+
 void log_sum(const float* x, int64_t n, float* max, float* sum, float* moment) {
   const float best = max_row(x, n);
   const Vec top = all(best);
@@ -180,6 +197,72 @@ void rope(const float* x, const float* cos, const float* sin, int64_t half, floa
     const Vec c = load_part(cos + i, n, 0.0f), s = load_part(sin + i, n, 0.0f);
     store_part(y + i, n, sub(mul(a, c), mul(b, s)));
     store_part(y + half + i, n, add(mul(b, c), mul(a, s)));
+  }
+}
+
+// With s = 1 / sqrt(mean(x^2) + eps), n = x s and g the gradient: dx = s (w g - n mean(w g n)),
+// dw = g n.
+void rms_norm_backward(const float* grad,
+                       const float* x,
+                       const float* weight,
+                       float eps,
+                       int64_t n,
+                       float* to_x,
+                       float* to_weight) {
+  Vec squares = all(0.0f), products = all(0.0f);
+  for (int64_t i = 0; i < n; i += 16) {
+    const int64_t part = n - i < 16 ? n - i : 16;
+    const Vec in = load_part(x + i, part, 0.0f), w = load_part(weight + i, part, 0.0f);
+    squares = fma(in, in, squares);
+    products = fma(mul(load_part(grad + i, part, 0.0f), w), in, products);
+  }
+  const float count = static_cast<float>(n);
+  const float inverse = 1.0f / __builtin_sqrtf(reduce_sum(squares) / count + eps);
+  const Vec scale = all(inverse), mean = all(reduce_sum(products) * inverse / count);
+  for (int64_t i = 0; i < n; i += 16) {
+    const int64_t part = n - i < 16 ? n - i : 16;
+    const Vec g = load_part(grad + i, part, 0.0f), w = load_part(weight + i, part, 0.0f);
+    const Vec normal = mul(load_part(x + i, part, 0.0f), scale);
+    store_part(to_x + i, part, mul(scale, sub(mul(g, w), mul(normal, mean))));
+    if (to_weight)
+      store_part(to_weight + i, part, fma(g, normal, load_part(to_weight + i, part, 0.0f)));
+  }
+}
+
+void swiglu_backward(const float* grad,
+                     const float* gate,
+                     const float* up,
+                     int64_t n,
+                     float* to_gate,
+                     float* to_up) {
+  const Vec one = all(1.0f);
+  for (int64_t i = 0; i < n; i += 16) {
+    const int64_t part = n - i < 16 ? n - i : 16;
+    const Vec g = load_part(gate + i, part, 0.0f), y = load_part(grad + i, part, 0.0f);
+    const Vec u = load_part(up + i, part, 0.0f);
+    const Vec sigmoid = div(one, add(one, exp16(sub(all(0.0f), g))));
+    const Vec slope = mul(sigmoid, fma(g, sub(one, sigmoid), one));
+    store_part(to_gate + i, part, mul(mul(y, u), slope));
+    store_part(to_up + i, part, mul(y, mul(g, sigmoid)));
+  }
+}
+
+// With u = sqrt(2 / pi) (x + 0.044715 x^3) and t = tanh(u): gelu = x (1 + t) / 2,
+// gelu' = (1 + t) / 2 + x (1 - t^2) u' / 2.
+void gelu_backward(
+    const float* grad, const float* x, const float* up, int64_t n, float* to_x, float* to_up) {
+  const Vec one = all(1.0f), root = all(0.7978845608f), cubic = all(0.044715f);
+  for (int64_t i = 0; i < n; i += 16) {
+    const int64_t part = n - i < 16 ? n - i : 16;
+    const Vec in = load_part(x + i, part, 0.0f), y = load_part(grad + i, part, 0.0f);
+    const Vec square = mul(in, in);
+    const Vec t = tanh16(mul(root, mul(in, fma(cubic, square, one))));
+    const Vec half = mul(all(0.5f), add(one, t));
+    const Vec rise = mul(root, fma(mul(all(3.0f), cubic), square, one));
+    const Vec slope = fma(mul(all(0.5f), mul(in, fma(sub(all(0.0f), t), t, one))), rise, half);
+    const Vec through = mul(y, slope);
+    store_part(to_x + i, part, up ? mul(through, load_part(up + i, part, 0.0f)) : through);
+    if (up) store_part(to_up + i, part, mul(y, mul(in, half)));
   }
 }
 

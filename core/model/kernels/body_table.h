@@ -17,13 +17,17 @@ const Table kTable = {kName,
                       transpose,
                       weigh_switch<6>,
                       softmax,
+                      softmax_backward,
                       log_sum,
                       rms_norm,
                       layer_norm,
                       swiglu,
                       gelu,
                       softcap,
-                      rope};
+                      rope,
+                      rms_norm_backward,
+                      swiglu_backward,
+                      gelu_backward};
 
 }  // namespace
 }  // namespace praetor::ops::kernels

@@ -3,7 +3,9 @@
 #include <ATen/ops/add.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/zeros.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "core/model/kernels/isa.h"
@@ -98,6 +100,74 @@ at::Tensor swiglu(const at::Tensor& gate, const at::Tensor& up) {
   const Table& loops = table();
   over_rows(gate.size(0), 8 * kExpWork * n, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) loops.swiglu(a + r * n, b + r * n, n, to + r * n);
+  });
+  return out;
+}
+
+NormGradients rms_norm_backward(const at::Tensor& grad,
+                                const at::Tensor& x,
+                                const at::Tensor& weight,
+                                double eps,
+                                double offset,
+                                bool with_weight) {
+  constexpr int64_t kBlock = 32;  // rows
+  const at::Tensor g = grad.contiguous(), in = x.contiguous();
+  const at::Tensor scale = offset == 0 ? weight.contiguous() : at::add(weight, offset).contiguous();
+  NormGradients out{like(x), {}};
+  const int64_t rows = x.size(0), n = x.size(1), blocks = (rows + kBlock - 1) / kBlock;
+  const at::Tensor parts =
+      with_weight ? at::zeros({blocks, n}, weight.options().requires_grad(false)) : at::Tensor();
+  const float *y = g.const_data_ptr<float>(), *from = in.const_data_ptr<float>();
+  const float* w = scale.const_data_ptr<float>();
+  float* to = out.x.mutable_data_ptr<float>();
+  float* sums = with_weight ? parts.mutable_data_ptr<float>() : nullptr;
+  const Table& loops = table();
+  run_tasks(threads_for(16 * rows * n), blocks, [&](int64_t block) {
+    for (int64_t r = block * kBlock; r < std::min((block + 1) * kBlock, rows); ++r) {
+      loops.rms_norm_backward(y + r * n,
+                              from + r * n,
+                              w,
+                              static_cast<float>(eps),
+                              n,
+                              to + r * n,
+                              sums ? sums + block * n : nullptr);
+    }
+  });
+  if (with_weight) out.weight = parts.sum(0);
+  return out;
+}
+
+GatedGradients swiglu_backward(const at::Tensor& grad,
+                               const at::Tensor& gate,
+                               const at::Tensor& up) {
+  const at::Tensor y = grad.contiguous(), g = gate.contiguous(), u = up.contiguous();
+  GatedGradients out{like(gate), like(up)};
+  const int64_t n = gate.size(1);
+  const float *from = y.const_data_ptr<float>(), *a = g.const_data_ptr<float>();
+  const float* b = u.const_data_ptr<float>();
+  float *to_a = out.gate.mutable_data_ptr<float>(), *to_b = out.up.mutable_data_ptr<float>();
+  const Table& loops = table();
+  over_rows(gate.size(0), 8 * kExpWork * n, [&](int64_t begin, int64_t end) {
+    const int64_t at = begin * n;
+    loops.swiglu_backward(from + at, a + at, b + at, (end - begin) * n, to_a + at, to_b + at);
+  });
+  return out;
+}
+
+GatedGradients gelu_backward(const at::Tensor& grad, const at::Tensor& x, const at::Tensor& up) {
+  const at::Tensor y = grad.contiguous(), in = x.contiguous();
+  const at::Tensor u = up.defined() ? up.contiguous() : at::Tensor();
+  GatedGradients out{like(x), u.defined() ? like(u) : at::Tensor()};
+  const int64_t n = x.size(1);
+  const float *from = y.const_data_ptr<float>(), *a = in.const_data_ptr<float>();
+  const float* b = u.defined() ? u.const_data_ptr<float>() : nullptr;
+  float* to_a = out.gate.mutable_data_ptr<float>();
+  float* to_b = b ? out.up.mutable_data_ptr<float>() : nullptr;
+  const Table& loops = table();
+  over_rows(x.size(0), 8 * kExpWork * n, [&](int64_t begin, int64_t end) {
+    const int64_t at = begin * n, count = (end - begin) * n;
+    loops.gelu_backward(
+        from + at, a + at, b ? b + at : nullptr, count, to_a + at, b ? to_b + at : nullptr);
   });
   return out;
 }

@@ -74,6 +74,9 @@ struct Table {
   /// next multiple of 16.
   float (*softmax)(float* scores, int64_t n);
 
+  /// p *= inverse, then dp = p (dp - sum of p dp).
+  void (*softmax_backward)(float* p, float inverse, int64_t n, float* dp);
+
   /// Maximum of a row, sum of exp(x - max) and, where `moment` is given, sum of exp(x - max) (x -
   /// max).
   void (*log_sum)(const float* x, int64_t n, float* max, float* sum, float* moment);
@@ -89,6 +92,24 @@ struct Table {
   void (*softcap)(const float* x, float cap, int64_t n, float* y);
   /// One head: `half` pairs (x[i], x[half + i]).
   void (*rope)(const float* x, const float* cos, const float* sin, int64_t half, float* y);
+
+  // Gradients of those above, from the gradient to y. `to_weight`, where it is given, is added to.
+  void (*rms_norm_backward)(const float* grad,
+                            const float* x,
+                            const float* weight,
+                            float eps,
+                            int64_t n,
+                            float* to_x,
+                            float* to_weight);
+  void (*swiglu_backward)(const float* grad,
+                          const float* gate,
+                          const float* up,
+                          int64_t n,
+                          float* to_gate,
+                          float* to_up);
+  /// Without `up` there is no `to_up`.
+  void (*gelu_backward)(
+      const float* grad, const float* x, const float* up, int64_t n, float* to_x, float* to_up);
 };
 
 const Table& scalar_table();
