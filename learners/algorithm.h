@@ -215,7 +215,9 @@ class Algorithm {
   /// 5. Online: scored rollouts to rewards, advantages and returns (written to `experience`) and
   /// the mask. Default: every response token counts.
   virtual Batch build_batch(Experience& experience, const BatchContext& context);
-  /// 6. A pure function of tensors: the micro-batch's share of the step's loss.
+  /// 6. A pure function of tensors: the micro-batch's share of the step's loss. With a separate
+  /// critic a term of `value` and one of the rest, added: the learner has the gradient of the
+  /// policy's first, with `old_value` as the value, so that one network's graph lives at a time.
   virtual LossResult loss(const MicroBatch& batch) const = 0;
   /// 7. Controllers and refreshes, once an update.
   virtual void after_step() {}

@@ -88,7 +88,7 @@ Outputs Learner::Impl::forward(const PackedSlice& slice, Want want) const {
   const auto scalar_values = [&](const at::Tensor& hidden, const at::Tensor& rows) {
     return values(models.scalar->backbone, models.scalar->head, hidden.index_select(0, rows));
   };
-  if (plan.critic == CriticKind::kSeparate) {
+  if (plan.critic == CriticKind::kSeparate && want.critic) {
     const at::Tensor hidden = running(models.scalar->backbone).hidden(slice.packed);
     out.value = scalar_values(hidden, slice.rows);
     if (want.bootstrap) out.bootstrap = scalar_values(hidden, slice.last);
@@ -118,7 +118,9 @@ std::vector<LockStep::Use> Learner::Impl::uses(bool policy, bool backward) const
   std::vector<LockStep::Use> out;
   const auto add = [&](const Transformer& model, bool trained) {
     if (ShardedNetwork* network = sharding_of(model))
-      out.push_back({.network = network, .backward = backward && trained});
+      out.push_back({.network = network,
+                     .backward = backward && trained,
+                     .apart = backward && networks_apart()});
   };
   if (plan.policy && policy) add(*models.policy, true);
   if (plan.critic == CriticKind::kSeparate || plan.reward_model)

@@ -109,6 +109,7 @@ struct Learner::Impl {
 
   struct Want {
     bool policy = true;
+    bool critic = true;  ///< of a separate one
     bool entropy = false;
     bool rival = false;
     bool bootstrap = false;
@@ -210,6 +211,8 @@ struct Learner::Impl {
                                   const MicroBatch& batch,
                                   const PackedSlice& slice,
                                   const std::vector<int64_t>& sequences) const;
+  /// Policy and critic are trained one after the other (Algorithm::loss).
+  bool networks_apart() const { return plan.policy && plan.critic == CriticKind::kSeparate; }
   /// Rows of a file that stay together: 2 for pairs.
   int64_t unit() const { return algorithm->sample_plan().rows == RowForm::kPreference ? 2 : 1; }
 

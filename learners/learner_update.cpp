@@ -135,7 +135,19 @@ Learner::Impl::Share Learner::Impl::run_micro_batches(const Step& step,
         plan.reward_model || step.mask.index_select(0, slice.index).any().item<bool>();
     if (!counts) return;  // no gradient would come of it
     const UpdatePlan passes = algorithm->update_plan();
-    const Outputs outputs = forward(slice, {.entropy = passes.entropy, .rival = passes.rival});
+    Outputs outputs = forward(
+        slice, {.critic = !networks_apart(), .entropy = passes.entropy, .rival = passes.rival});
+    if (networks_apart()) {
+      {
+        MicroBatch batch = micro_batch(step, sequences, slice, outputs, totals);
+        batch.value = batch.old_value;
+        algorithm->loss(batch).loss.backward();
+      }
+      for (at::Tensor* of : {&outputs.logprob, &outputs.entropy, &outputs.rival}) {
+        if (of->defined()) *of = of->detach();
+      }
+      outputs.value = forward(slice, {.policy = false}).value;
+    }
     MicroBatch batch = micro_batch(step, sequences, slice, outputs, totals);
     if (plan.reward_model && step.examples && unit() == 2) {
       batch.margin = at::zeros({batch.sequences / 2}, outputs.score.options().requires_grad(false));

@@ -9,8 +9,7 @@ namespace praetor {
 namespace {
 
 constexpr int64_t kFloat = 4;
-/// Of ops_logprobs and ops_attention: floats of the logits, or probabilities, that are there at
-/// once.
+/// Of ops_logprobs: floats of the logits that are there at once.
 constexpr int64_t kChunkFloats = int64_t{1} << 24;
 
 /// The widths of a layer.
@@ -59,9 +58,8 @@ int64_t last_parameters(const PlannedNetwork& network) {
 
 /// Floats of each token that a backward has at once beside what is kept, in the MLP of a layer.
 int64_t mlp_workspace(const Widths& w) {
-  // The gradient and the expressions of ops_activations; the activation itself is gone by then.
-  const int64_t expression = w.family->mlp == MlpKind::kSwiglu ? 7 : 11;
-  return expression * w.inner + 2 * w.hidden;
+  // Gradients of the activation, which is gone by then, and of what it is made from.
+  return (1 + w.gates()) * w.inner + 2 * w.hidden;
 }
 
 /// The same of what is computed again of the layer.
@@ -119,9 +117,8 @@ Moment in_layer(const PlannedNetwork& network, const MemoryPlanOptions& options)
     out.units +=
         kFloat * (layer + (options.sharding.prefetch > 0 ? std::max(layer, last) : int64_t{0}));
   }
-  const int64_t context = std::min(options.sequence_tokens, tokens);
-  const int64_t probabilities = std::min(kChunkFloats, shape.num_heads * context * context);
-  const int64_t attention = 3 * probabilities + tokens * (4 * w.heads + 2 * w.hidden);
+  // Gradients of queries, keys, values and of the result.
+  const int64_t attention = tokens * (2 * w.heads + 2 * w.kv + 2 * w.hidden);
   out.workspace = kFloat * (tokens * restored_floats(shape, options.checkpointing) +
                             std::max(tokens * mlp_workspace(w), attention));
   return out;
@@ -214,9 +211,10 @@ MemoryPlan plan_memory(const std::vector<PlannedNetwork>& all,
     out.moments += kept(network.states.value_or(kBothMoments * learning), 1) + network.whole_states;
     const ModelConfig& shape = network.shape;
     // Also the final norm's input and the rows that go to the head, and the rotations.
-    out.activations += options.compute_bytes * options.micro_batch_tokens *
-                       (shape.num_layers * kept_floats(shape, options.checkpointing) +
-                        2 * shape.hidden_size + shape.head_dim);
+    out.activations = std::max(out.activations,
+                               options.compute_bytes * options.micro_batch_tokens *
+                                   (shape.num_layers * kept_floats(shape, options.checkpointing) +
+                                    2 * shape.hidden_size + shape.head_dim));
     for (const Moment& moment : {in_head(network, alone), in_layer(network, alone)}) {
       if (moment.sum() > worst.sum()) worst = moment;
     }

@@ -52,8 +52,8 @@ struct MemoryPlanOptions {
 };
 
 /// Bytes of tensors that one rank holds at the worst moment of an update of two micro-batches or
-/// more, from the shapes alone. At that moment all of a micro-batch's activations are
-/// there, and the gradients of those before it.
+/// more, from the shapes alone. At that moment all of a micro-batch's activations of one network
+/// are there, and the gradients of those before it.
 struct MemoryPlan {
   int64_t weights = 0;    ///< for good
   int64_t gradients = 0;  ///< until the step

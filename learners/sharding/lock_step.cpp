@@ -10,11 +10,15 @@ namespace praetor {
 namespace {
 
 /// Forwards in order, then backwards in the opposite order: autograd runs the newest node first.
+/// Networks apart come one after the other.
 std::vector<Exchange> program_of(const std::vector<LockStep::Use>& uses) {
   std::vector<Exchange> out;
-  for (const LockStep::Use& use : uses) use.network->add_forward(out);
+  for (const LockStep::Use& use : uses) {
+    use.network->add_forward(out);
+    if (use.apart && use.backward) use.network->add_backward(out);
+  }
   for (auto use = uses.rbegin(); use != uses.rend(); ++use) {
-    if (use->backward) use->network->add_backward(out);
+    if (use->backward && !use->apart) use->network->add_backward(out);
   }
   return out;
 }

@@ -38,6 +38,7 @@ class LockStep {
   struct Use {
     ShardedNetwork* network = nullptr;  ///< borrowed
     bool backward = false;              ///< its backward follows
+    bool apart = false;                 ///< at once, before the next network's forward
   };
 
   /// Calls `work` for passes 0 .. count - 1; every rank alike. Once it has thrown it is not called
