@@ -40,8 +40,7 @@ void BroadcastMembership::present(const std::string& worker,
 
 void BroadcastMembership::gone(const std::string& worker, const std::string& why) {
   present_.erase(worker);
-  if (phase_ == Phase::kRunning && rank_of(worker) > 0 && lost_.empty())
-    lost_ = worker + ": " + why;
+  if (rank_of(worker) > 0 && lost_.empty()) lost_ = worker + ": " + why;
   drop(worker, why);
 }
 
@@ -87,12 +86,13 @@ OpenedBroadcast BroadcastMembership::open(const OpenBroadcast& request) {
 
 void BroadcastMembership::start(const BroadcastNumber& number) {
   if (running(number)) return;
-  if (phase_ != Phase::kOpen || number != now_ || !over_.empty()) {
+  // Who came since it was opened is in the next epoch.
+  if (phase_ != Phase::kOpen || number != now_ || !lost_.empty()) {
     throw InvalidArgument("broadcast ",
                           number.number,
                           " of epoch ",
                           number.epoch,
-                          over_.empty() ? " is not open" : " cannot begin: " + over_);
+                          lost_.empty() ? " is not open" : " cannot begin: " + lost_);
   }
   phase_ = Phase::kRunning;
   joined_ = true;

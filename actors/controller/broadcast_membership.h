@@ -32,7 +32,7 @@ class BroadcastMembership {
   const std::set<std::string>& owing() const { return owing_; }
   /// Decides on the next broadcast. Repeated without a change in between: the same decision.
   OpenedBroadcast open(const OpenBroadcast& request);
-  /// @throws InvalidArgument for a broadcast that is not open, or whose epoch is over
+  /// @throws InvalidArgument for a broadcast that is not open, or has lost a member
   void start(const BroadcastNumber& number);
   /// Of another broadcast than the one that goes on: nothing.
   void close(const BroadcastNumber& number, const std::string& failure);
@@ -43,7 +43,7 @@ class BroadcastMembership {
     return phase_ == Phase::kRunning && number == now_;
   }
   bool failed() const { return failed_; }
-  /// Which member the broadcast that goes on has lost, and why; empty: none.
+  /// Which member the broadcast has lost since it was opened, and why; empty: none.
   const std::string& lost() const { return lost_; }
   const BroadcastNumber& now() const { return now_; }
   /// By rank; the publisher is the first.

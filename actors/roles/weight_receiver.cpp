@@ -77,6 +77,8 @@ std::string WeightReceiver::why_give_up() {
 
 void WeightReceiver::receive(const BroadcastCall& call) {
   if (!group_ || group_->options().epoch != call.number.epoch) {
+    // The epoch is over, and some of it may have gone: nobody is to be waited for.
+    if (group_) group_->give_up();
     group_.reset();
     auto joined = groups_.join(call.id, call.rank, static_cast<int32_t>(call.members.size()));
     group_ = std::make_unique<WeightBroadcast>(

@@ -92,7 +92,11 @@ WeightCaster::Cast WeightCaster::cast(const std::vector<Publication>& files) {
     opened = service_.open_broadcast(
         {.publisher = options_.name, .held = group_ ? group_->options().epoch : 0});
     for (const std::string& who : opened.dropped) log::warn(str("not broadcast to ", who));
-    if (opened.join || opened.number.epoch == 0) group_.reset();
+    if (group_ && (opened.join || opened.number.epoch == 0)) {
+      // The epoch is over, and some of it may have gone: nobody is to be waited for.
+      group_->give_up();
+      group_.reset();
+    }
     if (opened.number.epoch == 0) return out;
     if (opened.join) id_ = groups_.make_id();
     service_.start_broadcast({.number = opened.number,

@@ -16,7 +16,7 @@ begin() {  # OUTPUT WORKERS TIMEOUT: a run that broadcasts; its process in $pid
   out=$1
   { separate_job "$1" "$2" 1; echo "publish: {via: nccl, bucket_bytes: 4096, timeout: $3}"; } > "$work/separate.yaml"
   "$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" & pid=$!
-  while [ ! -d "$out/tiny" ]; do sleep 0.05; done
+  while [ ! -d "$out/tiny" ] && kill -0 "$pid"; do sleep 0.05; done
 }
 count() { cat "$out"/tiny/logs/$1.log "$work/late" 2> /dev/null | grep -c "$2" || true; }
 await_more() {  # LOG PATTERN COUNT: until more lines than that say so

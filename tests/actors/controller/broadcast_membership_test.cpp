@@ -83,8 +83,10 @@ TEST_CASE("who comes late is in the next epoch, not in the one that is on", "[ac
   run.broadcast();
   const OpenedBroadcast on = run.open();
   run.ask("rollout-1");
-  CHECK_THROWS_WITH(run.all.start(on.number),
-                    "broadcast 2 of epoch 1 cannot begin: rollout-1 has come");
+  run.all.start(on.number);
+  CHECK_FALSE(run.all.called("rollout-1"));
+  run.all.close(on.number, "");
+  run.answer("rollout-0");
   const OpenedBroadcast next = run.broadcast();
   CHECK(next.number == BroadcastNumber{2, 1});
   CHECK(next.members == Names{"learner-0", "rollout-0", "rollout-1"});
@@ -113,6 +115,13 @@ TEST_CASE("who is lost, leaves or fails ends the epoch, and the others are told 
     CHECK(next.dropped == Names{"rollout-1: no sign of life for 15 s"});
     run.ask("rollout-1");
     CHECK(run.broadcast().number == BroadcastNumber{3, 1});
+  }
+  SECTION("lost before it has begun") {
+    const OpenedBroadcast on = run.open();
+    run.all.gone("rollout-1", "it left");
+    CHECK_THROWS_WITH(run.all.start(on.number),
+                      "broadcast 2 of epoch 1 cannot begin: rollout-1: it left");
+    CHECK(run.broadcast().number == BroadcastNumber{2, 1});
   }
   SECTION("lost in the middle of one") {
     const OpenedBroadcast on = run.open();
