@@ -11,6 +11,7 @@
 #include "actors/rpc/endpoint.h"
 #include "core/base/error.h"
 #include "core/base/fs.h"
+#include "core/base/text.h"
 #include "core/ledger/ledger.h"
 
 namespace praetor::cli {
@@ -78,6 +79,14 @@ nlohmann::ordered_json roles_json(const RunStatus& status) {
                        {"leases", member.open_leases},
                        {"samples", member.samples}});
   }
+  nlohmann::ordered_json broadcast;
+  if (status.broadcast) {
+    broadcast = {{"epoch", status.broadcast->epoch},
+                 {"number", status.broadcast->number},
+                 {"members", status.broadcast->members},
+                 {"waiting", status.broadcast->waiting},
+                 {"change", status.broadcast->change}};
+  }
   return {{"run_id", status.run_id},
           {"stage", status.stage_name},
           {"step", status.step},
@@ -86,6 +95,7 @@ nlohmann::ordered_json roles_json(const RunStatus& status) {
            {{"step", status.weights.step},
             {"lineage", status.weights.lineage},
             {"digest", status.weights.digest}}},
+          {"broadcast", broadcast},
           {"queues",
            {{"to_generate", status.to_generate},
             {"generating", status.generating},
@@ -174,6 +184,17 @@ void print_roles(const nlohmann::ordered_json& roles) {
                queues["ready"].get<long>(),
                roles["leases_reissued"].get<long>(),
                roles["restarts"].get<long>());
+  if (const auto& broadcast = roles["broadcast"]; !broadcast.is_null()) {
+    const auto members = broadcast["members"].get<std::vector<std::string>>();
+    const auto change = broadcast["change"].get<std::string>();
+    std::fprintf(stderr,
+                 "broadcasts of weights: epoch %ld, number %ld, of %s%s%s\n",
+                 broadcast["epoch"].get<long>(),
+                 broadcast["number"].get<long>(),
+                 members.empty() ? "nobody" : join(members, ", ").c_str(),
+                 change.empty() ? "" : "; the next one begins an epoch: ",
+                 change.c_str());
+  }
   for (const auto& prompt : roles["set_aside"])
     std::fprintf(stderr, "set aside: %s\n", prompt.get<std::string>().c_str());
   std::fprintf(stderr,

@@ -13,6 +13,8 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::chrono::seconds kBalanceAge{2};
+/// Of the ledger: the last epoch of broadcasts, so that none comes back after a restart.
+constexpr const char* kEpochFact = "broadcast_epoch";
 
 }  // namespace
 
@@ -24,6 +26,8 @@ RunController::RunController(const JobConfig& job,
       run_dir_(std::move(run_dir)),
       ledger_(ledger),
       options_(std::move(options)),
+      broadcasts_(std::stoll(ledger.fact(kEpochFact).value_or("0")),
+                  [this](int64_t epoch) { ledger_.set_fact(kEpochFact, str(epoch)); }),
       members_(options_.patience) {}
 
 RunController::~RunController() = default;
@@ -86,6 +90,9 @@ std::vector<Orders> RunController::heartbeat_all(const std::vector<Heartbeat>& b
 }
 
 void RunController::lose_leases(const std::string& name, bool died) {
+  const auto known = members_.all().find(name);
+  const bool lost = known != members_.all().end() && known->second.lost;
+  broadcasts_.gone(name, lost ? known->second.why : "it left");
   if (desk_) desk_->worker_lost(name, died);
   notify_all();
 }
@@ -127,6 +134,7 @@ RunController::Glance RunController::glance() const {
 void RunController::end_run() {
   const std::lock_guard lock(mutex_);
   over_ = true;
+  broadcasts_.end();
   notify_all();
 }
 
@@ -444,6 +452,7 @@ RunStatus RunController::status() {
          .samples = member.samples});
   }
   out.over = over_;
+  if (job_.publish.broadcasts()) out.broadcast = broadcasts_.status();
   return out;
 }
 

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "actors/controller/broadcast_desk.h"
 #include "actors/controller/controller.h"
 #include "actors/controller/idle_clock.h"
 #include "actors/controller/members.h"
@@ -78,6 +79,9 @@ class RunController final : public WorkerService, public LearnerService, public 
   void report_death(const std::string& name, int64_t incarnation, const std::string& why) override;
   void end_run() override;
 
+  /// Who takes part in broadcasts of weights (publish.via: nccl).
+  BroadcastService& broadcasts() { return broadcasts_; }
+
   /// Looks for members that are lost and leases that are late; its host calls it a few times a
   /// second.
   void tick();
@@ -119,6 +123,7 @@ class RunController final : public WorkerService, public LearnerService, public 
   const std::filesystem::path run_dir_;
   Ledger& ledger_;
   const RunControllerOptions options_;
+  BroadcastDesk broadcasts_;
 
   /// Held while something is recorded that what is open must not change under; taken before
   /// `mutex_`.

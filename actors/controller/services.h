@@ -48,6 +48,8 @@ struct Publication {
   int64_t bytes = 0;    ///< size of the file
   /// Of a network beside the policy that voices draw from; at most one.
   std::vector<Publication> companions;
+  int64_t epoch = 0;      ///< of the group that it was broadcast to (broadcasts.h); 0: it was not
+  int64_t broadcast = 0;  ///< number of that broadcast
 };
 
 /// One response to generate, with its prompt.
@@ -290,6 +292,15 @@ struct MemberStatus {
   int64_t samples = 0;  ///< completed
 };
 
+/// How the weights of workers on GPUs go (broadcasts.h).
+struct BroadcastStatus {
+  int64_t epoch = 0;                 ///< of the last broadcast; 0: none yet
+  int64_t number = 0;                ///< of it in the epoch
+  std::vector<std::string> members;  ///< by rank; the publisher is the first
+  std::vector<std::string> waiting;  ///< workers that the next epoch takes in
+  std::string change;                ///< why the next broadcast begins an epoch; empty: it does not
+};
+
 struct RunStatus {
   std::string run_id;
   std::string job;     ///< name
@@ -305,6 +316,7 @@ struct RunStatus {
   std::vector<MemberStatus> members;
   std::map<uint32_t, Balance> balances;  ///< by stage
   bool over = false;
+  std::optional<BroadcastStatus> broadcast;  ///< nothing: weights are not broadcast
 };
 
 /// What `train`'s supervisor and `status` ask.

@@ -87,6 +87,23 @@ void check_launcher(const JobConfig& job, YamlReader in) {
 
 /// Layers are split over learner ranks that there are, and copies of a learner are all of the same
 /// number of ranks.
+void check_publication(const JobConfig& job, YamlReader in) {
+  if (!job.publish.broadcasts()) return;
+  const bool on_gpu = std::ranges::any_of(job.stages, [](const StageConfig& stage) {
+    return stage.online() && stage.engine.device == EngineDevice::kCuda;
+  });
+  YamlReader section = in.child("publish");
+  if (!on_gpu) {
+    section.error_at("via",
+                     "nccl broadcasts weights to engines on GPUs, and no stage has engine: "
+                     "{device: cuda}; auto, file or stream is wanted");
+  } else if (job.placement == "colocated") {
+    section.error_at("via",
+                     "nccl broadcasts weights from the learner's process to the workers', and with "
+                     "placement: colocated they are one; leave it out, or set placement: separate");
+  }
+}
+
 void check_layout(const JobConfig& job) {
   const bool apart = job.placement == "separate";
   const int64_t ranks = apart ? job.roles.learner_ranks : 1;
@@ -155,6 +172,7 @@ JobConfig JobConfig::read(std::shared_ptr<YamlDocument> document) {
       single ? CheckpointConfig{} : CheckpointConfig::from_yaml(in.child("checkpoint"), {});
   read_stages(job, in, checkpoint);
   check_layout(job);
+  check_publication(job, in);
   in.reject_unknown_keys();
   return job;
 }

@@ -103,8 +103,10 @@ SupervisionConfig SupervisionConfig::from_yaml(YamlReader in) {
 
 PublishConfig PublishConfig::from_yaml(YamlReader in) {
   PublishConfig c;
-  c.via = in.get("via", c.via, {"auto", "file", "stream"});
+  c.via = in.get("via", c.via, {"auto", "file", "stream", "nccl"});
   c.folder = in.get_path("folder");
+  c.bucket_bytes = in.get("bucket_bytes", c.bucket_bytes, closed(4096, int64_t{1} << 32));
+  c.timeout = in.get("timeout", c.timeout, closed(0.1, 86400));
   in.reject_unknown_keys();
   return c;
 }

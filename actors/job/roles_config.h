@@ -60,8 +60,13 @@ struct SupervisionConfig {
 
 /// Section `publish`: how new weights reach the workers.
 struct PublishConfig {
-  std::string via = "auto";      ///< file: mapped from a shared path; stream; auto: whichever works
-  std::filesystem::path folder;  ///< of the files; empty: RUN_DIR/weights
+  /// file: mapped from a shared path; stream; auto: whichever works; nccl: broadcast to engines on
+  /// GPUs, and auto for who misses one
+  std::string via = "auto";
+  std::filesystem::path folder;              ///< of the files; empty: RUN_DIR/weights
+  int64_t bucket_bytes = int64_t{64} << 20;  ///< of a broadcast, >= 4096
+  double timeout = 60;                       ///< seconds for joining a group, and for each bucket
+  bool broadcasts() const { return via == "nccl"; }
   /// Where a run's weights are published as files.
   std::filesystem::path folder_of(const std::filesystem::path& run_dir) const {
     return folder.empty() ? run_dir / "weights" : folder / run_dir.filename();

@@ -72,7 +72,7 @@ int run_controller(const std::filesystem::path& run_dir, const std::string& adve
         "secret, and with it all that passes");
   ServeOptions serve = serve_options(job.network, run_dir, run_id, secret, advertise);
   serve.port = before ? port_of(before->address) : 0;  // members that know only it find us again
-  RpcServer server({&controller, &controller, &controller}, serve);
+  RpcServer server({&controller, &controller, &controller, &controller.broadcasts()}, serve);
   write_endpoint(run_dir,
                  {.run_id = run_id,
                   .address = server.address(),

@@ -8,16 +8,19 @@
 #include "actors/launch/die_with_parent.h"
 #include "actors/roles/member.h"
 #include "actors/roles/serve_options.h"
+#include "actors/rpc/broadcast_client.h"
 #include "actors/train/environment.h"
 #include "actors/train/interrupt.h"
 #include "actors/train/publisher.h"
 #include "actors/train/stages.h"
+#include "actors/train/weight_caster.h"
 #include "core/base/error.h"
 #include "core/base/fs.h"
 #include "core/base/log.h"
 #include "core/base/log_context.h"
 #include "core/base/threads.h"
 #include "core/checkpoint/checkpoint.h"
+#include "core/cuda/choose.h"
 
 namespace praetor {
 
@@ -54,6 +57,32 @@ int threads_of_rank(const JobConfig& job) {
   const int here = ranks_on_host() > 0 ? ranks_on_host() : ranks;
   return std::max(1, static_cast<int>(std::thread::hardware_concurrency()) / here);
 }
+
+/// What the first rank broadcasts weights with.
+struct Broadcasting {
+  Broadcasting(const PublishConfig& config, const RpcClientOptions& calls, const std::string& name)
+      : gpu(take_gpu()),
+        service(calls),
+        caster(service,
+               groups_on(gpu.place().device()),
+               gpu.device(),
+               {.name = name,
+                .bucket_bytes = config.bucket_bytes,
+                .timeout = milliseconds_of(config.timeout)}) {}
+
+  static cuda::ChosenDevice take_gpu() {
+    try {
+      return cuda::ChosenDevice::take();
+    } catch (const MissingInput& missing) {
+      throw MissingInput("publish.via: nccl: the first learner rank broadcasts from a GPU: ",
+                         missing.what());
+    }
+  }
+
+  cuda::ChosenDevice gpu;
+  BroadcastClient service;
+  WeightCaster caster;
+};
 
 }  // namespace
 
@@ -92,16 +121,20 @@ int run_learner(const LearnerOptions& options) {
                    .incarnation = incarnation_of_process()});
     LearnerClient run(calls);
     std::unique_ptr<MetricsWriter> metrics;
+    std::unique_ptr<Broadcasting> broadcasting;
     std::unique_ptr<Publisher> publisher;
     if (ranks->rank() == 0) {
       clean_checkpoints(run_dir);
       for (const auto& [key, value] : environment_facts(job, ranks->world_size()))
         run.set_fact(key, value);
       metrics = std::make_unique<MetricsWriter>(run_dir);
+      if (job.publish.broadcasts())
+        broadcasting = std::make_unique<Broadcasting>(job.publish, calls, name);
       publisher = std::make_unique<Publisher>(
           job.publish,
           run_dir,
-          serve_options(job.network, run_dir, address.run_id, address.secret, options.advertise));
+          serve_options(job.network, run_dir, address.run_id, address.secret, options.advertise),
+          broadcasting ? &broadcasting->caster : nullptr);
     }
     RunContext context{.job = job,
                        .run_dir = run_dir,

@@ -10,6 +10,7 @@
 #include "actors/roles/member.h"
 #include "actors/roles/relay.h"
 #include "actors/roles/serve_options.h"
+#include "actors/rpc/broadcast_client.h"
 #include "actors/rpc/endpoint.h"
 #include "actors/rpc/server.h"
 #include "actors/train/interrupt.h"
@@ -46,8 +47,9 @@ int run_relay(const RelayOptions& options) {
                  .incarnation = incarnation_of_process()});
   WorkerClient controller(calls);
   Relay relay(controller, member.admission().heartbeat / 10);
+  BroadcastClient broadcasts(calls);
   RpcServer server(
-      {&relay, nullptr, nullptr},
+      {.worker = &relay, .broadcasts = &broadcasts},
       serve_options(
           job.network, options.run_dir, address.run_id, address.secret, options.advertise));
   write_endpoint(options.run_dir,

@@ -38,8 +38,11 @@ const StageConfig& WorkerModels::stage_of(const Lease& lease) const {
   return job_.stages[lease.stage];
 }
 
-void WorkerModels::load_weights(const Publication& publication, Held& into) {
-  if (into.version && into.version->same_weights(publication.version)) return;
+/// As they came by broadcast, or else the published file, mapped or streamed.
+WeightFile WorkerModels::weights_of(const Publication& publication) {
+  if (options_.received) {
+    if (auto received = options_.received(publication)) return *std::move(received);
+  }
   fs::path file = publication.file;
   // The path came over the network: it may name what this job's learner publishes, nothing else.
   const fs::path published = fs::absolute(job_.publish.folder_of(options_.run_dir));
@@ -63,7 +66,15 @@ void WorkerModels::load_weights(const Publication& publication, Held& into) {
     file = fetched = options_.scratch / "weights.safetensors";
     fetch_weights(publication, file, options_.fetch);
   }
-  const WeightFile weights = WeightFile::open(file, publication.version.digest);
+  WeightFile weights = WeightFile::open(file, publication.version.digest);
+  // What is mapped stays readable.
+  if (!fetched.empty()) fs::remove(fetched, failure);
+  return weights;
+}
+
+void WorkerModels::load_weights(const Publication& publication, Held& into) {
+  if (into.version && into.version->same_weights(publication.version)) return;
+  const WeightFile weights = weights_of(publication);
   const auto narrow = only_kind();
   if (into.model) {
     narrow ? weights.renew(*into.model) : weights.apply(*into.model);
@@ -72,8 +83,6 @@ void WorkerModels::load_weights(const Publication& publication, Held& into) {
                                                       : weights.make_model());
     engine_.reset();
   }
-  // What is mapped stays readable.
-  if (!fetched.empty()) fs::remove(fetched, failure);
   into.version = publication.version;
   log::info(str(&into == &policy_ ? "weights of step " : "companion of step ",
                 publication.version.step,
@@ -100,8 +109,8 @@ Engine& WorkerModels::engine(const Lease& lease) {
   load_weights(lease.weights, policy_);
   for (const Publication& other : lease.weights.companions) load_weights(other, companion_);
   if (!engine_) {
-    engine_ =
-        std::make_unique<Engine>(*policy_.model, *tokenizer_, stage.engine, companion_.model.get());
+    engine_ = std::make_unique<Engine>(
+        *policy_.model, *tokenizer_, stage.engine, companion_.model.get(), options_.device);
     engine_->set_on_step(options_.on_step);
   }
   return *engine_;

@@ -8,6 +8,7 @@
 #include "actors/job/job_config.h"
 #include "actors/rpc/client.h"
 #include "core/model/transformer.h"
+#include "core/publication/weight_file.h"
 #include "core/tokenizer/tokenizer.h"
 #include "reward/scorer.h"
 #include "rollout/engine.h"
@@ -24,6 +25,9 @@ class WorkerModels {
     RpcClientOptions fetch;                         ///< for streamed weights
     std::shared_ptr<const TlsIdentity> scorer_tls;  ///< for the user's scorers on other hosts
     std::function<void()> on_step;                  ///< called at each forward pass of the engine
+    cuda::Device* device = nullptr;                 ///< of engines on a GPU; null: one of their own
+    /// Weights that came by broadcast, verified; nothing: they did not. Empty: none do.
+    std::function<std::optional<WeightFile>(const Publication&)> received;
   };
   WorkerModels(const JobConfig& job, Options options);
   ~WorkerModels();
@@ -50,6 +54,7 @@ class WorkerModels {
     std::unique_ptr<Transformer> model;
   };
   void load_weights(const Publication& publication, Held& into);
+  WeightFile weights_of(const Publication& publication);
   std::optional<WeightKind> only_kind() const;
   const StageConfig& stage_of(const Lease& lease) const;
 

@@ -10,15 +10,20 @@
 
 #include "actors/job/engine_devices.h"
 #include "actors/launch/die_with_parent.h"
+#include "actors/roles/weight_receiver.h"
 #include "actors/roles/weight_watch.h"
 #include "actors/roles/worker_models.h"
+#include "actors/rpc/broadcast_client.h"
 #include "actors/train/interrupt.h"
+#include "actors/train/weight_caster.h"
 #include "actors/workers/reward_worker.h"
 #include "actors/workers/rollout_worker.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/base/log_context.h"
 #include "core/base/threads.h"
+#include "core/cuda/choose.h"
+#include "core/cuda/library.h"
 
 namespace praetor {
 
@@ -130,6 +135,23 @@ class Loop {
   std::mutex& turn_;
 };
 
+/// What a worker receives broadcasts of weights with: its engine's GPU, beside the engine.
+struct Receiving {
+  Receiving(const PublishConfig& config, const RpcClientOptions& calls, const std::string& name)
+      : gpu(cuda::ChosenDevice::take()),
+        beside(cuda::Library::instance().open(gpu.place().device())),
+        service(calls),
+        receiver(service,
+                 groups_on(gpu.place().device()),
+                 *beside,
+                 {.worker = name, .timeout = milliseconds_of(config.timeout)}) {}
+
+  cuda::ChosenDevice gpu;
+  std::unique_ptr<cuda::Device> beside;
+  BroadcastClient service;
+  WeightReceiver receiver;
+};
+
 }  // namespace
 
 int run_worker(const WorkerOptions& options) {
@@ -164,6 +186,9 @@ int run_worker(const WorkerOptions& options) {
   const auto over = [&] { return interrupted() || member.dismissed(); };
   const RpcClientOptions calls =
       options.address.options(milliseconds_of(job.supervision.patience), over);
+  std::optional<Receiving> receiving;
+  if (job.publish.broadcasts() && generates != options.serves.end())
+    receiving.emplace(job.publish, calls, name);
   WorkerModels models(
       job,
       {.run_dir = run_dir,
@@ -173,7 +198,12 @@ int run_worker(const WorkerOptions& options) {
        .fetch = calls,
        .scorer_tls =
            job.network.own_certificates() ? read_identity(job.network.own_files()) : nullptr,
-       .on_step = [&member] { member.made_progress(); }});
+       .on_step = [&member] { member.made_progress(); },
+       .device = receiving ? &receiving->gpu.device() : nullptr,
+       .received = receiving ? std::function([&](const Publication& publication) {
+         return receiving->receiver.take(publication);
+       })
+                             : nullptr});
 
   std::mutex turn;
   Loop loop(member, models, turn);

@@ -5,7 +5,9 @@
 #include <string>
 #include <vector>
 
+#include "actors/controller/broadcasts.h"
 #include "actors/controller/services.h"
+#include "praetor/v1/broadcast.pb.h"
 #include "praetor/v1/common.pb.h"
 #include "praetor/v1/learner.pb.h"
 #include "praetor/v1/supervisor.pb.h"
@@ -96,6 +98,20 @@ std::vector<v1::BatchPart> to_parts(const StepBatch& batch, int64_t part_bytes);
 StepBatch from_parts(const std::vector<v1::BatchPart>& parts);
 std::vector<v1::EvaluationPart> to_parts(const EvaluationBatch& batch, int64_t part_bytes);
 EvaluationBatch from_parts(const std::vector<v1::EvaluationPart>& parts);
+
+void to_proto(const OpenBroadcast& from, v1::OpenBroadcastRequest* to);
+OpenBroadcast from_proto(const v1::OpenBroadcastRequest& from);
+void to_proto(const OpenedBroadcast& from, v1::OpenBroadcastResponse* to);
+OpenedBroadcast from_proto(const v1::OpenBroadcastResponse& from);
+/// Without rank and members, which the controller says.
+void to_proto(const BroadcastCall& from, v1::StartBroadcastRequest* to);
+BroadcastCall from_proto(const v1::StartBroadcastRequest& from);
+void to_proto(const BroadcastCall& from, v1::BroadcastCall* to);
+BroadcastCall from_proto(const v1::BroadcastCall& from);
+void to_proto(const BroadcastNumber& from, v1::BroadcastNumber* to);
+BroadcastNumber from_proto(const v1::BroadcastNumber& from);
+void to_proto(const AwaitBroadcast& from, v1::AwaitBroadcastRequest* to);
+AwaitBroadcast from_proto(const v1::AwaitBroadcastRequest& from);
 
 void to_proto(const RunStatus& from, v1::StatusResponse* to);
 RunStatus from_proto(const v1::StatusResponse& from);

@@ -103,6 +103,8 @@ void to_proto(const Publication& from, v1::Publication* to) {
   to->set_bytes(from.bytes);
   for (const Publication& other : from.companions)
     in_field("companions", [&] { to_proto(other, to->add_companions()); });
+  to->set_epoch(from.epoch);
+  to->set_broadcast(from.broadcast);
 }
 
 Publication from_proto(const v1::Publication& from) {
@@ -110,7 +112,9 @@ Publication from_proto(const v1::Publication& from) {
                  from.file(),
                  name_field("address", from.address(), true),
                  within("bytes", from.bytes(), 0),
-                 {}};
+                 {},
+                 within("epoch", from.epoch(), 0),
+                 within("broadcast", from.broadcast(), 0)};
   check_count("companions", from.companions_size(), 1);
   for (const v1::Publication& other : from.companions()) {
     if (other.companions_size() > 0) refuse("companions", "one has a companion itself");

@@ -79,6 +79,15 @@ void to_proto(const RunStatus& from, v1::StatusResponse* to) {
   for (const auto& [stage, account] : from.balances)
     to_proto(account, &(*to->mutable_balances())[stage]);
   to->set_over(from.over);
+  if (!from.broadcast) return;
+  v1::BroadcastStatus* broadcast = to->mutable_broadcast();
+  broadcast->set_epoch(from.broadcast->epoch);
+  broadcast->set_number(from.broadcast->number);
+  for (const std::string& name : from.broadcast->members)
+    broadcast->add_members(name_field("members", name));
+  for (const std::string& name : from.broadcast->waiting)
+    broadcast->add_waiting(name_field("waiting", name));
+  broadcast->set_change(from.broadcast->change);
 }
 
 RunStatus from_proto(const v1::StatusResponse& from) {
@@ -107,6 +116,16 @@ RunStatus from_proto(const v1::StatusResponse& from) {
     to.balances[stage] =
         in_field(str("balances[", stage, "]"), [&, a = &account] { return balance(*a); });
   to.over = from.over();
+  if (from.has_broadcast()) {
+    to.broadcast = in_field("broadcast", [&] {
+      const v1::BroadcastStatus& given = from.broadcast();
+      return BroadcastStatus{.epoch = within("epoch", given.epoch(), 0),
+                             .number = within("number", given.number(), 0),
+                             .members = names_from("members", given.members()),
+                             .waiting = names_from("waiting", given.waiting()),
+                             .change = given.change()};
+    });
+  }
   return to;
 }
 

@@ -62,6 +62,14 @@ inline const std::string& name_field(std::string_view field,
   return name;
 }
 
+template <typename Repeated>
+std::vector<std::string> names_from(std::string_view field, const Repeated& from) {
+  check_count(field, from.size());
+  std::vector<std::string> to;
+  for (const std::string& name : from) to.push_back(name_field(field, name));
+  return to;
+}
+
 /// A path below the run directory, and nowhere else. Bytes need not be UTF-8.
 inline const std::string& path_field(std::string_view field, const std::string& path) {
   if (path.empty()) refuse(field, "is empty");

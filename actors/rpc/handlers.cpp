@@ -196,6 +196,43 @@ void handle(SupervisorService& service, const v1::EndRunRequest&, v1::EndRunResp
   service.end_run();
 }
 
+void handle(BroadcastService& service,
+            const v1::OpenBroadcastRequest& request,
+            v1::OpenBroadcastResponse* answer) {
+  to_proto(service.open_broadcast(from_proto(request)), answer);
+}
+
+void handle(BroadcastService& service,
+            const v1::StartBroadcastRequest& request,
+            v1::StartBroadcastResponse*) {
+  service.start_broadcast(from_proto(request));
+}
+
+void handle(BroadcastService& service,
+            const v1::CloseBroadcastRequest& request,
+            v1::CloseBroadcastResponse*) {
+  service.close_broadcast(in_field("number", [&] { return from_proto(request.number()); }),
+                          request.failure());
+}
+
+void handle(BroadcastService& service,
+            const v1::WatchBroadcastRequest& request,
+            std::chrono::milliseconds most_wait,
+            v1::WatchBroadcastResponse* answer) {
+  const auto number = in_field("number", [&] { return from_proto(request.number()); });
+  if (const auto lost = service.watch_broadcast(number, cut_wait(request.wait_ms(), most_wait)))
+    answer->set_lost(*lost);
+}
+
+void handle(BroadcastService& service,
+            const v1::AwaitBroadcastRequest& request,
+            std::chrono::milliseconds most_wait,
+            v1::AwaitBroadcastResponse* answer) {
+  AwaitBroadcast asked = from_proto(request);
+  asked.wait = std::min(asked.wait, most_wait);
+  if (const auto call = service.await_broadcast(asked)) to_proto(*call, answer->mutable_call());
+}
+
 namespace {
 
 using Bytes = std::string_view;
@@ -230,6 +267,12 @@ bool poll(const RpcServices& services, Bytes bytes) {
   } else if constexpr (std::is_same_v<Request, v1::NewerWeightsRequest>) {
     v1::NewerWeightsResponse answer;
     handle(*services.worker, message, kNoWait, &answer);
+  } else if constexpr (std::is_same_v<Request, v1::WatchBroadcastRequest>) {
+    v1::WatchBroadcastResponse answer;
+    handle(*services.broadcasts, message, kNoWait, &answer);
+  } else if constexpr (std::is_same_v<Request, v1::AwaitBroadcastRequest>) {
+    v1::AwaitBroadcastResponse answer;
+    handle(*services.broadcasts, message, kNoWait, &answer);
   } else {
     handle(*services.learner, message, kNoWait);
   }
@@ -247,6 +290,8 @@ bool answer(const RpcServices&, Bytes bytes) {
     leases_from(message, 2);
   } else if constexpr (std::is_same_v<Answer, v1::NewerWeightsResponse>) {
     if (message.has_weights()) from_proto(message.weights());
+  } else if constexpr (std::is_same_v<Answer, v1::AwaitBroadcastResponse>) {
+    if (message.has_call()) from_proto(message.call());
   } else if constexpr (std::is_same_v<Answer, v1::CheckpointsResponse>) {
     list_from<CheckpointRecord>("checkpoints", message.checkpoints());
   } else if constexpr (std::is_same_v<Answer, v1::BatchPart> ||
@@ -258,7 +303,7 @@ bool answer(const RpcServices&, Bytes bytes) {
   return true;
 }
 
-constexpr std::array<bool (*)(const RpcServices&, Bytes), 34> kKinds = {
+constexpr std::array<bool (*)(const RpcServices&, Bytes), 41> kKinds = {
     request<&RpcServices::worker, v1::JoinRequest, v1::JoinResponse>,
     request<&RpcServices::worker, v1::HeartbeatRequest, v1::HeartbeatResponse>,
     request<&RpcServices::worker, v1::LeaveRequest, v1::LeaveResponse>,
@@ -293,6 +338,13 @@ constexpr std::array<bool (*)(const RpcServices&, Bytes), 34> kKinds = {
     poll<v1::LeaseSomeRequest>,
     request<&RpcServices::worker, v1::CompleteAllRequest, v1::CompleteResponse>,
     answer<v1::LeaseSomeResponse>,
+    request<&RpcServices::broadcasts, v1::OpenBroadcastRequest, v1::OpenBroadcastResponse>,
+    request<&RpcServices::broadcasts, v1::StartBroadcastRequest, v1::StartBroadcastResponse>,
+    request<&RpcServices::broadcasts, v1::CloseBroadcastRequest, v1::CloseBroadcastResponse>,
+    poll<v1::WatchBroadcastRequest>,
+    poll<v1::AwaitBroadcastRequest>,
+    answer<v1::OpenBroadcastResponse>,
+    answer<v1::AwaitBroadcastResponse>,
 };
 
 }  // namespace

@@ -75,6 +75,16 @@ void handle(SupervisorService& service,
             const v1::EndRunRequest& request,
             v1::EndRunResponse* answer);
 
+void handle(BroadcastService& service,
+            const v1::OpenBroadcastRequest& request,
+            v1::OpenBroadcastResponse* answer);
+void handle(BroadcastService& service,
+            const v1::StartBroadcastRequest& request,
+            v1::StartBroadcastResponse* answer);
+void handle(BroadcastService& service,
+            const v1::CloseBroadcastRequest& request,
+            v1::CloseBroadcastResponse* answer);
+
 /// The long polls: the request's wait is cut to `most_wait`.
 void handle(WorkerService& service,
             const v1::LeaseSomeRequest& request,
@@ -88,6 +98,14 @@ void handle(WorkerService& service,
             const v1::NewerWeightsRequest& request,
             std::chrono::milliseconds most_wait,
             v1::NewerWeightsResponse* answer);
+void handle(BroadcastService& service,
+            const v1::WatchBroadcastRequest& request,
+            std::chrono::milliseconds most_wait,
+            v1::WatchBroadcastResponse* answer);
+void handle(BroadcastService& service,
+            const v1::AwaitBroadcastRequest& request,
+            std::chrono::milliseconds most_wait,
+            v1::AwaitBroadcastResponse* answer);
 /// Without parts: not ready within the wait.
 std::vector<v1::BatchPart> handle(LearnerService& service,
                                   const v1::WaitBatchRequest& request,

@@ -2,6 +2,7 @@
 
 #include "actors/rpc/frame.h"
 #include "actors/rpc/handlers.h"
+#include "praetor/v1/broadcast.grpc.pb.h"
 #include "praetor/v1/learner.grpc.pb.h"
 #include "praetor/v1/supervisor.grpc.pb.h"
 #include "praetor/v1/worker.grpc.pb.h"
@@ -140,6 +141,41 @@ class SupervisorHandlers final : public v1::Supervisor::Service {
   SupervisorService& service_;
 };
 
+class BroadcastHandlers final : public v1::Broadcasts::Service {
+ public:
+  BroadcastHandlers(Frame& frame, BroadcastService& service) : frame_(frame), service_(service) {}
+
+  PRAETOR_UNARY(Broadcasts, Open, OpenBroadcastRequest, OpenBroadcastResponse)
+  PRAETOR_UNARY(Broadcasts, Start, StartBroadcastRequest, StartBroadcastResponse)
+  PRAETOR_UNARY(Broadcasts, Close, CloseBroadcastRequest, CloseBroadcastResponse)
+
+  grpc::Status Watch(ServerContext* context,
+                     const v1::WatchBroadcastRequest* request,
+                     v1::WatchBroadcastResponse* answer) override {
+    return frame_.serve(*context, "Broadcasts.Watch", [&] {
+      const WaitSlot slot = frame_.wait_slot();
+      const auto most = slot.granted() ? frame_.most_wait(*context) : std::chrono::milliseconds(0);
+      handle(service_, *request, most, answer);
+      if (answer->lost().empty() && !slot.granted()) answer->set_retry_after_ms(kRetryAfterMs);
+    });
+  }
+
+  grpc::Status Await(ServerContext* context,
+                     const v1::AwaitBroadcastRequest* request,
+                     v1::AwaitBroadcastResponse* answer) override {
+    return frame_.serve(*context, "Broadcasts.Await", [&] {
+      const WaitSlot slot = frame_.wait_slot();
+      const auto most = slot.granted() ? frame_.most_wait(*context) : std::chrono::milliseconds(0);
+      handle(service_, *request, most, answer);
+      if (!answer->has_call() && !slot.granted()) answer->set_retry_after_ms(kRetryAfterMs);
+    });
+  }
+
+ private:
+  Frame& frame_;
+  BroadcastService& service_;
+};
+
 }  // namespace
 }  // namespace rpc
 
@@ -148,6 +184,7 @@ struct RpcServer::Impl {
   std::unique_ptr<rpc::WorkerHandlers> worker;
   std::unique_ptr<rpc::LearnerHandlers> learner;
   std::unique_ptr<rpc::SupervisorHandlers> supervisor;
+  std::unique_ptr<rpc::BroadcastHandlers> broadcasts;
 
   explicit Impl(const ServeOptions& options) : frame(options) {}
 };
@@ -167,6 +204,11 @@ RpcServer::RpcServer(const RpcServices& services, const ServeOptions& options)
     impl_->supervisor =
         std::make_unique<rpc::SupervisorHandlers>(impl_->frame, *services.supervisor);
     offered.push_back(impl_->supervisor.get());
+  }
+  if (services.broadcasts) {
+    impl_->broadcasts =
+        std::make_unique<rpc::BroadcastHandlers>(impl_->frame, *services.broadcasts);
+    offered.push_back(impl_->broadcasts.get());
   }
   if (offered.empty()) throw InvalidArgument("a server needs an interface to offer");
   impl_->frame.start(offered);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 
+#include "actors/controller/broadcasts.h"
 #include "actors/controller/services.h"
 #include "actors/rpc/gate.h"
 #include "actors/rpc/tls.h"
@@ -41,6 +42,7 @@ struct RpcServices {
   WorkerService* worker = nullptr;
   LearnerService* learner = nullptr;
   SupervisorService* supervisor = nullptr;
+  BroadcastService* broadcasts = nullptr;
 };
 
 /// How long calls of one method took on the server, from the checked metadata to the answer (a

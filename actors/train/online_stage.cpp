@@ -121,6 +121,10 @@ void OnlineStage::publish(int64_t step, bool wanted) {
       publication_ = std::move(made.publication);
       publish_metrics_ = {{"sync/seconds", made.seconds},
                           {"sync/bytes", static_cast<double>(publication_.bytes)}};
+      if (made.receivers) {
+        publish_metrics_.emplace_back("sync/epoch", static_cast<double>(publication_.epoch));
+        publish_metrics_.emplace_back("sync/receivers", static_cast<double>(*made.receivers));
+      }
     } else if (local_) {
       // Engines of this process read the learner's tensors, or those that adapters are merged into.
       const auto merged = learner_->gather_weights({&learner_->policy(), companion(step).model});

@@ -1,6 +1,7 @@
 #include "actors/train/publisher.h"
 
 #include "actors/rpc/weight_stream.h"
+#include "actors/train/weight_caster.h"
 #include "core/model/transformer.h"
 #include "core/publication/weight_file.h"
 
@@ -14,8 +15,9 @@ constexpr int64_t kVersionsKept = 2;
 
 Publisher::Publisher(const PublishConfig& config,
                      const std::filesystem::path& run_dir,
-                     const ServeOptions& serve)
-    : folder_(config.folder_of(run_dir)), offers_file_(config.via != "stream") {
+                     const ServeOptions& serve,
+                     WeightCaster* caster)
+    : folder_(config.folder_of(run_dir)), caster_(caster), offers_file_(config.via != "stream") {
   if (config.via != "file") server_ = std::make_unique<WeightServer>(serve);
 }
 
@@ -58,9 +60,10 @@ Publisher::Published Publisher::publish(uint32_t stage,
   Published out;
   out.publication =
       write(folder_, {.stage = stage, .lineage = lineage, .step = step}, policy, visit);
+  bool there = false;
   if (companion.model) {
-    const bool there = companion_ && companion_->version.stage == stage &&
-                       companion_->version.step == companion.step && companion.step == 0;
+    there = companion_ && companion_->version.stage == stage &&
+            companion_->version.step == companion.step && companion.step == 0;
     if (!there) {
       companion_ = write(folder_ / "companion",
                          {.stage = stage, .lineage = lineage, .step = companion.step},
@@ -69,10 +72,26 @@ Publisher::Published Publisher::publish(uint32_t stage,
     } else if (server_) {
       server_->keep(companion_->version.digest);
     }
-    out.publication.companions = {*companion_};
   }
+  if (caster_) broadcast(out, companion.model && !there);
+  if (companion.model) out.publication.companions = {*companion_};
   out.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   return out;
+}
+
+/// The finished files, so that training and whoever misses a broadcast do not depend on it.
+void Publisher::broadcast(Published& made, bool with_companion) {
+  std::vector<Publication> files;
+  if (with_companion) files.push_back(*companion_);
+  files.push_back(made.publication);
+  const WeightCaster::Cast cast = caster_->cast(files);
+  made.receivers = cast.receivers;
+  const auto note = [&](Publication& file) {
+    file.epoch = cast.number.epoch;
+    file.broadcast = cast.number.number;
+  };
+  note(made.publication);
+  if (with_companion) note(*companion_);
 }
 
 }  // namespace praetor

@@ -15,21 +15,26 @@
 namespace praetor {
 
 class Transformer;
+class WeightCaster;
 class WeightServer;
 
 /// Offers the policy's weights to the workers: as a file that they map where they share its path,
-/// as a stream where they do not. The two newest versions of a stage stay, until its end.
+/// as a stream where they do not. Before that they are broadcast to those on GPUs, if so wanted.
+/// The two newest versions of a stage stay, until its end.
 class Publisher {
  public:
+  /// @param caster  borrowed; null: nothing is broadcast
   /// @throws TemporaryError when no port can be bound
   Publisher(const PublishConfig& config,
             const std::filesystem::path& run_dir,
-            const ServeOptions& serve);
+            const ServeOptions& serve,
+            WeightCaster* caster = nullptr);
   ~Publisher();
 
   struct Published {
     Publication publication;
     double seconds = 0;
+    std::optional<int64_t> receivers;  ///< of the broadcast; nothing: none is wanted
   };
   /// A network beside the policy that voices draw from.
   struct Companion {
@@ -58,7 +63,10 @@ class Publisher {
                     const Transformer& model,
                     const Visit& visit);
 
+  void broadcast(Published& made, bool with_companion);
+
   std::filesystem::path folder_;
+  WeightCaster* const caster_;
   bool offers_file_ = true;
   std::unique_ptr<WeightServer> server_;
   std::optional<Publication> companion_;  ///< newest

@@ -103,10 +103,16 @@ class NcclCommunicator final : public Communicator {
     const auto send_bytes = static_cast<size_t>(work.send_count * each);
     const bool in_place =
         work.operation == Operation::kAllReduce || work.operation == Operation::kBroadcast;
-    void* send = send_.reserve(std::max<int64_t>(1, work.send_count * each));
-    void* receive =
-        in_place ? send : receive_.reserve(std::max<int64_t>(1, work.receive_count * each));
-    PRAETOR_CUDA(cudaMemcpyAsync(send, work.send, send_bytes, cudaMemcpyHostToDevice, stream_));
+    void* send = nullptr;
+    void* receive = work.receive;
+    if (work.on_device) {
+      // NCCL writes to the memory that an operation in place is given.
+      send = in_place ? work.receive : const_cast<void*>(work.send);
+    } else {
+      send = send_.reserve(std::max<int64_t>(1, work.send_count * each));
+      receive = in_place ? send : receive_.reserve(std::max<int64_t>(1, work.receive_count * each));
+      PRAETOR_CUDA(cudaMemcpyAsync(send, work.send, send_bytes, cudaMemcpyHostToDevice, stream_));
+    }
     const ncclDataType_t type = nccl_type(work.type);
     const auto sent = static_cast<size_t>(work.send_count);
     switch (work.operation) {
@@ -157,6 +163,7 @@ class NcclCommunicator final : public Communicator {
   std::string failure() const override { return failure_; }
 
   void finish(const Work& work) override {
+    if (work.on_device) return;
     enter();
     const bool in_place =
         work.operation == Operation::kAllReduce || work.operation == Operation::kBroadcast;

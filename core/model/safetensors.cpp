@@ -332,6 +332,12 @@ at::Tensor SafetensorsFile::tensor(std::string_view name) const {
       const_cast<std::byte*>(bytes), found.shape, [keep = file_](void*) {}, at::dtype(found.dtype));
 }
 
+std::pair<uint64_t, uint64_t> SafetensorsFile::range(std::string_view name) const {
+  const Entry& found = entry(name);
+  const auto head = static_cast<uint64_t>(data_ - file_->bytes().data());
+  return {head + found.begin, head + found.end};
+}
+
 void SafetensorsFile::release(std::string_view name) const {
   const Entry& found = entry(name);
   if (found.begin == found.end) return;

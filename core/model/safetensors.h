@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/model/named_tensor.h"
@@ -37,13 +38,15 @@ class SafetensorsFile {
   /// The header's `__metadata__`.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   bool contains(std::string_view name) const;
-  /// These three throw DataError naming the file when the tensor is not there.
+  /// These throw DataError naming the file when the tensor is not there.
   at::ScalarType dtype(std::string_view name) const;
   const std::vector<int64_t>& shape(std::string_view name) const;
   /// A view on the mapping, which it keeps alive: read only, a write to it is a crash; clone or
   /// convert before writing. (A copy where the file's offsets do not suit the dtype, as in files of
   /// early writers.)
   at::Tensor tensor(std::string_view name) const;
+  /// Where its bytes lie in the file: [begin, end).
+  std::pair<uint64_t, uint64_t> range(std::string_view name) const;
   /// What was read of the tensor no longer counts as this process's memory; a view of it stays
   /// good, and reads the file again.
   void release(std::string_view name) const;

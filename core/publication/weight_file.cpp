@@ -181,18 +181,39 @@ void WeightFile::verify(int threads, bool release) const {
     const at::Tensor tensor = tensors_.tensor(name);
     const std::string found = sha256_hex(
         std::span(static_cast<const std::byte*>(tensor.const_data_ptr()), tensor.nbytes()));
-    const std::string& wanted = hashes_.at(name);
-    if (found != wanted) {
-      throw DataError(path().string(),
-                      ": tensor \"",
-                      name,
-                      "\": its bytes have SHA-256 ",
-                      found,
-                      ", the header says ",
-                      wanted);
-    }
+    check_hash(name, found);
     if (release) tensors_.release(name);
   });
+  verified_->store(true);
+}
+
+void WeightFile::check_hash(const std::string& name, const std::string& found) const {
+  const std::string& wanted = hashes_.at(name);
+  if (found == wanted) return;
+  throw DataError(path().string(),
+                  ": tensor \"",
+                  name,
+                  "\": its bytes have SHA-256 ",
+                  found,
+                  ", the header says ",
+                  wanted);
+}
+
+std::vector<WeightFile::Extent> WeightFile::extents() const {
+  std::vector<Extent> out;
+  for (const std::string& name : tensors_.names()) {
+    const auto [begin, end] = tensors_.range(name);
+    out.push_back({name, begin, end});
+  }
+  return out;
+}
+
+void WeightFile::verify_with(const std::map<std::string, std::string>& found) const {
+  for (const auto& [name, unused] : hashes_) {
+    const auto hash = found.find(name);
+    PRAETOR_CHECK(hash != found.end(), "weights: tensor ", name, " was not hashed");
+    check_hash(name, hash->second);
+  }
   verified_->store(true);
 }
 

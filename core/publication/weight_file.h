@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "core/model/model_config.h"
 #include "core/model/named_tensor.h"
@@ -106,6 +107,16 @@ class WeightFile {
   /// further calls do nothing. @throws DataError naming tensor, file and both hashes
   void verify(int threads = 0) const;
 
+  /// A tensor's bytes in the file, [begin, end).
+  struct Extent {
+    std::string name;
+    uint64_t begin = 0, end = 0;
+  };
+  /// Of every tensor, in the order of the file: for who hashes them as they come over a wire.
+  std::vector<Extent> extents() const;
+  /// verify() by hashes that the caller took, by tensor. @throws as verify()
+  void verify_with(const std::map<std::string, std::string>& found) const;
+
   /// Copies every tensor into `model` in place, so that its storage and whoever refers to it stay
   /// (the packed forms of its weights notice). Names, shapes and dtype are compared, and verify()
   /// is called, before anything is changed. @throws DataError
@@ -124,6 +135,7 @@ class WeightFile {
   explicit WeightFile(SafetensorsFile tensors) : tensors_(std::move(tensors)) {}
   void check_fits(const Transformer& model) const;
   void verify(int threads, bool release) const;
+  void check_hash(const std::string& name, const std::string& found) const;
 
   SafetensorsFile tensors_;
   WeightStamp stamp_;

@@ -46,7 +46,7 @@ YAML
 stable_metrics() {
   python3 - "$1/metrics.jsonl" <<'PY'
 import json, sys
-skip = ("time/", "perf/", "idle/", "judge/", "fault/", "rollout/tokens_per_second", "sync/seconds", "sync/bytes")
+skip = ("time/", "perf/", "idle/", "judge/", "fault/", "rollout/tokens_per_second", "sync/seconds", "sync/bytes", "sync/epoch", "sync/receivers")
 for line in open(sys.argv[1]):
     row = json.loads(line)
     print(json.dumps({k: v for k, v in row.items() if not k.startswith(skip)}, sort_keys=True))

@@ -33,7 +33,7 @@ void check(const praetor::Completion& completion) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size == 0) return 0;
   praetor::testing::FakeServices fake;
-  const praetor::RpcServices services{&fake, &fake, &fake};
+  const praetor::RpcServices services{&fake, &fake, &fake, &fake};
   const std::string_view bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
   try {
     praetor::rpc::try_bytes(services, data[0] % praetor::rpc::message_kinds(), bytes);

@@ -59,6 +59,7 @@ void ProcessorDevice::upload(void* to, const void* from, int64_t bytes) {
 
 void ProcessorDevice::download(void* to, const void* from, int64_t bytes) {
   copy(to, from, bytes);
+  ++downloads_;
 }
 
 void ProcessorDevice::copy(void* to, const void* from, int64_t bytes) {

@@ -141,6 +141,9 @@ class ProcessorDevice final : public cuda::Device {
   int64_t uploads() const {
     return uploads_;
   }
+  int64_t downloads() const {
+    return downloads_;
+  }
 
  private:
   class Steps;
@@ -150,7 +153,7 @@ class ProcessorDevice final : public cuda::Device {
   std::map<void*, int64_t> memory_;  ///< and its bytes
   int64_t used_ = 0;
   std::vector<std::function<void()>>* recorded_ = nullptr;  ///< while recording
-  int64_t replays_ = 0, uploads_ = 0;
+  int64_t replays_ = 0, uploads_ = 0, downloads_ = 0;
 };
 
 }  // namespace praetor::testing

@@ -29,7 +29,34 @@ stages:
 
 constexpr const char* kWhole = "hidden_size: 16, num_layers: 1, num_heads: 2, max_positions: 64";
 
+/// What is wrong with a job whose section `publish` is this one.
+std::string publishing(const std::string& placement,
+                       const std::string& engine,
+                       const std::string& publish) {
+  const testing::TempDir dir;
+  job_of(dir, kWhole, engine);
+  const std::string text = read_file(dir / "job.yaml");
+  write_file_atomic(dir / "job.yaml",
+                    text + "placement: " + placement + "\npublish: {" + publish + "}\n");
+  return join(JobConfig::read(dir / "job.yaml").document->errors(), "\n");
+}
+
 }  // namespace
+
+TEST_CASE("weights are broadcast to engines on GPUs of other processes alone",
+          "[actors][cpu][cuda]") {
+  CHECK(publishing("separate", "device: cuda", "via: nccl, bucket_bytes: 4096, timeout: 0.5")
+            .empty());
+  CHECK_THAT(publishing("separate", "device: cpu", "via: nccl"),
+             Contains("publish.via: nccl broadcasts weights to engines on GPUs, and no stage has "
+                      "engine: {device: cuda}; auto, file or stream is wanted"));
+  CHECK_THAT(publishing("colocated", "device: cuda", "via: nccl"),
+             Contains("publish.via: nccl broadcasts weights from the learner's process to the "
+                      "workers', and with placement: colocated they are one"));
+  CHECK_THAT(publishing("separate", "device: cuda", "via: nccl, bucket_bytes: 100, timeout: 0"),
+             Contains("publish.bucket_bytes: 100 is outside [4096, ") &&
+                 Contains("publish.timeout: 0 is outside [0.1, "));
+}
 
 TEST_CASE("a job whose model no GPU computes is refused when it is read", "[actors][cpu][cuda]") {
   const testing::TempDir dir;

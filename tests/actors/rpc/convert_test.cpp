@@ -104,6 +104,34 @@ TEST_CASE("every struct comes back from the wire as it was", "[actors][rpc][cpu]
   check_round_trip<v1::StepRecord>(example_step());
   check_round_trip<v1::ScoredSample>(example_scored());
   check_round_trip<v1::StatusResponse>(example_status());
+  check_round_trip<v1::OpenBroadcastRequest>(OpenBroadcast{"learner-0", 3});
+  check_round_trip<v1::OpenBroadcastResponse>(example_opened());
+  check_round_trip<v1::StartBroadcastRequest>(example_call());
+  check_round_trip<v1::BroadcastCall>(example_call());
+  check_round_trip<v1::AwaitBroadcastRequest>(example_await());
+}
+
+TEST_CASE("a broadcast that cannot be is refused by the field", "[actors][rpc][cpu]") {
+  auto call = proto<v1::BroadcastCall>(example_call());
+  call.set_rank(2);
+  CHECK(refusal(call) == "rank: 2 is outside [1, 1]");
+  call.clear_members();
+  CHECK(refusal(call) == "members: 0 are too few for a broadcast");
+  auto start = proto<v1::StartBroadcastRequest>(example_call());
+  start.set_bucket_bytes(0);
+  CHECK(refusal(start) == "bucket_bytes: 0 is below 1");
+  start.clear_files();
+  start.set_bucket_bytes(1);
+  CHECK(refusal(start) == "files: are none");
+  start.clear_id();
+  CHECK(refusal(start) == "id: 0 bytes, 1 to 1024");
+  start.mutable_number()->set_epoch(-1);
+  CHECK(refusal(start) == "number.epoch: -1 is below 0");
+  auto await = proto<v1::AwaitBroadcastRequest>(example_await());
+  await.set_outcome(v1::BROADCAST_OUTCOME_UNSPECIFIED);
+  CHECK(refusal(await) == "outcome: 0 is not known");
+  await.clear_worker();
+  CHECK(refusal(await) == "worker: is empty");
 }
 
 TEST_CASE("enumerators keep their meaning", "[actors][rpc][cpu]") {

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "actors/controller/broadcasts.h"
 #include "actors/controller/services.h"
 
 namespace praetor::testing {
@@ -20,6 +21,8 @@ inline Publication example_publication() {
     next.file = file;
     next.address = "10.0.0.7:4000";
     next.bytes = 123456;
+    next.epoch = 4;
+    next.broadcast = 9;
     if (!out.file.empty()) next.companions.push_back(std::move(out));
     out = std::move(next);
   }
@@ -190,7 +193,31 @@ inline RunStatus example_status() {
   out.members = {{example_member(), 1.5, true, true, "signal 9", 11, 39, 1, 20}};
   out.balances[2] = {1, 6, 1, {{"late", 1}}, 1, 1, 1, 1};
   out.over = true;
+  out.broadcast = {
+      4, 9, {"learner-0", "rollout-0"}, {"rollout-0", "rollout-1"}, "rollout-1 has come"};
   return out;
+}
+
+inline OpenedBroadcast example_opened() {
+  return {{4, 9}, {"learner-0", "rollout-0"}, true, {"rollout-1: signal 9 \xff"}};
+}
+
+/// As a worker is told.
+inline BroadcastCall example_call() {
+  return {{4, 9},
+          std::string("id\0\xff", 4),
+          1,
+          {"learner-0", "rollout-0"},
+          4096,
+          {example_publication()}};
+}
+
+inline AwaitBroadcast example_await() {
+  return {"rollout-0",
+          {4, 8},
+          BroadcastOutcome::kFailed,
+          "rank 0 has gone \xff",
+          std::chrono::milliseconds(5)};
 }
 
 }  // namespace praetor::testing

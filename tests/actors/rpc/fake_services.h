@@ -10,8 +10,11 @@
 
 namespace praetor::testing {
 
-/// The three interfaces in memory: answers with the examples and keeps what it was told.
-class FakeServices final : public WorkerService, public LearnerService, public SupervisorService {
+/// The interfaces in memory: answers with the examples and keeps what it was told.
+class FakeServices final : public WorkerService,
+                           public LearnerService,
+                           public SupervisorService,
+                           public BroadcastService {
  public:
   /// Called first in every verb with its name; may throw.
   std::function<void(const std::string& verb)> before;
@@ -48,6 +51,8 @@ class FakeServices final : public WorkerService, public LearnerService, public S
   MemberInfo member;
   Heartbeat beat;
   LeaseRequest request;
+  BroadcastCall call;
+  AwaitBroadcast awaited;
   NewerWeights newer;
   std::vector<Completion> completions;
   CheckpointRecord checkpoint;
@@ -186,6 +191,35 @@ class FakeServices final : public WorkerService, public LearnerService, public S
     other_text = why;
   }
   void end_run() override { note("end_run"); }
+
+  OpenedBroadcast open_broadcast(const OpenBroadcast& from) override {
+    note("open_broadcast");
+    text = from.publisher;
+    number = from.held;
+    return example_opened();
+  }
+  void start_broadcast(const BroadcastCall& from) override {
+    note("start_broadcast");
+    call = from;
+  }
+  std::optional<std::string> watch_broadcast(const BroadcastNumber& from,
+                                             std::chrono::milliseconds) override {
+    note("watch_broadcast");
+    number = from.number;
+    if (!batch_ready) return std::nullopt;
+    return "rollout-1: signal 9 \xff";
+  }
+  void close_broadcast(const BroadcastNumber& from, const std::string& failure) override {
+    note("close_broadcast");
+    number = from.number;
+    text = failure;
+  }
+  std::optional<BroadcastCall> await_broadcast(const AwaitBroadcast& from) override {
+    note("await_broadcast");
+    awaited = from;
+    if (!batch_ready) return std::nullopt;
+    return example_call();
+  }
 
  private:
   void note(const std::string& verb) {

@@ -95,6 +95,21 @@ std::map<std::string, std::string> sound_messages() {
   given.add_leases()->set_request(1);
   rpc::to_proto(example_lease(LeaseKind::kScore), given.mutable_leases(0)->mutable_lease());
   add(33, "leases", given.SerializeAsString());
+  add(34, "open_broadcast", bytes_of<v1::OpenBroadcastRequest>(OpenBroadcast{"learner-0", 3}));
+  add(35, "start_broadcast", bytes_of<v1::StartBroadcastRequest>(example_call()));
+  v1::CloseBroadcastRequest close;
+  rpc::to_proto(BroadcastNumber{4, 9}, close.mutable_number());
+  close.set_failure("rank 1 has gone");
+  add(36, "close_broadcast", close.SerializeAsString());
+  v1::WatchBroadcastRequest watch;
+  rpc::to_proto(BroadcastNumber{4, 9}, watch.mutable_number());
+  watch.set_wait_ms(5);
+  add(37, "watch_broadcast", watch.SerializeAsString());
+  add(38, "await_broadcast", bytes_of<v1::AwaitBroadcastRequest>(example_await()));
+  add(39, "opened_broadcast", bytes_of<v1::OpenBroadcastResponse>(example_opened()));
+  v1::AwaitBroadcastResponse called;
+  rpc::to_proto(example_call(), called.mutable_call());
+  add(40, "broadcast_call", called.SerializeAsString());
   return out;
 }
 
@@ -108,10 +123,10 @@ TEST_CASE("a sound message of each kind is taken", "[actors][rpc][cpu]") {
   FakeServices fake;
   for (const auto& [name, bytes] : sound_messages()) {
     INFO(name);
-    CHECK_NOTHROW(rpc::try_bytes({&fake, &fake, &fake}, bytes[0], bytes.substr(1)));
-    CHECK(rpc::try_bytes({&fake, &fake, &fake}, bytes[0], bytes.substr(1)));
+    CHECK_NOTHROW(rpc::try_bytes({&fake, &fake, &fake, &fake}, bytes[0], bytes.substr(1)));
+    CHECK(rpc::try_bytes({&fake, &fake, &fake, &fake}, bytes[0], bytes.substr(1)));
   }
-  CHECK_FALSE(rpc::try_bytes({&fake, &fake, &fake}, 0, "\xff\xff\xff"));
+  CHECK_FALSE(rpc::try_bytes({&fake, &fake, &fake, &fake}, 0, "\xff\xff\xff"));
   // A poll of the handlers' own waits no longer than it may.
   v1::LeaseRequest patient;
   rpc::to_proto(LeaseRequest{"w", LeaseKind::kScore, 16, 3, milliseconds(20'000)}, &patient);

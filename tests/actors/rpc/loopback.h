@@ -27,7 +27,9 @@ struct Loopback {
     fake.end_waits();
     server.reset();
   }
-  void start() { server = std::make_unique<RpcServer>(RpcServices{&fake, &fake, &fake}, serve); }
+  void start() {
+    server = std::make_unique<RpcServer>(RpcServices{&fake, &fake, &fake, &fake}, serve);
+  }
   RpcClientOptions client(std::chrono::milliseconds patience = std::chrono::milliseconds(0)) const {
     RpcClientOptions options;
     options.run_id = "run";

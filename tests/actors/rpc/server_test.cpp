@@ -6,6 +6,7 @@
 #include <sstream>
 #include <thread>
 
+#include "actors/rpc/broadcast_client.h"
 #include "actors/rpc/status.h"
 #include "core/base/deadline.h"
 #include "core/base/log.h"
@@ -113,6 +114,31 @@ TEST_CASE("a worker's calls arrive whole and are answered whole", "[actors][rpc]
 
   worker.leave("rollout-0");
   CHECK(loop.fake.calls().back() == "leave");
+}
+
+TEST_CASE("calls about broadcasts arrive whole and are answered whole", "[actors][rpc][cpu]") {
+  Loopback loop;
+  BroadcastClient client(loop.client());
+  const OpenedBroadcast opened = client.open_broadcast({"learner-0", 3});
+  CHECK(opened.number == BroadcastNumber{4, 9});
+  CHECK(opened.members == example_opened().members);
+  CHECK(opened.dropped == example_opened().dropped);
+  CHECK(loop.fake.text == "learner-0");
+  client.start_broadcast(example_call());
+  CHECK(loop.fake.call.id == example_call().id);
+  CHECK(loop.fake.call.files.at(0).version.same_weights(example_version()));
+  CHECK(client.watch_broadcast({4, 9}, milliseconds(10)) == "rollout-1: signal 9 \xff");
+  client.close_broadcast({4, 11}, "no GPU");
+  CHECK((loop.fake.text == "no GPU" && loop.fake.number == 11));
+  const auto call = client.await_broadcast(example_await());
+  REQUIRE(call);
+  CHECK(call->rank == 1);
+  CHECK(call->files.at(0).companions.size() == 1);
+  CHECK(loop.fake.awaited.why == example_await().why);
+  CHECK(loop.fake.awaited.seen == example_await().seen);
+  loop.fake.batch_ready = false;
+  CHECK_FALSE(client.await_broadcast(example_await()));
+  CHECK_FALSE(client.watch_broadcast({4, 9}, milliseconds(10)));
 }
 
 TEST_CASE("a member that calls without end is put off, the others are not", "[actors][rpc][cpu]") {
