@@ -14,8 +14,8 @@ void BroadcastMembership::end_epoch(const std::string& why) {
 void BroadcastMembership::drop(const std::string& worker, const std::string& why) {
   owing_.erase(worker);
   if (rank_of(worker) == 0) return;
-  dropped_.push_back(worker + ": " + why);
-  end_epoch(dropped_.back());
+  dropped_.try_emplace(worker, why);
+  end_epoch(worker + ": " + why);
 }
 
 int32_t BroadcastMembership::rank_of(const std::string& worker) const {
@@ -62,7 +62,10 @@ OpenedBroadcast BroadcastMembership::open(const OpenBroadcast& request) {
     epoch_ = std::max(epoch_, request.held);
     members_ = {request.publisher};
     members_.insert(members_.end(), present_.begin(), present_.end());
-    dropped_before_ = std::exchange(dropped_, {});
+    dropped_before_.clear();
+    for (const auto& [worker, why] : std::exchange(dropped_, {})) {
+      if (!present_.contains(worker)) dropped_before_.push_back(worker + ": " + why);
+    }
     phase_ = Phase::kIdle;
     joined_ = false;
     if (present_.empty()) {

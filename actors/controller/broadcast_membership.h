@@ -64,8 +64,8 @@ class BroadcastMembership {
   std::string over_ = "there is none yet";
   std::vector<std::string> members_;
   std::set<std::string> present_, owing_;
-  std::vector<std::string> dropped_;         ///< since the epoch began
-  std::vector<std::string> dropped_before_;  ///< by the change that began it
+  std::map<std::string, std::string> dropped_;  ///< since the epoch began, and why
+  std::vector<std::string> dropped_before_;     ///< before it began, and not there
   BroadcastNumber now_;
   Phase phase_ = Phase::kIdle;  ///< of now_
   bool joined_ = false;         ///< the epoch has a group

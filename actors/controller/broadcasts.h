@@ -32,7 +32,8 @@ struct OpenedBroadcast {
   BroadcastNumber number;            ///< epoch 0: nobody is there to receive
   std::vector<std::string> members;  ///< by rank; the publisher is the first
   bool join = false;                 ///< the epoch is new: name its group and join it
-  std::vector<std::string> dropped;  ///< "rollout-1: ...": who is out since the last epoch, and why
+  /// "rollout-1: ...": who is out of a new epoch that was in the one before, and why.
+  std::vector<std::string> dropped;
 };
 
 /// What a worker is told: to take part.

@@ -139,7 +139,6 @@ void WeightReceiver::run() {
       const std::lock_guard lock(mutex_);
       now_.reset();
       done_ = call->number;
-      if (!failure.empty()) epoch_ = 0;
       changed_.notify_all();
     } catch (const CancelledError&) {
       return;

@@ -30,7 +30,7 @@ await_more() {  # LOG PATTERN COUNT: until more lines than that say so
 }
 # in_the_middle SIGNAL MEMBER: hits the member while a broadcast stands still, and lets go once it was given up.
 in_the_middle() {
-  local target begun given_up says=(learner-0 "go as a file")
+  local target begun given_up says=(learners "go as a file")
   [ "$2" != learner-0 ] || says=('rollout-*' "taken as a file")
   target=$(pid_of "$out/tiny" "$2")
   begun=$(count 'rollout-*' "receiving broadcast"); given_up=$(count "${says[@]}")
@@ -54,16 +54,18 @@ print(len({epoch for epoch, _ in cast}), max(receivers for _, receivers in rows)
 PY
 }
 
-# Undisturbed, and a worker that comes late.
+# Undisturbed, and a worker that comes late, over a relay.
 begin "$work/late-run" 1 20
 : > "$work/late"
 await_rows "$pid" "$out/tiny" 22
-"$praetor" worker --join "$out/tiny" --serve generate --threads 1 --name rollout-late 2> "$work/late" & late=$!
+"$praetor" relay "$out/tiny" --name relay-0 2> "$work/relay" & relay=$!
+"$praetor" worker --join "$out/tiny" --relay relay-0 --serve generate --threads 1 --name rollout-late 2> "$work/late" & late=$!
 await_more rollout-0 "receiving broadcast 1 of epoch 2" 0
 "$praetor" status "$out/tiny" 2> "$work/status"
 grep -q "broadcasts of weights: epoch 2, number [0-9]*, of learner-0, rollout-0, rollout-late" "$work/status" || { cat "$work/status"; fail "status"; }
 finish "$pid" "$out" "a worker that comes late"
 wait "$late" || { cat "$work/late"; fail "the late worker"; }
+wait "$relay" || { cat "$work/relay"; fail "the relay"; }
 grep -q "receiving broadcast 1 of epoch 2" "$work/late" || { cat "$work/late"; fail "the late worker received nothing"; }
 rm "$work/late"
 epochs=($(epochs_of "$out/tiny")) || fail "how weights went"
@@ -74,8 +76,8 @@ epochs=($(epochs_of "$out/tiny")) || fail "how weights went"
 begin "$work/workers" 2 20
 await_rows "$pid" "$out/tiny" 21
 in_the_middle KILL rollout-1
-grep -q "broadcast of weights, epoch [0-9]*, rank 0 of 3 (with rollout-0, rollout-1): weights of step [0-9]*: bucket [0-9]* of" "$out/tiny/logs/learner-0.log" \
-  || { grep "as a file" "$out/tiny/logs/learner-0.log"; fail "what the publisher says of a killed worker"; }
+grep -q "broadcast of weights, epoch [0-9]*, rank 0 of 3 (with rollout-0, rollout-1): weights of step [0-9]*: bucket [0-9]* of" "$out/tiny/logs/learners.log" \
+  || { grep "as a file" "$out/tiny/logs/learners.log"; fail "what the publisher says of a killed worker"; }
 await_rows "$pid" "$out/tiny" 25
 touch "$work/damage"
 await_more 'rollout-*' "taken as a file: broadcast of weights, epoch .*: /proc/self/fd/" 0

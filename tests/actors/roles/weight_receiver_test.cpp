@@ -7,6 +7,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "actors/controller/broadcast_desk.h"
@@ -81,6 +82,20 @@ struct Run {
   WeightCaster caster;
   Publisher publisher;
   std::vector<std::unique_ptr<Worker>> workers;
+};
+
+/// Nobody hears of its end.
+class Silent final : public cuda::Communicator {
+ public:
+  explicit Silent(std::shared_ptr<cuda::Communicator> inner) : inner_(std::move(inner)) {}
+  void start(const Work& work) override { inner_->start(work); }
+  State poll() override { return inner_->poll(); }
+  std::string failure() const override { return inner_->failure(); }
+  void finish(const Work& work) override { inner_->finish(work); }
+  void abort() noexcept override {}
+
+ private:
+  std::shared_ptr<cuda::Communicator> inner_;
 };
 
 /// Set for the life of the object.
@@ -197,6 +212,35 @@ TEST_CASE("a broadcast that stands still is given up at its deadline, and the fi
   CHECK(run.had(one, made.publication) == "a file");
   std::filesystem::remove(hold);
   const auto next = run.publish(2);
+  CHECK(next.publication.epoch == 2);
+  CHECK(run.had(one, next.publication) == run.model(2).digest());
+}
+
+TEST_CASE("a worker gives up at once what the publisher has given up, though NCCL says nothing",
+          "[actors][cpu]") {
+  Run run(milliseconds(60'000));
+  Worker& one = run.add();
+  // Groups whose sockets stay as they are, whatever becomes of them.
+  std::vector<std::shared_ptr<cuda::Communicator>> left;
+  const auto silent = [&](const std::string& id, int32_t rank, int32_t world) {
+    left.emplace_back(testing::join_processor_group(id, rank, world, 0));
+    return std::make_unique<Silent>(left.back());
+  };
+  ProcessorDevice device;
+  WeightCaster caster(run.desk,
+                      {.make_id = testing::processor_group_id, .join = silent},
+                      device,
+                      {.name = "learner-0", .bucket_bytes = 5000, .timeout = milliseconds(300)});
+  Publisher publisher(
+      {.via = "nccl"}, run.dir.path(), {.run_id = "r", .secret = std::string(64, 'a')}, &caster);
+  const auto hold = run.dir / "hold";
+  const Setting setting("PRAETOR_PROCESSOR_HOLD", hold.string());
+  touch(hold);
+  const auto made = publisher.publish(0, 0, 1, run.model(1), {});
+  CHECK(made.publication.epoch == 0);
+  CHECK(run.had(one, made.publication) == "a file");
+  std::filesystem::remove(hold);
+  const auto next = publisher.publish(0, 0, 2, run.model(2), {});
   CHECK(next.publication.epoch == 2);
   CHECK(run.had(one, next.publication) == run.model(2).digest());
 }
