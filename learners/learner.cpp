@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "core/base/error.h"
+#include "core/model/converted.h"
 #include "learners/algorithms/bradley_terry.h"
 #include "learners/algorithms/preference_model.h"
 #include "learners/learner_impl.h"
@@ -39,11 +40,25 @@ void require_vocabulary(const char* who, const Transformer& model, const Transfo
   }
 }
 
+/// To the device that they compute on; those that wait for their weights wait there.
+void move_models(LearnerModels& models, at::Device device) {
+  const auto move = [&](Transformer& model) { model = moved(model, device); };
+  for (Transformer* model : {models.policy.get(), models.reference.get(), models.anchor.get()})
+    if (model) move(*model);
+  if (models.scalar) {
+    move(models.scalar->backbone);
+    models.scalar->head.weight = models.scalar->head.weight.to(device);
+  }
+  if (models.gate) *models.gate = models.gate->moved(device);
+  if (models.value_head) models.value_head->weight = models.value_head->weight.to(device);
+}
+
 void complete_models(const ModelPlan& plan,
                      const LearnerConfig& config,
                      const std::string& name,
                      int64_t labels,
                      LearnerModels& models) {
+  if (!config.device.is_cpu()) move_models(models, config.device);
   if (plan.reward_model) {
     if (!models.scalar) throw InvalidArgument(name, " needs a model with a scalar head to train");
     if (plan.gate && !models.gate) throw InvalidArgument(name, " needs a gate to train");
@@ -56,7 +71,14 @@ void complete_models(const ModelPlan& plan,
   if (!models.policy) throw InvalidArgument(name, " needs a policy to train");
   const Transformer& policy = *models.policy;
   const bool waits = is_waiting(policy.parameters().front().tensor);
-  const auto another = [&] { return waits ? models.policy_weights->shell() : policy.clone(); };
+  const auto another = [&] {
+    return waits ? moved(models.policy_weights->shell(), config.device) : policy.clone();
+  };
+  const auto fresh_head = [&](at::ScalarType dtype) {
+    ScalarHead head = ScalarHead::make(policy.config().hidden_size, initialisation(config), dtype);
+    head.weight = head.weight.to(config.device);
+    return head;
+  };
   const bool adapted = config.lora.has_value();
   if (plan.reference && (models.reference || !adapted)) {
     if (!models.reference) models.reference = std::make_unique<Transformer>(another());
@@ -66,7 +88,6 @@ void complete_models(const ModelPlan& plan,
     if (!models.anchor) models.anchor = std::make_unique<Transformer>(another());
     require_vocabulary("anchor", *models.anchor, policy);
   }
-  const int64_t width = policy.config().hidden_size;
   const at::ScalarType dtype = policy.dtype();
   if (plan.critic == CriticKind::kSeparate) {
     if (!models.scalar && plan.critic_init != "policy") {
@@ -81,13 +102,12 @@ void complete_models(const ModelPlan& plan,
       // Weights that no step changes may be the policy's own, unless they are cut for each network.
       const bool shares = adapted && config.sharding.stage < 3 && config.sharding.tensor == 1;
       models.scalar = std::make_unique<ScalarModel>(
-          ScalarModel{shares ? shared_copy(policy) : another(),
-                      ScalarHead::make(width, initialisation(config), dtype)});
+          ScalarModel{shares ? shared_copy(policy) : another(), fresh_head(dtype)});
     }
     require_vocabulary("critic", models.scalar->backbone, policy);
   }
   if (plan.critic == CriticKind::kShared && !models.value_head) {
-    models.value_head = ScalarHead::make(width, initialisation(config), dtype);
+    models.value_head = fresh_head(dtype);
   }
 }
 
@@ -100,6 +120,7 @@ LearnerConfig LearnerConfig::from_yaml(YamlReader in) {
   if (const auto lora = in.optional_child("lora")) c.lora = lora_from_yaml(*lora);
   const std::string precision = in.get("precision", "float32", {"float32", "bfloat16"});
   c.precision = precision == "bfloat16" ? at::kBFloat16 : at::kFloat;
+  if (in.get("device", "cpu", {"cpu", "cuda"}) == "cuda") c.device = at::kCUDA;
   c.micro_batch_tokens = in.get("micro_batch_tokens", c.micro_batch_tokens, at_least(1));
   const std::vector<std::string>& names = activation_checkpointing_names();
   c.activation_checkpointing =
@@ -124,6 +145,7 @@ Learner::Learner(LearnerConfig config,
     throw InvalidArgument(
         "the learner's temperature is ", my.config.temperature, ", but ratios need it above 0");
   }
+  my.require_device();
   const auto labels = static_cast<int64_t>(my.algorithm->sample_plan().labels.size());
   complete_models(
       my.plan, my.config, my.algorithm->name(), std::max<int64_t>(labels, 1), my.models);
@@ -134,6 +156,7 @@ Learner::Learner(LearnerConfig config,
   my.split_networks();
   my.split_ranks();
   my.add_copies();
+  my.add_host_views();
   if (my.plan.probe) return;  // which no optimizer steps
   const ActivationCheckpointing kind = my.config.activation_checkpointing;
   if (my.models.policy) set_activation_checkpointing(my.running(*my.models.policy), kind);
@@ -281,11 +304,13 @@ bool Learner::has_policy() const {
 
 const Transformer& Learner::policy() const {
   if (!impl_->models.policy) throw InvalidArgument(impl_->algorithm->name(), " trains no policy");
+  if (impl_->policy_view) return impl_->policy_view->model();
   return impl_->merged_policy ? *impl_->merged_policy : impl_->whole(*impl_->models.policy);
 }
 
 const Transformer* Learner::companion() const {
   const Impl& my = *impl_;
+  if (my.companion_view) return &my.companion_view->model();
   if (my.merged_anchor) return my.merged_anchor.get();
   if (my.models.anchor) return &my.whole(*my.models.anchor);
   return my.plan.reference ? &my.whole(*my.reference_net().model) : nullptr;
@@ -294,13 +319,14 @@ const Transformer* Learner::companion() const {
 const ScalarModel& Learner::scalar() const {
   if (!impl_->models.scalar)
     throw InvalidArgument(impl_->algorithm->name(), " holds no scalar model");
+  if (impl_->host_scalar) return *impl_->host_scalar;
   if (impl_->merged_scalar) return *impl_->merged_scalar;
   return impl_->whole_scalar ? *impl_->whole_scalar : *impl_->models.scalar;
 }
 
 const AttributeGate& Learner::gate() const {
   if (!impl_->models.gate) throw InvalidArgument(impl_->algorithm->name(), " holds no gate");
-  return *impl_->models.gate;
+  return impl_->host_gate();
 }
 
 }  // namespace praetor

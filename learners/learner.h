@@ -1,6 +1,7 @@
 #pragma once
 
 #include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
 
 #include <cstdint>
 #include <functional>
@@ -35,6 +36,10 @@ struct LearnerConfig {
   /// What forwards and backwards compute in: kFloat (the weights as they are), or kBFloat16 copies
   /// of float32 weights, with sums, norms, log-probabilities and losses in float32.
   at::ScalarType precision = at::kFloat;
+  /// Where networks, gradients and optimizer states are, and forwards and backwards run; losses are
+  /// computed on the CPU, from log-probabilities, values and scores. Of a device with a number its
+  /// own is wanted: from_yaml says kCUDA, and who starts a rank which.
+  at::Device device = at::kCPU;
   int64_t micro_batch_tokens =
       8192;  ///< tokens of one forward, prompt included; a longer sequence goes alone
   /// What the networks in training keep of a forward for its backward; moves no bit.
@@ -43,12 +48,13 @@ struct LearnerConfig {
   int64_t max_new_tokens = 128;  ///< of a response, as it is sampled
   /// The engine computes log-probabilities bit for bit as the learner does (float32 on CPU): those
   /// it gave under the present weights are the proximal ones, and need no forward. Not with `lora`,
-  /// where the engine computes with merged weights, and not at precision bfloat16.
+  /// where the engine computes with merged weights, not at precision bfloat16, and not on another
+  /// device than the CPU.
   bool exact_rollouts = false;
   uint64_t seed = 0;   ///< the job's
   uint32_t stage = 0;  ///< index of the stage in the job
-  /// Keys optimizer, sharding, lora, precision, micro_batch_tokens and activation_checkpointing;
-  /// the rest is the job's to set.
+  /// Keys optimizer, sharding, lora, precision, device, micro_batch_tokens and
+  /// activation_checkpointing; the rest is the job's to set.
   static LearnerConfig from_yaml(YamlReader in);
 };
 
@@ -103,7 +109,8 @@ class Learner {
   /// @param collective  borrowed, must outlive the learner; null: a world of one
   /// @throws InvalidArgument when a network is missing that cannot be made (policy; reward model;
   /// critic of `init: reward`), or one does not fit the policy (vocabulary), or ranks do not start
-  /// from the same settings and weights; or precision bfloat16 does not go with the rest
+  /// from the same settings and weights; or precision bfloat16, or the device, does not go with the
+  /// rest
   Learner(LearnerConfig config,
           std::unique_ptr<Algorithm> algorithm,
           LearnerModels models,
@@ -145,7 +152,7 @@ class Learner {
   /// "value_head/score.weight" (rank 0 alone, unless they are kept in parts), and its part of
   /// "optimizer/policy/exp_avg/<name>", ... (1-D pieces are "...<name>@BEGIN-END", elements of the
   /// flattened tensor; of layers that are split also ranges of columns, StatePlace). The tensors
-  /// themselves, not copies. Of networks with adapters these alone,
+  /// themselves, where they are, not copies. Of networks with adapters these alone,
   /// with heads in training: their weights are those of the initial models.
   std::vector<NamedTensor> state() const;
   /// Step counters, the algorithm's state; the same on every rank.
@@ -167,7 +174,9 @@ class Learner {
   /// are there in any case. Unit by unit, so that the other ranks never hold more than one. The
   /// learner must outlive the result, and makes no update, evaluation or log-probabilities before
   /// its end. With adapters: merges them into the weights that policy(), companion() and scalar()
-  /// give, which stay as they are until the next call.
+  /// give, which stay as they are until the next call. Of networks on another device than the CPU
+  /// it brings the weights to the processor's memory; evaluations and log-probabilities may go on
+  /// beside such a result of a world of one.
   [[nodiscard]] std::shared_ptr<const void> gather_weights(
       const std::vector<const Transformer*>& models, bool on_every_rank = false) const;
   /// Hands `tensors`, parameters of this learner's networks, to `visit` on rank 0, some at a time,
@@ -195,8 +204,9 @@ class Learner {
   bool has_policy() const;
   /// Shared with an engine of the same process: an update writes to these very tensors; with an
   /// adapter the next gather_weights of it does. Where
-  /// weights are kept in parts (sharding stage 3 with several ranks, or layers that are split),
-  /// those of this one and of the networks below are readable under gather_weights alone.
+  /// weights are kept in parts (sharding stage 3 with several ranks, or layers that are split), or
+  /// on another device than the CPU, those of this one and of the networks below are readable under
+  /// gather_weights alone.
   /// @throws InvalidArgument
   const Transformer& policy() const;
   /// The anchor, or the reference without one; null without either. Its tensors stay the same ones.

@@ -61,6 +61,20 @@ std::vector<int64_t> Learner::Impl::in_order(const SequenceBatch& batch) {
 }
 
 Outputs Learner::Impl::forward(const PackedSlice& slice, Want want) const {
+  Outputs out = forward_on_device(slice, want);
+  for (at::Tensor* one : {&out.logprob,
+                          &out.entropy,
+                          &out.rival,
+                          &out.value,
+                          &out.bootstrap,
+                          &out.score,
+                          &out.gate}) {
+    if (one->defined()) *one = one->cpu();
+  }
+  return out;
+}
+
+Outputs Learner::Impl::forward_on_device(const PackedSlice& slice, Want want) const {
   Outputs out;
   const AdaptersOn adapters(*this);
   if (plan.policy && want.policy) {
@@ -132,7 +146,10 @@ PackedSlice Learner::Impl::pack(const SequenceBatch& batch,
                                 const std::vector<int64_t>& sequences) const {
   const int64_t policy = models.policy ? models.policy->config().switch_length() : 0;
   const int64_t scalar = models.scalar ? models.scalar->backbone.config().switch_length() : 0;
-  return pack_slice(batch, sequences, policy > 0 ? policy : scalar);
+  PackedSlice out = pack_slice(batch, sequences, policy > 0 ? policy : scalar);
+  for (at::Tensor* rows : {&out.rows, &out.targets, &out.last, &out.prompt})
+    *rows = rows->to(config.device);
+  return out;
 }
 
 Learner::Impl::RankCut Learner::Impl::cut(const SequenceBatch& batch, const Units& units) const {
@@ -192,7 +209,7 @@ at::Tensor Learner::Impl::logprobs(const Net& net,
       if (slice.rows.numel() == 0) return;
       const at::Tensor rows = computing.hidden(slice.packed).index_select(0, slice.rows);
       parts.push_back(
-          ops::token_logprobs(rows, computing.head(), slice.targets, at_temperature).logprob);
+          ops::token_logprobs(rows, computing.head(), slice.targets, at_temperature).logprob.cpu());
       finish(model, {});
     };
     const auto network = [&](size_t) -> std::vector<LockStep::Use> {

@@ -17,6 +17,7 @@
 #include "core/model/tensor_group.h"
 #include "learners/algorithms/ridge.h"
 #include "learners/compute_copy.h"
+#include "learners/host_view.h"
 #include "learners/learner.h"
 #include "learners/micro_batch.h"
 #include "learners/sharding/lock_step.h"
@@ -65,6 +66,29 @@ struct Learner::Impl {
   /// none where the plan has a probe.
   std::vector<std::unique_ptr<ShardedOptimizer>> optimizers;
   int64_t updates = 0;  ///< done
+
+  /// On another device than the CPU: networks as others see them; null where there is none.
+  std::unique_ptr<HostView> policy_view, companion_view, scalar_view;
+  std::unique_ptr<ScalarModel> host_scalar;  ///< of scalar_view's tensors, and a head
+  mutable AttributeGate gate_here;           ///< as the last host_gate() found it
+  bool on_device() const { return !config.device.is_cpu(); }
+  /// @throws InvalidArgument for what does not go with a device
+  void require_device() const;
+  void add_host_views();
+  /// Of a network as others see it.
+  const HostView* view_of(const Transformer& model) const;
+  /// Calls `work` for the tensors that a view is made of, by index, while their memory is there:
+  /// those in parts unit by unit. What it throws is thrown at the end.
+  /// @param helps    this rank works; others take part in what `gathers` says
+  void over_tensors(const HostView& view,
+                    bool helps,
+                    bool gathers,
+                    const std::function<void(size_t)>& work) const;
+  std::shared_ptr<const void> gather_to_host(const std::vector<const Transformer*>& models,
+                                             bool on_every_rank) const;
+  void visit_on_host(const std::vector<NamedTensor>& tensors,
+                     const std::function<void(std::span<const NamedTensor>)>& visit) const;
+  const AttributeGate& host_gate() const;
 
   /// Of the policy or the reward model; of a separate critic; of the anchor. Null: there is none.
   std::unique_ptr<LoraAdapter> adapter, critic_adapter, anchor_adapter;
@@ -179,8 +203,10 @@ struct Learner::Impl {
   /// The weights of `model` that this rank steps or moves: its parts, or all.
   std::vector<NamedTensor> held(const Transformer& model) const;
 
-  /// One forward of every network in training over a slice with at least one row.
+  /// One forward of every network in training over a slice with at least one row; what they say is
+  /// in the processor's memory.
   Outputs forward(const PackedSlice& slice, Want want) const;
+  Outputs forward_on_device(const PackedSlice& slice, Want want) const;
   double temperature() const { return algorithm->online() ? config.temperature : 1.0; }
   /// Log-probabilities of all predicted tokens of `sequences` under `model`, [R] with 0 for those
   /// of others, without gradient; each rank computes its share.
@@ -191,6 +217,7 @@ struct Learner::Impl {
   /// Reward model's scores of all sequences, [N] or [N,A], without gradient; each rank computes its
   /// share.
   at::Tensor scores(const SequenceBatch& batch) const;
+  /// Rows and targets are where the networks are; the rest is in the processor's memory.
   PackedSlice pack(const SequenceBatch& batch, const std::vector<int64_t>& sequences) const;
   /// `units` cut over the ranks, then each part by the token budget: [rank][micro-batch][sequence].
   using RankCut = std::vector<std::vector<std::vector<int64_t>>>;

@@ -52,7 +52,7 @@ void Learner::Impl::add_adapters() {
                         .purpose = Purpose::kInitialise};
     const at::ScalarType dtype = model.dtype() == at::kDouble ? at::kDouble : at::kFloat;
     return std::make_unique<LoraAdapter>(
-        LoraAdapter::make(model.config(), *config.lora, key, dtype));
+        LoraAdapter::make(model.config(), *config.lora, key, dtype).moved(config.device));
   };
   const auto view = [&](const Transformer& base, const LoraAdapter& its) {
     auto out = std::make_unique<Transformer>(shared_copy(base));
@@ -63,11 +63,10 @@ void Learner::Impl::add_adapters() {
   adapter = make(trained, kAdapterStream);
   if (plan.critic == CriticKind::kSeparate)
     critic_adapter = make(models.scalar->backbone, kCriticStream);
+  if (plan.anchor) anchor_adapter = std::make_unique<LoraAdapter>(adapter->clone());
+  if (on_device()) return;  // whose views merge what they show
   if (plan.policy) merged_policy = view(*models.policy, *adapter);
-  if (plan.anchor) {
-    anchor_adapter = std::make_unique<LoraAdapter>(adapter->clone());
-    merged_anchor = view(*models.policy, *anchor_adapter);
-  }
+  if (plan.anchor) merged_anchor = view(*models.policy, *anchor_adapter);
   if (const Net net = scalar_net(); net.adapter) {
     merged_scalar = std::make_unique<ScalarModel>(
         ScalarModel{shared_copy(*net.model), models.scalar->head, models.scalar->labels});
@@ -118,7 +117,7 @@ void Learner::visit_weights(const Transformer& model,
                             const std::vector<NamedTensor>& tensors,
                             const std::function<void(std::span<const NamedTensor>)>& visit) const {
   Impl::Merged* const one = impl_->merged_of(model);
-  if (!one) return visit_weights(tensors, visit);
+  if (!one || impl_->on_device()) return visit_weights(tensors, visit);
   const ShardedNetwork* const network = impl_->sharding_of(*one->base);
   if ((network && network->is_cut()) || impl_->split_of(*one->base)) {
     // Its tensors are the base's own.

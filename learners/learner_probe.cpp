@@ -8,6 +8,7 @@
 #include "core/base/error.h"
 #include "learners/algorithms/ridge.h"
 #include "learners/learner_impl.h"
+#include "learners/optim/tensor_digest.h"
 #include "learners/sharding/agreement.h"
 
 namespace praetor {
@@ -19,7 +20,7 @@ at::Tensor Learner::Impl::last_hidden(const Step& step) const {
     for (const auto& sequences : step.micro_batches[static_cast<size_t>(data->rank())]) {
       in_step([&] {
         const PackedSlice slice = pack(step.batch, sequences);
-        parts.push_back(backbone.hidden(slice.packed).index_select(0, slice.last));
+        parts.push_back(backbone.hidden(slice.packed).index_select(0, slice.last).cpu());
       });
     }
   });
@@ -70,7 +71,8 @@ Learner::Impl::Share Learner::Impl::probe_share(const std::vector<std::vector<in
   for (const auto& sequences : parts) {
     MicroBatch batch;
     batch.sequences = static_cast<int64_t>(sequences.size());
-    batch.score = models.scalar->head(features.narrow(0, begin, batch.sequences));
+    batch.score =
+        models.scalar->head(features.narrow(0, begin, batch.sequences).to(config.device)).cpu();
     batch.constants = labels.narrow(0, begin, batch.sequences);
     batch.denominators = totals;
     begin += batch.sequences;
@@ -112,8 +114,7 @@ void Learner::Impl::fit_probe(const Step& step, Statistics& statistics, Digests&
   const Denominators totals = denominators(step);
   collect([&] { return probe_share(parts, features, labels, totals); }, statistics, digests);
   statistics.add(choices);
-  digests.gradient.update(
-      std::span(static_cast<const std::byte*>(head.const_data_ptr()), head.nbytes()));
+  add_to_digest(digests.gradient, head);
 }
 
 }  // namespace praetor

@@ -31,8 +31,9 @@ void Learner::Impl::shard(const char* who, Transformer& model, ShardedNetwork::O
     weights.read(some);
     if (first_readers.emplace(&weights, who).first->second != who) return;
     for (const NamedTensor& t : some) {
+      const at::Tensor values = t.tensor.detach().cpu();
       read_digests[str(who, "/", t.name)] = sha256_hex(
-          std::span(static_cast<const std::byte*>(t.tensor.const_data_ptr()), t.tensor.nbytes()));
+          std::span(static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()));
     }
   };
   sharded.push_back(std::make_unique<ShardedNetwork>(
@@ -196,6 +197,7 @@ std::vector<Learner::Impl::HeldPiece> Learner::Impl::held_weights() const {
 std::shared_ptr<const void> Learner::gather_weights(const std::vector<const Transformer*>& models,
                                                     bool on_every_rank) const {
   const Impl& my = *impl_;
+  if (my.on_device()) return my.gather_to_host(models, on_every_rank);
   const bool keep = on_every_rank || my.ranks->rank() == 0;
   // The ranks that share the layers with one that wants them bring theirs together; nobody reads
   // the other copies.
@@ -286,6 +288,7 @@ class Visitor {
 void Learner::visit_weights(const std::vector<NamedTensor>& tensors,
                             const std::function<void(std::span<const NamedTensor>)>& visit) const {
   const Impl& my = *impl_;
+  if (my.on_device()) return my.visit_on_host(tensors, visit);
   const bool helps = my.data->rank() == 0;
   Visitor hand_over(visit, my.ranks->rank() == 0, helps);
   std::vector<Visited> left;

@@ -108,6 +108,7 @@ void Learner::Impl::require_equal_start() const {
     start["temperature"] = config.temperature;
     start["exact_rollouts"] = config.exact_rollouts;
     start["precision"] = c10::toString(config.precision);
+    start["device"] = c10::DeviceTypeName(config.device.type());
     start["sharding stage"] = config.sharding.stage;
     start["sharding prefetch"] = config.sharding.prefetch;
     start["sharding tensor"] = config.sharding.tensor;
@@ -118,7 +119,7 @@ void Learner::Impl::require_equal_start() const {
     start["state_dtype"] = c10::toString(config.optimizer.state_dtype);
     for (const NamedTensor& t : networks()) {
       if (is_waiting(t.tensor)) continue;
-      const at::Tensor values = t.tensor.detach().contiguous();
+      const at::Tensor values = t.tensor.detach().cpu().contiguous();
       Sha256 digest;
       digest.update(praetor::str(values.scalar_type(), values.sizes()));
       digest.update(

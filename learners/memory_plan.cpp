@@ -208,7 +208,8 @@ MemoryPlan plan_memory(const std::vector<PlannedNetwork>& all,
     out.gradients += adapter > 0 ? kFloat * adapter : kept(kFloat * parameters, 2);
     constexpr int64_t kBothMoments = 2 * kFloat;
     const int64_t learning = adapter > 0 ? adapter : parameters;
-    out.moments += kept(network.states.value_or(kBothMoments * learning), 1) + network.whole_states;
+    (network.offloaded ? out.offloaded : out.moments) +=
+        kept(network.states.value_or(kBothMoments * learning), 1) + network.whole_states;
     const ModelConfig& shape = network.shape;
     // Also the final norm's input and the rows that go to the head, and the rotations.
     out.activations = std::max(out.activations,

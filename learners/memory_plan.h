@@ -33,6 +33,7 @@ struct PlannedNetwork {
   /// float32), and of those that each keeps whole.
   std::optional<int64_t> states = {};
   int64_t whole_states = 0;
+  bool offloaded = false;  ///< the optimizer's are in the processor's memory, not the device's
   std::string name = {};
 
   /// The weights themselves have gradients, not an adapter's beside them.
@@ -61,6 +62,7 @@ struct MemoryPlan {
   int64_t units = 0;      ///< stages 2, 3: whole units' weights and gradients under way
   int64_t activations = 0;
   int64_t workspace = 0;  ///< of the backward where it is largest, with what it computes again
+  int64_t offloaded = 0;  ///< moments that are not where the rest is; not in the total
   int64_t total() const { return weights + gradients + moments + units + activations + workspace; }
 };
 MemoryPlan plan_memory(const std::vector<PlannedNetwork>& networks,

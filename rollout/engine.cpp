@@ -248,6 +248,11 @@ void Engine::make_room(int64_t blocks, const ModelSet& used) {
   }
 }
 
+void Engine::release_cache() {
+  PRAETOR_CHECK(!busy_, "the cache of an engine at work");
+  for (const auto& model : models_) model->release();
+}
+
 void Engine::generate(std::span<const GenerationRequest> requests,
                       const std::function<bool(Generation&&)>& on_finish) {
   for (size_t i = 0; i < requests.size(); ++i) check(requests[i], str("request ", i));

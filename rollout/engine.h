@@ -99,6 +99,9 @@ class Engine final : public Generator {
     refresh_ = std::move(refresh);
   }
 
+  /// Gives the caches' memory back, between calls and sessions; the next one takes it again.
+  void release_cache();
+
   /// Of the last call of generate that returned.
   const EngineStats& stats() const { return stats_; }
 

@@ -21,6 +21,7 @@
 #include "core/base/random_hex.h"
 #include "core/base/threads.h"
 #include "core/cuda/library.h"
+#include "core/cuda/torch_library.h"
 #include "core/model/kernels/self_check.h"
 #include "reward/sandbox/sandbox.h"
 
@@ -65,6 +66,19 @@ nlohmann::ordered_json gpu_library() {
             {"built_for", nullptr},
             {"devices", nlohmann::ordered_json::array()},
             {"failure", failure.what()}};
+  }
+}
+
+/// What learners on a GPU compute with.
+nlohmann::ordered_json torch_cuda() {
+  try {
+    const cuda::TorchLibrary& library = cuda::TorchLibrary::instance();
+    const std::string failure = library.failure();
+    return {{"file", library.file()},
+            {"devices", library.devices()},
+            {"failure", failure.empty() ? "" : "no GPU seen: " + failure}};
+  } catch (const Error& failure) {
+    return {{"file", nullptr}, {"devices", 0}, {"failure", failure.what()}};
   }
 }
 
@@ -163,6 +177,7 @@ nlohmann::ordered_json examine() {
             {"failure", kernels.failure}}},
           {"gpus", gpus()},
           {"gpu_library", gpu_library()},
+          {"torch_cuda", torch_cuda()},
           {"rpc", loopback()},
           {"mpi", mpi()},
           {"sandbox", sandbox()},

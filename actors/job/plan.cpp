@@ -105,9 +105,10 @@ std::vector<PlannedNetwork> add_networks(const JobConfig& job,
   const auto& lora = stage.learner.lora;
   const ShardingConfig& sharding = stage.learner.sharding;
   const bool in_parts = sharding.tensor > 1 || (sharding.stage == 3 && out.ranks_of_copy() > 1);
+  out.on_gpu = !stage.learner.device.is_cpu();
   if (models.policy) planned.push_back(add_trained(stage, "policy", {.shape = shape}, out));
-  // What engines decode with; from parts it is made unit by unit.
-  if (lora && algorithm.online() && !in_parts) {
+  // What engines decode with; from parts, or from a GPU's weights, it is made on the way.
+  if (lora && algorithm.online() && !in_parts && !out.on_gpu) {
     planned.back().merged_parameters = lora_size(shape, *lora).changed;
     out.networks.push_back({"policy, merged", planned.back().merged_parameters, false, true, true});
   }
@@ -176,7 +177,7 @@ StagePlan::Update plan_update(const std::vector<PlannedNetwork>& networks,
   options.compute_bytes = static_cast<int64_t>(c10::elementSize(stage.learner.precision));
   out.micro_batches = ceil_div(of_rank, options.micro_batch_tokens);
   out.memory = plan_memory(networks, options);
-  out.packed_bytes = packed_weight_bytes(networks, options);
+  if (!plan.on_gpu) out.packed_bytes = packed_weight_bytes(networks, options);
   out.flops = update_flops(networks, options.checkpointing, out.tokens, longest / 2);
   out.exchanged_bytes = exchanged_bytes(networks, options, out.micro_batches);
   out.epochs = algorithm.update_plan().epochs;
@@ -199,7 +200,8 @@ std::string bytes_text(int64_t bytes) {
 std::string update_text(const StagePlan& stage) {
   const StagePlan::Update& update = *stage.update;
   const MemoryPlan& memory = update.memory;
-  std::string out = str("  memory of a learner rank in an update: at most about ",
+  std::string out = str(stage.on_gpu ? "  GPU memory" : "  memory",
+                        " of a learner rank in an update: at most about ",
                         bytes_text(memory.total()),
                         " (weights ",
                         bytes_text(memory.weights),
@@ -212,9 +214,14 @@ std::string update_text(const StagePlan& stage) {
              bytes_text(memory.activations),
              ", workspace ",
              bytes_text(memory.workspace),
-             "), and ",
-             bytes_text(update.packed_bytes),
-             " of weights in the order of the CPU's products\n");
+             ")");
+  if (!stage.on_gpu)
+    out += str(", and ",
+               bytes_text(update.packed_bytes),
+               " of weights in the order of the CPU's products");
+  if (memory.offloaded > 0)
+    out += str(", and ", bytes_text(memory.offloaded), " of the optimizer in the host's memory");
+  out += "\n";
   char flops[32];
   std::snprintf(flops, sizeof(flops), "%.3g", update.flops / 1e12);
   out += str("  arithmetic of one pass over a step's ",

@@ -46,6 +46,7 @@ struct StagePlan {
   int64_t prompt_tokens = 0;    ///< of a prompt that responses are sampled to, at most
   int64_t response_tokens = 0;  ///< of a response, at most; 0: nothing is generated
 
+  bool on_gpu = false;  ///< of the learner; beside it the host has a copy of what others read
   int64_t learner_ranks = 1;
   ShardingConfig sharding;
   /// Of ranks that hold the same part of each layer.

@@ -66,7 +66,10 @@ void count_precision(const StageConfig& stage,
     // Of a network under an adapter the two are rows of their own.
     const std::string learning = one.name + (one.adapter_parameters > 0 ? kAdapterSuffix : "");
     for (const Network& network : networks) {
+      const OptimizerConfig& config =
+          one.name == "critic" ? models.critic_optimizer : stage.learner.optimizer;
       if (network.name == learning && network.trained) {
+        one.offloaded = config.offload;
         one.states = network.states;
         one.whole_states = network.whole_states;
       }

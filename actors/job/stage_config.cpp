@@ -387,6 +387,22 @@ void StageConfig::read_learner(const Algorithm& algorithm) {
             "splits; adamw or sgd is wanted");
   }
   const ModelPlan plan = algorithm.models();
+  const bool on_cpu = learner.device.is_cpu();
+  if (!on_cpu && learner.sharding.tensor > 1) {
+    section.error_at("device",
+                     "cuda does not split layers over ranks, which sharding.tensor asks for; "
+                     "sharding.stage: 3 keeps weights in parts");
+  }
+  const auto check_offload = [&](YamlReader optimizer, const OptimizerConfig& settings) {
+    if (on_cpu && settings.offload) {
+      optimizer.error_at("offload",
+                         "a learner on the CPU has what its optimizer keeps there already; leave "
+                         "this key out, or take learner.device: cuda");
+    }
+  };
+  check_offload(section.child("optimizer"), learner.optimizer);
+  if (plan.critic == CriticKind::kSeparate)
+    check_offload(in.child(kind).child("critic").child("optimizer"), plan.critic_optimizer);
   if (plan.probe && learner.precision != c10::kFloat) {
     section.error_at("precision",
                      str(kind, " finds its head in closed form, in float32; leave this key out"));

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <thread>
 
+#include "actors/job/learner_devices.h"
 #include "actors/launch/die_with_parent.h"
 #include "actors/roles/member.h"
 #include "actors/roles/serve_options.h"
@@ -106,6 +107,7 @@ int run_learner(const LearnerOptions& options) {
   int status = kExitDone;
   try {
     const JobConfig job = JobConfig::load(run_dir / "resolved.yaml");
+    require_learner_devices(job);
     set_threads(threads_of_rank(job));
     const RunAddress address = RunAddress::of(run_dir, kControllerStart);
     // A signal must not break off what saves the run; and the controller may be on its way back.

@@ -1,8 +1,9 @@
 #include "actors/train/checkpoint_saver.h"
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/empty_like.h>
+#include <ATen/ops/empty.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -47,11 +48,14 @@ void CheckpointSaver::save(const CheckpointContext& context,
                                return writer_->folder().string();
                              }).front();
   under_way_ = true;
+  const std::vector<NamedTensor> state = learner.state();
+  const bool here =
+      std::ranges::all_of(state, [](const NamedTensor& t) { return t.tensor.is_cpu(); });
   if (options_.background) {
-    const std::vector<NamedTensor>& copy = staged(learner.state());
+    const std::vector<NamedTensor>& copy = staged(state);
     thread_ = std::thread([this, folder, &copy] { write(folder, copy); });
   } else {
-    write(folder, learner.state());
+    write(folder, here ? state : staged(state));
   }
   run_agreed(ranks_, [&] {
     if (!writer_) return;
@@ -91,7 +95,7 @@ const std::vector<NamedTensor>& CheckpointSaver::staged(const std::vector<NamedT
     to.name = tensors[i].name;
     const bool fits = to.tensor.defined() && to.tensor.sizes() == from.sizes() &&
                       to.tensor.scalar_type() == from.scalar_type();
-    if (!fits) to.tensor = at::empty_like(from, at::MemoryFormat::Contiguous);
+    if (!fits) to.tensor = at::empty(from.sizes(), from.options().device(at::kCPU));
     to.tensor.copy_(from);
   }
   return staging_;

@@ -21,15 +21,21 @@ LocalRoles::LocalRoles(WorkerService& controller,
                        const Tokenizer& tokenizer,
                        const StageConfig& stage,
                        const std::filesystem::path& results,
-                       std::shared_ptr<const TlsIdentity> scorer_tls)
+                       std::shared_ptr<const TlsIdentity> scorer_tls,
+                       cuda::Device* device)
     : controller_(controller),
-      engine_(policy, tokenizer, stage.engine, companion),
+      on_gpu_(stage.engine.device == EngineDevice::kCuda),
+      engine_(policy, tokenizer, stage.engine, companion, device),
       scorer_(Scorer::make(stage.rewards,
                            [&](const std::string& name) { return results / name; },
                            {.connect = ScorerClient::connector(std::move(scorer_tls))})),
       rollout_(controller, [this](const Lease&) -> Generator& { return engine_; }, {.name = kName}),
       reward_(
           controller, [this](const Lease&) -> Scorer& { return *scorer_; }, kName) {}
+
+void LocalRoles::rest() {
+  if (on_gpu_) engine_.release_cache();
+}
 
 void LocalRoles::work(bool may_interrupt, const std::function<void(const char*)>& begin_phase) {
   const auto stop = [&] { return may_interrupt && InterruptGuard::requested() != 0; };

@@ -13,6 +13,7 @@
 #include "actors/train/publisher.h"
 #include "core/base/error.h"
 #include "core/base/log.h"
+#include "core/cuda/torch_library.h"
 #include "core/data/dataset.h"
 
 namespace praetor {
@@ -66,20 +67,22 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
   config.temperature = stage.sampling.temperature;
   config.max_new_tokens = stage.sampling.max_new_tokens;
   // Engines run in float32 on CPU (core/model/ops.h), with the learner's bits if its weights: not
-  // with an adapter's merged ones, not beside a learner's bfloat16, nor where its sums go over
-  // tensor ranks.
+  // with an adapter's merged ones, not beside a learner's bfloat16 or on another device, nor where
+  // its sums go over tensor ranks.
   const bool narrow = stage.engine.weights != WeightKind::kFloat32;
-  config.exact_rollouts =
-      !narrow && !config.lora && config.precision == at::kFloat && config.sharding.tensor == 1;
+  config.exact_rollouts = !narrow && !config.lora && config.precision == at::kFloat &&
+                          config.device.is_cpu() && config.sharding.tensor == 1;
   if (narrow) {
     log::info(str(stage.name,
                   ": responses are sampled with weights in ",
                   to_string(stage.engine.weights),
                   ": their log-probabilities are not the learner's (mismatch/...)"));
   }
+  device_ = config.device;
   learner_ =
       std::make_unique<Learner>(config, std::move(algorithm), std::move(models), &context.ranks);
   if (context.workers) {
+    cuda::release_cached_memory(config.device);  // the engine asks what is free
     local_ = std::make_unique<LocalRoles>(*context.workers,
                                           learner_->policy(),
                                           companion(0).model,
@@ -88,7 +91,8 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
                                           context_.results(),
                                           context.job.network.own_certificates()
                                               ? read_identity(context.job.network.own_files())
-                                              : nullptr);
+                                              : nullptr,
+                                          context.engine_device);
     if (stage.max_staleness > 0) {
       log::warn(str(stage.name,
                     ": in one process sampling and updates take turns: max_staleness ",
@@ -126,8 +130,10 @@ void OnlineStage::publish(int64_t step, bool wanted) {
         publish_metrics_.emplace_back("sync/receivers", static_cast<double>(*made.receivers));
       }
     } else if (local_) {
-      // Engines of this process read the learner's tensors, or those that adapters are merged into.
-      const auto merged = learner_->gather_weights({&learner_->policy(), companion(step).model});
+      // Engines of this process read the learner's tensors, or those that adapters are merged
+      // into, or copies in the processor's memory until the next update.
+      engine_weights_.reset();
+      engine_weights_ = learner_->gather_weights({&learner_->policy(), companion(step).model});
     }
   }
   if (in_parts()) agree(kNoNetwork);
@@ -146,6 +152,12 @@ Publisher::Companion OnlineStage::companion(int64_t step) const {
 int64_t OnlineStage::agree(int64_t decision) {
   context_.ranks.broadcast(std::span(&decision, 1));
   return decision;
+}
+
+void OnlineStage::work_here(bool may_interrupt, const std::function<void(const char*)>& begin) {
+  // An engine on the learner's GPU takes what updates and forwards had.
+  cuda::release_cached_memory(device_);
+  local_->work(may_interrupt, begin);
 }
 
 StepBatch OnlineStage::collect(int64_t step) {
@@ -181,7 +193,7 @@ StepBatch OnlineStage::collect(int64_t step) {
       return std::move(*batch);
     }
     if (local_) {
-      local_->work(true, begin);
+      work_here(true, begin);
       timer_.end();
     }
     const int signal = InterruptGuard::requested();
@@ -198,6 +210,8 @@ StageRunner::StepResult OnlineStage::train_step(int64_t step) {
   StepResult result;
   Experience experience = gather_experience(context_.ranks, batch.samples);
   result.tokens = experience.tokens.numel();
+  engine_weights_.reset();
+  if (local_) local_->rest();
   result.report = learner_->update(experience);
   timer_.end();
   if (!context_.leads()) return result;
@@ -255,7 +269,7 @@ Evaluation OnlineStage::evaluation_of(int64_t step) {
     auto batch = run.wait_evaluation(stage_.index, step, local_ ? kNoWait : kPoll);
     agree(batch ? kClosed : kWaiting);
     if (batch) return summarise_evaluation(std::move(*batch));
-    if (local_) local_->work(false, nullptr);
+    if (local_) work_here(false, nullptr);
   }
 }
 

@@ -32,6 +32,8 @@ class OnlineStage final : public StageRunner {
   void visit(const Transformer& model, const Publisher::Take& take);
   bool in_parts() const { return learner_->in_parts(); }
   StepBatch collect(int64_t step);
+  /// The workers' part.
+  void work_here(bool may_interrupt, const std::function<void(const char* phase)>& begin_phase);
   /// What the voices beside the policy draw from after `step` updates.
   Publisher::Companion companion(int64_t step) const;
   Evaluation evaluation_of(int64_t step);
@@ -42,6 +44,8 @@ class OnlineStage final : public StageRunner {
   Publication publication_{.version = {.step = -1}};
   MetricList publish_metrics_;
   std::unique_ptr<LocalRoles> local_;
+  at::Device device_ = at::kCPU;                ///< the learner's
+  std::shared_ptr<const void> engine_weights_;  ///< colocated: those that local_ reads
   std::chrono::steady_clock::time_point last_batch_ = std::chrono::steady_clock::now();
 };
 

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "actors/controller/prompts.h"
+#include "actors/job/learner_devices.h"
 #include "actors/roles/member.h"
 #include "actors/train/environment.h"
 #include "actors/train/interrupt.h"
@@ -131,6 +132,11 @@ LearnerConfig StageRunner::learner_config() const {
   config.seed = context_.job.seed;
   config.stage = stage_.index;
   config.optimizer.schedule.total_steps = total_steps_;
+  config.device = device_of_rank(config.device);
+  if (!config.device.is_cpu()) {
+    log::info(
+        str(stage_.name, ": rank ", context_.ranks.rank(), " learns on ", config.device.str()));
+  }
   return config;
 }
 

@@ -21,6 +21,10 @@
 #include "core/tokenizer/tokenizer.h"
 #include "learners/learner.h"
 
+namespace praetor::cuda {
+class Device;
+}
+
 namespace praetor {
 
 class Member;
@@ -36,6 +40,8 @@ struct RunContext {
   Collective& ranks;       ///< of the learner group
   Publisher* publisher = nullptr;  ///< separate roles, rank 0: brings weights to the workers
   Member* member = nullptr;        ///< separate roles: this rank's membership
+  cuda::Device* engine_device =
+      nullptr;  ///< colocated: of engines on a GPU; null: one of their own
   bool leads() const { return ranks.rank() == 0; }
   Slice slice() const { return {ranks.rank(), ranks.world_size()}; }
   std::filesystem::path results() const { return run_dir / "stages"; }

@@ -12,6 +12,7 @@
 #include "actors/controller/run_controller.h"
 #include "actors/job/check.h"
 #include "actors/job/engine_devices.h"
+#include "actors/job/learner_devices.h"
 #include "actors/launch/allocation_watch.h"
 #include "actors/launch/launcher.h"
 #include "actors/launch/slurm_allocation.h"
@@ -155,6 +156,8 @@ int train_job(const TrainOptions& options) {
   const bool workers_here = job.placement != "separate" ||
                             (job.launcher.kind == "local" && job.roles.rollout_workers > 0);
   if (workers_here) require_engine_devices(job);
+  // Learners of other hosts say it themselves.
+  if (job.placement != "separate" || job.launcher.kind == "local") require_learner_devices(job);
   set_threads(job.threads);
 
   const ResumePoint resume = find_resume_point(options, job);
@@ -217,6 +220,7 @@ Replayed replay_job(const fs::path& run_dir, const std::string& stage_name, int6
   RunController controller(job, run_dir, *ledger, {.run_id = run_dir.filename().string()});
   const auto world = static_cast<int32_t>(std::stol(ledger->fact("ranks").value_or("1")));
   const auto threads = static_cast<int>(std::stol(ledger->fact("threads").value_or("0")));
+  require_learner_devices(job);
   const auto checkpoint = newest_checkpoint(controller, run_dir, index, step);
   // The ranks of the run as threads of this process: their sums have the same order.
   const auto ranks = make_thread_group(world);

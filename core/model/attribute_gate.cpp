@@ -63,6 +63,16 @@ at::Tensor AttributeGate::operator()(const at::Tensor& hidden) const {
   return (x / kTemperature).softmax(-1) * scale;
 }
 
+AttributeGate AttributeGate::moved(at::Device device) const {
+  AttributeGate out = *this;
+  const auto move = [&](at::Tensor& t) { t = t.detach().to(device); };
+  for (at::Tensor& weight : out.weights) move(weight);
+  for (at::Tensor& bias : out.biases) move(bias);
+  move(out.scale);
+  move(out.correction);
+  return out;
+}
+
 at::Tensor AttributeGate::corrected(const at::Tensor& values) const {
   if (verbosity < 0) return values;
   return values - values.slice(1, verbosity, verbosity + 1) * correction;

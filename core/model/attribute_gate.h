@@ -35,6 +35,8 @@ struct AttributeGate {
                             at::ScalarType dtype = at::kFloat);
 
   int64_t attributes() const { return correction.numel(); }
+  /// The same on `device`, without gradients.
+  AttributeGate moved(at::Device device) const;
   /// g(x) [M,A] from hidden [M,H].
   at::Tensor operator()(const at::Tensor& hidden) const;
   /// r' [M,A] from r [M,A].

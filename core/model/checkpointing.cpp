@@ -107,8 +107,9 @@ void drop_until_backward(const std::vector<at::Tensor>& values,
     }
   });
   for (const c10::Storage& storage : storages) {
-    storage.unsafeGetStorageImpl()->set_data_ptr_noswap(at::DataPtr());
-    storage.unsafeGetStorageImpl()->set_nbytes(size_t{0});
+    c10::StorageImpl* const impl = storage.unsafeGetStorageImpl();
+    impl->set_data_ptr_noswap(at::DataPtr(nullptr, impl->device()));
+    impl->set_nbytes(size_t{0});
   }
 }
 

@@ -121,7 +121,7 @@ at::Tensor dropout_mask(const at::Tensor& x,
       }
     }
   });
-  return mask.to(x.scalar_type());
+  return mask.to(x.options());
 }
 
 /// Of each row, its tokens and those before it in its sequence.
@@ -293,6 +293,13 @@ LoraAdapter LoraAdapter::clone() const {
   for (const Module& module : modules_)
     copies.push_back({module.name, module.a.detach().clone(), module.b.detach().clone()});
   return LoraAdapter(model_, config_, std::move(copies));
+}
+
+LoraAdapter LoraAdapter::moved(at::Device device) const {
+  std::vector<Module> there;
+  for (const Module& module : modules_)
+    there.push_back({module.name, module.a.detach().to(device), module.b.detach().to(device)});
+  return LoraAdapter(model_, config_, std::move(there));
 }
 
 const LoraTerm* LoraAdapter::find(const std::string& layer) const {

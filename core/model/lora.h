@@ -100,6 +100,8 @@ class LoraAdapter {
   std::vector<NamedTensor> parameters() const;
   /// A deep copy without gradients.
   LoraAdapter clone() const;
+  /// The same on `device`, without gradients; what is there already stays the very tensors.
+  LoraAdapter moved(at::Device device) const;
   /// What it adds to the model's layer "model.layers.0.self_attn.q_proj"; null: nothing.
   const LoraTerm* find(const std::string& layer) const;
 

@@ -223,8 +223,10 @@ bool is_waiting(const at::Tensor& parameter) {
   return parameter.numel() > 0 && parameter.storage().nbytes() == 0;
 }
 
-at::Tensor waiting_tensor(const std::vector<int64_t>& sizes, at::ScalarType dtype) {
-  at::Tensor out = at::empty({0}, at::dtype(dtype));
+at::Tensor waiting_tensor(const std::vector<int64_t>& sizes,
+                          at::ScalarType dtype,
+                          at::Device device) {
+  at::Tensor out = at::empty({0}, at::dtype(dtype).device(device));
   out.unsafeGetTensorImpl()->set_sizes_contiguous(sizes);
   return out;
 }
@@ -234,8 +236,8 @@ void ModelWeights::read(std::span<const NamedTensor> parameters) const {
   std::vector<NamedTensor> own;
   for (const NamedTensor& parameter : parameters) {
     const at::Tensor& to = parameter.tensor;
-    own.push_back({parameter.name,
-                   to.scalar_type() == dtype() ? to : at::empty(to.sizes(), at::dtype(dtype()))});
+    const bool fits = to.scalar_type() == dtype() && to.is_cpu();
+    own.push_back({parameter.name, fits ? to : at::empty(to.sizes(), at::dtype(dtype()))});
   }
   read_own(own);
   for (size_t i = 0; i < own.size(); ++i) {
@@ -247,7 +249,8 @@ void ModelWeights::read(std::span<const NamedTensor> parameters) const {
 void read_whole(const ModelWeights& weights, const Transformer& shell) {
   for (const NamedTensor& parameter : shell.parameters())
     parameter.tensor.set_data(at::empty(parameter.tensor.sizes(), parameter.tensor.options()));
-  weights.read(shell.parameters());
+  if (shell.parameters().front().tensor.is_cpu()) return weights.read(shell.parameters());
+  for (const NamedTensor& parameter : shell.parameters()) weights.read(std::span(&parameter, 1));
 }
 
 std::shared_ptr<const ModelWeights> open_model(const fs::path& folder, at::ScalarType dtype) {

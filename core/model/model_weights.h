@@ -21,8 +21,9 @@ class ModelWeights {
   /// A model whose parameters have no memory: nothing reads a weight, or writes to one, before
   /// they are given some.
   virtual Transformer shell() const = 0;
-  /// Fills `parameters`, which are such a model's, or of its forms in another type, and have
-  /// memory; another type's are rounded from the shell's. @throws DataError, IoError
+  /// Fills `parameters`, which are such a model's, or of its forms in another type or on another
+  /// device, and have memory; another type's are rounded from the shell's. @throws DataError,
+  /// IoError
   void read(std::span<const NamedTensor> parameters) const;
 
  private:
@@ -33,9 +34,12 @@ class ModelWeights {
 
 /// The parameter of a shell that has no memory yet.
 bool is_waiting(const at::Tensor& parameter);
-at::Tensor waiting_tensor(const std::vector<int64_t>& sizes, at::ScalarType dtype);
+at::Tensor waiting_tensor(const std::vector<int64_t>& sizes,
+                          at::ScalarType dtype,
+                          at::Device device = at::kCPU);
 
-/// Gives all parameters of a shell memory, and fills them.
+/// Gives all parameters of a shell memory, and fills them: where that is another device's, one by
+/// one, so that the processor's never holds more than one.
 void read_whole(const ModelWeights& weights, const Transformer& shell);
 
 /// Those of Transformer::load, bit for bit. Everything is checked but the values.

@@ -25,6 +25,7 @@ at::Tensor forward_attention(const at::Tensor& q,
                              const AttentionOptions& options,
                              const std::vector<int64_t>& prefix) {
   if (uses_kernels(q)) return kernels::causal_attention(q, k, v, offsets, options, prefix);
+  if (!q.is_cpu()) return reference::chunked_attention(q, k, v, offsets, options, prefix);
   if (!widens(q)) return reference::causal_attention(q, k, v, offsets, options, prefix);
   const auto wide = [](const at::Tensor& x) { return x.to(at::kFloat).contiguous(); };
   return kernels::causal_attention(wide(q), wide(k), wide(v), offsets, options, prefix)
@@ -173,7 +174,8 @@ struct CausalAttention : torch::autograd::Function<CausalAttention> {
     int64_t work = 0;
     for (int64_t i = 0; i < sequences; ++i)
       work += 5 * length(i) * (length(before(i)) + length(i)) * q.size(1) * q.size(2);
-    kernels::run_tasks(kernels::threads_for(work), sequences, one);
+    // Elsewhere than on the CPU one thread is enough to start the work.
+    kernels::run_tasks(q.is_cpu() ? kernels::threads_for(work) : 1, sequences, one);
     const at::NoGradGuard no_grad;
     for (int64_t i = 0; i < sequences; ++i) {
       if (!prefix_k[static_cast<size_t>(i)].defined()) continue;

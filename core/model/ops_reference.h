@@ -29,6 +29,15 @@ at::Tensor causal_attention(const at::Tensor& q,
                             const std::vector<int64_t>& offsets,
                             const AttentionOptions& options = {},
                             const std::vector<int64_t>& prefix = {});
+/// The same without autograd, by some heads and rows at a time, so that at most `most_scores`
+/// scores are there at once, or those of a row: what other devices than the CPU run.
+at::Tensor chunked_attention(const at::Tensor& q,
+                             const at::Tensor& k,
+                             const at::Tensor& v,
+                             const std::vector<int64_t>& offsets,
+                             const AttentionOptions& options = {},
+                             const std::vector<int64_t>& prefix = {},
+                             int64_t most_scores = int64_t{1} << 24);
 at::Tensor cached_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,

@@ -118,10 +118,15 @@ Transformer TransformerBuilder::assemble(ModelConfig config,
     out.head_.first = share_of(config.vocab_size, group->rank(), group->size()).begin;
     out.head_.vocabulary = config.vocab_size;
   }
+  const auto add_rope = [&](const RopeConfig& rope) {
+    RopeTables tables = rope_tables(config, rope, out.dtype());
+    tables.cos = tables.cos.to(out.embedding_.device());
+    tables.sin = tables.sin.to(out.embedding_.device());
+    blocks->ropes.push_back(std::move(tables));
+  };
   if (!blocks->family->learned_positions) {
-    blocks->ropes.push_back(rope_tables(config, config.rope, out.dtype()));
-    if (config.local_rope)
-      blocks->ropes.push_back(rope_tables(config, *config.local_rope, out.dtype()));
+    add_rope(config.rope);
+    if (config.local_rope) add_rope(*config.local_rope);
   }
   out.blocks_ = std::move(blocks);
   out.config_ = std::move(config);
@@ -243,7 +248,7 @@ Rotation rotation_of(const RopeTables& tables,
                      const std::vector<int64_t>& length) {
   std::vector<int64_t> rows(position.size());
   for (size_t i = 0; i < rows.size(); ++i) rows[i] = tables.row(position[i], length[i]);
-  const at::Tensor index = at::tensor(rows, at::dtype(at::kLong));
+  const at::Tensor index = at::tensor(rows, at::dtype(at::kLong)).to(tables.cos.device());
   return {tables.cos.index_select(0, index), tables.sin.index_select(0, index)};
 }
 
@@ -270,7 +275,8 @@ at::Tensor Transformer::embed(const at::Tensor& tokens, const Places& places) co
                        : ops::embedding(embedding_, tokens);
   if (blocks_->embedding_scale != 1) x = at::mul(x, blocks_->embedding_scale);
   if (!blocks_->positions.defined()) return x;
-  const at::Tensor positions = at::tensor(places.position, at::dtype(at::kLong));
+  const at::Tensor positions =
+      at::tensor(places.position, at::dtype(at::kLong)).to(embedding_.device());
   return at::add(x, ops::embedding(blocks_->positions, positions));
 }
 
@@ -302,7 +308,7 @@ at::Tensor Transformer::forward(const at::Tensor& tokens,
         .head_dim = config_.head_dim,
         .selective = blocks.checkpointing == ActivationCheckpointing::kSelective};
     if (!want.empty() && i + 1 == blocks.layers.size()) {
-      const at::Tensor wanted = at::tensor(want, at::dtype(at::kLong));
+      const at::Tensor wanted = at::tensor(want, at::dtype(at::kLong)).to(embedding_.device());
       const at::Tensor attended = pass.attended(x).index_select(0, wanted);
       x = pass.finished(x.index_select(0, wanted), attended);
     } else if (blocks.checkpointing == ActivationCheckpointing::kBlock) {
@@ -425,7 +431,7 @@ at::Tensor Transformer::hidden(const PackedTokens& batch) const {
   }
   // Kept by the layers that a backward runs again.
   const auto kept = std::make_shared<const PackedTokens>(batch);
-  return forward(tokens,
+  return forward(tokens.to(embedding_.device()),
                  places,
                  {},
                  [kept](size_t,
@@ -478,7 +484,7 @@ at::Tensor TransformerBuilder::hidden_cached(const Transformer& model,
   const c10::NoGradGuard no_grad;
   if (ops::uses_kernels(model.embedding_))
     return cached_step(blocks, config, model.embedding_, places, rows, cache, want, kind);
-  return model.forward(at::tensor(rows.tokens, at::dtype(at::kLong)),
+  return model.forward(at::tensor(rows.tokens, at::dtype(at::kLong)).to(model.embedding_.device()),
                        places,
                        want,
                        [&](size_t layer,

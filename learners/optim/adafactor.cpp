@@ -30,7 +30,7 @@ template <typename Pieces>
 std::vector<Block> blocks_of(const Pieces& pieces) {
   std::vector<Block> out;
   for (size_t i = 0; i < pieces.size(); ++i) {
-    if (!pieces[i].weight.grad().defined()) continue;
+    if (!pieces[i].weight.grad().defined() || !pieces[i].weight.is_cpu()) continue;
     for (int64_t begin = 0; begin < pieces[i].weight.numel(); begin += kSumElements)
       out.push_back({i, begin, std::min(begin + kSumElements, pieces[i].weight.numel())});
   }
@@ -139,6 +139,7 @@ std::vector<Adafactor::Sums> Adafactor::gradient_sums() const {
     for (size_t i = 0; i < from.rows.size(); ++i) to.rows[row + i] += from.rows[i];
     for (size_t i = 0; i < from.columns.size(); ++i) to.columns[i] += from.columns[i];
   }
+  add_device_sums(out);
   return out;
 }
 
@@ -223,6 +224,7 @@ void Adafactor::add_updates(const std::vector<Factors>& factors,
   });
   for (size_t b = 0; b < blocks.size(); ++b)
     sums[pieces_[blocks[b].piece].whole].updates += parts[b];
+  add_device_updates(factors, beta2, sums);
   if (!ranks_ || ranks_->world_size() == 1) return;
   std::vector<double> all;
   for (const Sums& one : sums) all.push_back(one.updates);
@@ -295,6 +297,13 @@ void Adafactor::update(double learning_rate) {
     const Sums& of = sums[piece.whole];
     const double rate = rate_of(whole, of, learning_rate);
     const double rms = std::sqrt(of.updates / static_cast<double>(whole.numel));
+    if (!piece.weight.is_cpu()) {
+      at::Tensor u = device_normalised(whole, piece, factors[piece.whole], grad, begin, end);
+      u.mul_(rate / std::max(1.0, rms / config().clip_threshold));
+      u = device_averaged(whole, piece, u, begin, end);
+      elements_of(piece.weight, begin, end).mul_(1 - rate * whole.decay).sub_(u);
+      return;
+    }
     with_type(piece.weight, [&](auto type) {
       using T = decltype(type);
       const T scale = static_cast<T>(rate / std::max(1.0, rms / config().clip_threshold));

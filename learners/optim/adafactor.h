@@ -18,7 +18,8 @@ namespace praetor {
 /// r ("exp_avg_sq_row") and c ("exp_avg_sq_col") are kept whole on every rank. Their sums, and
 /// those behind the root mean squares, are taken over what each rank owns, in float64, and added in
 /// rank order, so that ranks hold what one process would, but for the rounding of those sums. m
-/// ("exp_avg") and v ("exp_avg_sq") are cut as the weights are.
+/// ("exp_avg") and v ("exp_avg_sq") are cut as the weights are, and where these are; r and c are in
+/// the processor's memory.
 class Adafactor final : public Optimizer {
  public:
   /// @throws InvalidArgument as the base does, and naming a parameter of three or more dimensions
@@ -52,6 +53,21 @@ class Adafactor final : public Optimizer {
                          int64_t begin,
                          int64_t end,
                          T* out);
+  /// The same three on another device (adafactor_device.cpp): the sums of its pieces, added to
+  /// `sums`; v of the vectors, and the squares of what will be the updates; u, [end - begin].
+  void add_device_sums(std::vector<Sums>& sums) const;
+  void add_device_updates(const std::vector<Factors>& factors,
+                          double beta2,
+                          std::vector<Sums>& sums);
+  static at::Tensor device_normalised(const Whole& whole,
+                                      const Piece& piece,
+                                      const Factors& by,
+                                      const at::Tensor& gradient,
+                                      int64_t begin,
+                                      int64_t end);
+  /// u of such elements, averaged over the steps where there is a first moment.
+  at::Tensor device_averaged(
+      const Whole& whole, const Piece& piece, const at::Tensor& u, int64_t begin, int64_t end);
   /// Moves m of n elements of a piece, and makes u of it.
   template <typename T>
   void average(const Whole& whole, const Piece& piece, int64_t begin, int64_t n, T* u);

@@ -1,6 +1,8 @@
 #include "learners/optim/adamw.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/full.h>
 
 #include <algorithm>
 #include <array>
@@ -85,6 +87,36 @@ void update_whole(const at::Tensor& weight,
                   c);
 }
 
+/// update_elements on another device, one rounding an operation. A division by a number would be a
+/// product there: by a tensor it is one.
+void update_tensors(const at::Tensor& weight,
+                    const at::Tensor& grad,
+                    const at::Tensor& m,
+                    const at::Tensor& v,
+                    const Coefficients& c) {
+  const at::Tensor root = at::full({}, c.root, weight.options());
+  m.add_((grad - m).mul_(1 - c.beta1));
+  v.mul_(c.beta2).add_((grad * (1 - c.beta2)).mul_(grad));
+  const at::Tensor step = m / v.sqrt().div_(root).add_(c.eps);
+  weight.mul_(c.keep).sub_(step * c.step_size);
+}
+
+/// The same with moments that are kept in bfloat16. @param first  index in the whole parameter
+void update_coarse_tensors(const at::Tensor& weight,
+                           const at::Tensor& grad,
+                           const at::Tensor& m,
+                           const at::Tensor& v,
+                           const Coefficients& c,
+                           uint64_t key,
+                           int64_t step,
+                           int64_t first) {
+  const at::Tensor wide_m = m.to(at::kFloat), wide_v = v.to(at::kFloat);
+  update_tensors(weight, grad, wide_m, wide_v, c);
+  const RoundingBits bits = rounding_bits(key, step, first, weight.numel(), weight.device());
+  m.copy_(round_stochastically(wide_m, bits.low));
+  v.copy_(round_stochastically(wide_v, bits.high));
+}
+
 }  // namespace
 
 AdamW::AdamW(OptimizerSetup setup, OptimizerConfig config)
@@ -108,6 +140,13 @@ void AdamW::update(double learning_rate) {
     c.keep = 1 - rate * whole.decay;
     c.step_size = rate / (1 - std::pow(c.beta1, t));
     const at::Tensor &weight = piece.weight, &m = piece.states[0], &v = piece.states[1];
+    if (!weight.is_cpu()) {
+      const auto part = [&](const at::Tensor& of) { return elements_of(of, begin, end); };
+      if (m.scalar_type() == weight.scalar_type())
+        return update_tensors(part(weight), part(grad), part(m), part(v), c);
+      return update_coarse_tensors(
+          part(weight), part(grad), part(m), part(v), c, whole.key, steps(), piece.begin + begin);
+    }
     if (weight.scalar_type() == at::kDouble) {
       update_whole<double>(weight, grad, m, v, begin, end, c);
     } else if (m.scalar_type() == at::kFloat) {

@@ -2,6 +2,7 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace praetor {
@@ -23,19 +24,36 @@ double sum_of_squares(const T* x, int64_t count) {
          ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7])) + tail;
 }
 
+/// The same on another device, in an order of its own that repeats: [] float64 there.
+at::Tensor device_sum_of_squares(const at::Tensor& flat) {
+  constexpr int64_t kElements = int64_t{1} << 24;  // that are wide at once
+  at::Tensor total = at::zeros({}, flat.options().dtype(at::kDouble));
+  for (int64_t begin = 0; begin < flat.numel(); begin += kElements) {
+    const int64_t end = std::min(begin + kElements, flat.numel());
+    total.add_(flat.slice(0, begin, end).to(at::kDouble).square_().sum());
+  }
+  return total;
+}
+
 }  // namespace
 
 double grad_square_sum(const std::vector<NamedTensor>& parameters) {
   double total = 0;
+  at::Tensor elsewhere;  // one number comes from the device, not one a parameter
   for (const NamedTensor& parameter : parameters) {
     const at::Tensor& grad = parameter.tensor.grad();
     if (!grad.defined()) continue;
     const at::Tensor flat = grad.contiguous();
+    if (!flat.is_cpu()) {
+      const at::Tensor own = device_sum_of_squares(flat.view(-1));
+      elsewhere = elsewhere.defined() ? elsewhere.add_(own) : own;
+      continue;
+    }
     total += flat.scalar_type() == at::kDouble
                  ? sum_of_squares(flat.const_data_ptr<double>(), flat.numel())
                  : sum_of_squares(flat.to(at::kFloat).const_data_ptr<float>(), flat.numel());
   }
-  return total;
+  return elsewhere.defined() ? total + elsewhere.item<double>() : total;
 }
 
 double grad_norm(const std::vector<NamedTensor>& parameters) {

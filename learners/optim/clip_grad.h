@@ -6,8 +6,8 @@
 
 namespace praetor {
 
-/// Sum of the squares of all gradients together, in float64, in a fixed order. Tensors without a
-/// gradient count 0.
+/// Sum of the squares of all gradients together, in float64, in a fixed order (of tensors on
+/// another device in that of its sums). Tensors without a gradient count 0.
 double grad_square_sum(const std::vector<NamedTensor>& parameters);
 
 /// Euclidean norm of all gradients together: the root of grad_square_sum.

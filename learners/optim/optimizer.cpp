@@ -1,5 +1,6 @@
 #include "learners/optim/optimizer.h"
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/zeros.h>
 
 #include <map>
@@ -16,16 +17,18 @@
 namespace praetor {
 namespace {
 
-void require_usable(const std::string& who, const NamedTensor& owned) {
+void require_usable(const std::string& who, const NamedTensor& owned, bool offload) {
   const at::Tensor& t = owned.tensor;
+  if (offload && t.is_cpu()) {
+    throw InvalidArgument(who,
+                          ": optimizer.offload: ",
+                          owned.name,
+                          " is on the CPU, and so is what the optimizer keeps for it");
+  }
   const bool known = t.scalar_type() == at::kFloat || t.scalar_type() == at::kDouble;
-  if (t.device().is_cpu() && known && t.is_contiguous()) return;
-  throw InvalidArgument(who,
-                        ": ",
-                        owned.name,
-                        " is ",
-                        t.toString(),
-                        "; wanted contiguous float32 or float64 on the CPU");
+  if (known && t.is_contiguous()) return;
+  throw InvalidArgument(
+      who, ": ", owned.name, " is ", t.toString(), "; wanted contiguous float32 or float64");
 }
 
 }  // namespace
@@ -82,21 +85,34 @@ Optimizer::Optimizer(OptimizerSetup setup, OptimizerConfig config)
                           "\"");
   }
   for (const NamedTensor& owned : owned_) {
-    require_usable(who, owned);
+    require_usable(who, owned, config_.offload);
     const PieceName name = split_piece_name(owned.name);
     const auto found = index.find(name.parameter);
     PRAETOR_CHECK(found != index.end(), who, ": ", owned.name, " is a piece of no parameter");
     Piece piece{.whole = found->second,
                 .begin = name.range ? name.range->first : 0,
                 .weight = owned.tensor};
+    const at::Device place = config_.offload ? at::Device(at::kCPU) : owned.tensor.device();
     for (const StateSpec& spec : wholes_[piece.whole].specs)
-      piece.states.push_back(spec.elementwise ? at::zeros(owned.tensor.sizes(), spec.dtype)
-                                              : at::Tensor());
+      piece.states.push_back(
+          spec.elementwise
+              ? at::zeros(owned.tensor.sizes(), at::TensorOptions(spec.dtype).device(place))
+              : at::Tensor());
     pieces_.push_back(std::move(piece));
   }
 }
 
+Optimizer::OffloadedPiece::OffloadedPiece(const Piece& of, const at::Tensor& its_gradient)
+    : piece(of), gradient(its_gradient.cpu()) {
+  piece.weight = of.weight.detach().cpu();
+}
+
+void Optimizer::OffloadedPiece::give_back(const Piece& to) const {
+  to.weight.detach().copy_(piece.weight);
+}
+
 void Optimizer::step(double learning_rate) {
+  const at::NoGradGuard no_grad;
   ++steps_;
   update(learning_rate);
   bump_versions();

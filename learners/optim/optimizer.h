@@ -38,8 +38,9 @@ struct OptimizerSetup {
 
 /// Steps parameters by their gradients. A parameter without a gradient keeps its weights and its
 /// state. The version counter of each changed tensor moves, so that caches made from it are made
-/// anew. What is written does not depend on the number of threads. With ranks every call but the
-/// getters, and zero_grad, is made by all of them alike. Not synchronised.
+/// anew. Of pieces on another device than the CPU the states are there, too, unless the
+/// configuration offloads them. What is written does not depend on the number of threads. With
+/// ranks every call but the getters, and zero_grad, is made by all of them alike. Not synchronised.
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
@@ -74,8 +75,8 @@ class Optimizer {
   int64_t state_bytes() const;
 
  protected:
-  /// @throws InvalidArgument naming a piece that is not contiguous float32 or float64 on the CPU,
-  /// a name that is given twice, or a group that no parameter belongs to
+  /// @throws InvalidArgument naming a piece that is not contiguous float32 or float64, a name that
+  /// is given twice, or a group that no parameter belongs to; for `offload` of pieces on the CPU
   Optimizer(OptimizerSetup setup, OptimizerConfig config);
 
   /// A parameter, over all ranks.
@@ -96,13 +97,21 @@ class Optimizer {
     at::Tensor weight;
     std::vector<at::Tensor> states;  ///< beside `specs`; undefined where not elementwise
   };
+  /// A piece whose states are in the processor's memory, with its weight and gradient there.
+  struct OffloadedPiece {
+    OffloadedPiece(const Piece& of, const at::Tensor& its_gradient);
+    void give_back(const Piece& to) const;  ///< the weight
+    Piece piece;
+    at::Tensor gradient;
+  };
 
   /// The step; steps() counts it already.
   virtual void update(double learning_rate) = 0;
 
   /// Calls work(piece, gradient, begin, end) for [begin, end) of the elements of every owned piece
   /// that has a gradient, some thousand at a time, side by side. Each call writes its own elements
-  /// alone.
+  /// alone. Pieces on another device come one after the other, and work that moves their states
+  /// does so there; with `offload` on copies in the processor's memory, which are then copied back.
   template <typename Work>
   void over_elements(const Work& work) const;
   /// Moves the version counters of the owned weights with a gradient.

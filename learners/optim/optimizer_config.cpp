@@ -107,6 +107,14 @@ OptimizerConfig OptimizerConfig::from_yaml(YamlReader in, OptimizerConfig defaul
                     c.kind == "sgd" ? "momentum" : "beta1",
                     " above 0; leave this key out"));
   }
+  c.offload = in.get("offload", c.offload);
+  const bool movable = c.kind == "adamw" || (c.kind == "sgd" && c.momentum > 0);
+  if (c.offload && !movable) {
+    in.error_at("offload",
+                str(c.kind == "sgd" ? "sgd without momentum keeps nothing that could be"
+                                    : "adafactor keeps little, which its steps read where they are",
+                    "; leave this key out, or take adamw"));
+  }
   c.max_grad_norm = in.get("max_grad_norm", c.max_grad_norm, at_least(0));
   in.reject_unknown_keys();
   return c;

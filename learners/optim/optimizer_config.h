@@ -37,6 +37,8 @@ struct OptimizerConfig {
   std::vector<OptimizerGroup> groups;  ///< the first that matches a parameter counts
   /// Of states that are as large as the parameters: kFloat, or kBFloat16 with stochastic rounding.
   c10::ScalarType state_dtype = c10::kFloat;
+  /// Of a learner on a GPU: states stay in the processor's memory, and the processor steps.
+  bool offload = false;
 
   double momentum = 0.0;  ///< [0, 1); sgd
   bool nesterov = false;  ///< sgd

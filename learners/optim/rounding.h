@@ -1,5 +1,7 @@
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <bit>
 #include <cstdint>
 #include <string>
@@ -19,6 +21,18 @@ uint64_t rounding_key(uint64_t job_seed, uint32_t stage, const std::string& para
 /// 32 random bits for each of elements [first, first + count): 16 for each of two states.
 /// @param step  of the optimizer
 void rounding_bits(uint64_t key, int64_t step, int64_t first, int64_t count, uint32_t* bits);
+
+/// The same bits on a device, in int32: the lower half of each for the first state, the upper one
+/// for the second.
+struct RoundingBits {
+  at::Tensor low, high;
+};
+RoundingBits rounding_bits(
+    uint64_t key, int64_t step, int64_t first, int64_t count, at::Device device);
+
+/// Of a float32 tensor as round_stochastically of each element: bfloat16.
+/// @param random  int32, below 2^16
+at::Tensor round_stochastically(const at::Tensor& x, const at::Tensor& random);
 
 /// @param random  below 2^16, uniform
 /// @return the upper half of the float32 that is chosen; infinities and NaN stay what they are

@@ -1,5 +1,6 @@
 #include "learners/optim/sgd.h"
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
 
 #include <algorithm>
@@ -85,6 +86,19 @@ void update_whole(const at::Tensor& weight,
   }
 }
 
+/// update_plain and update_elements on another device, one rounding an operation.
+void update_tensors(const at::Tensor& weight,
+                    const at::Tensor& grad,
+                    const at::Tensor& buffer,
+                    const Coefficients& c) {
+  at::Tensor step = grad + weight * c.decay;
+  if (buffer.defined()) {
+    buffer.mul_(c.momentum).add_(step);
+    step = c.nesterov ? step + buffer * c.momentum : buffer;
+  }
+  weight.sub_(step * c.rate);
+}
+
 }  // namespace
 
 Sgd::Sgd(OptimizerSetup setup, OptimizerConfig config)
@@ -99,6 +113,18 @@ void Sgd::update(double learning_rate) {
                          .nesterov = config().nesterov};
     const at::Tensor buffer = piece.states.empty() ? at::Tensor() : piece.states[0];
     const at::Tensor& weight = piece.weight;
+    if (!weight.is_cpu()) {
+      const auto part = [&](const at::Tensor& t) { return elements_of(t, begin, end); };
+      const at::Tensor own = buffer.defined() ? part(buffer) : buffer;
+      if (!own.defined() || own.scalar_type() == weight.scalar_type())
+        return update_tensors(part(weight), part(grad), own, c);
+      const at::Tensor wide = own.to(at::kFloat);
+      update_tensors(part(weight), part(grad), wide, c);
+      const RoundingBits bits =
+          rounding_bits(whole.key, steps(), piece.begin + begin, end - begin, weight.device());
+      own.copy_(round_stochastically(wide, bits.low));
+      return;
+    }
     if (weight.scalar_type() == at::kDouble) {
       update_whole<double>(weight, grad, buffer, begin, end, c);
     } else if (!buffer.defined() || buffer.scalar_type() == at::kFloat) {

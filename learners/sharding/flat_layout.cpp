@@ -1,5 +1,8 @@
 #include "learners/sharding/flat_layout.h"
 
+#include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cstring>
@@ -35,6 +38,32 @@ PieceName split_name(const std::string& name, std::string_view mark) {
   return {name.substr(0, at), std::pair(begin, end)};
 }
 
+std::byte* element(const at::Tensor& tensor, int64_t at) {
+  return static_cast<std::byte*>(tensor.mutable_data_ptr()) + at * tensor.element_size();
+}
+
+void fill_zero(const at::Tensor& flat, int64_t begin, int64_t end) {
+  if (begin >= end) return;
+  if (!flat.is_cpu()) {
+    flat.narrow(0, begin, end - begin).zero_();
+    return;
+  }
+  std::memset(element(flat, begin), 0, static_cast<size_t>((end - begin) * flat.element_size()));
+}
+
+/// Between contiguous tensors of one dtype, as if they were flat.
+void copy_elements(
+    const at::Tensor& from, int64_t first, const at::Tensor& to, int64_t at, int64_t count) {
+  if (!from.is_cpu() || !to.is_cpu()) {
+    const at::NoGradGuard no_grad;
+    to.detach().view(-1).narrow(0, at, count).copy_(from.detach().view(-1).narrow(0, first, count));
+    return;
+  }
+  const auto* const source =
+      static_cast<const std::byte*>(from.const_data_ptr()) + first * from.element_size();
+  std::memcpy(element(to, at), source, static_cast<size_t>(count * to.element_size()));
+}
+
 }  // namespace
 
 FlatLayout::FlatLayout(const std::vector<NamedTensor>& parameters,
@@ -63,41 +92,30 @@ void gather_flat(const FlatLayout& layout,
                  const std::vector<at::Tensor>& tensors,
                  int64_t begin,
                  int64_t end,
-                 void* buffer,
-                 int64_t element_bytes) {
-  auto* to = static_cast<std::byte*>(buffer);
+                 const at::Tensor& buffer) {
   int64_t filled = 0;
+  const auto zero = [&](int64_t from, int64_t until) { fill_zero(buffer, from, until); };
   for (const FlatPiece& piece : layout.pieces(begin, end)) {
     const at::Tensor& tensor = tensors[piece.parameter];
-    const auto bytes = static_cast<size_t>((piece.end - piece.begin) * element_bytes);
-    std::byte* place = to + piece.at * element_bytes;
-    std::memset(
-        to + filled * element_bytes, 0, static_cast<size_t>((piece.at - filled) * element_bytes));
+    const int64_t count = piece.end - piece.begin;
+    zero(filled, piece.at);
     if (tensor.defined()) {
-      const auto* from = static_cast<const std::byte*>(tensor.const_data_ptr());
-      std::memcpy(place, from + piece.begin * element_bytes, bytes);
+      copy_elements(tensor, piece.begin, buffer, piece.at, count);
     } else {
-      std::memset(place, 0, bytes);
+      zero(piece.at, piece.at + count);
     }
-    filled = piece.at + piece.end - piece.begin;
+    filled = piece.at + count;
   }
-  std::memset(
-      to + filled * element_bytes, 0, static_cast<size_t>((end - begin - filled) * element_bytes));
+  zero(filled, end - begin);
 }
 
 void scatter_flat(const FlatLayout& layout,
                   const std::vector<at::Tensor>& tensors,
                   int64_t begin,
                   int64_t end,
-                  const void* buffer,
-                  int64_t element_bytes) {
-  const auto* from = static_cast<const std::byte*>(buffer);
-  for (const FlatPiece& piece : layout.pieces(begin, end)) {
-    auto* to = static_cast<std::byte*>(tensors[piece.parameter].mutable_data_ptr());
-    std::memcpy(to + piece.begin * element_bytes,
-                from + piece.at * element_bytes,
-                static_cast<size_t>((piece.end - piece.begin) * element_bytes));
-  }
+                  const at::Tensor& buffer) {
+  for (const FlatPiece& piece : layout.pieces(begin, end))
+    copy_elements(buffer, piece.at, tensors[piece.parameter], piece.begin, piece.end - piece.begin);
 }
 
 std::string piece_name(const std::string& name, int64_t begin, int64_t end, int64_t numel) {

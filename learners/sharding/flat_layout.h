@@ -47,20 +47,19 @@ class FlatLayout {
 };
 
 /// Copies [begin, end) of `tensors` (those the layout was made from, contiguous, one dtype) to
-/// `buffer`. Undefined tensors, and what belongs to none, give zeros.
+/// `buffer`, 1-D of so many elements, perhaps on another device. Undefined tensors, and what
+/// belongs to none, give zeros.
 void gather_flat(const FlatLayout& layout,
                  const std::vector<at::Tensor>& tensors,
                  int64_t begin,
                  int64_t end,
-                 void* buffer,
-                 int64_t element_bytes);
-/// The way back. Version counters do not move.
+                 const at::Tensor& buffer);
+/// The way back. On the CPU version counters do not move.
 void scatter_flat(const FlatLayout& layout,
                   const std::vector<at::Tensor>& tensors,
                   int64_t begin,
                   int64_t end,
-                  const void* buffer,
-                  int64_t element_bytes);
+                  const at::Tensor& buffer);
 
 /// Name of elements [begin, end) of a parameter of `numel` elements: NAME@BEGIN-END, and NAME for
 /// all of them.

@@ -3,7 +3,8 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
-#include <c10/core/CPUAllocator.h>
+#include <c10/core/Allocator.h>
+#include <c10/core/DeviceGuard.h>
 
 #include <algorithm>
 #include <span>
@@ -33,9 +34,25 @@ std::vector<at::Tensor> tensors_of(const std::vector<NamedTensor>& parameters) {
 
 /// Memory for `bytes` behind the tensors of a storage; 0: none.
 void resize_storage(const at::Tensor& tensor, size_t bytes) {
+  const c10::OptionalDeviceGuard here(tensor.device());
   c10::StorageImpl* const storage = tensor.storage().unsafeGetStorageImpl();
-  storage->set_data_ptr_noswap(c10::GetCPUAllocator()->allocate(bytes));
+  storage->set_data_ptr_noswap(c10::GetAllocator(tensor.device().type())->allocate(bytes));
   storage->set_nbytes(bytes);
+}
+
+/// What passes between ranks does so through the processor's memory: the tensor itself where it
+/// lies there, else a copy,
+at::Tensor on_host(const at::Tensor& tensor) {
+  return tensor.cpu();
+}
+
+/// or room for one, whose values `from_host` brings.
+at::Tensor room_on_host(const at::Tensor& tensor) {
+  return tensor.is_cpu() ? tensor : at::empty(tensor.sizes(), tensor.options().device(at::kCPU));
+}
+
+void from_host(const at::Tensor& host, const at::Tensor& tensor) {
+  if (!host.is_same(tensor)) tensor.copy_(host);
 }
 
 }  // namespace
@@ -129,14 +146,14 @@ void FlatUnit::add_gradients() {
   const at::NoGradGuard no_grad;
   mark_seen();
   const auto options = parameters_.front().tensor.options().requires_grad(false);
-  at::Tensor sums = at::empty({layout_.part()}, options);
+  at::Tensor sums = at::empty({layout_.part()}, options.device(at::kCPU));
   if (sums.scalar_type() == at::kDouble) {
     reduce<double>(sums);
   } else {
     reduce<float>(sums);
   }
   drop_own_gradients();
-  add(sums);
+  add(sums.to(options.device()));
 }
 
 void FlatUnit::start_adding() {
@@ -144,16 +161,11 @@ void FlatUnit::start_adding() {
   if (parameters_.empty()) return;
   const at::NoGradGuard no_grad;
   mark_seen();
-  const auto options = parameters_.front().tensor.options().requires_grad(false);
+  const auto options = parameters_.front().tensor.options().requires_grad(false).device(at::kCPU);
   const int64_t all = layout_.part() * shards_.world_size();
   whole_gradient_ = at::empty({all}, options);
   sums_ = at::empty({layout_.part()}, options);
-  gather_flat(layout_,
-              gradients(),
-              0,
-              all,
-              whole_gradient_.mutable_data_ptr(),
-              whole_gradient_.element_size());
+  gather_flat(layout_, gradients(), 0, all, whole_gradient_);
   drop_own_gradients();
   if (sums_.scalar_type() == at::kDouble) {
     sums_come_ = shards_.start_reduce_scatter<double>(elements<double>(whole_gradient_),
@@ -170,7 +182,7 @@ void FlatUnit::finish_adding() {
   sums_come_.reset();
   whole_gradient_ = at::Tensor();
   const at::NoGradGuard no_grad;
-  add(std::exchange(sums_, at::Tensor()));
+  add(std::exchange(sums_, at::Tensor()).to(parameters_.front().tensor.device()));
 }
 
 template <typename T>
@@ -183,7 +195,7 @@ void FlatUnit::reduce(at::Tensor& sums) {
     const int64_t length = std::min(bucket(), part - at);
     for (int64_t r = 0; r < world; ++r) {
       const int64_t begin = r * part + at;
-      gather_flat(layout_, own, begin, begin + length, send.data() + r * length, sizeof(T));
+      gather_flat(layout_, own, begin, begin + length, bucket_of_all.narrow(0, r * length, length));
     }
     shards_.reduce_scatter<T>(
         send.first(static_cast<size_t>(length * world)),
@@ -208,10 +220,12 @@ void FlatUnit::add_over_copies() {
 
 template <typename T>
 void FlatUnit::reduce_over_copies() {
-  const std::span<T> all = elements<T>(gradient_);
+  const at::Tensor host = on_host(gradient_);
+  const std::span<T> all = elements<T>(host);
   const size_t most = std::max<size_t>(static_cast<size_t>(bucket_bytes_) / sizeof(T), 1);
   for (size_t at = 0; at < all.size(); at += most)
     copies_->all_reduce<T>(all.subspan(at, std::min(most, all.size() - at)));
+  from_host(host, gradient_);
 }
 
 void FlatUnit::hand_over(const std::vector<bool>& any) {
@@ -235,24 +249,20 @@ void FlatUnit::share_weights() {
   PRAETOR_CHECK(!is_cut(), "weights in parts are gathered, not shared");
   if (parameters_.empty() || shards_.world_size() == 1) return;
   const std::vector<at::Tensor> weights = tensors_of(parameters_);
-  const auto options = parameters_.front().tensor.options().requires_grad(false);
+  const auto options = parameters_.front().tensor.options().requires_grad(false).device(at::kCPU);
   const int64_t world = shards_.world_size(), rank = shards_.rank(), part = layout_.part();
   const int64_t size = parameters_.front().tensor.element_size();
   const at::Tensor bucket_of_all = at::empty({std::min(bucket(), part) * world}, options);
   const std::span<std::byte> all = bytes_of(bucket_of_all);
   for (int64_t at = 0; at < part; at += bucket()) {
     const int64_t length = std::min(bucket(), part - at);
-    const auto place = [&](int64_t r) {
-      return all.subspan(static_cast<size_t>(r * length * size),
-                         static_cast<size_t>(length * size));
-    };
+    const auto place = [&](int64_t r) { return bucket_of_all.narrow(0, r * length, length); };
     const auto begin = [&](int64_t r) { return r * part + at; };
-    gather_flat(layout_, weights, begin(rank), begin(rank) + length, place(rank).data(), size);
-    shards_.all_gather<std::byte>(place(rank),
+    gather_flat(layout_, weights, begin(rank), begin(rank) + length, place(rank));
+    shards_.all_gather<std::byte>(bytes_of(place(rank)),
                                   all.first(static_cast<size_t>(length * world * size)));
     for (int64_t r = 0; r < world; ++r) {
-      if (r != rank)
-        scatter_flat(layout_, weights, begin(r), begin(r) + length, place(r).data(), size);
+      if (r != rank) scatter_flat(layout_, weights, begin(r), begin(r) + length, place(r));
     }
   }
 }
@@ -270,12 +280,7 @@ void FlatUnit::cut(UnitMeter& meter, const Reader& read) {
   const bool waits =
       std::ranges::any_of(parameters_, [](const NamedTensor& p) { return is_waiting(p.tensor); });
   if (!waits) {
-    gather_flat(layout_,
-                tensors_of(parameters_),
-                begin,
-                begin + part,
-                part_.mutable_data_ptr(),
-                part_.element_size());
+    gather_flat(layout_, tensors_of(parameters_), begin, begin + part, part_);
   }
   std::vector<at::Tensor> before;
   for (size_t i = 0; i < parameters_.size(); ++i) {
@@ -332,14 +337,21 @@ void FlatUnit::gather(bool keep) {
   if (!is_cut()) return;
   allocate();
   gathered_ = true;
-  shards_.all_gather<std::byte>(bytes_of(part_), bytes_of(storage_));
+  const at::NoGradGuard no_grad;
+  const at::Tensor host = room_on_host(storage_);
+  shards_.all_gather<std::byte>(bytes_of(on_host(part_)), bytes_of(host));
+  if (keep) from_host(host, storage_);
   if (!keep) release();
 }
 
 void FlatUnit::start_gather() {
   if (!is_cut()) return;
   allocate();
-  weights_come_ = shards_.start_all_gather<std::byte>(bytes_of(part_), bytes_of(storage_));
+  const at::NoGradGuard no_grad;
+  host_part_ = on_host(part_);
+  host_storage_ = room_on_host(storage_);
+  weights_come_ =
+      shards_.start_all_gather<std::byte>(bytes_of(host_part_), bytes_of(host_storage_));
 }
 
 void FlatUnit::finish_gather(bool keep) {
@@ -348,6 +360,9 @@ void FlatUnit::finish_gather(bool keep) {
   weights_come_->wait();
   weights_come_.reset();
   gathered_ = true;
+  const at::NoGradGuard no_grad;
+  if (keep) from_host(host_storage_, storage_);
+  host_part_ = host_storage_ = at::Tensor();
   if (!keep) release();
 }
 

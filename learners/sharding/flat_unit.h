@@ -36,7 +36,8 @@ struct UnitMeter {
 /// the sums of a step are added over the copies at its end.
 ///
 /// Every rank makes the calls marked "all ranks" alike; of several copies those of each. Sums are
-/// in rank order, over the copies in their order.
+/// in rank order, over the copies in their order. Of parameters on another device than the CPU
+/// parts and sums are there, too, and pass between ranks through the processor's memory.
 class FlatUnit {
  public:
   /// Elements of one exchange, over all ranks.
@@ -127,7 +128,9 @@ class FlatUnit {
   at::Tensor storage_;      ///< [world * part], what the parameters are views of, once cut
   bool gathered_ = false;
   UnitMeter* meter_ = nullptr;
-  at::Tensor whole_gradient_, sums_;  ///< [world * part] and [part], while they are summed
+  /// While they pass between ranks, in the processor's memory: gradients, [world * part] and
+  /// [part], and weights, [part] and [world * part].
+  at::Tensor whole_gradient_, sums_, host_part_, host_storage_;
   /// Behind what they write to, as they wait when they end.
   std::unique_ptr<PendingCollective> weights_come_, sums_come_;
 };

@@ -7,6 +7,7 @@
 
 #include "core/base/error.h"
 #include "learners/optim/clip_grad.h"
+#include "learners/optim/tensor_digest.h"
 #include "learners/sharding/flat_layout.h"
 
 namespace praetor {
@@ -104,9 +105,7 @@ void ShardedOptimizer::reduce_gradients() {
 void ShardedOptimizer::digest_gradients(Sha256& digest) const {
   for (const NamedTensor& parameter : optimizer_->parameters()) {
     if (!parameter.tensor.grad().defined()) continue;
-    const at::Tensor gradient = parameter.tensor.grad().contiguous();
-    digest.update(
-        std::span(static_cast<const std::byte*>(gradient.const_data_ptr()), gradient.nbytes()));
+    add_to_digest(digest, parameter.tensor.grad());
   }
 }
 
@@ -130,11 +129,8 @@ double ShardedOptimizer::square_sum() const {
 }
 
 void ShardedOptimizer::digest_weights(Sha256& digest) const {
-  for (const NamedTensor& parameter : optimizer_->parameters()) {
-    const at::Tensor weight = parameter.tensor.detach().contiguous();
-    digest.update(
-        std::span(static_cast<const std::byte*>(weight.const_data_ptr()), weight.nbytes()));
-  }
+  for (const NamedTensor& parameter : optimizer_->parameters())
+    add_to_digest(digest, parameter.tensor);
 }
 
 double ShardedOptimizer::clip_gradients() {

@@ -1,5 +1,6 @@
 #include "tests/support/processor_device.h"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
@@ -42,6 +43,7 @@ void* ProcessorDevice::allocate(int64_t bytes) {
   std::memset(memory, 0, size);
   memory_.emplace(memory, static_cast<int64_t>(size));
   used_ += static_cast<int64_t>(size);
+  peak_ = std::max(peak_, used_);
   return memory;
 }
 

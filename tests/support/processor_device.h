@@ -135,6 +135,13 @@ class ProcessorDevice final : public cuda::Device {
 #undef X
   std::unique_ptr<cuda::Recording> record(const std::function<void()>& work) override;
 
+  /// Bytes that are allocated, and the most that have been.
+  int64_t used_bytes() const {
+    return used_;
+  }
+  int64_t peak_bytes() const {
+    return peak_;
+  }
   int64_t replays() const {
     return replays_;
   }
@@ -151,7 +158,7 @@ class ProcessorDevice final : public cuda::Device {
 
   cuda::DeviceDescription description_;
   std::map<void*, int64_t> memory_;  ///< and its bytes
-  int64_t used_ = 0;
+  int64_t used_ = 0, peak_ = 0;
   std::vector<std::function<void()>>* recorded_ = nullptr;  ///< while recording
   int64_t replays_ = 0, uploads_ = 0, downloads_ = 0;
 };

@@ -16,6 +16,7 @@
 #include "learners/algorithms/sft.h"
 #include "tests/learners/support/groups.h"
 #include "tests/learners/support/tiny.h"
+#include "tests/support/emulated_device.h"
 
 namespace praetor::testing {
 
@@ -83,6 +84,7 @@ OptimizerConfig optimizer_of(const CaseOptions& options, double learning_rate) {
   out.max_grad_norm = options.max_grad_norm;
   out.momentum = 0.9;
   out.state_dtype = options.state_dtype;
+  out.offload = options.offload;
   return out;
 }
 
@@ -92,6 +94,7 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
   LearnerConfig config;
   config.optimizer = optimizer_of(options, options.learning_rate);
   config.precision = options.precision;
+  if (options.emulated) config.device = emulated_device(ranks ? ranks->rank() : 0);
   config.optimizer.weight_decay = 0.01;
   config.micro_batch_tokens = options.micro_batch_tokens;
   config.sharding = {.stage = options.stage,

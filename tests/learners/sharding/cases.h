@@ -35,6 +35,8 @@ struct CaseOptions {
   at::ScalarType precision = at::kFloat;
   double learning_rate = 1e-3;  ///< twice that of a separate critic
   int64_t tensor = 1;           ///< ranks that every layer is split over
+  bool emulated = false;        ///< each rank learns on an emulated device of its own
+  bool offload = false;         ///< of the optimizer's states
 };
 
 /// @param ranks  null: a world of one

@@ -46,15 +46,13 @@ TEST_CASE("flat ranges are copied out and back, undefined tensors as zeros", "[l
                                             {"b", at::arange(6, 10).to(at::kFloat)}};
   const FlatLayout layout(parameters, 1);
   const at::Tensor buffer = at::full({8}, -1.0f);
-  gather_flat(
-      layout, {parameters[0].tensor, parameters[1].tensor}, 4, 12, buffer.mutable_data_ptr(), 4);
+  gather_flat(layout, {parameters[0].tensor, parameters[1].tensor}, 4, 12, buffer);
   CHECK(at::equal(buffer, at::tensor({4.f, 5.f, 6.f, 7.f, 8.f, 9.f, 0.f, 0.f})));
   buffer.add_(10);
-  scatter_flat(
-      layout, {parameters[0].tensor, parameters[1].tensor}, 4, 12, buffer.const_data_ptr(), 4);
+  scatter_flat(layout, {parameters[0].tensor, parameters[1].tensor}, 4, 12, buffer);
   CHECK(at::equal(parameters[1].tensor, at::tensor({16.f, 17.f, 18.f, 19.f})));
   CHECK(at::equal(parameters[0].tensor.view(-1), at::tensor({0.f, 1.f, 2.f, 3.f, 14.f, 15.f})));
-  gather_flat(layout, {{}, parameters[1].tensor}, 5, 7, buffer.mutable_data_ptr(), 4);
+  gather_flat(layout, {{}, parameters[1].tensor}, 5, 7, buffer);
   CHECK(buffer[0].item<float>() == 0);
   CHECK(buffer[1].item<float>() == 16);
 }

@@ -27,7 +27,7 @@ Trained train(const std::string& name,
     for (int step = from; step < to; ++step) out.last[r] = update_case(name, learner, step);
     out.meters[r] = learner.unit_meter();
     for (const NamedTensor& t : learner.state())
-      shards[r].push_back({t.name, t.tensor.detach().clone()});
+      shards[r].push_back({t.name, t.tensor.detach().cpu().clone()});
     out.state_json[r] = learner.state_json();
     out.weights[r] = weights_digest(learner);
   });
@@ -69,7 +69,7 @@ at::Tensor part_of_state(const Learner& learner, const std::string& kind) {
   std::vector<at::Tensor> parts;
   for (const NamedTensor& t : learner.state()) {
     if (t.name.find(kind) != std::string::npos)
-      parts.push_back(t.tensor.detach().flatten().to(at::kDouble));
+      parts.push_back(t.tensor.detach().cpu().flatten().to(at::kDouble));
   }
   return at::cat(parts);
 }

@@ -113,7 +113,7 @@ at::Tensor flat_state(const Learner& learner, bool weights_only) {
   std::vector<at::Tensor> parts;
   for (const NamedTensor& t : learner.state()) {
     if (weights_only && t.name.starts_with("optimizer/")) continue;
-    parts.push_back(t.tensor.detach().flatten().to(at::kDouble));
+    parts.push_back(t.tensor.detach().cpu().flatten().to(at::kDouble));
   }
   return at::cat(parts);
 }

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <c10/core/Device.h>
+
+#include "actors/job/job_config.h"
+
+namespace praetor {
+
+/// Throws unless this host has what the `learner.device` of every stage needs: for cuda LibTorch's
+/// CUDA half, which stays open from now on, and a GPU that it sees. Before anything is computed in
+/// the process. @throws MissingInput naming the stage and what is missing
+void require_learner_devices(const JobConfig& job);
+
+/// The device of one rank: of the GPUs that it sees that of its number on this host, as
+/// OMPI_COMM_WORLD_LOCAL_RANK or SLURM_LOCALID says it (modulo their number); another device than
+/// cuda, or one with a number, as it is.
+c10::Device device_of_rank(c10::Device device);
+
+}  // namespace praetor

@@ -1,0 +1,93 @@
+# learner.device: cuda. Without a GPU a job says what is missing before it does anything; over a library in the place of LibTorch's CUDA half,
+# whose devices are the processor (tests/support/emulated_device.cpp), whole jobs run as they are shipped: in one process and over two ranks,
+# resumed, exported and replayed.
+source "$(dirname "$0")/lib.sh"
+emulated=$(dirname "$praetor")/../tests/libpraetor_torch_processor.so
+engine=$(dirname "$praetor")/../tests/libpraetor_cuda_processor.so
+[ -f "$emulated" ] || fail "no $emulated"
+
+on_gpu() { sed 's/learner: {optimizer: {/learner: {device: cuda, optimizer: {/'; }  # of every stage
+tiny_job 1 6 | sed "s#$work/runs#$work/cpu#" > "$work/cpu.yaml"
+tiny_job 1 6 | on_gpu > "$work/job.yaml"
+"$praetor" validate "$work/job.yaml" > "$work/out" 2>&1 || { cat "$work/out"; fail "validate"; }
+
+refused() {  # STATUS WORDS COMMAND...
+  local want=$1 words=$2 status=0
+  shift 2
+  "$praetor" "$@" > "$work/out" 2>&1 || status=$?
+  [ "$status" -eq "$want" ] || { cat "$work/out"; fail "status $status of $*"; }
+  grep -qF -- "$words" "$work/out" || { cat "$work/out"; fail "what $* says"; }
+}
+refused 78 "learner.device: cuda does not split layers over ranks" validate "$work/job.yaml" --set stages.sft.learner.sharding.tensor=2
+refused 78 "learner.optimizer.offload: a learner on the CPU has what its optimizer keeps there already" validate "$work/cpu.yaml" --set stages.sft.learner.optimizer.offload=true
+PRAETOR_TORCH_CUDA_LIBRARY=$work/none.so refused 66 \
+  "stage sft: learner.device: cuda: LibTorch's CUDA half: PRAETOR_TORCH_CUDA_LIBRARY names $work/none.so, which is not there" train "$work/job.yaml"
+[ ! -e "$work/runs" ] || fail "a run was begun without a GPU"
+echo text > "$work/text.so"
+PRAETOR_TORCH_CUDA_LIBRARY=$work/text.so refused 66 "PRAETOR_GPU=1 scripts/bootstrap fetches CUDA's libraries" train "$work/job.yaml"
+# As this machine is: where a GPU is seen there is nothing to refuse.
+if ! "$praetor" doctor --json 2> /dev/null | python3 -c 'import json, sys; sys.exit(json.load(sys.stdin)["torch_cuda"]["devices"] == 0)'; then
+  refused 66 "stage sft: learner.device: cuda: " train "$work/job.yaml"
+  [ ! -e "$work/runs" ] || fail "a run was begun without a GPU"
+fi
+
+export PRAETOR_TORCH_CUDA_LIBRARY=$emulated
+"$praetor" doctor --json 2> /dev/null | python3 -c 'import json, sys; sys.exit(json.load(sys.stdin)["torch_cuda"]["devices"] != 4)' || fail "doctor"
+"$praetor" train "$work/cpu.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "the run on the CPU"; }
+"$praetor" train "$work/job.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "the colocated run"; }
+calm=$work/runs/tiny
+grep -q "learns on cuda:0" "$calm/logs/train.log" || { cat "$work/err"; fail "the learner's device is not told"; }
+"$praetor" verify "$calm" > "$work/verify.json" || { cat "$work/verify.json"; fail "verify"; }
+
+near() {  # RUN TOLERANCE: weights of sft and of the reward model against the CPU's, in L2
+  python3 - "$work/cpu/tiny" "$1" "$2" <<'PY' || fail "the weights of $1 are too far from the CPU's"
+import array, json, math, struct, sys
+def read(file):
+    data = open(file, "rb").read()
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:8 + size])
+    out = []
+    for name in sorted(header):
+        if name == "__metadata__": continue
+        begin, end = header[name]["data_offsets"]
+        out.extend(array.array("f", data[8 + size + begin:8 + size + end]))
+    return out
+for stage in ("sft", "reward_model"):
+    cpu, gpu = (read(f"{run}/stages/{stage}/model.safetensors") for run in sys.argv[1:3])
+    apart = math.dist(cpu, gpu) / math.hypot(*cpu)
+    assert 0 <= apart < float(sys.argv[3]), (stage, apart)
+PY
+}
+near "$calm" 1e-4
+"$praetor" replay "$calm" --stage ppo --step 3 > "$work/replay.json" || { cat "$work/replay.json"; fail "replay"; }
+grep -q '"identical":true' "$work/replay.json" || { cat "$work/replay.json"; fail "replay"; }
+
+# Stopped and gone on with: the same run, on the emulated device bit for bit.
+sed "s#$work/runs#$work/stopped#" "$work/job.yaml" > "$work/stopped.yaml"
+"$praetor" train "$work/stopped.yaml" > "$work/out" 2> "$work/err" & pid=$!
+await_rows "$pid" "$work/stopped/tiny" 23
+kill -TERM "$pid" 2> /dev/null || true
+wait "$pid" || true
+"$praetor" train "$work/stopped.yaml" --resume auto > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "the resumed run"; }
+same_run "$calm" "$work/stopped/tiny" "resumed"
+# A checkpoint of the device goes on on the CPU.
+"$praetor" export "$calm" --to "$work/exported" > "$work/out" 2>&1 || { cat "$work/out"; fail "export"; }
+cmp "$work/exported/model.safetensors" "$calm/stages/ppo/model.safetensors" || fail "export"
+
+# Two ranks with weights in parts and moments in the host's memory, workers of their own; adapters on a device.
+sed 's/optimizer: {learning_rate: 0.003}/sharding: {stage: 3}, optimizer: {learning_rate: 0.003, offload: true}/' "$work/job.yaml" > "$work/parts.yaml"
+cp "$work/parts.yaml" "$work/job.yaml"
+separate_job "$work/s" 1 1 2 > "$work/separate.yaml"
+"$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" & pid=$!
+await_end "$pid" "$work/s" "two ranks"
+near "$work/s/tiny" 1e-3
+cat "$work"/s/tiny/logs/* > "$work/logs"
+for gpu in 0 1; do grep -q "learns on cuda:$gpu" "$work/logs" || { cat "$work/logs"; fail "no rank has GPU $gpu"; }; done
+
+# Engine and learner on GPUs in one process, the learner with an adapter in bfloat16.
+export PRAETOR_CUDA_LIBRARY=$engine TMPDIR=$work
+tiny_job 1 3 | on_gpu | sed "s#$work/runs#$work/both#; s/hidden_size: 32/hidden_size: 16/; s/    ppo: {/    engine: {device: cuda, max_sequences: 16, max_step_tokens: 64}\n    ppo: {/
+  s/learner: {device: cuda, optimizer: {learning_rate: 0.001}}/learner: {device: cuda, precision: bfloat16, lora: {rank: 2}, optimizer: {learning_rate: 0.001}}/" > "$work/both.yaml"
+"$praetor" train "$work/both.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "engine and learner on GPUs"; }
+"$praetor" verify "$work/both/tiny" > "$work/verify.json" || { cat "$work/verify.json"; fail "verify"; }
+echo "learners on an emulated GPU"
