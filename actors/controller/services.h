@@ -48,6 +48,8 @@ struct Publication {
   int64_t bytes = 0;    ///< size of the file
   /// Of a network beside the policy that voices draw from; at most one.
   std::vector<Publication> companions;
+  /// Where the file is an adapter's, the whole weights that it is beside; else empty.
+  std::vector<Publication> base;
 };
 
 /// One response to generate, with its prompt.

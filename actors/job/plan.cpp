@@ -106,8 +106,9 @@ std::vector<PlannedNetwork> add_networks(const JobConfig& job,
   const ShardingConfig& sharding = stage.learner.sharding;
   const bool in_parts = sharding.tensor > 1 || (sharding.stage == 3 && out.ranks_of_copy() > 1);
   if (models.policy) planned.push_back(add_trained(stage, "policy", {.shape = shape}, out));
-  // What engines decode with; from parts it is made unit by unit.
-  if (lora && algorithm.online() && !in_parts) {
+  // What an engine of this process decodes with; from parts it is made unit by unit, and workers
+  // make their own.
+  if (lora && algorithm.online() && !in_parts && job.placement == "colocated") {
     planned.back().merged_parameters = lora_size(shape, *lora).changed;
     out.networks.push_back({"policy, merged", planned.back().merged_parameters, false, true, true});
   }

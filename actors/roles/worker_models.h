@@ -3,11 +3,14 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "actors/controller/services.h"
 #include "actors/job/job_config.h"
 #include "actors/rpc/client.h"
 #include "core/model/transformer.h"
+#include "core/publication/weight_file.h"
 #include "core/tokenizer/tokenizer.h"
 #include "reward/scorer.h"
 #include "rollout/engine.h"
@@ -48,8 +51,21 @@ class WorkerModels {
   struct Held {
     std::optional<WeightVersion> version;
     std::unique_ptr<Transformer> model;
+    /// Of weights under an adapter: what that was merged into, mapped, and the layers it changes.
+    std::optional<WeightFile> base;
+    std::vector<std::string> layers;
   };
   void load_weights(const Publication& publication, Held& into);
+  void load_adapter(const Publication& publication, Held& into);
+  /// Puts all weights of `file` into the network, which is made when there is none.
+  void put_whole(const WeightFile& file, Held& into);
+  /// The mapped file of a publication of whole weights, which need not be asked for when it is a
+  /// base that is held.
+  WeightFile whole(const Publication& publication);
+  /// Calls `open` with the file, which is fetched when this host does not share its path, and has
+  /// no name any more afterwards. @param what  of the weights, for errors
+  template <typename Open>
+  auto with_file(const Publication& publication, const char* what, Open open);
   std::optional<WeightKind> only_kind() const;
   const StageConfig& stage_of(const Lease& lease) const;
 

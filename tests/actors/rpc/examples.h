@@ -20,6 +20,9 @@ inline Publication example_publication() {
     next.file = file;
     next.address = "10.0.0.7:4000";
     next.bytes = 123456;
+    Publication whole = next;
+    whole.file = "/run/b.safetensors";
+    next.base.push_back(std::move(whole));
     if (!out.file.empty()) next.companions.push_back(std::move(out));
     out = std::move(next);
   }
