@@ -150,10 +150,12 @@ Learner::Learner(LearnerConfig config,
   complete_models(
       my.plan, my.config, my.algorithm->name(), std::max<int64_t>(labels, 1), my.models);
   my.join_tensor_group();
-  my.read_networks();
+  // Parts are read once the networks are split. What finds a head in closed form is read whole.
+  if (!my.tensor || my.plan.probe) my.read_networks();
   my.add_adapters();
   my.require_equal_start();
   my.split_networks();
+  my.read_networks();
   my.split_ranks();
   my.add_copies();
   my.add_host_views();

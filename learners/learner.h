@@ -168,6 +168,9 @@ class Learner {
 
   /// Of the policy, or of the reward model; null: there is none.
   const LoraAdapter* adapter() const;
+  /// How policy() or companion() is made; the adapter is whole on every rank, the base as
+  /// visit_weights hands it out.
+  Adapted adapted(const Transformer& model) const;
 
   /// Brings the weights of `models` (of this learner; null ones do not count) together on rank 0,
   /// or on every rank, for as long as the result lives; where weights are not kept in parts they

@@ -180,7 +180,7 @@ struct Learner::Impl {
   bool cuts_weights() const;
   /// What a network that waits for its weights reads them from.
   const ModelWeights& weights_of(const Transformer& model) const;
-  /// Reads the networks that wait, unless that is done as they are cut.
+  /// Reads the networks that wait, unless that is done as they are cut; of split ones the parts.
   void read_networks();
   /// Puts the networks into parts as the stage says. @throws InvalidArgument on every rank when
   /// they have read different weights
@@ -190,6 +190,8 @@ struct Learner::Impl {
   /// Of the weights that are read as networks are cut: who read them first, and their digests.
   std::map<const ModelWeights*, std::string> first_readers;
   std::map<std::string, std::string> read_digests;
+  /// Of the first network of `who`'s weights.
+  void note_read(const char* who, const NamedTensor& whole);
   void add_optimizers();
   /// Over the units of `model` where it has any, else (null, too) over `parameters`.
   void add_optimizer(const char* name,

@@ -117,15 +117,14 @@ void Learner::visit_weights(const Transformer& model,
                             const std::vector<NamedTensor>& tensors,
                             const std::function<void(std::span<const NamedTensor>)>& visit) const {
   Impl::Merged* const one = impl_->merged_of(model);
-  if (!one || impl_->on_device()) return visit_weights(tensors, visit);
-  const ShardedNetwork* const network = impl_->sharding_of(*one->base);
-  if ((network && network->is_cut()) || impl_->split_of(*one->base)) {
-    // Its tensors are the base's own.
+  if (!one) return visit_weights(tensors, visit);
+  if (one->version == 0) {
+    // Its tensors are the base's own: nobody has asked for merged ones that stay.
     visit_weights(tensors, [&](std::span<const NamedTensor> some) {
-      std::vector<NamedTensor> out;
-      for (const NamedTensor& named : some)
-        out.push_back({named.name, one->adapter->merged_weight(named)});
-      visit(out);
+      for (const NamedTensor& named : some) {
+        const NamedTensor merged{named.name, one->adapter->merged_weight(named)};
+        visit(std::span(&merged, 1));
+      }
     });
     return;
   }
@@ -141,6 +140,11 @@ void Learner::visit_weights(const Transformer& model,
 
 const LoraAdapter* Learner::adapter() const {
   return impl_->adapter.get();
+}
+
+Adapted Learner::adapted(const Transformer& model) const {
+  const Impl::Merged* const one = impl_->merged_of(model);
+  return one ? Adapted{one->base, one->adapter} : Adapted{};
 }
 
 }  // namespace praetor

@@ -29,21 +29,25 @@ void Learner::Impl::shard(const char* who, Transformer& model, ShardedNetwork::O
   options.read = [this, who, &model](std::span<const NamedTensor> some) {
     const ModelWeights& weights = weights_of(model);
     weights.read(some);
+    if (tensor) return;  // their parts are not the same ones
     if (first_readers.emplace(&weights, who).first->second != who) return;
-    for (const NamedTensor& t : some) {
-      const at::Tensor values = t.tensor.detach().cpu();
-      read_digests[str(who, "/", t.name)] = sha256_hex(
-          std::span(static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()));
-    }
+    for (const NamedTensor& t : some) note_read(who, t);
   };
   sharded.push_back(std::make_unique<ShardedNetwork>(
       who, model, sharding_ranks(), lock_step, meter, std::move(options)));
 }
 
+void Learner::Impl::note_read(const char* who, const NamedTensor& whole) {
+  std::string& digest = read_digests[str(who, "/", whole.name)];
+  if (!digest.empty()) return;
+  const at::Tensor values = whole.tensor.detach().cpu();
+  digest = sha256_hex(
+      std::span(static_cast<const std::byte*>(values.const_data_ptr()), values.nbytes()));
+}
+
 bool Learner::Impl::cuts_weights() const {
-  // Layers are split from whole ones.
-  return config.sharding.stage == 3 && config.sharding.ranks_of_copy(ranks->world_size()) > 1 &&
-         !plan.probe && !tensor;
+  return config.sharding.stage == 3 && config.sharding.ranks_of_copy(data->world_size()) > 1 &&
+         !plan.probe;
 }
 
 const ModelWeights& Learner::Impl::weights_of(const Transformer& model) const {

@@ -64,6 +64,14 @@ void Learner::Impl::split_networks() {
     one.base = &whole(*one.base);
     *one.model = shared_copy(*one.base);
   }
+  const auto in_part = [&](const char* who, std::shared_ptr<const ModelWeights>& weights) {
+    if (weights)
+      weights = part_weights(std::move(weights), *tensor, [this, who](const NamedTensor& all) {
+        note_read(who, all);
+      });
+  };
+  in_part("policy", models.policy_weights);
+  in_part(plan.reward_model ? "reward model" : "critic", models.scalar_weights);
   if (!models.scalar) return;
   whole_scalar = std::make_unique<ScalarModel>(ScalarModel{
       shared_copy(whole(models.scalar->backbone)), models.scalar->head, models.scalar->labels});

@@ -50,6 +50,8 @@ struct Publication {
   std::vector<Publication> companions;
   int64_t epoch = 0;      ///< of the group that it was broadcast to (broadcasts.h); 0: it was not
   int64_t broadcast = 0;  ///< number of that broadcast
+  /// Where the file is an adapter's, the whole weights that it is beside; else empty.
+  std::vector<Publication> base;
 };
 
 /// One response to generate, with its prompt.

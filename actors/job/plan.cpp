@@ -107,8 +107,9 @@ std::vector<PlannedNetwork> add_networks(const JobConfig& job,
   const bool in_parts = sharding.tensor > 1 || (sharding.stage == 3 && out.ranks_of_copy() > 1);
   out.on_gpu = !stage.learner.device.is_cpu();
   if (models.policy) planned.push_back(add_trained(stage, "policy", {.shape = shape}, out));
-  // What engines decode with; from parts, or from a GPU's weights, it is made on the way.
-  if (lora && algorithm.online() && !in_parts && !out.on_gpu) {
+  // What an engine of this process decodes with; from parts, or from a GPU's weights, it is made on
+  // the way, and workers make their own.
+  if (lora && algorithm.online() && !in_parts && !out.on_gpu && job.placement == "colocated") {
     planned.back().merged_parameters = lora_size(shape, *lora).changed;
     out.networks.push_back({"policy, merged", planned.back().merged_parameters, false, true, true});
   }

@@ -36,12 +36,12 @@ WeightReceiver::~WeightReceiver() {
   thread_.join();
 }
 
-std::optional<WeightFile> WeightReceiver::take(const Publication& publication) {
+std::optional<AnyPublished> WeightReceiver::take(const Publication& publication) {
   const BroadcastNumber number{publication.epoch, publication.broadcast};
   std::unique_lock lock(mutex_);
   const auto find = [&] {
     return std::ranges::find(
-        kept_, publication.version.digest, &std::pair<std::string, WeightFile>::first);
+        kept_, publication.version.digest, &std::pair<std::string, AnyPublished>::first);
   };
   const auto expected = [&] {
     return !ending_ && number.epoch > 0 && number.epoch == epoch_ && number > done_;
@@ -57,12 +57,12 @@ std::optional<WeightFile> WeightReceiver::take(const Publication& publication) {
   changed_.wait_for(lock, options_.timeout, [&] { return find() != kept_.end() || !expected(); });
   const auto found = find();
   if (found == kept_.end()) return std::nullopt;
-  WeightFile out = std::move(found->second);
+  AnyPublished out = std::move(found->second);
   kept_.erase(found);
   return out;
 }
 
-void WeightReceiver::keep(const std::string& digest, WeightFile weights) {
+void WeightReceiver::keep(const std::string& digest, AnyPublished weights) {
   const std::lock_guard lock(mutex_);
   std::erase_if(kept_, [&](const auto& one) { return one.first == digest; });
   kept_.emplace_back(digest, std::move(weights));

@@ -39,12 +39,12 @@ class WeightReceiver {
   /// The weights as they came, verified, when this worker was to have them by broadcast: waits for
   /// them as long as they may still come. Nothing: they have not come whole, and are to be had as a
   /// file. What was taken is not kept. Any thread.
-  std::optional<WeightFile> take(const Publication& publication);
+  std::optional<AnyPublished> take(const Publication& publication);
 
  private:
   void run();
   void receive(const BroadcastCall& call);
-  void keep(const std::string& digest, WeightFile weights);
+  void keep(const std::string& digest, AnyPublished weights);
   std::string why_give_up();
 
   BroadcastService& service_;
@@ -55,7 +55,7 @@ class WeightReceiver {
 
   std::mutex mutex_;  ///< all below
   std::condition_variable changed_;
-  std::deque<std::pair<std::string, WeightFile>> kept_;  ///< by digest, the newest last
+  std::deque<std::pair<std::string, AnyPublished>> kept_;  ///< by digest, the newest last
   std::optional<BroadcastCall> now_;  ///< that the worker takes part in; its answer comes after it
   BroadcastNumber done_;              ///< the last that is over
   int64_t epoch_ = 0;                 ///< whose group it is in, or was called to; 0: none

@@ -7,7 +7,8 @@
 #include "core/base/error.h"
 #include "core/base/log.h"
 #include "core/base/text.h"
-#include "core/publication/weight_file.h"
+#include "core/model/lora.h"
+#include "core/publication/adapter_file.h"
 
 namespace praetor {
 
@@ -38,50 +39,88 @@ const StageConfig& WorkerModels::stage_of(const Lease& lease) const {
   return job_.stages[lease.stage];
 }
 
-/// As they came by broadcast, or else the published file, mapped or streamed.
-WeightFile WorkerModels::weights_of(const Publication& publication) {
+template <typename File>
+File WorkerModels::file_of(const Publication& publication, const char* what) {
   if (options_.received) {
-    if (auto received = options_.received(publication)) return *std::move(received);
+    if (auto received = options_.received(publication)) {
+      if (File* const file = std::get_if<File>(&*received)) return std::move(*file);
+    }
   }
+  const auto open = [&](const fs::path& path) {
+    return File::open(path, publication.version.digest);
+  };
   fs::path file = publication.file;
   // The path came over the network: it may name what this job's learner publishes, nothing else.
   const fs::path published = fs::absolute(job_.publish.folder_of(options_.run_dir));
   if (!file.empty() && !is_below(file, published)) {
-    throw RefusedError("weights of step ",
+    throw RefusedError(what,
+                       " of step ",
                        publication.version.step,
                        ": ",
                        printable(file.string()),
                        " does not lie in ",
                        published.string());
   }
-  fs::path fetched;
   std::error_code failure;
-  if (file.empty() || !fs::exists(file, failure)) {
-    if (publication.address.empty()) {
-      throw MissingInput(
-          file.empty() ? str("weights of step ", publication.version.step) : file.string(),
-          ": no such file on this host, and nobody streams it (publish.via)");
-    }
-    fs::create_directories(options_.scratch, failure);
-    file = fetched = options_.scratch / "weights.safetensors";
-    fetch_weights(publication, file, options_.fetch);
+  if (!file.empty() && fs::exists(file, failure)) return open(file);
+  if (publication.address.empty()) {
+    throw MissingInput(
+        file.empty() ? str(what, " of step ", publication.version.step) : file.string(),
+        ": no such file on this host, and nobody streams it (publish.via)");
   }
-  WeightFile weights = WeightFile::open(file, publication.version.digest);
-  // What is mapped stays readable.
-  if (!fetched.empty()) fs::remove(fetched, failure);
-  return weights;
+  fs::create_directories(options_.scratch, failure);
+  const fs::path fetched = options_.scratch / "weights.safetensors";
+  struct Removed {  // what is mapped stays readable
+    const fs::path& file;
+    ~Removed() {
+      std::error_code ignored;
+      fs::remove(file, ignored);
+    }
+  } const removed{fetched};
+  fetch_weights(publication, fetched, options_.fetch);
+  return open(fetched);
+}
+
+WeightFile WorkerModels::whole(const Publication& publication) {
+  const std::string& digest = publication.version.digest;
+  for (const Held* held : {&policy_, &companion_})
+    if (held->base && held->base->digest() == digest) return *held->base;
+  return file_of<WeightFile>(publication, "weights");
+}
+
+void WorkerModels::put_whole(const WeightFile& file, Held& into) {
+  const auto narrow = only_kind();
+  if (into.model) {
+    narrow ? file.renew(*into.model) : file.apply(*into.model);
+  } else {
+    into.model =
+        std::make_unique<Transformer>(narrow ? file.make_narrow_model(*narrow) : file.make_model());
+    engine_.reset();
+  }
+  into.base.reset();
+}
+
+void WorkerModels::load_adapter(const Publication& publication, Held& into) {
+  const WeightFile base = whole(publication.base.front());
+  const AdapterFile file = file_of<AdapterFile>(publication, "the adapter");
+  const LoraAdapter adapter = file.adapter(base);  // both are whole before anything is changed
+  base.verify();
+  std::vector<std::string> layers;
+  for (const LoraAdapter::Module& module : adapter.modules()) layers.push_back(module.name);
+  const bool others_hold =
+      into.model && into.base && into.base->digest() == base.digest() && into.layers == layers;
+  if (!others_hold) put_whole(base, into);
+  only_kind() ? base.renew(adapter, *into.model) : base.apply(adapter, *into.model);
+  into.base = base;
+  into.layers = std::move(layers);
 }
 
 void WorkerModels::load_weights(const Publication& publication, Held& into) {
   if (into.version && into.version->same_weights(publication.version)) return;
-  const WeightFile weights = weights_of(publication);
-  const auto narrow = only_kind();
-  if (into.model) {
-    narrow ? weights.renew(*into.model) : weights.apply(*into.model);
+  if (publication.base.empty()) {
+    put_whole(whole(publication), into);
   } else {
-    into.model = std::make_unique<Transformer>(narrow ? weights.make_narrow_model(*narrow)
-                                                      : weights.make_model());
-    engine_.reset();
+    load_adapter(publication, into);
   }
   into.version = publication.version;
   log::info(str(&into == &policy_ ? "weights of step " : "companion of step ",

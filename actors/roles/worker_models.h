@@ -3,12 +3,14 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <string>
+#include <vector>
 
 #include "actors/controller/services.h"
 #include "actors/job/job_config.h"
 #include "actors/rpc/client.h"
 #include "core/model/transformer.h"
-#include "core/publication/weight_file.h"
+#include "core/publication/adapter_file.h"
 #include "core/tokenizer/tokenizer.h"
 #include "reward/scorer.h"
 #include "rollout/engine.h"
@@ -27,7 +29,7 @@ class WorkerModels {
     std::function<void()> on_step;                  ///< called at each forward pass of the engine
     cuda::Device* device = nullptr;                 ///< of engines on a GPU; null: one of their own
     /// Weights that came by broadcast, verified; nothing: they did not. Empty: none do.
-    std::function<std::optional<WeightFile>(const Publication&)> received;
+    std::function<std::optional<AnyPublished>(const Publication&)> received;
   };
   WorkerModels(const JobConfig& job, Options options);
   ~WorkerModels();
@@ -52,9 +54,22 @@ class WorkerModels {
   struct Held {
     std::optional<WeightVersion> version;
     std::unique_ptr<Transformer> model;
+    /// Of weights under an adapter: what that was merged into, mapped, and the layers it changes.
+    std::optional<WeightFile> base;
+    std::vector<std::string> layers;
   };
   void load_weights(const Publication& publication, Held& into);
-  WeightFile weights_of(const Publication& publication);
+  void load_adapter(const Publication& publication, Held& into);
+  /// Puts all weights of `file` into the network, which is made when there is none.
+  void put_whole(const WeightFile& file, Held& into);
+  /// The file of a publication of whole weights, which need not be asked for when it is a base that
+  /// is held.
+  WeightFile whole(const Publication& publication);
+  /// As it came by broadcast, or else the published file, mapped; it is fetched when this host does
+  /// not share its path, and has no name any more afterwards. @param what  of the weights, for
+  /// errors
+  template <typename File>
+  File file_of(const Publication& publication, const char* what);
   std::optional<WeightKind> only_kind() const;
   const StageConfig& stage_of(const Lease& lease) const;
 

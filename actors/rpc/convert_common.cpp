@@ -105,6 +105,8 @@ void to_proto(const Publication& from, v1::Publication* to) {
     in_field("companions", [&] { to_proto(other, to->add_companions()); });
   to->set_epoch(from.epoch);
   to->set_broadcast(from.broadcast);
+  for (const Publication& whole : from.base)
+    in_field("base", [&] { to_proto(whole, to->mutable_base()); });
 }
 
 Publication from_proto(const v1::Publication& from) {
@@ -119,6 +121,12 @@ Publication from_proto(const v1::Publication& from) {
   for (const v1::Publication& other : from.companions()) {
     if (other.companions_size() > 0) refuse("companions", "one has a companion itself");
     to.companions.push_back(in_field("companions", [&] { return from_proto(other); }));
+  }
+  if (from.has_base()) {
+    const v1::Publication& whole = from.base();
+    if (whole.has_base() || whole.companions_size() > 0)
+      refuse("base", "it has a base or a companion itself");
+    to.base.push_back(in_field("base", [&] { return from_proto(whole); }));
   }
   return to;
 }

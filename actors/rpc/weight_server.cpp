@@ -7,6 +7,8 @@
 #include <cstring>
 #include <deque>
 #include <mutex>
+#include <optional>
+#include <utility>
 
 #include "actors/rpc/fields.h"
 #include "actors/rpc/frame.h"
@@ -66,12 +68,18 @@ struct Offer {
   std::shared_ptr<const OpenFile> file;
 };
 
+Offer offer_of(const WeightVersion& version, const std::filesystem::path& file) {
+  if (version.digest.empty()) throw InvalidArgument(file.string(), ": weights without a digest");
+  return {version.digest, std::make_shared<const OpenFile>(file)};
+}
+
 }  // namespace
 
 struct WeightServer::Impl final : v1::Weights::Service {
   rpc::Frame frame;
   std::mutex mutex;  ///< guards what follows
   std::deque<Offer> offers;
+  std::optional<Offer> base;
   std::function<void(int64_t, std::string&)> fault;
 
   explicit Impl(const ServeOptions& options) : frame(options) {}
@@ -94,6 +102,7 @@ struct WeightServer::Impl final : v1::Weights::Service {
       const std::lock_guard lock(mutex);
       for (const Offer& offer : offers)
         if (offer.digest == request.digest()) file = offer.file;
+      if (!file && base && base->digest == request.digest()) file = base->file;
       disturb = fault;
     }
     if (!file) {
@@ -129,12 +138,22 @@ WeightServer::~WeightServer() {
 }
 
 void WeightServer::set_file(const WeightVersion& version, const std::filesystem::path& file) {
-  if (version.digest.empty()) throw InvalidArgument(file.string(), ": weights without a digest");
-  Offer offer{version.digest, std::make_shared<const OpenFile>(file)};
+  Offer offer = offer_of(version, file);
   const std::lock_guard lock(impl_->mutex);
   std::erase_if(impl_->offers, [&](const Offer& old) { return old.digest == offer.digest; });
   impl_->offers.push_back(std::move(offer));
   if (impl_->offers.size() > kFilesOffered) impl_->offers.pop_front();
+}
+
+void WeightServer::set_base(const WeightVersion& version, const std::filesystem::path& file) {
+  Offer offer = offer_of(version, file);
+  const std::lock_guard lock(impl_->mutex);
+  impl_->base = std::move(offer);
+}
+
+void WeightServer::drop_base() {
+  const std::lock_guard lock(impl_->mutex);
+  impl_->base.reset();
 }
 
 void WeightServer::keep(const std::string& digest) {

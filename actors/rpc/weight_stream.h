@@ -27,6 +27,11 @@ class WeightServer {
   /// @throws MissingInput, IoError; InvalidArgument when the digest is empty
   void set_file(const WeightVersion& version, const std::filesystem::path& file);
 
+  /// The same of the base of adapters, which is offered beside the four until there is another, or
+  /// it is dropped.
+  void set_base(const WeightVersion& version, const std::filesystem::path& file);
+  void drop_base();
+
   /// Counts the file of that digest, when it is offered, as the newest.
   void keep(const std::string& digest);
 

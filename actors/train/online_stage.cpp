@@ -32,6 +32,7 @@ constexpr int64_t kClosed = 0;
 constexpr int64_t kNoNetwork = 0;
 constexpr int64_t kPolicy = 1;
 constexpr int64_t kCompanion = 2;
+constexpr int64_t kBase = 3;
 
 }  // namespace
 
@@ -107,7 +108,9 @@ void OnlineStage::publish(int64_t step, bool wanted) {
     while (in_parts()) {
       const int64_t which = agree(kNoNetwork);
       if (which == kNoNetwork) break;
-      const Transformer& model = which == kPolicy ? learner_->policy() : *learner_->companion();
+      const Transformer& model = which == kPolicy ? learner_->policy()
+                                 : which == kBase ? *learner_->adapted(learner_->policy()).base
+                                                  : *learner_->companion();
       learner_->visit_weights(model, model.parameters(), nullptr);
     }
     return;
@@ -121,10 +124,11 @@ void OnlineStage::publish(int64_t step, bool wanted) {
           step,
           learner_->policy(),
           companion(step),
-          [this](const Transformer& model, const Publisher::Take& take) { visit(model, take); });
+          [this](const Transformer& model, const Publisher::Take& take) { visit(model, take); },
+          learner_->adapted(learner_->policy()));
       publication_ = std::move(made.publication);
       publish_metrics_ = {{"sync/seconds", made.seconds},
-                          {"sync/bytes", static_cast<double>(publication_.bytes)}};
+                          {"sync/bytes", static_cast<double>(made.bytes)}};
       if (made.receivers) {
         publish_metrics_.emplace_back("sync/epoch", static_cast<double>(publication_.epoch));
         publish_metrics_.emplace_back("sync/receivers", static_cast<double>(*made.receivers));
@@ -140,13 +144,16 @@ void OnlineStage::publish(int64_t step, bool wanted) {
 }
 
 void OnlineStage::visit(const Transformer& model, const Publisher::Take& take) {
-  if (in_parts()) agree(&model == &learner_->policy() ? kPolicy : kCompanion);
+  const bool is_base = &model == learner_->adapted(learner_->policy()).base;
+  if (in_parts()) agree(&model == &learner_->policy() ? kPolicy : is_base ? kBase : kCompanion);
   learner_->visit_weights(model, model.parameters(), take);
 }
 
 Publisher::Companion OnlineStage::companion(int64_t step) const {
   if (learner_->algorithm().sample_plan().others.empty()) return {};
-  return {learner_->companion(), learner_->algorithm().models().anchor ? step : 0};
+  const Transformer* const model = learner_->companion();
+  if (!model) return {};
+  return {model, learner_->algorithm().models().anchor ? step : 0, learner_->adapted(*model)};
 }
 
 int64_t OnlineStage::agree(int64_t decision) {

@@ -131,6 +131,12 @@ class LoraAdapter {
   std::shared_ptr<LoraDropout> dropout_;
 };
 
+/// How a model is made whose weights are those of `base` with `adapter` merged (borrowed).
+struct Adapted {
+  const Transformer* base = nullptr;
+  const LoraAdapter* adapter = nullptr;  ///< null: the model is made otherwise, and has no base
+};
+
 /// A model of the very tensors of `model`.
 Transformer shared_copy(const Transformer& model);
 

@@ -7,6 +7,7 @@
 #include "core/base/error.h"
 #include "core/base/str.h"
 #include "core/base/text.h"
+#include "core/model/model_weights.h"
 #include "core/model/transformer_builder.h"
 
 namespace praetor {
@@ -122,8 +123,13 @@ Transformer split_model(const Transformer& model, const TensorGroup& group) {
   for (const NamedTensor& named : model.parameters()) {
     const TensorPart part = tensor_part(config, named.name, group.rank(), group.size());
     at::Tensor mine = named.tensor;
-    if (!part.everywhere())
+    if (!part.everywhere() && is_waiting(mine)) {
+      std::vector<int64_t> sizes = mine.sizes().vec();
+      sizes[static_cast<size_t>(part.dim)] = part.range.size();
+      mine = waiting_tensor(sizes, mine.scalar_type());
+    } else if (!part.everywhere()) {
       mine = part.of(named.tensor.detach()).clone(at::MemoryFormat::Contiguous);
+    }
     parts.push_back({named.name, std::move(mine)});
   }
   return TransformerBuilder::assemble(config, std::move(parts), &group);

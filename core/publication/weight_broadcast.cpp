@@ -54,7 +54,7 @@ class ArrivingFile {
 
   /// All before `end` is there. @throws DataError
   void arrived(uint64_t end) {
-    if (!weights_ && !read_header(end)) return;
+    if (!file_ && !read_header(end)) return;
     struct Piece {
       size_t tensor;
       uint64_t begin, end;
@@ -79,10 +79,10 @@ class ArrivingFile {
   }
 
   /// The whole of it. @throws DataError
-  WeightFile verified() {
-    PRAETOR_CHECK(weights_ && hashed_ == bytes_, "a file that has not come whole");
-    weights_->verify_with(found_);
-    return *weights_;
+  AnyPublished verified() {
+    PRAETOR_CHECK(file_ && hashed_ == bytes_, "a file that has not come whole");
+    std::visit([&](const auto& file) { file.verify_with(found_); }, *file_);
+    return *file_;
   }
 
  private:
@@ -98,8 +98,8 @@ class ArrivingFile {
     if (end >= kLengthBytes) std::memcpy(&length, data_, sizeof(length));
     // A length that cannot be is the reader's to refuse.
     if (length < bytes_ && end < kLengthBytes + length && end < bytes_) return false;
-    weights_ = WeightFile::open(str("/proc/self/fd/", fd_), digest_);
-    extents_ = weights_->extents();
+    file_ = open_published(str("/proc/self/fd/", fd_), digest_);
+    extents_ = std::visit([](const auto& file) { return file.extents(); }, *file_);
     hashes_ = std::vector<Sha256>(extents_.size());
     hashed_ = kLengthBytes + length;
     return true;
@@ -109,8 +109,8 @@ class ArrivingFile {
   const std::string digest_;
   int fd_ = -1;
   std::byte* data_ = nullptr;
-  std::optional<WeightFile> weights_;  ///< once its header is there
-  std::vector<WeightFile::Extent> extents_;
+  std::optional<AnyPublished> file_;  ///< once its header is there
+  std::vector<PublishedFile::Extent> extents_;
   std::vector<Sha256> hashes_;  ///< by extent
   std::map<std::string, std::string> found_;
   size_t first_ = 0;     ///< the first extent that is not whole
@@ -252,9 +252,9 @@ void WeightBroadcast::send(const std::string& what, const std::filesystem::path&
   });
 }
 
-WeightFile WeightBroadcast::receive(const std::string& what,
-                                    int64_t bytes,
-                                    const std::string& digest) {
+AnyPublished WeightBroadcast::receive(const std::string& what,
+                                      int64_t bytes,
+                                      const std::string& digest) {
   PRAETOR_CHECK(options_.rank > 0, "weights are received by the other ranks");
   std::optional<ArrivingFile> file;
   std::string damage;

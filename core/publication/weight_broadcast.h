@@ -12,7 +12,7 @@
 
 #include "core/cuda/communicator.h"
 #include "core/cuda/device.h"
-#include "core/publication/weight_file.h"
+#include "core/publication/adapter_file.h"
 
 namespace praetor {
 
@@ -26,11 +26,11 @@ struct WeightBroadcastOptions {
   std::function<std::string()> given_up;
 };
 
-/// Published weight files (weight_file.h) over one group of GPUs, from its first rank to all
-/// others, which is made for this and has no learner in it but the publisher. A file goes as it is,
-/// whichever tensors it holds, in buckets over two pieces of the GPU's memory. While one is on the
-/// wire the publisher brings the next one to its GPU, and a receiver takes the one before from its
-/// own: into memory that is a file without a name, hashing the tensors as they come.
+/// Published files (weight_file.h, adapter_file.h) over one group of GPUs, from its first rank to
+/// all others, which is made for this and has no learner in it but the publisher. A file goes as it
+/// is, whichever tensors it holds, in buckets over two pieces of the GPU's memory. While one is on
+/// the wire the publisher brings the next one to its GPU, and a receiver takes the one before from
+/// its own: into memory that is a file without a name, hashing the tensors as they come.
 ///
 /// The publisher reads the finished file, which nobody changes any more, so that a broadcast that
 /// fails costs training nothing, and whoever missed it can have the file. After a failure the group
@@ -58,7 +58,7 @@ class WeightBroadcast {
   /// On any other rank: the file, whose size and digest all know beforehand. It is verified.
   /// @throws CollectiveError; DataError naming the tensor that came damaged, or what the header
   /// lacks, after the last bucket: the group goes on
-  WeightFile receive(const std::string& what, int64_t bytes, const std::string& digest);
+  AnyPublished receive(const std::string& what, int64_t bytes, const std::string& digest);
 
   /// Ends what runs; nothing but destruction may follow. After a failure it has been called.
   void give_up() noexcept;

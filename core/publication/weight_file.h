@@ -2,44 +2,23 @@
 
 #include <ATen/core/Tensor.h>
 
-#include <atomic>
 #include <cstdint>
 #include <filesystem>
-#include <map>
 #include <memory>
 #include <span>
-#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "core/model/model_config.h"
 #include "core/model/named_tensor.h"
-#include "core/model/safetensors.h"
 #include "core/model/weight_kind.h"
+#include "core/publication/published_file.h"
 
 namespace praetor {
 
+class LoraAdapter;
 class Transformer;
-
-/// Which weights a file holds; the wire's WeightVersion without its digest.
-struct WeightStamp {
-  uint32_t stage = 0;   ///< index in the job
-  int64_t lineage = 0;  ///< times that training went back to a checkpoint before these weights
-  int64_t step = 0;     ///< updates they have seen
-  bool operator==(const WeightStamp&) const = default;
-};
-
-struct WeightWriteOptions {
-  int threads = 0;    ///< that hash and write, at most one a tensor; 0: those of tensor work
-  bool sync = false;  ///< fsync; not needed for a version that a restart makes again
-};
-
-struct WrittenWeights {
-  std::filesystem::path file;
-  std::string digest;
-  int64_t bytes = 0;  ///< of the file
-};
 
 /// Writes a policy's weights as one safetensors file
 /// `FOLDER/stage-0-lineage-0-step-000012-0123456789abcdef.safetensors`, the last part being the
@@ -72,6 +51,12 @@ class WeightFileWriter {
                    const WeightStamp& stamp,
                    const Transformer& model,
                    const WeightWriteOptions& options = {});
+  /// Of other tensors and another kind of header; for this folder's sources.
+  WeightFileWriter(const std::filesystem::path& folder,
+                   const WeightStamp& stamp,
+                   std::vector<NamedTensor> forms,
+                   const weight_format::Contents& contents,
+                   const WeightWriteOptions& options);
   ~WeightFileWriter();
   WeightFileWriter(const WeightFileWriter&) = delete;
   WeightFileWriter& operator=(const WeightFileWriter&) = delete;
@@ -86,36 +71,16 @@ class WeightFileWriter {
   std::unique_ptr<Impl> impl_;
 };
 
-/// A published file, mapped. Opening reads its header alone; the weights are hashed by verify().
-/// Stays readable when the file is removed or replaced (never cut) meanwhile. Copies share the
-/// mapping. Const calls from any thread.
-class WeightFile {
+/// A published file of whole weights, mapped.
+class WeightFile final : public PublishedFile {
  public:
   /// Checks all that the header says: sizes, the hashes' digest, the seal, that the tensors are
   /// those of the config. `digest`: the one that is wanted; empty: any.
   /// @throws MissingInput, IoError; DataError naming the file and what is wrong with it
   static WeightFile open(const std::filesystem::path& file, std::string_view digest = {});
 
-  const std::filesystem::path& path() const { return tensors_.path(); }
-  const WeightStamp& stamp() const { return stamp_; }
-  const std::string& digest() const { return digest_; }
   const ModelConfig& config() const { return config_; }
   at::ScalarType dtype() const { return dtype_; }
-  int64_t tensor_bytes() const { return tensor_bytes_; }
-
-  /// Hashes every tensor on `threads` threads (0: those of tensor work). Once it has succeeded,
-  /// further calls do nothing. @throws DataError naming tensor, file and both hashes
-  void verify(int threads = 0) const;
-
-  /// A tensor's bytes in the file, [begin, end).
-  struct Extent {
-    std::string name;
-    uint64_t begin = 0, end = 0;
-  };
-  /// Of every tensor, in the order of the file: for who hashes them as they come over a wire.
-  std::vector<Extent> extents() const;
-  /// verify() by hashes that the caller took, by tensor. @throws as verify()
-  void verify_with(const std::map<std::string, std::string>& found) const;
 
   /// Copies every tensor into `model` in place, so that its storage and whoever refers to it stay
   /// (the packed forms of its weights notice). Names, shapes and dtype are compared, and verify()
@@ -131,20 +96,20 @@ class WeightFile {
   /// As apply, into a model that make_narrow_model made.
   void renew(Transformer& model, int threads = 0) const;
 
- private:
-  explicit WeightFile(SafetensorsFile tensors) : tensors_(std::move(tensors)) {}
-  void check_fits(const Transformer& model) const;
-  void verify(int threads, bool release) const;
-  void check_hash(const std::string& name, const std::string& found) const;
+  /// The tensors of `model` that `adapter` changes become W + scale B A, W being these weights
+  /// whatever `model` held: the learner's merge (LoraAdapter::merged_weight), and its bits. In
+  /// place, as apply (as renew).
+  /// @param model    with the other tensors of these weights
+  /// @param adapter  for these weights (AdapterFile::adapter). @throws as apply
+  void apply(const LoraAdapter& adapter, Transformer& model, int threads = 0) const;
+  void renew(const LoraAdapter& adapter, Transformer& model, int threads = 0) const;
 
-  SafetensorsFile tensors_;
-  WeightStamp stamp_;
-  std::string digest_;
+ private:
+  explicit WeightFile(SafetensorsFile tensors) : PublishedFile(std::move(tensors)) {}
+  void check_fits(const Transformer& model) const;
+
   ModelConfig config_;
   at::ScalarType dtype_ = at::kFloat;
-  int64_t tensor_bytes_ = 0;
-  std::map<std::string, std::string> hashes_;  // by tensor
-  std::shared_ptr<std::atomic<bool>> verified_ = std::make_shared<std::atomic<bool>>(false);
 };
 
 /// Removes what nobody will ask for again: of `stage` all but the `keep` newest files by lineage

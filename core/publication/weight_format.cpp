@@ -9,6 +9,7 @@
 #include <mutex>
 #include <numeric>
 #include <thread>
+#include <utility>
 
 #include "core/base/sha256.h"
 #include "core/base/str.h"
@@ -16,18 +17,22 @@
 
 namespace praetor::weight_format {
 
-std::string digest_of(const std::map<std::string, TensorFacts>& tensors, std::string_view config) {
+Contents contents_of_weights(const std::string& config) {
+  return {.metadata = {{"config", config}}, .digested = config};
+}
+
+std::string digest_of(const std::map<std::string, TensorFacts>& tensors, const Contents& contents) {
   Sha256 digest;
   for (const auto& [name, facts] : tensors) {
     std::string line = str(name.size(), ' ', name, ' ', safetensors_dtype(facts.dtype), " [");
     for (const int64_t size : facts.shape) line += str(size, ' ');
     digest.update(line + "] " + facts.sha256 + '\n');
   }
-  return digest.update(config).hex();
+  return digest.update(contents.digested).hex();
 }
 
-std::string seal_of(const WeightStamp& stamp, std::string_view digest) {
-  return sha256_hex(str(kVersionKey,
+std::string seal_of(const WeightStamp& stamp, std::string_view digest, const Contents& contents) {
+  return sha256_hex(str(contents.kind,
                         ' ',
                         kVersion,
                         ' ',
@@ -37,7 +42,38 @@ std::string seal_of(const WeightStamp& stamp, std::string_view digest) {
                         ' ',
                         stamp.step,
                         ' ',
-                        digest));
+                        digest,
+                        contents.sealed));
+}
+
+std::string Metadata::take(const std::string& key) {
+  const auto found = rest_.find(key);
+  if (found == rest_.end()) fail("has no metadata \"", printable(key), "\"");
+  std::string out = std::move(found->second);
+  rest_.erase(found);
+  return out;
+}
+
+void Metadata::take_version(const char* kind, const char* what) {
+  if (!has(kind)) {
+    if (has(kAdapterVersionKey)) fail("holds an adapter alone, where whole weights are wanted");
+    if (has(kVersionKey)) fail("holds whole weights, where an adapter is wanted");
+    fail("is not a file of published ", what, ": has no metadata \"", kind, "\"");
+  }
+  const std::string version = take(kind);
+  if (version != kVersion) {
+    fail("format version \"",
+         printable(version),
+         "\" of published ",
+         what,
+         "; this program reads version ",
+         kVersion);
+  }
+}
+
+void Metadata::done() const {
+  if (!rest_.empty())
+    fail("metadata \"", printable(rest_.begin()->first), "\" is not of this format");
 }
 
 std::string file_name(const WeightStamp& stamp, std::string_view digest) {
@@ -105,6 +141,12 @@ std::vector<size_t> largest_first(const std::vector<uint64_t>& bytes) {
   std::stable_sort(
       order.begin(), order.end(), [&](size_t a, size_t b) { return bytes[a] > bytes[b]; });
   return order;
+}
+
+std::string shape_text(at::IntArrayRef shape) {
+  std::string out;
+  for (const int64_t size : shape) out += (out.empty() ? "[" : ", ") + std::to_string(size);
+  return out.empty() ? "[]" : out + ']';
 }
 
 }  // namespace praetor::weight_format

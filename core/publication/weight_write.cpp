@@ -9,6 +9,7 @@
 #include <cstring>
 #include <span>
 #include <tuple>
+#include <utility>
 
 #include "core/base/error.h"
 #include "core/base/fs.h"
@@ -100,6 +101,23 @@ bool remove_stale(const fs::path& file) {
   return stale;
 }
 
+/// The very weights have been written before, whole.
+bool is_there(const WrittenWeights& wanted) {
+  std::error_code failure;
+  if (!fs::exists(wanted.file, failure)) return false;
+  try {
+    WeightFile::open(wanted.file, wanted.digest).verify();
+    return true;
+  } catch (const Error&) {
+    return false;  // cut or damaged when its writer died: written again
+  }
+}
+
+const std::vector<NamedTensor>& parameters_with_head(const Transformer& model) {
+  model.head();  // throws for a model without one
+  return model.parameters();
+}
+
 std::string hash_key(const std::string& name) {
   return std::string(format::kHashPrefix) + name;
 }
@@ -109,19 +127,19 @@ std::string hash_key(const std::string& name) {
 struct WeightFileWriter::Impl {
   Impl(const fs::path& where,
        const WeightStamp& of,
-       std::string config_json,
-       const std::vector<NamedTensor>& tensors,
+       std::vector<NamedTensor> tensors,
+       format::Contents says,
        const WeightWriteOptions& with)
       : folder(where),
         stamp(of),
-        config(std::move(config_json)),
+        contents(std::move(says)),
         options(with),
-        forms(tensors),
+        forms(std::move(tensors)),
         out(where) {}
 
   fs::path folder;
   WeightStamp stamp;
-  std::string config;
+  format::Contents contents;
   WeightWriteOptions options;
   std::vector<NamedTensor> forms;
   std::map<std::string, std::string> metadata;
@@ -134,8 +152,18 @@ struct WeightFileWriter::Impl {
 WeightFileWriter::WeightFileWriter(const fs::path& folder,
                                    const WeightStamp& stamp,
                                    const Transformer& model,
+                                   const WeightWriteOptions& options)
+    : WeightFileWriter(folder,
+                       stamp,
+                       parameters_with_head(model),
+                       format::contents_of_weights(model.config().to_json()),
+                       options) {}
+
+WeightFileWriter::WeightFileWriter(const fs::path& folder,
+                                   const WeightStamp& stamp,
+                                   std::vector<NamedTensor> forms,
+                                   const format::Contents& contents,
                                    const WeightWriteOptions& options) {
-  model.head();  // throws for a model without one
   if (stamp.lineage < 0 || stamp.step < 0) {
     throw InvalidArgument(
         "weights: lineage ", stamp.lineage, " and step ", stamp.step, " must be at least 0");
@@ -143,17 +171,16 @@ WeightFileWriter::WeightFileWriter(const fs::path& folder,
   std::error_code failure;
   fs::create_directories(folder, failure);
   if (failure) throw IoError("cannot make the folder ", folder.string(), ": ", failure.message());
-  impl_ =
-      std::make_unique<Impl>(folder, stamp, model.config().to_json(), model.parameters(), options);
+  impl_ = std::make_unique<Impl>(folder, stamp, std::move(forms), contents, options);
   Impl& my = *impl_;
   const std::string unknown(format::kHashDigits, '0');
-  my.metadata = {{format::kVersionKey, format::kVersion},
-                 {"stage", std::to_string(stamp.stage)},
-                 {"lineage", std::to_string(stamp.lineage)},
-                 {"step", std::to_string(stamp.step)},
-                 {"config", my.config},
-                 {"digest", unknown},
-                 {"seal", unknown}};
+  my.metadata = contents.metadata;
+  my.metadata.merge(std::map<std::string, std::string>{{contents.kind, format::kVersion},
+                                                       {"stage", std::to_string(stamp.stage)},
+                                                       {"lineage", std::to_string(stamp.lineage)},
+                                                       {"step", std::to_string(stamp.step)},
+                                                       {"digest", unknown},
+                                                       {"seal", unknown}});
   for (const NamedTensor& form : my.forms) my.metadata[hash_key(form.name)] = unknown;
   // The head is as long with the hashes as without them, so that the data can be written, and
   // hashed on the way, before it.
@@ -193,11 +220,12 @@ WrittenWeights WeightFileWriter::commit() {
   Impl& my = *impl_;
   PRAETOR_CHECK(my.facts.size() == my.forms.size(), "weights: not all tensors were given");
   WrittenWeights written;
-  written.digest = format::digest_of(my.facts, my.config);
+  written.digest = format::digest_of(my.facts, my.contents);
   written.bytes = static_cast<int64_t>(my.bytes);
   written.file = my.folder / format::file_name(my.stamp, written.digest);
   my.metadata["digest"] = written.digest;
-  my.metadata["seal"] = format::seal_of(my.stamp, written.digest);
+  my.metadata["seal"] = format::seal_of(my.stamp, written.digest, my.contents);
+  if (my.options.keep_equal && is_there(written)) return written;
   const SafetensorsLayout layout = lay_out_safetensors(my.folder, my.forms, my.metadata);
   PRAETOR_CHECK(layout.head.size() == my.head_bytes, "heads of one length");
   my.out.put(layout.head.data(), layout.head.size(), 0);

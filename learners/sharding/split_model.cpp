@@ -1,10 +1,13 @@
 #include "learners/sharding/split_model.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/CPUAllocator.h>
 
 #include <algorithm>
+#include <map>
+#include <string>
 #include <utility>
 
 #include "core/model/kernels/packed_weight.h"
@@ -18,6 +21,38 @@ void resize_memory(const at::Tensor& tensor, size_t bytes) {
   storage->set_data_ptr_noswap(c10::GetCPUAllocator()->allocate(bytes));
   storage->set_nbytes(bytes);
 }
+
+class PartWeights final : public ModelWeights {
+ public:
+  PartWeights(std::shared_ptr<const ModelWeights> whole,
+              const TensorGroup& group,
+              std::function<void(const NamedTensor&)> seen)
+      : whole_(std::move(whole)), group_(group), seen_(std::move(seen)), shell_(whole_->shell()) {
+    for (const NamedTensor& named : shell_.parameters()) sizes_[named.name] = named.tensor.sizes();
+  }
+
+  Transformer shell() const override { return split_model(shell_, group_); }
+
+ private:
+  void read_own(std::span<const NamedTensor> parameters) const override {
+    for (const NamedTensor& named : parameters) {
+      const TensorPart place =
+          tensor_part(shell_.config(), named.name, group_.rank(), group_.size());
+      NamedTensor all = named;
+      if (!place.everywhere()) all.tensor = at::empty(sizes_.at(named.name), at::dtype(dtype()));
+      whole_->read(std::span(&all, 1));
+      seen_(all);
+      if (!place.everywhere()) named.tensor.detach().copy_(place.of(all.tensor));
+    }
+  }
+  at::ScalarType dtype() const override { return shell_.dtype(); }
+
+  std::shared_ptr<const ModelWeights> whole_;
+  const TensorGroup& group_;
+  std::function<void(const NamedTensor&)> seen_;
+  Transformer shell_;
+  std::map<std::string, at::IntArrayRef> sizes_;  ///< of the shell's parameters
+};
 
 }  // namespace
 
@@ -69,6 +104,12 @@ void SplitModel::release(size_t i) {
   if (whole.storage().nbytes() == 0) return;
   ops::kernels::forget_packed_weights(whole);
   resize_memory(whole, 0);
+}
+
+std::shared_ptr<const ModelWeights> part_weights(std::shared_ptr<const ModelWeights> whole,
+                                                 const TensorGroup& group,
+                                                 std::function<void(const NamedTensor&)> seen) {
+  return std::make_shared<PartWeights>(std::move(whole), group, std::move(seen));
 }
 
 }  // namespace praetor

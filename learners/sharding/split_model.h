@@ -3,8 +3,11 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <vector>
 
+#include "core/model/model_weights.h"
 #include "core/model/tensor_group.h"
 #include "core/model/tensor_split.h"
 #include "core/model/transformer.h"
@@ -36,5 +39,14 @@ class SplitModel {
   Transformer whole_;
   std::vector<TensorPart> places_;
 };
+
+/// The parts of `whole` that this rank has of a model that is split, for its shell split alike.
+/// They are read tensor by tensor: more than the parts and one of the folder's tensors is never in
+/// memory.
+/// @param group  borrowed
+/// @param seen   told of every parameter, whole, while it is there
+std::shared_ptr<const ModelWeights> part_weights(std::shared_ptr<const ModelWeights> whole,
+                                                 const TensorGroup& group,
+                                                 std::function<void(const NamedTensor&)> seen);
 
 }  // namespace praetor

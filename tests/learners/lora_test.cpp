@@ -8,6 +8,7 @@
 
 #include "core/base/error.h"
 #include "core/config/yaml_reader.h"
+#include "core/publication/adapter_file.h"
 #include "learners/algorithms/dpo.h"
 #include "learners/algorithms/sft.h"
 #include "learners/lora_config.h"
@@ -17,6 +18,7 @@
 #include "tests/learners/support/tiny.h"
 #include "tests/support/catch.h"
 #include "tests/support/ranks.h"
+#include "tests/support/shared_data.h"
 
 namespace praetor {
 
@@ -331,6 +333,56 @@ TEST_CASE("a visit hands out merged weights, in parts or whole", "[learners][cpu
     CHECK(policies[0] == merged_ones[0]);
     CHECK(companions[0] == bases[0]);
     CHECK(policies[0] != companions[0]);
+  }
+}
+
+TEST_CASE("what is published of base and adapters makes the learner's merged networks",
+          "[learners][cpu]") {
+  const testing::OneThread one_thread;
+  struct Layout {
+    int64_t stage, tensor;
+    at::ScalarType precision;
+  };
+  for (const auto& [stage, tensor, precision] : std::vector<Layout>{
+           {1, 1, at::kFloat}, {3, 1, at::kFloat}, {1, 2, at::kFloat}, {3, 1, at::kBFloat16}}) {
+    const testing::TempDir dir;
+    const auto errors = testing::run_ranks(2, [&](Collective& ranks) {
+      CaseOptions options = adapted();
+      options.stage = stage;
+      options.tensor = tensor;
+      options.precision = precision;
+      Learner learner = make_case("nash_ema", &ranks, options);
+      for (int step = 0; step < 2; ++step) update_case("nash_ema", learner, step);
+      const at::NoGradGuard no_grad;
+      const Adapted policy = learner.adapted(learner.policy());
+      const Adapted anchor = learner.adapted(*learner.companion());
+      REQUIRE(policy.adapter);
+      REQUIRE(anchor.adapter);
+      REQUIRE(anchor.base == policy.base);
+      CHECK_FALSE(learner.adapted(*policy.base).adapter);
+      const auto written = [&](const Transformer& model, const char* name) {
+        std::optional<WeightFileWriter> out;
+        if (ranks.rank() == 0) out.emplace(dir / name, WeightStamp{}, model);
+        learner.visit_weights(
+            model, model.parameters(), [&](std::span<const NamedTensor> some) { out->put(some); });
+        return out ? out->commit() : WrittenWeights{};
+      };
+      const WrittenWeights base = written(*policy.base, "base");
+      for (const auto& [model, made] :
+           {std::pair(&learner.policy(), policy), std::pair(learner.companion(), anchor)}) {
+        const WrittenWeights merged = written(*model, "merged");
+        if (ranks.rank() > 0) continue;
+        const WrittenWeights small =
+            write_adapter_file(dir.path(), {}, *made.adapter, {base.digest, base.bytes, "base"});
+        const WeightFile from = WeightFile::open(base.file);
+        Transformer worker = from.make_model();
+        from.apply(AdapterFile::open(small.file).adapter(from), worker);
+        CHECK(worker.digest() == WeightFile::open(merged.file).make_model().digest());
+        CHECK(merged.digest != base.digest);
+      }
+    });
+    INFO("stage " << stage << ", tensor " << tensor << ": " << errors[0] << errors[1]);
+    REQUIRE(errors == std::vector<std::string>(2));
   }
 }
 

@@ -112,6 +112,10 @@ TEST_CASE("under an adapter weights have no gradients, and a reference takes no 
         4 * whole + 4 * changed + 4 * adapter + 4 * (adapter + 128));
   CHECK(plan[3].update->memory.gradients == 4 * adapter + 4 * (adapter + 128));
   CHECK(plan[3].update->memory.moments == 8 * adapter + 8 * (adapter + 128));
+  // Workers of their own merge what is published of it.
+  JobConfig apart = job;
+  apart.placement = "separate";
+  CHECK(plan_job(apart)[3].model_bytes() == plan[3].model_bytes() - 4 * changed);
   StagePlan ranks = plan[2];
   ranks.learner_ranks = 4;
   ranks.sharding.stage = 3;

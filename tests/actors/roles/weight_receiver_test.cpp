@@ -72,7 +72,7 @@ struct Run {
   /// The digest of what the worker has received of it; "a file" where it is to take that.
   std::string had(Worker& worker, const Publication& publication) const {
     const auto weights = worker.receiver.take(publication);
-    return weights ? weights->make_model().digest() : "a file";
+    return weights ? std::get<WeightFile>(*weights).make_model().digest() : "a file";
   }
 
   testing::TempDir dir;

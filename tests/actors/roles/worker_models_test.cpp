@@ -3,7 +3,9 @@
 #include <ATen/ATen.h>
 
 #include <fstream>
+#include <set>
 #include <string>
+#include <vector>
 
 #include "actors/toy/toy_language.h"
 #include "actors/train/publisher.h"
@@ -61,10 +63,12 @@ stages:
   std::unique_ptr<Transformer> policy;
 };
 
-std::vector<int64_t> sample(Engine& engine) {
+std::vector<int64_t> sample(Engine& engine, VoiceKind voice = VoiceKind::kPolicy) {
   std::vector<int64_t> tokens;
-  const GenerationRequest request{
-      .prompt = {1, 2, 3}, .params = {.max_new_tokens = 4}, .key = {.job_seed = 7}};
+  const GenerationRequest request{.prompt = {1, 2, 3},
+                                  .params = {.max_new_tokens = 4},
+                                  .key = {.job_seed = 7},
+                                  .voice = {voice}};
   engine.generate(std::span(&request, 1), [&](Generation&& made) {
     tokens = made.tokens;
     return true;
@@ -114,6 +118,143 @@ TEST_CASE("a worker of narrow weights holds these alone, and renews them", "[act
   CHECK(models.refresh(publisher.publish(1, 0, 6, *run.policy, {}).publication));
   CHECK(models.weight_step() == 6);
   CHECK(sample(engine) == sample(reference));
+}
+
+TEST_CASE("a worker keeps the base and merges each adapter that is published", "[actors][cpu]") {
+  const Run run;
+  const auto tokenizer = Tokenizer::load(run.dir / "stages" / "language");
+  LoraAdapter adapter = LoraAdapter::make(run.policy->config(), {.rank = 2}, {.job_seed = 1});
+  Transformer merged = adapter.merged(*run.policy);
+  Engine reference(merged, *tokenizer, {}, run.policy.get());
+  const auto train = [&](double size) {
+    RandomStream stream({.job_seed = 4});
+    for (const LoraAdapter::Module& module : adapter.modules()) {
+      for (int64_t i = 0; i < module.b.numel(); ++i)
+        module.b.mutable_data_ptr<float>()[i] = static_cast<float>(size * stream.normal());
+    }
+    adapter.merge_into(merged, *run.policy);
+  };
+  for (const char* via : {"file", "stream"}) {
+    CAPTURE(via);
+    Publisher publisher({.via = via}, run.dir.path(), run.serve());
+    // The reference is the base, which is published once.
+    const auto publish = [&](int64_t step) {
+      return publisher.publish(1,
+                               0,
+                               step,
+                               merged,
+                               {.model = run.policy.get()},
+                               Publisher::visit_whole,
+                               {run.policy.get(), &adapter});
+    };
+    train(0);
+    const auto first = publish(0);
+    auto models = run.models();
+    CHECK(sample(models.engine(run.lease(first.publication))) == sample(reference));
+    const Publication& base = first.publication.base.at(0);
+    CHECK(first.publication.companions.at(0).version.same_weights(base.version));
+    CHECK(first.bytes == base.bytes + first.publication.bytes);
+    std::set<std::vector<int64_t>> told;
+    Publication newest;
+    for (int64_t step = 1; step < 7; ++step) {
+      train(0.2 * static_cast<double>(step));
+      const auto next = publish(step);
+      newest = next.publication;
+      CHECK(next.bytes == newest.bytes);
+      CHECK(next.bytes < base.bytes / 2);
+      CHECK(newest.base.at(0).version.same_weights(base.version));
+      // The base is held: nobody is asked for it.
+      Publication lean = newest;
+      lean.base[0].file.clear();
+      lean.base[0].address.clear();
+      lean.companions[0] = lean.base[0];
+      CHECK(sample(models.engine(run.lease(lean))) == sample(reference));
+      CHECK(sample(models.engine(run.lease(lean)), VoiceKind::kCompanion) ==
+            sample(reference, VoiceKind::kCompanion));
+      told.insert(sample(reference));
+      CHECK(models.weight_step() == step);
+    }
+    CHECK(told.size() > 1);  // or merging would show nothing
+    // Whoever joins late fetches the base, then the adapter.
+    auto late = run.models();
+    CHECK(sample(late.engine(run.lease(newest))) == sample(reference));
+    auto lost = run.models();
+    Publication gone = newest;
+    gone.base[0].file = run.dir / "weights" / "base" / "gone.safetensors";
+    gone.base[0].address.clear();
+    CHECK_THROWS_WITH(
+        lost.engine(run.lease(gone)),
+        gone.base[0].file + ": no such file on this host, and nobody streams it (publish.via)");
+    // Beside another base an adapter means nothing.
+    const std::vector<int64_t> wanted = sample(reference);
+    const Publication seventh = publish(7).publication;
+    const WrittenWeights other = write_weight_file(run.dir / "weights", {.stage = 1}, merged);
+    Publication mixed = seventh;
+    mixed.base[0].file = other.file;
+    mixed.base[0].version.digest = other.digest;
+    CHECK_THROWS_WITH(
+        models.engine(run.lease(mixed)),
+        Catch::Contains("is an adapter beside the weights with digest " + base.version.digest));
+    CHECK(models.weight_step() == 6);
+    CHECK(sample(models.engine(run.lease(newest))) == wanted);
+    // Weights that are whole again, and an adapter of fewer layers.
+    Publisher again({.via = "file"}, run.dir.path(), run.serve());
+    Engine plain(*run.policy, *tokenizer, {});
+    CHECK(sample(models.engine(run.lease(again.publish(1, 1, 8, *run.policy, {}).publication))) ==
+          sample(plain));
+    CHECK(sample(models.engine(run.lease(seventh))) == wanted);
+    LoraAdapter fewer = LoraAdapter::make(
+        run.policy->config(), {.rank = 2, .targets = {"up_proj"}}, {.job_seed = 1});
+    for (const LoraAdapter::Module& module : fewer.modules()) module.b.fill_(0.5);
+    const Transformer little = fewer.merged(*run.policy);
+    Engine little_engine(little, *tokenizer, {});
+    Publisher third({.via = "file"}, run.dir.path(), run.serve());
+    const auto last =
+        third.publish(1, 2, 9, little, {}, Publisher::visit_whole, {run.policy.get(), &fewer});
+    CHECK(sample(models.engine(run.lease(last.publication))) == sample(little_engine));
+  }
+}
+
+TEST_CASE("the base of adapters stays as long as its stage", "[actors][cpu]") {
+  const Run run;
+  const LoraAdapter adapter = LoraAdapter::make(run.policy->config(), {.rank = 2}, {.job_seed = 1});
+  const Adapted adapted{run.policy.get(), &adapter};
+  const auto files = [&](const char* folder) {
+    int64_t out = 0;
+    for (const auto& one : std::filesystem::directory_iterator(run.dir / "weights" / folder))
+      out += one.is_regular_file() ? 1 : 0;
+    return out;
+  };
+  int visits = 0;
+  const Publisher::Visit visit = [&](const Transformer& model, const Publisher::Take& take) {
+    ++visits;
+    take(model.parameters());
+  };
+  std::string name;
+  {
+    Publisher publisher({.via = "auto"}, run.dir.path(), run.serve());
+    for (int64_t step = 0; step < 5; ++step) {
+      const auto made = publisher.publish(1, 0, step, *run.policy, {}, visit, adapted).publication;
+      name = made.base.at(0).file;
+      CHECK(std::filesystem::exists(name));
+    }
+    CHECK(visits == 1);
+    CHECK(files("") == 2);
+    CHECK(files("base") == 1);
+    // A learner that was killed leaves it: the next one finds it, and removes others.
+    std::filesystem::create_hard_link(name, run.dir / "kept");
+    std::filesystem::copy_file(name, run.dir / "weights" / "base" / "older");
+    Publisher next({.via = "auto"}, run.dir.path(), run.serve());
+    CHECK(next.publish(1, 1, 5, *run.policy, {}, visit, adapted).publication.base.at(0).file ==
+          name);
+    CHECK(std::filesystem::equivalent(name, run.dir / "kept"));
+    CHECK(files("base") == 1);
+    // A stage without adapters has no base.
+    const auto whole = next.publish(2, 0, 0, *run.policy, {}, visit).publication;
+    CHECK(whole.base.empty());
+    CHECK(files("base") == 0);
+  }
+  CHECK_FALSE(std::filesystem::exists(run.dir / "weights"));
 }
 
 TEST_CASE("weights with a flipped bit are refused, the tensor named, the old ones kept",

@@ -23,6 +23,9 @@ inline Publication example_publication() {
     next.bytes = 123456;
     next.epoch = 4;
     next.broadcast = 9;
+    Publication whole = next;
+    whole.file = "/run/b.safetensors";
+    next.base.push_back(std::move(whole));
     if (!out.file.empty()) next.companions.push_back(std::move(out));
     out = std::move(next);
   }

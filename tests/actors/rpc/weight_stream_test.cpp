@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "core/base/fs.h"
+#include "core/base/str.h"
 #include "tests/actors/rpc/loopback.h"
 #include "tests/support/catch.h"
 #include "tests/support/shared_data.h"
@@ -131,6 +132,24 @@ TEST_CASE("the newest four files are offered, also when they are gone", "[actors
   CHECK_THROWS_AS(weights.server->set_file({0, 0, 43, ""}, weights.folder / "next"),
                   InvalidArgument);
   CHECK_THROWS_AS(weights.server->set_file({0, 0, 43, "d"}, weights.folder / "none"), MissingInput);
+}
+
+TEST_CASE("the base of adapters is offered beside the newest files", "[actors][rpc][cpu]") {
+  Weights weights;
+  write_file_atomic(weights.folder / "base", "abcd");
+  write_file_atomic(weights.folder / "next", "abc");
+  weights.server->set_base({0, 0, 0, "base"}, weights.folder / "base");
+  for (int64_t step = 41; step < 50; ++step)
+    weights.server->set_file({0, 0, step, str("digest-", step)}, weights.folder / "next");
+  weights.publication.version.digest = "base";
+  weights.publication.bytes = 4;
+  CHECK(weights.fetch().bytes == 4);
+  weights.server->set_base({0, 0, 0, "another"}, weights.folder / "base");
+  CHECK_THROWS_AS(weights.fetch(), MissingInput);
+  weights.publication.version.digest = "another";
+  CHECK(weights.fetch().bytes == 4);
+  weights.server->drop_base();
+  CHECK_THROWS_AS(weights.fetch(), MissingInput);
 }
 
 TEST_CASE("an empty file is a file", "[actors][rpc][cpu]") {

@@ -7,6 +7,7 @@
 #include "core/base/error.h"
 #include "core/model/engine_step.h"
 #include "core/model/kernels/packed_weight.h"
+#include "core/model/lora.h"
 #include "core/publication/weight_file.h"
 #include "tests/support/catch.h"
 #include "tests/support/live_bytes.h"
@@ -141,6 +142,27 @@ TEST_CASE("published weights stream into a model of one kind", "[core][cpu]") {
   const Transformer halves(wide_config(), testing::stream(5), at::kBFloat16);
   const auto other = WeightFile::open(write_weight_file(dir.path(), {.step = 3}, halves).file);
   CHECK_THROWS_WITH(other.make_narrow_model(kind), Contains("made of float32 ones, not of BF16"));
+}
+
+TEST_CASE("an adapter is merged into a model of one kind, matrix by matrix", "[core][cpu]") {
+  const TempDir dir;
+  const Transformer model(wide_config(), testing::stream(5));
+  const WeightKind kind = WeightKind::kInt8;
+  const auto base = WeightFile::open(write_weight_file(dir.path(), {}, model).file);
+  Transformer narrow = base.make_narrow_model(kind);
+  LoraAdapter adapter = LoraAdapter::make(model.config(), {.rank = 2}, {.job_seed = 1});
+  for (const double size : {0.5, 0.1}) {
+    for (const LoraAdapter::Module& module : adapter.modules()) module.b.fill_(size);
+    {
+      const LiveBytes live;
+      base.renew(adapter, narrow);
+      CHECK(live.peak() <= 3 * largest_of(model));
+      CHECK(live.now() <= 0);
+    }
+    const Transformer merged = adapter.merged(model);
+    CHECK(at::equal(logits_of(narrow, kind), logits_of(merged, kind)));
+    CHECK_FALSE(at::equal(logits_of(merged, kind), logits_of(model, kind)));
+  }
 }
 
 TEST_CASE("a model of one kind is not multiplied in another", "[core][cpu]") {

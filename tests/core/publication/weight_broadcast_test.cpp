@@ -142,10 +142,11 @@ TEST_CASE("a published file reaches every rank bit for bit, in buckets of any si
           return;
         }
         Transformer model = Versions::model(9);
-        group.receive("weights of step 1", bytes, published.one.digest).apply(model);
+        std::get<WeightFile>(group.receive("weights of step 1", bytes, published.one.digest))
+            .apply(model);
         got[at] = model.digest();
-        const WeightFile file =
-            group.receive("weights of step 2", published.two.bytes, published.two.digest);
+        const auto file = std::get<WeightFile>(
+            group.receive("weights of step 2", published.two.bytes, published.two.digest));
         again[at] = str(file.stamp().step, ' ', file.make_model().digest());
       },
       bucket);

@@ -1,7 +1,10 @@
 // Networks that are read from their folder as they are cut.
 #include <ATen/ATen.h>
 
+#include <algorithm>
+
 #include "core/base/error.h"
+#include "core/model/tensor_split.h"
 #include "learners/algorithms/dpo.h"
 #include "tests/learners/sharding/cases.h"
 #include "tests/learners/sharding/train_group.h"
@@ -115,20 +118,105 @@ TEST_CASE("no rank holds a network that it starts from", "[learners][cpu]") {
   }
 }
 
+TEST_CASE("ranks that split layers read their parts, and train as with loaded networks",
+          "[learners][cpu]") {
+  const testing::OneThread one_thread;
+  LoraConfig lora;
+  lora.rank = 2;
+  for (const bool tied : {true, false}) {
+    const testing::TempDir dir;
+    save_network({.tied = tied}, dir / "model");
+    for (const std::string& name :
+         std::vector<std::string>{"sft", "dpo", "ppo", "ppo_shared", "reward_model"}) {
+      for (const auto& [world, tensor, stage, precision] :
+           std::vector<std::tuple<int32_t, int64_t, int64_t, at::ScalarType>>{
+               {2, 2, 1, at::kFloat},
+               {4, 4, 1, at::kFloat},
+               {4, 2, 3, at::kFloat},
+               {2, 2, 1, at::kBFloat16},
+               {4, 2, 3, at::kBFloat16}}) {
+        for (const bool adapted : {false, true}) {
+          CaseOptions options{.stage = stage, .tied = tied, .precision = precision};
+          options.tensor = tensor;
+          if (adapted) options.lora = lora;
+          const Trained loaded = train(name, world, 0, 2, options);
+          options.folder = dir / "model";
+          const Trained read = train(name, world, 0, 2, options);
+          INFO(name << ", " << world << " ranks, tensor " << tensor << ", stage " << stage
+                    << (precision == at::kFloat ? "" : ", bfloat16"));
+          REQUIRE(loaded.errors == none(world));
+          testing::check_same(read, loaded);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("no rank that splits layers holds a network that it starts from", "[learners][cpu]") {
+  const testing::OneThread one_thread;
+  const CaseOptions shape{.tied = false, .layers = 24};
+  const testing::TempDir dir;
+  save_network(shape, dir / "model");
+  const Transformer model = Transformer::load(dir / "model");
+  int64_t all = 0, largest = 0;
+  for (const NamedTensor& p : model.parameters()) {
+    const auto bytes = static_cast<int64_t>(p.tensor.nbytes());
+    all += bytes;
+    largest = std::max(largest, bytes);
+  }
+  // Policy, reference and critic; of the policy and the critic moments, too.
+  for (const auto& [name, networks, trained] :
+       std::vector<std::tuple<std::string, int64_t, int64_t>>{
+           {"sft", 1, 1}, {"dpo", 2, 1}, {"ppo", 3, 2}}) {
+    for (const auto& [world, tensor, stage] :
+         std::vector<std::tuple<int32_t, int64_t, int64_t>>{{2, 2, 1}, {4, 4, 1}, {4, 2, 3}}) {
+      CaseOptions options = shape;
+      options.tensor = tensor;
+      options.stage = stage;
+      std::vector<int64_t> peak(static_cast<size_t>(world)), loaded = peak;
+      const auto measure = [&](std::vector<int64_t>& out) {
+        return run_ranks(world, [&](Collective& ranks) {
+          const testing::LiveBytes bytes;
+          const Learner learner = make_case(name, &ranks, options);
+          out[static_cast<size_t>(ranks.rank())] = bytes.peak();
+        });
+      };
+      CHECK(measure(loaded) == none(world));
+      options.folder = dir / "model";
+      CHECK(measure(peak) == none(world));
+      INFO(name << ", tensor " << tensor << ", stage " << stage << ": a network is " << all);
+      for (size_t r = 0; r < peak.size(); ++r) {
+        int64_t part = 0;  // with norms, and keys and values of more ranks than heads, whole
+        for (const NamedTensor& p : model.parameters()) {
+          const auto rank = static_cast<int64_t>(r) % tensor;
+          const TensorPart place = tensor_part(model.config(), p.name, rank, tensor);
+          part += static_cast<int64_t>(place.of(p.tensor).nbytes());
+        }
+        const int64_t kept = (networks + 2 * trained) * part * tensor / world;
+        INFO("rank " << r << " keeps " << kept << " bytes");
+        CHECK(peak[r] < kept + largest + all / 20);
+        CHECK(loaded[r] > networks * all);  // or this would show nothing
+      }
+    }
+  }
+}
+
 TEST_CASE("ranks that read different weights are refused", "[learners][cpu]") {
   const testing::OneThread one_thread;
   const testing::TempDir dir;
   save_network({}, dir / "one");
   save_network({.seed = 2}, dir / "other");
-  for (const int64_t stage : {1, 3}) {
-    const auto errors = run_ranks(3, [&](Collective& ranks) {
+  for (const auto& [world, stage, tensor] : std::vector<std::tuple<int32_t, int64_t, int64_t>>{
+           {3, 1, 1}, {3, 3, 1}, {4, 1, 2}, {4, 3, 2}}) {
+    const auto errors = run_ranks(world, [&](Collective& ranks) {
       CaseOptions options{.stage = stage};
+      options.tensor = tensor;
       options.folder = dir / (ranks.rank() == 2 ? "other" : "one");
       make_case("dpo", &ranks, options);
     });
     CHECK_THAT(errors[0],
                Catch::Contains("rank 2 does not start from what rank 0 starts from: policy/model"));
-    CHECK(errors == std::vector<std::string>(3, errors[0]));
+    CHECK(errors == std::vector<std::string>(static_cast<size_t>(world), errors[0]));
   }
 }
 
