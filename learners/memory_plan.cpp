@@ -9,7 +9,8 @@ namespace praetor {
 namespace {
 
 constexpr int64_t kFloat = 4;
-/// Of ops_logprobs: floats of the logits that are there at once.
+/// Of ops_logprobs, and where LibTorch's operators compute of attention: floats of the logits, or
+/// probabilities, that are there at once.
 constexpr int64_t kChunkFloats = int64_t{1} << 24;
 
 /// The widths of a layer.
@@ -57,9 +58,11 @@ int64_t last_parameters(const PlannedNetwork& network) {
 }
 
 /// Floats of each token that a backward has at once beside what is kept, in the MLP of a layer.
-int64_t mlp_workspace(const Widths& w) {
-  // Gradients of the activation, which is gone by then, and of what it is made from.
-  return (1 + w.gates()) * w.inner + 2 * w.hidden;
+int64_t mlp_workspace(const Widths& w, bool kernels) {
+  // The activation itself is gone by then. Kernels: its gradient, and those of what it is made
+  // from; else the expressions of ops_activations.
+  const int64_t expression = w.family->mlp == MlpKind::kSwiglu ? 7 : 11;
+  return (kernels ? 1 + w.gates() : expression) * w.inner + 2 * w.hidden;
 }
 
 /// The same of what is computed again of the layer.
@@ -117,10 +120,16 @@ Moment in_layer(const PlannedNetwork& network, const MemoryPlanOptions& options)
     out.units +=
         kFloat * (layer + (options.sharding.prefetch > 0 ? std::max(layer, last) : int64_t{0}));
   }
-  // Gradients of queries, keys, values and of the result.
-  const int64_t attention = tokens * (2 * w.heads + 2 * w.kv + 2 * w.hidden);
+  // Gradients of queries, keys, values and of the result; without kernels also probabilities, and
+  // what is made of them.
+  int64_t attention = tokens * (2 * w.heads + 2 * w.kv + 2 * w.hidden);
+  if (!options.kernels) {
+    const int64_t context = std::min(options.sequence_tokens, tokens);
+    attention +=
+        2 * tokens * w.heads + 3 * std::min(kChunkFloats, shape.num_heads * context * context);
+  }
   out.workspace = kFloat * (tokens * restored_floats(shape, options.checkpointing) +
-                            std::max(tokens * mlp_workspace(w), attention));
+                            std::max(tokens * mlp_workspace(w, options.kernels), attention));
   return out;
 }
 

@@ -50,6 +50,7 @@ struct MemoryPlanOptions {
   int64_t sequence_tokens = 8192;     ///< of the longest sequence
   ActivationCheckpointing checkpointing = ActivationCheckpointing::kNone;
   int64_t compute_bytes = 4;  ///< an element of what forwards compute with: 2 in bfloat16
+  bool kernels = true;  ///< backwards by the CPU's kernels; else LibTorch's operators, step by step
 };
 
 /// Bytes of tensors that one rank holds at the worst moment of an update of two micro-batches or

@@ -177,6 +177,7 @@ StagePlan::Update plan_update(const std::vector<PlannedNetwork>& networks,
   options.checkpointing = stage.learner.activation_checkpointing;
   options.compute_bytes = static_cast<int64_t>(c10::elementSize(stage.learner.precision));
   out.micro_batches = ceil_div(of_rank, options.micro_batch_tokens);
+  options.kernels = !plan.on_gpu;
   out.memory = plan_memory(networks, options);
   if (!plan.on_gpu) out.packed_bytes = packed_weight_bytes(networks, options);
   out.flops = update_flops(networks, options.checkpointing, out.tokens, longest / 2);
