@@ -70,6 +70,7 @@ ClusterPoint point(const StagePlan& stage, const ClusterConfig& cluster, int64_t
   const int64_t of_rank = ceil_div(update.tokens, workers * update.optimizer_steps);
   options.micro_batch_tokens =
       std::max(std::min(options.micro_batch_tokens, of_rank), options.sequence_tokens);
+  options.kernels = false;
   const MemoryPlan memory = plan_memory(update.networks, options);
   out.memory = memory.total();
 
