@@ -12,9 +12,9 @@ separate_job "$work/file" 2 1 > "$work/separate.yaml"
 "$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "publication by files"; }
 calm=$work/file/tiny
 
-begin() {  # OUTPUT WORKERS TIMEOUT: a run that broadcasts; its process in $pid
+begin() {  # OUTPUT WORKERS TIMEOUT [LOST_AFTER]: a run that broadcasts; its process in $pid
   out=$1
-  { separate_job "$1" "$2" 1; echo "publish: {via: nccl, bucket_bytes: 4096, timeout: $3}"; } > "$work/separate.yaml"
+  { separate_job "$1" "$2" 1 | sed "s/lost_after: 2/lost_after: ${4:-2}/"; echo "publish: {via: nccl, bucket_bytes: 4096, timeout: $3}"; } > "$work/separate.yaml"
   "$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" & pid=$!
   while [ ! -d "$out/tiny" ] && kill -0 "$pid"; do sleep 0.05; done
 }
@@ -28,14 +28,15 @@ await_more() {  # LOG PATTERN COUNT: until more lines than that say so
   done
   tail -n 5 "$out"/tiny/logs/*; fail "$1 did not say in 60 s: $2"
 }
-# in_the_middle SIGNAL MEMBER: hits the member while a broadcast stands still, and lets go once it was given up.
+# in_the_middle SIGNAL MEMBER: hits the member while a broadcast that it is part of stands still, and lets go once it was given up.
 in_the_middle() {
-  local target begun given_up says=(learners "go as a file")
-  [ "$2" != learner-0 ] || says=('rollout-*' "taken as a file")
+  local target begun given_up where=$2 says=(learners "go as a file")
+  [ "$2" != learner-0 ] || { where='rollout-*'; says=('rollout-*' "taken as a file"); }
   target=$(pid_of "$out/tiny" "$2")
-  begun=$(count 'rollout-*' "receiving broadcast"); given_up=$(count "${says[@]}")
+  begun=$(count "$where" "receiving broadcast")
   touch "$work/hold"
-  await_more 'rollout-*' "receiving broadcast" "$begun"
+  await_more "$where" "receiving broadcast" "$begun"
+  given_up=$(count "${says[@]}")
   kill "-$1" "$target" || fail "no $2"
   await_more "${says[@]}" "$given_up"
   rm "$work/hold"
@@ -55,28 +56,27 @@ PY
 }
 
 # Undisturbed, and a worker that comes late, over a relay.
-begin "$work/late-run" 1 20
+begin "$work/late-run" 1 20 30
 : > "$work/late"
 await_rows "$pid" "$out/tiny" 22
 "$praetor" relay "$out/tiny" --name relay-0 2> "$work/relay" & relay=$!
 "$praetor" worker --join "$out/tiny" --relay relay-0 --serve generate --threads 1 --name rollout-late 2> "$work/late" & late=$!
-await_more rollout-0 "receiving broadcast 1 of epoch 2" 0
+await_more rollout-late "receiving broadcast 1 of epoch" 0
 "$praetor" status "$out/tiny" 2> "$work/status"
-grep -q "broadcasts of weights: epoch 2, number [0-9]*, of learner-0, rollout-0, rollout-late" "$work/status" || { cat "$work/status"; fail "status"; }
+grep -q "broadcasts of weights: epoch [0-9]*, number [0-9]*, of learner-0, rollout-0, rollout-late" "$work/status" || { cat "$work/status"; fail "status"; }
 finish "$pid" "$out" "a worker that comes late"
 wait "$late" || { cat "$work/late"; fail "the late worker"; }
 wait "$relay" || { cat "$work/relay"; fail "the relay"; }
-grep -q "receiving broadcast 1 of epoch 2" "$work/late" || { cat "$work/late"; fail "the late worker received nothing"; }
 rm "$work/late"
 epochs=($(epochs_of "$out/tiny")) || fail "how weights went"
-[ "${epochs[0]}" -eq 2 ] && [ "${epochs[1]}" -eq 2 ] || fail "epochs, receivers and files of the undisturbed run: ${epochs[*]}"
+[ "${epochs[0]}" -ge 2 ] && [ "${epochs[1]}" -eq 2 ] || fail "epochs, receivers and files of the undisturbed run: ${epochs[*]}"
 ! grep -q "as a file" "$out"/tiny/logs/*.log || fail "a broadcast failed, and nobody disturbed it"
 
 # Workers: killed, given damage, stopped.
 begin "$work/workers" 2 20
 await_rows "$pid" "$out/tiny" 21
 in_the_middle KILL rollout-1
-grep -q "broadcast of weights, epoch [0-9]*, rank 0 of 3 (with rollout-0, rollout-1): weights of step [0-9]*: bucket [0-9]* of" "$out/tiny/logs/learners.log" \
+grep -q "broadcast of weights, epoch [0-9]*, rank 0 of [23] (with [^)]*rollout-1): weights of step [0-9]*: bucket [0-9]* of" "$out/tiny/logs/learners.log" \
   || { grep "as a file" "$out/tiny/logs/learners.log"; fail "what the publisher says of a killed worker"; }
 await_rows "$pid" "$out/tiny" 25
 touch "$work/damage"
@@ -95,7 +95,7 @@ in_the_middle KILL learner-0
 await_rows "$pid" "$out/tiny" 27
 in_the_middle STOP learner-0
 finish "$pid" "$out" "a publisher that is killed and stopped"
-grep -q "epoch [0-9]*, rank [12] of 3 (with learner-0, rollout-[01]): weights of step [0-9]*: bucket [0-9]* of" "$out"/tiny/logs/rollout-*.log \
+grep -q "epoch [0-9]*, rank [12] of [23] (with learner-0[^)]*): weights of step [0-9]*: bucket [0-9]* of" "$out"/tiny/logs/rollout-*.log \
   || { grep "as a file" "$out"/tiny/logs/rollout-*.log; fail "what workers say of a publisher that is gone"; }
 epochs=($(epochs_of "$out/tiny")) || fail "how weights went"
 [ "${epochs[0]}" -ge 3 ] || fail "epochs, receivers and files with another publisher: ${epochs[*]}"
