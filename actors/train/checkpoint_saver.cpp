@@ -48,14 +48,14 @@ void CheckpointSaver::save(const CheckpointContext& context,
                                return writer_->folder().string();
                              }).front();
   under_way_ = true;
-  const std::vector<NamedTensor> state = learner.state();
+  const std::vector<NamedTensor> tensors = learner.state();
   const bool here =
-      std::ranges::all_of(state, [](const NamedTensor& t) { return t.tensor.is_cpu(); });
+      std::ranges::all_of(tensors, [](const NamedTensor& t) { return t.tensor.is_cpu(); });
   if (options_.background) {
-    const std::vector<NamedTensor>& copy = staged(state);
+    const std::vector<NamedTensor>& copy = staged(tensors);
     thread_ = std::thread([this, folder, &copy] { write(folder, copy); });
   } else {
-    write(folder, here ? state : staged(state));
+    write(folder, here ? tensors : staged(tensors));
   }
   run_agreed(ranks_, [&] {
     if (!writer_) return;

@@ -1,5 +1,6 @@
 #include "tests/support/emulated_device.h"
 
+#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/EmptyTensor.h>
 #include <ATen/Functions.h>
 #include <ATen/core/dispatch/Dispatcher.h>
@@ -20,6 +21,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <utility>
@@ -169,6 +171,10 @@ struct Runtime : Interface {
   bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
   c10::DeviceIndex getCurrentDevice() const override { return current_device; }
   c10::DeviceIndex deviceCount() const override { return kEmulatedDevices; }
+  /// Nothing is drawn on the device; at::manual_seed seeds this one twice.
+  const at::Generator& getDefaultGenerator(c10::DeviceIndex) const override {
+    return at::detail::getDefaultCPUGenerator();
+  }
 };
 
 #ifdef PRAETOR_EMULATES_CUDA
@@ -351,9 +357,16 @@ class Call {
   std::vector<Pair> pairs_, written_;
 };
 
+/// Who does not ask what is allocated (tests/support/live_bytes.h does).
+struct Nobody final : c10::MemoryReportingInfoBase {
+  void reportMemoryUsage(void*, int64_t, size_t, size_t, c10::Device) override {}
+  bool memoryProfilingEnabled() const override { return false; }
+};
+
 void run_on_cpu(const c10::OperatorHandle& op, torch::jit::Stack* stack) {
   // What the emulation itself allocates is no tensor of the program's.
-  const c10::DebugInfoGuard unseen(c10::DebugInfoKind::PROFILER_STATE, nullptr);
+  static const auto kNobody = std::make_shared<Nobody>();
+  const c10::DebugInfoGuard unseen(c10::DebugInfoKind::PROFILER_STATE, kNobody);
   ++operators;
   if (observer) observer(op.schema().name());
   Call(op).run(stack);
