@@ -64,8 +64,7 @@ struct Run {
   at::Tensor weights(const std::string& stage) const {
     std::vector<at::Tensor> parts;
     const Transformer model = Transformer::load(path / "stages" / stage);
-    for (const NamedTensor& p : model.parameters())
-      parts.push_back(p.tensor.flatten());
+    for (const NamedTensor& p : model.parameters()) parts.push_back(p.tensor.flatten());
     return at::cat(parts);
   }
   testing::TempDir dir;
