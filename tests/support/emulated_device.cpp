@@ -168,6 +168,8 @@ C10_REGISTER_GUARD_IMPL(PRAETOR_EMULATED_TYPE, Guard)
 template <typename Interface>
 struct Runtime : Interface {
   void init() const override {}
+  bool isBuilt() const override { return true; }
+  bool isAvailable() const override { return true; }
   bool hasPrimaryContext(c10::DeviceIndex) const override { return true; }
   c10::DeviceIndex getCurrentDevice() const override { return current_device; }
   c10::DeviceIndex deviceCount() const override { return kEmulatedDevices; }

@@ -63,8 +63,8 @@ struct Run {
   }
   at::Tensor weights(const std::string& stage) const {
     std::vector<at::Tensor> parts;
-    for (const NamedTensor& p : Transformer::load(path / "stages" / stage).parameters())
-      parts.push_back(p.tensor.flatten());
+    const Transformer model = Transformer::load(path / "stages" / stage);
+    for (const NamedTensor& p : model.parameters()) parts.push_back(p.tensor.flatten());
     return at::cat(parts);
   }
   testing::TempDir dir;
