@@ -93,7 +93,12 @@ TEST_CASE("the plan of a learner on a GPU counts its memory, and offloaded momen
           job_of(dir, "device: cuda, optimizer: {offload: true}", ", optimizer: {offload: true}"))
           .at(1);
   REQUIRE((cpu.update && gpu.update && offloaded.update));
-  CHECK(gpu.update->memory.total() == cpu.update->memory.total());
+  // Beside equal tensors LibTorch's operators take more at once than the CPU's kernels.
+  const auto kept = [](const StagePlan& stage) {
+    return stage.update->memory.total() - stage.update->memory.workspace;
+  };
+  CHECK(kept(gpu) == kept(cpu));
+  CHECK(gpu.update->memory.workspace > cpu.update->memory.workspace);
   CHECK(gpu.update->packed_bytes == 0);
   CHECK(offloaded.update->memory.offloaded == gpu.update->memory.moments);
   CHECK(offloaded.update->memory.total() ==

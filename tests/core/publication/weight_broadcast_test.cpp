@@ -157,6 +157,40 @@ TEST_CASE("a published file reaches every rank bit for bit, in buckets of any si
   }
 }
 
+TEST_CASE("an adapter reaches every rank behind its base, and is merged with the same bits",
+          "[core][publication][cpu]") {
+  const Versions published;
+  const LoraAdapter adapter = LoraAdapter::make(
+      published.first.config(), {.rank = 3, .alpha = 5, .targets = {kAllLinear}}, {.job_seed = 3});
+  for (const LoraAdapter::Module& module : adapter.modules()) at::Tensor(module.b).fill_(0.2);
+  const WrittenWeights& base = published.one;
+  const WrittenWeights written =
+      write_adapter_file(published.folder.path(),
+                         {.step = 2},
+                         adapter,
+                         {.digest = base.digest, .bytes = base.bytes, .file = "base"});
+  std::vector<std::string> got(kRanks);
+  const auto errors = run_group(
+      [&](WeightBroadcast& group, int32_t rank) {
+        if (rank == 0) {
+          group.send("the base", base.file);
+          group.send("the adapter", written.file);
+          return;
+        }
+        const auto whole = std::get<WeightFile>(group.receive("the base", base.bytes, base.digest));
+        const auto beside =
+            std::get<AdapterFile>(group.receive("the adapter", written.bytes, written.digest));
+        Transformer model = whole.make_model();
+        whole.apply(beside.adapter(whole), model);
+        got[static_cast<size_t>(rank)] = model.digest();
+      },
+      5000);
+  CHECK(errors == kNone);
+  const std::string want = adapter.merged(published.first).digest();
+  CHECK(want != published.first.digest());
+  for (const size_t rank : {1, 2}) CHECK(got[rank] == want);
+}
+
 TEST_CASE("a bucket is staged while another one is on the wire, and one is hashed",
           "[core][publication][cpu]") {
   const Versions published;
