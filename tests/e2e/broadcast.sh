@@ -7,7 +7,8 @@ emulated=$(dirname "$praetor")/../tests/libpraetor_cuda_processor.so
 export PRAETOR_CUDA_LIBRARY=$emulated PRAETOR_PROCESSOR_DEVICES=6 TMPDIR=$work
 export PRAETOR_PROCESSOR_HOLD=$work/hold PRAETOR_PROCESSOR_CORRUPT=$work/damage
 
-tiny_job 1 18 | sed 's/hidden_size: 32/hidden_size: 16/; s/    ppo: {/    engine: {device: cuda, max_sequences: 16, max_step_tokens: 64}\n    ppo: {/' > "$work/job.yaml"
+# Steps enough that a quick machine is not through before it is disturbed.
+tiny_job 1 80 | sed 's/hidden_size: 32/hidden_size: 16/; s/    ppo: {/    engine: {device: cuda, max_sequences: 16, max_step_tokens: 64}\n    ppo: {/' > "$work/job.yaml"
 separate_job "$work/file" 2 1 > "$work/separate.yaml"
 "$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "publication by files"; }
 calm=$work/file/tiny
