@@ -1,6 +1,7 @@
 #include "actors/job/stage_config.h"
 
 #include <algorithm>
+#include <mutex>
 
 #include "core/base/error.h"
 #include "core/base/str.h"
@@ -151,6 +152,9 @@ const char* to_string(StageResult result) {
 }
 
 std::unique_ptr<Algorithm> StageConfig::make_algorithm() const {
+  // The document remembers which keys were asked for, and ranks may be threads.
+  static std::mutex reading;
+  const std::lock_guard lock(reading);
   YamlReader stage = in;
   return praetor::make_algorithm(kind, AlgorithmContext{stage.child(kind)});
 }

@@ -1,6 +1,9 @@
 #include "actors/job/job_config.h"
 
+#include <atomic>
 #include <filesystem>
+#include <thread>
+#include <vector>
 
 #include "core/base/error.h"
 #include "core/base/text.h"
@@ -251,6 +254,27 @@ TEST_CASE("the models of trees and tasks come from stages that make what they wa
       "a reward model is wanted\n"
       "job.yaml:15:44: stages[3].rewards.tasks.chat.parts[0].stage: stage \"reward_model\" makes a "
       "reward model, but a policy or a preference model is wanted");
+}
+
+TEST_CASE("several threads make a job's algorithms at once, as ranks that are threads do",
+          "[actors][cpu][config]") {
+  const JobConfig job = job_of(kJob);
+  const auto rows_of = [&] {
+    int64_t rows = 0;
+    for (size_t i = 1; i < job.stages.size(); ++i)
+      rows += job.stages[i].make_algorithm()->sample_plan().prompts_per_step;
+    return rows;
+  };
+  const int64_t wanted = rows_of();
+  std::vector<std::thread> threads;
+  std::atomic<int64_t> rows{0};
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 500; ++i) rows += rows_of();
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(rows == 4 * 500 * wanted);
 }
 
 }  // namespace praetor
