@@ -1,5 +1,7 @@
 #include "core/collective/collective.h"
 
+#include <utility>
+
 #include "core/base/error.h"
 
 namespace praetor {
@@ -11,6 +13,24 @@ class Done final : public PendingCollective {
 };
 
 }  // namespace
+
+std::unique_ptr<Collective> Collective::split(const std::string& name, int64_t colour, int64_t key) {
+  std::unique_ptr<Collective> group = do_split(name, colour, key);
+  if (device_) group->set_device(device_->split(name, colour, key));
+  return group;
+}
+
+void Collective::set_device(std::unique_ptr<Collective> device) {
+  if (device->members() != members() || device->rank() != rank())
+    throw InvalidArgument("a group on the device of other ranks than it is for");
+  device->share_step(*this);
+  device_ = std::move(device);
+}
+
+void Collective::abort(const std::string& reason) noexcept {
+  do_abort(reason);
+  if (device_) device_->abort(reason);
+}
 
 std::unique_ptr<PendingCollective> Collective::do_start_reduce_scatter(
     ElementType type, const void* send, int64_t send_count, void* receive, int64_t receive_count) {

@@ -76,6 +76,10 @@ class PendingCollective {
 /// gives up, all groups of its members end the same way, whoever they wait for: nobody waits on for
 /// a rank that has failed elsewhere.
 ///
+/// Spans are of the processor's memory. Where ranks have GPUs and NCCL between them, `device` is a
+/// second group of the same ranks for spans of theirs; so it is of what is split from one that has
+/// it. Calls of the two need no order between them.
+///
 /// Held by whoever runs the rank, borrowed by those who compute. One thread at a time (mpi: the
 /// one that made it).
 class Collective {
@@ -90,7 +94,7 @@ class Collective {
   /// By rank here: the ranks in the whole, which was not made by a split.
   virtual const std::vector<int32_t>& members() const = 0;
   int32_t global_rank() const { return members()[static_cast<size_t>(rank())]; }
-  /// "local", "threads", "mpi".
+  /// "local", "threads", "mpi", "nccl".
   virtual std::string backend() const = 0;
 
   /// receive[i] = sum over ranks r of send_r[rank * n + i].
@@ -185,9 +189,14 @@ class Collective {
   /// that of their ranks. Every rank calls it. This Collective must outlive the group.
   /// @param name  of the group, for messages ("shards")
   /// @throws InvalidArgument when the backend has no groups; CollectiveError
-  [[nodiscard]] virtual std::unique_ptr<Collective> split(const std::string& name,
-                                                          int64_t colour,
-                                                          int64_t key = 0) = 0;
+  [[nodiscard]] std::unique_ptr<Collective> split(const std::string& name,
+                                                  int64_t colour,
+                                                  int64_t key = 0);
+
+  /// The same ranks for spans of a GPU's memory; null: what is there goes through the processor's.
+  Collective* device() const { return device_.get(); }
+  /// Every rank has one, or none has. @throws InvalidArgument for other ranks than these
+  void set_device(std::unique_ptr<Collective> device);
 
   /// The step of the job that calls belong to from now on, for messages; below 0: none. Of all
   /// groups of the rank.
@@ -195,9 +204,13 @@ class Collective {
 
   /// This rank gives up: the others' calls throw CollectiveError with `reason` as soon as they
   /// see it, and so does every later call here; in all groups of the rank.
-  virtual void abort(const std::string& reason) noexcept = 0;
+  void abort(const std::string& reason) noexcept;
 
  protected:
+  virtual std::unique_ptr<Collective> do_split(const std::string& name,
+                                               int64_t colour,
+                                               int64_t key) = 0;
+  virtual void do_abort(const std::string& reason) noexcept = 0;
   virtual void do_reduce_scatter(ElementType type,
                                  const void* send,
                                  int64_t send_count,
@@ -227,6 +240,7 @@ class Collective {
 
  private:
   std::shared_ptr<std::atomic<int64_t>> step_ = std::make_shared<std::atomic<int64_t>>(-1);
+  std::unique_ptr<Collective> device_;
 };
 
 /// A world of one rank; nothing is exchanged.

@@ -158,9 +158,9 @@ void ExchangeCollective::set_routes() {
   transfers_from_.resize(group_.members.size());
 }
 
-std::unique_ptr<Collective> ExchangeCollective::split(const std::string& name,
-                                                      int64_t colour,
-                                                      int64_t key) {
+std::unique_ptr<Collective> ExchangeCollective::do_split(const std::string& name,
+                                                         int64_t colour,
+                                                         int64_t key) {
   const int64_t mine[] = {colour, key, state_->last_id};
   std::vector<int64_t> wishes(3 * group_.members.size());
   all_gather_now(next(Operation::kSplit, ElementType::kInt64, 3), mine, 3, wishes.data());
@@ -481,7 +481,7 @@ void ExchangeCollective::barrier() {
       std::vector<MutableBytes>(world));
 }
 
-void ExchangeCollective::abort(const std::string& reason) noexcept {
+void ExchangeCollective::do_abort(const std::string& reason) noexcept {
   const std::string why = reason.empty() ? "aborted" : reason;
   state_->give_up(why);
   wake();

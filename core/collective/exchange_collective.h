@@ -62,10 +62,13 @@ class ExchangeCollective : public Collective {
   using Collective::all_gather_bytes;
   std::vector<std::string> all_gather_bytes(std::span<const std::byte> send) override;
   void barrier() override;
-  std::unique_ptr<Collective> split(const std::string& name, int64_t colour, int64_t key) override;
-  void abort(const std::string& reason) noexcept override;
 
  protected:
+  std::unique_ptr<Collective> do_split(const std::string& name,
+                                       int64_t colour,
+                                       int64_t key) override;
+  void do_abort(const std::string& reason) noexcept override;
+
   /// A group that a split of `whole` makes.
   ExchangeCollective(const ExchangeCollective& whole, Membership group);
   using Bytes = std::span<const std::byte>;

@@ -1,7 +1,7 @@
 #include "core/collective/nccl_collective.h"
 
 #include <algorithm>
-#include <cstring>
+#include <exception>
 #include <thread>
 #include <utility>
 
@@ -12,13 +12,15 @@ namespace praetor {
 namespace {
 
 using Operation = CollectiveCall::Operation;
+using Step = cuda::Communicator::Operation;
 using Clock = std::chrono::steady_clock;
 using State = cuda::Communicator::State;
+using Work = cuda::Communicator::Work;
 using Element = cuda::Communicator::Element;
 using std::chrono::microseconds;
 
-/// How long a wait sleeps between two questions: short at first, as most operations are.
-constexpr microseconds kFirstPause{20}, kLongestPause{2000};
+/// How long a wait sleeps between two questions: an eighth of what it has waited, within these.
+constexpr microseconds kShortestPause{20}, kLongestPause{2000};
 
 static_assert(static_cast<int32_t>(ElementType::kInt64) == static_cast<int32_t>(Element::kInt64) &&
               static_cast<int32_t>(ElementType::kByte) == static_cast<int32_t>(Element::kByte));
@@ -65,7 +67,7 @@ class NcclCollective final : public Collective {
       : mine_(std::move(mine)), group_(std::move(group)), nccl_(std::move(nccl)) {
     mine_->groups.push_back(nccl_.get());
     try {
-      wait("joining the group");
+      wait("joining the group", 0);
     } catch (...) {
       std::erase(mine_->groups, nccl_.get());
       throw;
@@ -85,24 +87,20 @@ class NcclCollective final : public Collective {
     // Lengths first, then all of them at the longest one's length.
     const auto length = static_cast<int64_t>(send.size());
     std::vector<int64_t> lengths(world);
-    run(call,
-        {cuda::Communicator::Operation::kAllGather,
-         Element::kInt64,
-         &length,
-         1,
-         lengths.data(),
-         world_size()});
+    run_on_host(
+        call,
+        {Step::kAllGather, Element::kInt64, &length, 1, lengths.data(), world_size()});
     const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
     std::vector<std::byte> mine(static_cast<size_t>(longest)), all(mine.size() * world);
     std::copy(send.begin(), send.end(), mine.begin());
     if (longest > 0) {
-      run(call,
-          {cuda::Communicator::Operation::kAllGather,
-           Element::kByte,
-           mine.data(),
-           longest,
-           all.data(),
-           longest * world_size()});
+      run_on_host(call,
+                  {Step::kAllGather,
+                   Element::kByte,
+                   mine.data(),
+                   longest,
+                   all.data(),
+                   longest * world_size()});
     }
     std::vector<std::string> out;
     for (size_t r = 0; r < world; ++r) {
@@ -114,20 +112,18 @@ class NcclCollective final : public Collective {
 
   void barrier() override {
     int64_t one = 1;
-    run(next(Operation::kBarrier, ElementType::kByte, 0),
-        {cuda::Communicator::Operation::kAllReduce, Element::kInt64, &one, 1, &one, 1});
+    run_on_host(next(Operation::kBarrier, ElementType::kByte, 0),
+                {Step::kAllReduce, Element::kInt64, &one, 1, &one, 1});
   }
 
-  std::unique_ptr<Collective> split(const std::string& name, int64_t colour, int64_t key) override {
+ protected:
+  std::unique_ptr<Collective> do_split(const std::string& name,
+                                       int64_t colour,
+                                       int64_t key) override {
     const int64_t mine[] = {colour, key, mine_->last_id};
     std::vector<int64_t> wishes(3 * group_.members.size());
-    run(next(Operation::kSplit, ElementType::kInt64, 3),
-        {cuda::Communicator::Operation::kAllGather,
-         Element::kInt64,
-         mine,
-         3,
-         wishes.data(),
-         3 * world_size()});
+    run_on_host(next(Operation::kSplit, ElementType::kInt64, 3),
+                {Step::kAllGather, Element::kInt64, mine, 3, wishes.data(), 3 * world_size()});
     Membership part = Membership::part(group_, name, wishes);
     mine_->last_id = part.id;
     const auto leader = std::ranges::find(group_.members, part.members[0]);
@@ -139,25 +135,18 @@ class NcclCollective final : public Collective {
     return out;
   }
 
-  void abort(const std::string& reason) noexcept override {
+  void do_abort(const std::string& reason) noexcept override {
     if (mine_->failure.empty()) mine_->failure = reason.empty() ? "it was given up" : reason;
     for (cuda::Communicator* group : mine_->groups) group->abort();
   }
 
- protected:
   void do_reduce_scatter(ElementType type,
                          const void* send,
                          int64_t send_count,
                          void* receive,
                          int64_t receive_count) override {
-    require_even(group_, "reduce_scatter", send_count, receive_count);
-    run(next(Operation::kReduceScatter, type, send_count),
-        {cuda::Communicator::Operation::kReduceScatter,
-         element(type),
-         send,
-         send_count,
-         receive,
-         receive_count});
+    const auto [call, work] = reduce_scatter(type, send, send_count, receive, receive_count);
+    run(call, work);
   }
 
   void do_all_gather(ElementType type,
@@ -165,72 +154,193 @@ class NcclCollective final : public Collective {
                      int64_t send_count,
                      void* receive,
                      int64_t receive_count) override {
-    require_even(group_, "all_gather", receive_count, send_count);
-    run(next(Operation::kAllGather, type, receive_count),
-        {cuda::Communicator::Operation::kAllGather,
-         element(type),
-         send,
-         send_count,
-         receive,
-         receive_count});
+    const auto [call, work] = all_gather(type, send, send_count, receive, receive_count);
+    run(call, work);
+  }
+
+  std::unique_ptr<PendingCollective> do_start_reduce_scatter(ElementType type,
+                                                             const void* send,
+                                                             int64_t send_count,
+                                                             void* receive,
+                                                             int64_t receive_count) override {
+    const auto [call, work] = reduce_scatter(type, send, send_count, receive, receive_count);
+    return begin(call, work);
+  }
+
+  std::unique_ptr<PendingCollective> do_start_all_gather(ElementType type,
+                                                         const void* send,
+                                                         int64_t send_count,
+                                                         void* receive,
+                                                         int64_t receive_count) override {
+    const auto [call, work] = all_gather(type, send, send_count, receive, receive_count);
+    return begin(call, work);
   }
 
   void do_all_reduce(ElementType type, void* values, int64_t count) override {
     run(next(Operation::kAllReduce, type, count),
-        {cuda::Communicator::Operation::kAllReduce, element(type), values, count, values, count});
+        {Step::kAllReduce, element(type), values, count, values, count});
   }
 
   void do_broadcast(ElementType type, void* values, int64_t count, int32_t root) override {
-    if (root < 0 || root >= world_size()) {
-      throw InvalidArgument(
-          group_.who(), ": broadcast from rank ", root, " of ", world_size(), " ranks");
-    }
+    require_rank("broadcast from", root);
     CollectiveCall call = next(Operation::kBroadcast, type, count);
     call.root = group_.global(root);
-    run(call,
-        {cuda::Communicator::Operation::kBroadcast,
-         element(type),
-         values,
-         count,
-         values,
-         count,
-         root});
+    run(call, {Step::kBroadcast, element(type), values, count, values, count, root});
+  }
+
+  void do_all_to_all(ElementType type,
+                     const void* send,
+                     int64_t send_count,
+                     void* receive,
+                     int64_t receive_count) override {
+    require_even(group_, "all_to_all", send_count, receive_count / world_size());
+    require_even(group_, "all_to_all", receive_count, send_count / world_size());
+    run(next(Operation::kAllToAll, type, send_count),
+        {Step::kAllToAll, element(type), send, send_count, receive, receive_count});
+  }
+
+  void do_send(ElementType type, const void* values, int64_t count, int32_t to) override {
+    run(transfer(type, count, rank(), to), {Step::kSend, element(type), values, count, nullptr, 0, to});
+  }
+
+  void do_receive(ElementType type, void* values, int64_t count, int32_t from) override {
+    run(transfer(type, count, from, rank()),
+        {Step::kReceive, element(type), nullptr, 0, values, count, from});
   }
 
  private:
+  /// An operation and what NCCL is to do for it.
+  struct Asked {
+    CollectiveCall call;
+    Work work;
+  };
+
+  class Pending final : public PendingCollective {
+   public:
+    Pending(NcclCollective& group, CollectiveCall call, int64_t number)
+        : group_(group), call_(std::move(call)), number_(number) {}
+    ~Pending() override {
+      if (waited_) return;
+      try {
+        if (std::uncaught_exceptions() > 0) {
+          group_.abort(str(call_.text(), " was given up"));
+        } else {
+          wait();
+        }
+      } catch (const std::exception&) {  // the group's next call says it
+      }
+    }
+    void wait() override {
+      waited_ = true;
+      if (number_ < 0) return;
+      group_.require_alive(call_);
+      group_.wait(call_.text(), number_);
+    }
+
+   private:
+    NcclCollective& group_;
+    CollectiveCall call_;
+    int64_t number_;  ///< of the piece of work; below 0: there was none to do
+    bool waited_ = false;
+  };
+
+  Asked reduce_scatter(ElementType type,
+                       const void* send,
+                       int64_t send_count,
+                       void* receive,
+                       int64_t receive_count) {
+    require_even(group_, "reduce_scatter", send_count, receive_count);
+    return {next(Operation::kReduceScatter, type, send_count),
+            {Step::kReduceScatter, element(type), send, send_count, receive, receive_count}};
+  }
+
+  Asked all_gather(ElementType type,
+                   const void* send,
+                   int64_t send_count,
+                   void* receive,
+                   int64_t receive_count) {
+    require_even(group_, "all_gather", receive_count, send_count);
+    return {next(Operation::kAllGather, type, receive_count),
+            {Step::kAllGather, element(type), send, send_count, receive, receive_count}};
+  }
+
+  CollectiveCall transfer(ElementType type, int64_t count, int32_t from, int32_t to) {
+    const int32_t peer = from == rank() ? to : from;
+    require_rank(from == rank() ? "send to" : "receive from", peer);
+    if (peer == rank()) throw InvalidArgument(group_.who(), ": another rank than this is wanted");
+    CollectiveCall call = next(Operation::kTransfer, type, count, transfers_);
+    call.root = group_.global(from);
+    call.to = group_.global(to);
+    return call;
+  }
+
+  void require_rank(const char* what, int32_t other) const {
+    if (other >= 0 && other < world_size()) return;
+    throw InvalidArgument(group_.who(), ": ", what, " rank ", other, " of ", world_size(), " ranks");
+  }
+
+  void require_alive(const CollectiveCall& call) const {
+    if (mine_->failure.empty()) return;
+    throw CollectiveError(
+        group_.who(), ": ", call.text(), ": the group has failed before: ", mine_->failure);
+  }
+
   CollectiveCall next(Operation operation, ElementType type, int64_t count) {
+    return next(operation, type, count, sequence_);
+  }
+  CollectiveCall next(Operation operation, ElementType type, int64_t count, int64_t& sequence) {
     CollectiveCall call;
     call.operation = operation;
     call.type = type;
     call.count = count;
-    call.sequence = sequence_++;
+    call.sequence = sequence++;
     call.step = step();
-    if (!mine_->failure.empty()) {
-      throw CollectiveError(
-          group_.who(), ": ", call.text(), ": the group has failed before: ", mine_->failure);
-    }
+    require_alive(call);
     return call;
   }
 
-  void run(const CollectiveCall& call, const cuda::Communicator::Work& work) {
-    if (work.send_count == 0 && work.receive_count == 0) return;
-    try {
-      nccl_->start(work);
-      wait(call.text());
-      nccl_->finish(work);
-    } catch (const std::exception& error) {
-      // What the GPU still does for a group that lacks a rank would never end.
-      abort(error.what());
-      throw;
+  /// Hands over work on memory of the GPU. What the GPU still does for a group that lacks a rank
+  /// would never end, so that whatever fails from here on ends the group.
+  std::unique_ptr<PendingCollective> begin(const CollectiveCall& call, Work work) {
+    if (!mine_->nccl.on_device) {
+      run_on_host(call, work);
+      return std::make_unique<Pending>(*this, call, -1);
     }
+    if (work.send_count == 0 && work.receive_count == 0)
+      return std::make_unique<Pending>(*this, call, -1);
+    work.on_device = work.after_compute = true;
+    wait_until(call.text(), 0, State::kRunning);
+    start(work);
+    return std::make_unique<Pending>(*this, call, started_ - 1);
   }
 
-  void wait(const std::string& what) {
+  void run(const CollectiveCall& call, const Work& work) { begin(call, work)->wait(); }
+
+  void run_on_host(const CollectiveCall& call, const Work& work) {
+    if (work.send_count == 0 && work.receive_count == 0) return;
+    wait(call.text(), started_ - 1);
+    start(work);
+    wait(call.text(), started_ - 1);
+    ending_failures([&] { nccl_->finish(work); });
+  }
+
+  void start(const Work& work) {
+    ending_failures([&] { nccl_->start(work); });
+    ++started_;
+  }
+
+  /// Until the work of that number is through.
+  void wait(const std::string& what, int64_t number) {
+    wait_until(what, started_ - 1 - number, State::kDone);
+  }
+
+  /// Until all work but the last few is done, or at least handed over.
+  void wait_until(const std::string& what, int64_t last, State enough) {
     const auto start = Clock::now();
-    microseconds pause = kFirstPause;
     for (;;) {
-      const State state = nccl_->poll();
-      if (state == State::kDone) return;
+      State state = State::kBusy;
+      ending_failures([&] { state = nccl_->poll_but(last); });
+      if (state == State::kDone || state == enough) return;
       if (state == State::kFailed)
         fail(str(group_.who(), ": ", what, ": NCCL: ", nccl_->failure()));
       const auto waited = Clock::now() - start;
@@ -244,8 +354,18 @@ class NcclCollective final : public Collective {
                  " s: a rank has not come, or called something else (NCCL does not say which: see "
                  "the ranks' logs)"));
       }
-      std::this_thread::sleep_for(pause);
-      pause = std::min(pause * 2, kLongestPause);
+      std::this_thread::sleep_for(
+          std::clamp<Clock::duration>(waited / 8, kShortestPause, kLongestPause));
+    }
+  }
+
+  template <typename Call>
+  void ending_failures(const Call& call) {
+    try {
+      call();
+    } catch (const std::exception& error) {
+      abort(error.what());
+      throw;
     }
   }
 
@@ -257,7 +377,8 @@ class NcclCollective final : public Collective {
   std::shared_ptr<NcclRank> mine_;
   Membership group_;
   std::unique_ptr<cuda::Communicator> nccl_;
-  int64_t sequence_ = 0;
+  int64_t sequence_ = 0, transfers_ = 0;  ///< of calls of all ranks, and of two
+  int64_t started_ = 1;  ///< pieces of work; joining is the first
 };
 
 }  // namespace

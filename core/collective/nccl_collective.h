@@ -15,15 +15,22 @@ namespace praetor {
 struct NcclGroup {
   std::function<std::string()> make_id;
   std::function<std::unique_ptr<cuda::Communicator>(const std::string&, int32_t, int32_t)> join;
+  /// Spans are of the memory of the communicators' GPU: a group for Collective::set_device.
+  bool on_device = false;
 };
 
-/// Collective over NCCL (backend "nccl"): spans of the processor's memory pass through the GPU.
+/// Collective over NCCL (backend "nccl"). Spans of the processor's memory pass through the GPU, one
+/// operation at a time. Spans of the GPU's (`on_device`) do not; what is started goes on beside
+/// what the rank does next, after what LibTorch was given before the call (CUDA's default stream),
+/// and the rank may give LibTorch more before it waits. all_gather_bytes is of the processor's
+/// memory in both.
 ///
 /// It differs from the other backends where NCCL does. Sums have the order that NCCL gives them,
 /// the same on every rank; against rank order they agree to rounding alone. NCCL does not say which
 /// rank is missing, nor that ranks call different things: both end at the deadline, and the error
 /// says so. A rank that gives up ends its own part; the others see it at their deadline, or sooner
-/// where NCCL notices a broken connection.
+/// where NCCL notices a broken connection. An operation whose handle goes unwaited because an
+/// exception passes is given up.
 ///
 /// A split makes communicators of their own, whose ids go round over what is split. A rank that
 /// fails in one group aborts its part of all.

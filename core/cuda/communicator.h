@@ -7,14 +7,27 @@
 namespace praetor::cuda {
 
 /// What the NCCL collective (core/collective/nccl_collective.h) and the broadcast of weights
-/// (core/publication/weight_broadcast.h) need of NCCL and CUDA: one operation at a time, started
-/// and then asked about, so that whoever waits has a deadline. Its elements lie in the processor's
-/// memory, or on the communicator's GPU. Made by the GPU library; the tests have some of their own.
-/// Starting never waits for other ranks. One thread at a time.
+/// (core/publication/weight_broadcast.h) need of NCCL and CUDA: operations that are started and
+/// then asked about, so that whoever waits has a deadline. They run one after another. Their
+/// elements lie in the processor's memory, or on the communicator's GPU. Made by the GPU library;
+/// the tests have some of their own. Starting never waits for other ranks. One thread at a time.
 class Communicator {
  public:
-  enum class Operation { kReduceScatter, kAllGather, kAllReduce, kBroadcast };
-  enum class State { kBusy, kDone, kFailed };
+  enum class Operation {
+    kReduceScatter,
+    kAllGather,
+    kAllReduce,
+    kBroadcast,
+    kAllToAll,
+    kSend,    ///< nothing is received
+    kReceive  ///< nothing is sent
+  };
+  enum class State {
+    kBusy,     ///< what was started last is being handed over; nothing else can be
+    kRunning,  ///< all of it has been handed to the GPU
+    kDone,
+    kFailed
+  };
   /// ElementType of core/collective, by number, without its header: nvcc reads this one.
   enum class Element : int32_t { kFloat32, kFloat64, kInt64, kByte, kBFloat16, kInt32 };
   struct Work {
@@ -24,17 +37,23 @@ class Communicator {
     int64_t send_count;
     void* receive;  ///< [receive_count]; all_reduce, broadcast: the values again
     int64_t receive_count;
-    int32_t root = 0;
-    /// The memory is the GPU's (cuda::Device::allocate), and nothing is copied: what is sent was
-    /// brought there before, and stays as it is until poll() has said kDone.
+    int32_t root = 0;  ///< of broadcast; of send and receive the other rank
+    /// The memory is the GPU's, and nothing is copied: what is sent stays as it is until poll() has
+    /// said kDone.
     bool on_device = false;
+    /// It begins after all that CUDA's default stream, where LibTorch computes, was given before;
+    /// else what is sent is there already.
+    bool after_compute = false;
   };
 
   virtual ~Communicator() = default;
-  /// Copies what is sent to the GPU, unless it is there, and hands it to NCCL. Only when poll() has
-  /// said kDone to what was started before; making a communicator is its first piece of work.
+  /// Hands work to NCCL, copied to the GPU first unless it is there. Of memory on the GPU when
+  /// poll() says kRunning or kDone, of the processor's at kDone alone, of all that was started
+  /// before; making a communicator is its first piece of work.
   virtual void start(const Work& work) = 0;
-  virtual State poll() = 0;
+  State poll() { return poll_but(0); }
+  /// Of all that was started but the last few: kDone once that is through.
+  virtual State poll_but(int64_t last) = 0;
   /// NCCL's words after kFailed.
   virtual std::string failure() const = 0;
   /// After kDone: copies what was received to the processor, unless it is to stay on the GPU.

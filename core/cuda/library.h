@@ -13,7 +13,7 @@
 namespace praetor::cuda {
 
 /// Of the interface between program and library; another number for every change of it.
-constexpr uint32_t kLibraryVersion = 3;
+constexpr uint32_t kLibraryVersion = 4;
 /// The one symbol that the library exports.
 constexpr const char* kLibrarySymbol = "praetor_cuda_library";
 

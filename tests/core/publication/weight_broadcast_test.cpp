@@ -37,7 +37,7 @@ class Wrapped : public cuda::Communicator {
     ++started_;
     inner_->start(work);
   }
-  State poll() override { return inner_->poll(); }
+  State poll_but(int64_t last) override { return inner_->poll_but(last); }
   std::string failure() const override { return inner_->failure(); }
   void finish(const Work& work) override { inner_->finish(work); }
   void abort() noexcept override { inner_->abort(); }
@@ -66,7 +66,9 @@ class Holding final : public Wrapped {
  public:
   Holding(std::unique_ptr<cuda::Communicator> inner, std::function<bool(int)> done)
       : Wrapped(std::move(inner)), done_(std::move(done)) {}
-  State poll() override { return started_ > 0 && !done_(started_) ? State::kBusy : inner_->poll(); }
+  State poll_but(int64_t last) override {
+    return started_ > 0 && !done_(started_) ? State::kBusy : inner_->poll_but(last);
+  }
 
  private:
   std::function<bool(int)> done_;
