@@ -1,24 +1,13 @@
 #include "learners/host_view.h"
 
 #include <ATen/core/grad_mode.h>
-#include <c10/core/CPUAllocator.h>
 
 #include "core/model/converted.h"
 #include "core/model/kernels/packed_weight.h"
 #include "core/model/model_weights.h"
+#include "learners/sharding/resize_storage.h"
 
 namespace praetor {
-namespace {
-
-/// Memory for `bytes` behind a tensor; 0: none.
-void resize_memory(const at::Tensor& tensor, size_t bytes) {
-  c10::StorageImpl* const storage = tensor.storage().unsafeGetStorageImpl();
-  storage->set_data_ptr_noswap(c10::GetCPUAllocator()->allocate(bytes));
-  storage->set_nbytes(bytes);
-}
-
-}  // namespace
-
 HostView::HostView(const Transformer& base, const LoraAdapter* adapter, const at::Tensor& head)
     : base_(base), adapter_(adapter), model_(host_shell(base)), there_(base.parameters()) {
   for (const NamedTensor& named : model_.parameters()) here_.push_back(named.tensor);
@@ -33,14 +22,14 @@ void HostView::fill(size_t i) const {
   // A language head that nobody uses stays in parts.
   if (from.tensor.storage().nbytes() == 0) return;
   const at::Tensor& to = here_[i];
-  if (!filled(i)) resize_memory(to, static_cast<size_t>(to.numel()) * to.element_size());
+  if (!filled(i)) resize_storage(to, static_cast<size_t>(to.numel()) * to.element_size());
   to.copy_(adapter_ ? adapter_->merged_weight(from) : from.tensor);
 }
 
 void HostView::release(size_t i) const {
   if (!filled(i)) return;
   ops::kernels::forget_packed_weights(here_[i]);
-  resize_memory(here_[i], 0);
+  resize_storage(here_[i], 0);
 }
 
 }  // namespace praetor
