@@ -14,7 +14,9 @@ class Done final : public PendingCollective {
 
 }  // namespace
 
-std::unique_ptr<Collective> Collective::split(const std::string& name, int64_t colour, int64_t key) {
+std::unique_ptr<Collective> Collective::split(const std::string& name,
+                                              int64_t colour,
+                                              int64_t key) {
   std::unique_ptr<Collective> group = do_split(name, colour, key);
   if (device_) group->set_device(device_->split(name, colour, key));
   return group;

@@ -87,9 +87,8 @@ class NcclCollective final : public Collective {
     // Lengths first, then all of them at the longest one's length.
     const auto length = static_cast<int64_t>(send.size());
     std::vector<int64_t> lengths(world);
-    run_on_host(
-        call,
-        {Step::kAllGather, Element::kInt64, &length, 1, lengths.data(), world_size()});
+    run_on_host(call,
+                {Step::kAllGather, Element::kInt64, &length, 1, lengths.data(), world_size()});
     const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
     std::vector<std::byte> mine(static_cast<size_t>(longest)), all(mine.size() * world);
     std::copy(send.begin(), send.end(), mine.begin());
@@ -200,7 +199,8 @@ class NcclCollective final : public Collective {
   }
 
   void do_send(ElementType type, const void* values, int64_t count, int32_t to) override {
-    run(transfer(type, count, rank(), to), {Step::kSend, element(type), values, count, nullptr, 0, to});
+    run(transfer(type, count, rank(), to),
+        {Step::kSend, element(type), values, count, nullptr, 0, to});
   }
 
   void do_receive(ElementType type, void* values, int64_t count, int32_t from) override {
@@ -276,7 +276,8 @@ class NcclCollective final : public Collective {
 
   void require_rank(const char* what, int32_t other) const {
     if (other >= 0 && other < world_size()) return;
-    throw InvalidArgument(group_.who(), ": ", what, " rank ", other, " of ", world_size(), " ranks");
+    throw InvalidArgument(
+        group_.who(), ": ", what, " rank ", other, " of ", world_size(), " ranks");
   }
 
   void require_alive(const CollectiveCall& call) const {
@@ -378,7 +379,7 @@ class NcclCollective final : public Collective {
   Membership group_;
   std::unique_ptr<cuda::Communicator> nccl_;
   int64_t sequence_ = 0, transfers_ = 0;  ///< of calls of all ranks, and of two
-  int64_t started_ = 1;  ///< pieces of work; joining is the first
+  int64_t started_ = 1;                   ///< pieces of work; joining is the first
 };
 
 }  // namespace
