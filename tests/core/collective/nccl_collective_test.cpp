@@ -426,7 +426,7 @@ TEST_CASE("operations on a device's memory go on side by side with the rank", "[
         }) == kNone);
   for (size_t r = 0; r < 3; ++r)
     CHECK(seen[r] == std::vector<float>{0, 0, 1, -1, 2, -2, 3 * static_cast<float>(r + 1), 3});
-  CHECK(fake.most == 2);
+  CHECK(fake.most >= 2);
   CHECK(fake.finished == 0);  // nothing went through the processor's memory
   CHECK(fake.aborts == 0);
 }
