@@ -37,17 +37,36 @@ void Learner::Impl::add_host_views() {
   } else if (plan.reference) {
     companion_view = view(reference_net());
   }
+  if (adapter && models.policy) {
+    const bool shown = companion_view && !companion_view->adapter() &&
+                       &companion_view->base() == models.policy.get();
+    if (!shown) base_view = view({models.policy.get(), nullptr});
+  }
   if (!models.scalar) return;
   scalar_view = view(scalar_net(), models.scalar->head.weight);
   host_scalar = std::make_unique<ScalarModel>(
       ScalarModel{shared_copy(scalar_view->model()), {scalar_view->head()}, models.scalar->labels});
 }
 
+std::vector<const HostView*> Learner::Impl::views() const {
+  std::vector<const HostView*> out;
+  for (const auto* view : {&policy_view, &companion_view, &base_view, &scalar_view})
+    if (*view) out.push_back(view->get());
+  return out;
+}
+
 const HostView* Learner::Impl::view_of(const Transformer& model) const {
   if (host_scalar && &model == &host_scalar->backbone) return scalar_view.get();
-  for (const HostView* view : {policy_view.get(), companion_view.get()})
-    if (view && &view->model() == &model) return view;
+  for (const HostView* view : views())
+    if (&view->model() == &model) return view;
   return nullptr;
+}
+
+Adapted Learner::Impl::adapted_on_host(const Transformer& model) const {
+  const HostView* const view = view_of(model);
+  if (!view || !view->adapter() || view == scalar_view.get()) return {};
+  view->renew_adapter(adapter_version);
+  return {&(base_view ? base_view : companion_view)->model(), view->adapter()};
 }
 
 void Learner::Impl::over_tensors(const HostView& view,
@@ -55,6 +74,7 @@ void Learner::Impl::over_tensors(const HostView& view,
                                  bool gathers,
                                  const std::function<void(size_t)>& work) const {
   const std::vector<NamedTensor>& all = view.there();
+  if (helps) view.renew_adapter(adapter_version);
   std::vector<bool> done(all.size(), !helps);
   std::exception_ptr failure;  // the other ranks go on with what is left
   const auto one = [&](size_t i) {
@@ -103,8 +123,7 @@ void Learner::Impl::visit_on_host(
     const std::vector<NamedTensor>& tensors,
     const std::function<void(std::span<const NamedTensor>)>& visit) const {
   const bool reads = ranks->rank() == 0;
-  for (const HostView* view : {policy_view.get(), companion_view.get(), scalar_view.get()}) {
-    if (!view) continue;
+  for (const HostView* view : views()) {
     const auto wanted = [&](const at::Tensor& here) {
       return std::ranges::find_if(tensors,
                                   [&](const NamedTensor& one) { return one.tensor.is_same(here); });

@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -11,11 +12,13 @@
 #include "learners/learner.h"
 #include "tests/learners/sharding/cases.h"
 #include "tests/learners/sharding/train_group.h"
+#include "tests/learners/support/published.h"
 #include "tests/learners/support/tiny.h"
 #include "tests/support/catch.h"
 #include "tests/support/emulated_device.h"
 #include "tests/support/live_bytes.h"
 #include "tests/support/ranks.h"
+#include "tests/support/shared_data.h"
 
 namespace praetor {
 
@@ -252,6 +255,83 @@ TEST_CASE(
     CHECK(at::equal(first, policy.parameters().front().tensor));
     whole.reset();
     CHECK(bytes(policy) == 0);
+  }
+}
+
+TEST_CASE("of base and adapters that a device's learner publishes its merged networks are made",
+          "[learners][cpu][device]") {
+  const OneThread one_thread;
+  struct Layout {
+    int32_t world;
+    int64_t stage;
+    at::ScalarType precision;
+  };
+  // The reference of PPO is the base; Nash-EMA has an anchor under an adapter of its own.
+  for (const std::string name : {"ppo", "nash_ema"}) {
+    for (const auto& [world, stage, precision] : std::vector<Layout>{{1, 1, at::kFloat},
+                                                                     {1, 1, at::kBFloat16},
+                                                                     {2, 1, at::kFloat},
+                                                                     {2, 3, at::kFloat},
+                                                                     {2, 3, at::kBFloat16}}) {
+      CaseOptions options{
+          .stage = stage, .lora = LoraConfig{.rank = 3, .alpha = 6}, .precision = precision};
+      const TempDir dir;
+      const Learner cpu = make_case(name, nullptr, options);
+      const WrittenWeights frozen =
+          write_network(cpu, *cpu.adapted(cpu.policy()).base, true, dir / "cpu");
+      const auto errors = run_ranks(world, [&](Collective& ranks) {
+        const bool leads = ranks.rank() == 0;
+        Learner learner = make_case(name, &ranks, there(options));
+        std::string before;
+        for (int step = 0; step < 3; ++step) {
+          if (step > 0) update_case(name, learner, step);
+          const Adapted policy = learner.adapted(learner.policy());
+          const Adapted companion = learner.adapted(*learner.companion());
+          const WrittenWeights base = write_network(learner, *policy.base, leads, dir / "base");
+          const WrittenWeights merged =
+              write_network(learner, learner.policy(), leads, dir / "merged");
+          const WrittenWeights other =
+              write_network(learner, *learner.companion(), leads, dir / "other");
+          const auto whole = learner.gather_weights({&learner.policy(), learner.companion()});
+          if (!leads) continue;
+          // As on the CPU: the frozen weights as they were read, whatever the adapter has learnt.
+          CHECK(base.digest == frozen.digest);
+          CHECK((base.digest == merged.digest) == (step == 0));
+          CHECK(merged.digest != before);
+          before = merged.digest;
+          // Whoever merges has these bits: a worker, who reads a view and an engine beside it.
+          CHECK(digest_at_worker(base, *policy.adapter, dir.path()) == network_digest(merged));
+          CHECK(learner.policy().digest() == network_digest(merged));
+          CHECK(learner.companion()->digest() == network_digest(other));
+          if (name == "ppo") {
+            CHECK_FALSE(companion.adapter);
+            CHECK(learner.companion() == policy.base);
+          } else {
+            REQUIRE(companion.adapter);
+            CHECK(companion.base == policy.base);
+            CHECK(digest_at_worker(base, *companion.adapter, dir.path()) == network_digest(other));
+            CHECK((other.digest == merged.digest) == (step == 0));
+          }
+          const std::vector<NamedTensor> state = learner.state();
+          for (const NamedTensor& p : policy.adapter->parameters()) {
+            CHECK(p.tensor.is_cpu());
+            const auto found = std::ranges::find(state, "policy/" + p.name, &NamedTensor::name);
+            REQUIRE(found != state.end());
+            CHECK(at::equal(p.tensor, found->tensor.detach().cpu()));
+          }
+        }
+        // A learner that goes on from this one's state publishes the same.
+        if (world > 1) return;
+        Learner resumed = make_case(name, nullptr, there(options));
+        resumed.adapted(resumed.policy());
+        resumed.load_state(learner.state(), learner.state_json());
+        const Adapted policy = resumed.adapted(resumed.policy());
+        CHECK(digest_at_worker(frozen, *policy.adapter, dir.path()) ==
+              network_digest(write_network(learner, learner.policy(), true, dir / "merged")));
+      });
+      INFO(name << ", " << world << " ranks, stage " << stage << ": " << errors.front());
+      REQUIRE(errors == std::vector<std::string>(static_cast<size_t>(world)));
+    }
   }
 }
 
