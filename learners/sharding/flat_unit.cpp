@@ -31,19 +31,9 @@ std::vector<at::Tensor> tensors_of(const std::vector<NamedTensor>& parameters) {
   return out;
 }
 
-/// What passes between ranks does so through the processor's memory: the tensor itself where it
-/// lies there, else a copy,
-at::Tensor on_host(const at::Tensor& tensor) {
-  return tensor.cpu();
-}
-
-/// or room for one, whose values `from_host` brings.
-at::Tensor room_on_host(const at::Tensor& tensor) {
-  return tensor.is_cpu() ? tensor : at::empty(tensor.sizes(), tensor.options().device(at::kCPU));
-}
-
-void from_host(const at::Tensor& host, const at::Tensor& tensor) {
-  if (!host.is_same(tensor)) tensor.copy_(host);
+/// The values of a tensor in another one, which it may be itself.
+void bring(const at::Tensor& from, const at::Tensor& to) {
+  if (!from.is_same(to)) to.copy_(from);
 }
 
 }  // namespace
@@ -59,6 +49,7 @@ FlatUnit::FlatUnit(const std::string& who,
       bucket_bytes_(bucket_bytes),
       layout_(parameters_, shards_.world_size(), alignment),
       pieces_(layout_.pieces_of(shards_.rank())),
+      direct_(!parameters_.empty() && !parameters_.front().tensor.is_cpu() && shards_.device()),
       seen_(parameters_.size(), false) {
   for (const NamedTensor& parameter : parameters_) {
     const at::Tensor& first = parameters_.front().tensor;
@@ -87,6 +78,23 @@ FlatUnit::FlatUnit(const std::string& who,
       mine = all ? alias : alias.view(-1).slice(0, piece.begin, piece.end).detach();
     owned_.push_back({piece_name(whole.name, piece.begin, piece.end, alias.numel()), mine});
   }
+}
+
+Collective& FlatUnit::way(Collective& ranks) const {
+  return direct_ ? *ranks.device() : ranks;
+}
+
+at::TensorOptions FlatUnit::passing() const {
+  const auto options = parameters_.front().tensor.options().requires_grad(false);
+  return direct_ ? options : options.device(at::kCPU);
+}
+
+at::Tensor FlatUnit::to_pass(const at::Tensor& tensor) const {
+  return tensor.to(passing().device());
+}
+
+at::Tensor FlatUnit::room_to_pass(const at::Tensor& tensor) const {
+  return tensor.device() == passing().device() ? tensor : at::empty(tensor.sizes(), passing());
 }
 
 int64_t FlatUnit::bucket() const {
@@ -136,15 +144,14 @@ void FlatUnit::add_gradients() {
   if (parameters_.empty()) return;
   const at::NoGradGuard no_grad;
   mark_seen();
-  const auto options = parameters_.front().tensor.options().requires_grad(false);
-  at::Tensor sums = at::empty({layout_.part()}, options.device(at::kCPU));
+  at::Tensor sums = at::empty({layout_.part()}, passing());
   if (sums.scalar_type() == at::kDouble) {
     reduce<double>(sums);
   } else {
     reduce<float>(sums);
   }
   drop_own_gradients();
-  add(sums.to(options.device()));
+  add(sums.to(parameters_.front().tensor.device()));
 }
 
 void FlatUnit::start_adding() {
@@ -152,18 +159,17 @@ void FlatUnit::start_adding() {
   if (parameters_.empty()) return;
   const at::NoGradGuard no_grad;
   mark_seen();
-  const auto options = parameters_.front().tensor.options().requires_grad(false).device(at::kCPU);
   const int64_t all = layout_.part() * shards_.world_size();
-  whole_gradient_ = at::empty({all}, options);
-  sums_ = at::empty({layout_.part()}, options);
+  whole_gradient_ = at::empty({all}, passing());
+  sums_ = at::empty({layout_.part()}, passing());
   gather_flat(layout_, gradients(), 0, all, whole_gradient_);
   drop_own_gradients();
   if (sums_.scalar_type() == at::kDouble) {
-    sums_come_ = shards_.start_reduce_scatter<double>(elements<double>(whole_gradient_),
-                                                      elements<double>(sums_));
+    sums_come_ = way(shards_).start_reduce_scatter<double>(elements<double>(whole_gradient_),
+                                                           elements<double>(sums_));
   } else {
-    sums_come_ = shards_.start_reduce_scatter<float>(elements<float>(whole_gradient_),
-                                                     elements<float>(sums_));
+    sums_come_ = way(shards_).start_reduce_scatter<float>(elements<float>(whole_gradient_),
+                                                          elements<float>(sums_));
   }
 }
 
@@ -188,7 +194,7 @@ void FlatUnit::reduce(at::Tensor& sums) {
       const int64_t begin = r * part + at;
       gather_flat(layout_, own, begin, begin + length, bucket_of_all.narrow(0, r * length, length));
     }
-    shards_.reduce_scatter<T>(
+    way(shards_).reduce_scatter<T>(
         send.first(static_cast<size_t>(length * world)),
         reduced.subspan(static_cast<size_t>(at), static_cast<size_t>(length)));
   }
@@ -211,12 +217,12 @@ void FlatUnit::add_over_copies() {
 
 template <typename T>
 void FlatUnit::reduce_over_copies() {
-  const at::Tensor host = on_host(gradient_);
-  const std::span<T> all = elements<T>(host);
+  const at::Tensor sums = to_pass(gradient_);
+  const std::span<T> all = elements<T>(sums);
   const size_t most = std::max<size_t>(static_cast<size_t>(bucket_bytes_) / sizeof(T), 1);
   for (size_t at = 0; at < all.size(); at += most)
-    copies_->all_reduce<T>(all.subspan(at, std::min(most, all.size() - at)));
-  from_host(host, gradient_);
+    way(*copies_).all_reduce<T>(all.subspan(at, std::min(most, all.size() - at)));
+  bring(sums, gradient_);
 }
 
 void FlatUnit::hand_over(const std::vector<bool>& any) {
@@ -240,18 +246,17 @@ void FlatUnit::share_weights() {
   PRAETOR_CHECK(!is_cut(), "weights in parts are gathered, not shared");
   if (parameters_.empty() || shards_.world_size() == 1) return;
   const std::vector<at::Tensor> weights = tensors_of(parameters_);
-  const auto options = parameters_.front().tensor.options().requires_grad(false).device(at::kCPU);
   const int64_t world = shards_.world_size(), rank = shards_.rank(), part = layout_.part();
   const int64_t size = parameters_.front().tensor.element_size();
-  const at::Tensor bucket_of_all = at::empty({std::min(bucket(), part) * world}, options);
+  const at::Tensor bucket_of_all = at::empty({std::min(bucket(), part) * world}, passing());
   const std::span<std::byte> all = bytes_of(bucket_of_all);
   for (int64_t at = 0; at < part; at += bucket()) {
     const int64_t length = std::min(bucket(), part - at);
     const auto place = [&](int64_t r) { return bucket_of_all.narrow(0, r * length, length); };
     const auto begin = [&](int64_t r) { return r * part + at; };
     gather_flat(layout_, weights, begin(rank), begin(rank) + length, place(rank));
-    shards_.all_gather<std::byte>(bytes_of(place(rank)),
-                                  all.first(static_cast<size_t>(length * world * size)));
+    way(shards_).all_gather<std::byte>(bytes_of(place(rank)),
+                                       all.first(static_cast<size_t>(length * world * size)));
     for (int64_t r = 0; r < world; ++r) {
       if (r != rank) scatter_flat(layout_, weights, begin(r), begin(r) + length, place(r));
     }
@@ -329,9 +334,9 @@ void FlatUnit::gather(bool keep) {
   allocate();
   gathered_ = true;
   const at::NoGradGuard no_grad;
-  const at::Tensor host = room_on_host(storage_);
-  shards_.all_gather<std::byte>(bytes_of(on_host(part_)), bytes_of(host));
-  if (keep) from_host(host, storage_);
+  const at::Tensor room = room_to_pass(storage_);
+  way(shards_).all_gather<std::byte>(bytes_of(to_pass(part_)), bytes_of(room));
+  if (keep) bring(room, storage_);
   if (!keep) release();
 }
 
@@ -339,10 +344,10 @@ void FlatUnit::start_gather() {
   if (!is_cut()) return;
   allocate();
   const at::NoGradGuard no_grad;
-  host_part_ = on_host(part_);
-  host_storage_ = room_on_host(storage_);
+  passing_part_ = to_pass(part_);
+  passing_storage_ = room_to_pass(storage_);
   weights_come_ =
-      shards_.start_all_gather<std::byte>(bytes_of(host_part_), bytes_of(host_storage_));
+      way(shards_).start_all_gather<std::byte>(bytes_of(passing_part_), bytes_of(passing_storage_));
 }
 
 void FlatUnit::finish_gather(bool keep) {
@@ -352,8 +357,8 @@ void FlatUnit::finish_gather(bool keep) {
   weights_come_.reset();
   gathered_ = true;
   const at::NoGradGuard no_grad;
-  if (keep) from_host(host_storage_, storage_);
-  host_part_ = host_storage_ = at::Tensor();
+  if (keep) bring(passing_storage_, storage_);
+  passing_part_ = passing_storage_ = at::Tensor();
   if (!keep) release();
 }
 

@@ -37,7 +37,8 @@ struct UnitMeter {
 ///
 /// Every rank makes the calls marked "all ranks" alike; of several copies those of each. Sums are
 /// in rank order, over the copies in their order. Of parameters on another device than the CPU
-/// parts and sums are there, too, and pass between ranks through the processor's memory.
+/// parts and sums are there, too. They pass between ranks from there where the ranks have a group
+/// for it (Collective::device), whose sums have its order, else through the processor's memory.
 class FlatUnit {
  public:
   /// Elements of one exchange, over all ranks.
@@ -114,6 +115,12 @@ class FlatUnit {
   void drop_own_gradients();
   void add(const at::Tensor& sums);
   int64_t bucket() const;  ///< elements of one rank in one exchange
+  /// What passes between ranks: by which group, of what kind; the tensor itself where that is its
+  /// kind, else a copy, or room for one.
+  Collective& way(Collective& ranks) const;
+  at::TensorOptions passing() const;
+  at::Tensor to_pass(const at::Tensor& tensor) const;
+  at::Tensor room_to_pass(const at::Tensor& tensor) const;
 
   std::vector<NamedTensor> parameters_;
   Collective& shards_;
@@ -122,15 +129,16 @@ class FlatUnit {
   FlatLayout layout_;
   std::vector<FlatPiece> pieces_;
   std::vector<NamedTensor> owned_;
+  bool direct_;             ///< exchanges are between devices
   at::Tensor gradient_;     ///< [part], sums so far; undefined before the first
   std::vector<bool> seen_;  ///< of each parameter
   at::Tensor part_;         ///< [part] weights of this rank, once cut
   at::Tensor storage_;      ///< [world * part], what the parameters are views of, once cut
   bool gathered_ = false;
   UnitMeter* meter_ = nullptr;
-  /// While they pass between ranks, in the processor's memory: gradients, [world * part] and
-  /// [part], and weights, [part] and [world * part].
-  at::Tensor whole_gradient_, sums_, host_part_, host_storage_;
+  /// While they pass between ranks: gradients, [world * part] and [part], and weights, [part] and
+  /// [world * part].
+  at::Tensor whole_gradient_, sums_, passing_part_, passing_storage_;
   /// Behind what they write to, as they wait when they end.
   std::unique_ptr<PendingCollective> weights_come_, sums_come_;
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <deque>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -22,14 +23,20 @@ using testing::run_ranks;
 
 namespace {
 
+using Bytes = std::vector<std::byte>;
+
 /// What the ranks of a group of FakeCommunicator have in common.
 struct FakeGroup {
   explicit FakeGroup(int32_t world) : joined(static_cast<size_t>(world)), sent(joined.size()) {}
   std::mutex mutex;
   std::vector<bool> joined;
-  std::vector<std::vector<std::vector<std::byte>>> sent;  ///< by rank, then piece of work
+  std::vector<std::vector<Bytes>> sent;                       ///< by rank, then piece of work
+  std::map<std::pair<size_t, size_t>, std::deque<Bytes>> on;  ///< its way from one to another
   std::string failure;
   int64_t absent = -1;  ///< this rank's work is never seen by others
+  int finished = 0;     ///< pieces that were copied to the processor
+  int most = 0;         ///< in flight at once on a rank
+  int aborts = 0;
 };
 
 using Element = cuda::Communicator::Element;
@@ -38,7 +45,7 @@ int64_t bytes_of(Element type) {
   return type == Element::kFloat32 ? 4 : type == Element::kByte ? 1 : 8;
 }
 
-/// NCCL's part, without NCCL: work is done when every rank has started it.
+/// NCCL's part, without NCCL: work is done when every rank that has a part in it has started it.
 class FakeCommunicator final : public cuda::Communicator {
  public:
   FakeCommunicator(FakeGroup& group, int32_t rank)
@@ -48,27 +55,67 @@ class FakeCommunicator final : public cuda::Communicator {
   }
   void start(const Work& work) override {
     const std::lock_guard lock(group_.mutex);
-    ++started_;
-    if (static_cast<int64_t>(rank_) == group_.absent) return;
+    const bool pair = work.operation == Operation::kSend || work.operation == Operation::kReceive;
+    running_.push_back({work, pair ? 0 : started_++});
+    group_.most = std::max(group_.most, static_cast<int>(running_.size()));
+    if (static_cast<int64_t>(rank_) == group_.absent || work.operation == Operation::kReceive)
+      return;
     const auto* from = static_cast<const std::byte*>(work.send);
-    group_.sent[rank_].emplace_back(from, from + work.send_count * bytes_of(work.type));
+    const Bytes bytes(from, from + work.send_count * bytes_of(work.type));
+    if (pair) {
+      group_.on[{rank_, static_cast<size_t>(work.root)}].push_back(bytes);
+    } else {
+      group_.sent[rank_].push_back(bytes);
+    }
   }
-  State poll() override {
+  State poll_but(int64_t last) override {
     const std::lock_guard lock(group_.mutex);
     if (!group_.failure.empty()) return State::kFailed;
     for (const bool joined : group_.joined) {
       if (!joined) return State::kBusy;
     }
-    std::vector<std::vector<std::byte>> results;
-    for (const auto& all : group_.sent) {
-      if (all.size() < started_) return State::kBusy;
-      if (started_ > 0) results.push_back(all[started_ - 1]);
+    while (!running_.empty() && come(running_.front())) {
+      if (running_.front().work.on_device) put(running_.front().work);
+      running_.pop_front();
     }
-    results_ = std::move(results);
-    return State::kDone;
+    return static_cast<int64_t>(running_.size()) <= last ? State::kDone : State::kRunning;
   }
   std::string failure() const override { return group_.failure; }
   void finish(const Work& work) override {
+    const std::lock_guard lock(group_.mutex);
+    ++group_.finished;
+    put(work);
+  }
+  void abort() noexcept override {
+    const std::lock_guard lock(group_.mutex);
+    ++group_.aborts;
+  }
+
+ private:
+  struct Piece {
+    Work work;
+    size_t number;  ///< of those that all ranks have a part in
+  };
+
+  /// What the ranks sent for it, if all have.
+  bool come(const Piece& piece) {
+    results_.clear();
+    if (piece.work.operation == Operation::kSend) return true;
+    if (piece.work.operation == Operation::kReceive) {
+      auto& on = group_.on[{static_cast<size_t>(piece.work.root), rank_}];
+      if (on.empty()) return false;
+      results_.push_back(on.front());
+      on.pop_front();
+      return true;
+    }
+    for (const auto& all : group_.sent) {
+      if (all.size() <= piece.number) return false;
+      results_.push_back(all[piece.number]);
+    }
+    return true;
+  }
+
+  void put(const Work& work) {
     auto* to = static_cast<std::byte*>(work.receive);
     const int64_t bytes = work.receive_count * bytes_of(work.type);
     const auto add = [&](int64_t skip) {
@@ -85,6 +132,7 @@ class FakeCommunicator final : public cuda::Communicator {
         }
       }
     };
+    const auto world = static_cast<int64_t>(group_.joined.size());
     switch (work.operation) {
       case Operation::kReduceScatter:
         return add(static_cast<int64_t>(rank_) * work.receive_count);
@@ -96,15 +144,25 @@ class FakeCommunicator final : public cuda::Communicator {
       case Operation::kBroadcast:
         std::memcpy(
             to, results_[static_cast<size_t>(work.root)].data(), static_cast<size_t>(bytes));
+        return;
+      case Operation::kAllToAll:
+        for (const auto& part : results_) {
+          const std::byte* mine = part.data() + static_cast<int64_t>(rank_) * bytes / world;
+          to = std::copy(mine, mine + bytes / world, to);
+        }
+        return;
+      case Operation::kSend:
+        return;
+      case Operation::kReceive:
+        std::memcpy(to, results_[0].data(), static_cast<size_t>(bytes));
     }
   }
-  void abort() noexcept override {}
 
- private:
   FakeGroup& group_;
   size_t rank_;
   size_t started_ = 0;
-  std::vector<std::vector<std::byte>> results_;
+  std::deque<Piece> running_;
+  std::vector<Bytes> results_;  ///< of the last that was through
 };
 
 NcclGroup group_of(FakeGroup& fake) {
@@ -290,10 +348,138 @@ TEST_CASE("groups over NCCL are communicators of their own, and fail together",
          if (meeting.rank() == 1)
            mine.make_id = []() -> std::string { throw InvalidArgument("no GPU here"); };
          const auto nccl = make_nccl_collective(meeting, mine);
-         nccl->split("alone", meeting.rank());
+         const auto alone = nccl->split("alone", meeting.rank());
        })) {
     CHECK(error == "rank 1 could not name the NCCL group: no GPU here");
   }
+}
+
+TEST_CASE("ranks hand each other what is another's over NCCL", "[core][cpu][cuda]") {
+  using Catch::Contains;
+  FakeGroup fake(3);
+  std::vector<std::vector<int64_t>> seen(3);
+  CHECK(run_three(fake, [&](Collective& ranks) {
+          const int64_t r = ranks.rank();
+          std::vector<int64_t>& all = seen[static_cast<size_t>(r)];
+          all.resize(6);
+          const std::vector<int64_t> mine = {10 * r, 10 * r, 10 * r + 1, 10 * r + 1, 10 * r + 2, r};
+          ranks.all_to_all<int64_t>(mine, all);
+          int64_t passed = r;
+          if (r > 0) ranks.receive<int64_t>(std::span(&passed, 1), static_cast<int32_t>(r) - 1);
+          passed += 100;
+          if (r < 2) ranks.send<int64_t>(std::span(&passed, 1), static_cast<int32_t>(r) + 1);
+          all.push_back(passed);
+        }) == kNone);
+  CHECK(seen[0] == std::vector<int64_t>{0, 0, 10, 10, 20, 20, 100});
+  CHECK(seen[1] == std::vector<int64_t>{1, 1, 11, 11, 21, 21, 200});
+  CHECK(seen[2] == std::vector<int64_t>{2, 0, 12, 1, 22, 2, 300});
+  for (const std::string& error : run_three(fake, [](Collective& ranks) {
+         std::vector<int64_t> four(4);
+         try {
+           ranks.all_to_all<int64_t>(four, four);
+         } catch (const InvalidArgument&) {
+           try {
+             ranks.send<int64_t>(four, ranks.rank());
+           } catch (const InvalidArgument&) {
+             ranks.receive<int64_t>(four, 3);
+           }
+         }
+       })) {
+    CHECK(error.ends_with("receive from rank 3 of 3 ranks"));
+  }
+}
+
+namespace {
+
+/// `work` on three ranks with a group for memory of a device, which is the processor's here.
+std::vector<std::string> run_on_device(FakeGroup& fake,
+                                       const std::function<void(Collective&)>& work) {
+  return run_ranks(3, [&](Collective& ranks) {
+    NcclGroup group = group_of(fake);
+    group.on_device = true;
+    ranks.set_device(make_nccl_collective(ranks, group, {.deadline = milliseconds(60'000)}));
+    work(ranks);
+  });
+}
+
+}  // namespace
+
+TEST_CASE("operations on a device's memory go on side by side with the rank", "[core][cpu][cuda]") {
+  FakeGroup fake(3);
+  std::vector<std::vector<float>> seen(3);
+  CHECK(run_on_device(fake, [&](Collective& ranks) {
+          Collective& device = *ranks.device();
+          const auto r = static_cast<float>(ranks.rank());
+          const std::vector<float> part = {r, -r}, terms = {r, 2 * r, 3 * r};
+          std::vector<float> all(6), sum(1), later = {r};
+          if (ranks.rank() > 0) ranks.barrier();  // until the first has started both
+          const auto gathered = device.start_all_gather<float>(part, all);
+          const auto summed = device.start_reduce_scatter<float>(terms, sum);
+          if (ranks.rank() == 0) ranks.barrier();
+          device.all_reduce<float>(later);
+          summed->wait();
+          gathered->wait();
+          std::vector<float>& out = seen[static_cast<size_t>(ranks.rank())];
+          out = all;
+          out.push_back(sum[0]);
+          out.push_back(later[0]);
+        }) == kNone);
+  for (size_t r = 0; r < 3; ++r)
+    CHECK(seen[r] == std::vector<float>{0, 0, 1, -1, 2, -2, 3 * static_cast<float>(r + 1), 3});
+  CHECK(fake.most >= 2);
+  CHECK(fake.finished == 0);  // nothing went through the processor's memory
+  CHECK(fake.aborts == 0);
+}
+
+TEST_CASE("a handle that nobody waits for waits itself, or gives the group up",
+          "[core][cpu][cuda]") {
+  using Catch::Contains;
+  FakeGroup calm(3);
+  CHECK(run_on_device(calm, [&](Collective& ranks) {
+          std::vector<float> part = {1}, all(3);
+          ranks.device()->start_all_gather<float>(part, all).reset();
+          if (all != std::vector<float>{1, 1, 1}) throw InternalError("it did not wait");
+        }) == kNone);
+  FakeGroup fake(3);
+  fake.absent = 1;  // it would never be done
+  const auto errors = run_on_device(fake, [&](Collective& ranks) {
+    std::vector<float> part = {1}, all(3);
+    try {
+      const auto gathered = ranks.device()->start_all_gather<float>(part, all);
+      throw InvalidArgument("no memory");
+    } catch (const InvalidArgument&) {
+      ranks.device()->barrier();
+    }
+  });
+  for (const std::string& error : errors)
+    CHECK_THAT(error,
+               Contains("the group has failed before: all_gather #0 of 3 float32 was given up"));
+}
+
+TEST_CASE("a group on a device is split and given up with its ranks'", "[core][cpu][cuda]") {
+  using Catch::Contains;
+  FakeNccl fake;
+  std::vector<std::string> seen(4);
+  const auto errors = run_ranks(4, [&](Collective& ranks) {
+    NcclGroup group = fake.functions();
+    group.on_device = true;
+    ranks.set_device(make_nccl_collective(ranks, group, {.deadline = milliseconds(60'000)}));
+    const CollectiveGrid grid = make_grid(ranks, 2, "shards", "replicas");
+    std::vector<int64_t> row = {ranks.rank()}, column = row;
+    grid.row->device()->all_reduce<int64_t>(row);
+    grid.column->device()->all_reduce<int64_t>(column);
+    seen[static_cast<size_t>(ranks.rank())] = str(grid.row->device()->backend(), row[0], column[0]);
+    ranks.barrier();
+    ranks.set_step(7);
+    grid.row->abort("no memory");
+    grid.column->device()->barrier();
+  });
+  CHECK(seen == std::vector<std::string>{"nccl12", "nccl14", "nccl52", "nccl54"});
+  CHECK(errors[3] ==
+        "rank 3, group replicas of ranks 1, 3: barrier #1 in step 7: the group has failed before: "
+        "no memory");
+  CHECK(run_ranks(2, [](Collective& ranks) { ranks.set_device(make_local_collective()); })[1] ==
+        "a group on the device of other ranks than it is for");
 }
 
 }  // namespace praetor
