@@ -3,6 +3,8 @@
 // program with `device: cuda` (PRAETOR_CUDA_LIBRARY names it).
 #include "core/cuda/library.h"
 
+#include <dlfcn.h>
+
 #include <algorithm>
 #include <cstdlib>
 #include <memory>
@@ -33,6 +35,24 @@ std::unique_ptr<Device> open(int32_t index) {
   return std::make_unique<praetor::testing::ProcessorDevice>();
 }
 
+/// The emulated LibTorch's function that says where the bytes of its devices are; null without one
+/// in this process.
+praetor::testing::Translate translation() {
+  const char* file = std::getenv("PRAETOR_TORCH_CUDA_LIBRARY");
+  void* const library = file && *file ? ::dlopen(file, RTLD_LAZY | RTLD_NOLOAD) : nullptr;
+  if (!library) return nullptr;
+  void* const found = ::dlsym(library, "praetor_emulated_address");
+  ::dlclose(library);  // it stays: somebody else has opened it
+  return reinterpret_cast<praetor::testing::Translate>(found);
+}
+
+std::unique_ptr<Communicator> join(const std::string& id,
+                                   int32_t rank,
+                                   int32_t world_size,
+                                   int32_t device) {
+  return praetor::testing::join_processor_group(id, rank, world_size, device, translation());
+}
+
 }  // namespace
 }  // namespace praetor::cuda
 
@@ -44,6 +64,6 @@ praetor_cuda_library() {
                                         cuda::devices,
                                         cuda::open,
                                         praetor::testing::processor_group_id,
-                                        praetor::testing::join_processor_group};
+                                        cuda::join};
   return &table;
 }

@@ -72,6 +72,10 @@ class Memory {
     std::free(block->second.values);
     blocks_.erase(block);
   }
+  bool has(const void* address) const {
+    const auto* const at = static_cast<const std::byte*>(address);
+    return at >= begin_ && at < begin_ + kBytes;
+  }
   /// Where the values are.
   std::byte* values(const void* address) {
     const auto* const at = static_cast<const std::byte*>(address);
@@ -413,3 +417,8 @@ int64_t emulated_operators() {
 }
 
 }  // namespace praetor::testing
+
+extern "C" void* praetor_emulated_address(void* address) {
+  auto& memory = praetor::testing::memory();
+  return memory.has(address) ? memory.values(address) : address;
+}

@@ -34,3 +34,8 @@ void observe_emulated_operators(std::function<void(const std::string& name)> obs
 int64_t emulated_operators();
 
 }  // namespace praetor::testing
+
+/// Where the processor has the bytes of an address of the emulated devices'; any other address as
+/// it is. For what computes beside LibTorch, in this library or in another one
+/// (tests/cuda_processor/library.cpp looks it up by name). @throws c10::Error where nothing lies
+extern "C" __attribute__((visibility("default"))) void* praetor_emulated_address(void* address);

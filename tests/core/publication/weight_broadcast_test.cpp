@@ -352,10 +352,11 @@ TEST_CASE("two ranks on one device are refused", "[core][publication][cpu]") {
   const std::string id = testing::processor_group_id();
   const auto root = testing::join_processor_group(id, 0, 2, 1);
   const auto other = testing::join_processor_group(id, 1, 2, 1);
-  auto state = cuda::Communicator::State::kBusy;
-  for (int i = 0; i < 1000 && state == cuda::Communicator::State::kBusy; ++i) {
-    other->poll();
-    state = root->poll();
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  for (auto* const each : {root.get(), other.get()}) {
+    while (each->poll() == cuda::Communicator::State::kBusy &&
+           std::chrono::steady_clock::now() < end)
+      std::this_thread::yield();
   }
   CHECK(root->failure() == "two ranks have device 1");
   CHECK(other->poll() == cuda::Communicator::State::kFailed);
