@@ -1,24 +1,13 @@
 #include "learners/host_view.h"
 
 #include <ATen/core/grad_mode.h>
-#include <c10/core/CPUAllocator.h>
 
 #include "core/model/converted.h"
 #include "core/model/kernels/packed_weight.h"
 #include "core/model/model_weights.h"
+#include "learners/sharding/resize_storage.h"
 
 namespace praetor {
-namespace {
-
-/// Memory for `bytes` behind a tensor; 0: none.
-void resize_memory(const at::Tensor& tensor, size_t bytes) {
-  c10::StorageImpl* const storage = tensor.storage().unsafeGetStorageImpl();
-  storage->set_data_ptr_noswap(c10::GetCPUAllocator()->allocate(bytes));
-  storage->set_nbytes(bytes);
-}
-
-}  // namespace
-
 HostView::HostView(const Transformer& base, const LoraAdapter* adapter, const at::Tensor& head)
     : base_(base), adapter_(adapter), model_(host_shell(base)), there_(base.parameters()) {
   if (adapter) adapter_here_ = adapter->moved(at::kCPU);
@@ -42,7 +31,7 @@ void HostView::fill(size_t i) const {
   // A language head that nobody uses stays in parts.
   if (from.tensor.storage().nbytes() == 0) return;
   const at::Tensor& to = here_[i];
-  if (!filled(i)) resize_memory(to, static_cast<size_t>(to.numel()) * to.element_size());
+  if (!filled(i)) resize_storage(to, static_cast<size_t>(to.numel()) * to.element_size());
   to.copy_(from.tensor);
   if (!adapter_here_) return;
   const at::Tensor merged = adapter_here_->merged_weight({from.name, to});
@@ -52,7 +41,7 @@ void HostView::fill(size_t i) const {
 void HostView::release(size_t i) const {
   if (!filled(i)) return;
   ops::kernels::forget_packed_weights(here_[i]);
-  resize_memory(here_[i], 0);
+  resize_storage(here_[i], 0);
 }
 
 }  // namespace praetor

@@ -42,7 +42,6 @@ class BroadcastMembership {
   bool running(const BroadcastNumber& number) const {
     return phase_ == Phase::kRunning && number == now_;
   }
-  bool failed() const { return failed_; }
   /// Which member the broadcast has lost since it was opened, and why; empty: none.
   const std::string& lost() const { return lost_; }
   const BroadcastNumber& now() const { return now_; }

@@ -85,8 +85,6 @@ void check_launcher(const JobConfig& job, YamlReader in) {
   }
 }
 
-/// Layers are split over learner ranks that there are, and copies of a learner are all of the same
-/// number of ranks.
 void check_publication(const JobConfig& job, YamlReader in) {
   if (!job.publish.broadcasts()) return;
   const bool on_gpu = std::ranges::any_of(job.stages, [](const StageConfig& stage) {
@@ -104,6 +102,8 @@ void check_publication(const JobConfig& job, YamlReader in) {
   }
 }
 
+/// Layers are split over learner ranks that there are, and copies of a learner are all of the same
+/// number of ranks.
 void check_layout(const JobConfig& job) {
   const bool apart = job.placement == "separate";
   const int64_t ranks = apart ? job.roles.learner_ranks : 1;

@@ -1,7 +1,5 @@
 #include "actors/rpc/broadcast_client.h"
 
-#include <algorithm>
-
 #include "actors/rpc/channel.h"
 #include "actors/rpc/fields.h"
 #include "praetor/v1/broadcast.grpc.pb.h"
@@ -12,17 +10,6 @@ using rpc::from_proto;
 using rpc::to_proto;
 using std::chrono::milliseconds;
 using Stub = v1::Broadcasts::Stub;
-
-namespace {
-
-/// Longer waits are cut by the server.
-constexpr milliseconds kLongestWait{30'000};
-
-milliseconds cut(milliseconds wait) {
-  return std::clamp(wait, milliseconds(0), kLongestWait);
-}
-
-}  // namespace
 
 BroadcastClient::BroadcastClient(const RpcClientOptions& options)
     : channel_(std::make_unique<RpcChannel>(options)) {}
@@ -44,13 +31,12 @@ std::optional<std::string> BroadcastClient::watch_broadcast(const BroadcastNumbe
                                                             milliseconds wait) {
   v1::WatchBroadcastRequest request;
   to_proto(number, request.mutable_number());
-  wait = cut(wait);
+  wait = RpcChannel::cut(wait);
   request.set_wait_ms(wait.count());
   const v1::WatchBroadcastResponse answer =
       channel_->unary("Broadcasts.Watch", &Stub::PrepareAsyncWatch, request, wait);
   if (!answer.lost().empty()) return answer.lost();
-  if (answer.retry_after_ms() > 0)
-    channel_->pause("Broadcasts.Watch", std::min(wait, milliseconds(answer.retry_after_ms())));
+  channel_->pause_as_told("Broadcasts.Watch", answer.retry_after_ms(), wait);
   return std::nullopt;
 }
 
@@ -64,13 +50,12 @@ void BroadcastClient::close_broadcast(const BroadcastNumber& number, const std::
 std::optional<BroadcastCall> BroadcastClient::await_broadcast(const AwaitBroadcast& asked) {
   v1::AwaitBroadcastRequest request;
   to_proto(asked, &request);
-  const milliseconds wait = cut(asked.wait);
+  const milliseconds wait = RpcChannel::cut(asked.wait);
   request.set_wait_ms(wait.count());
   const v1::AwaitBroadcastResponse answer =
       channel_->unary("Broadcasts.Await", &Stub::PrepareAsyncAwait, request, wait);
   if (answer.has_call()) return from_proto(answer.call());
-  if (answer.retry_after_ms() > 0)
-    channel_->pause("Broadcasts.Await", std::min(wait, milliseconds(answer.retry_after_ms())));
+  channel_->pause_as_told("Broadcasts.Await", answer.retry_after_ms(), wait);
   return std::nullopt;
 }
 

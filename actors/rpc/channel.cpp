@@ -22,6 +22,8 @@ namespace {
 
 /// How often the wish to end is asked about.
 constexpr milliseconds kLook{100};
+/// Longer polls are cut by the server.
+constexpr milliseconds kLongestWait{30'000};
 /// For asking a server what it has against our certificate.
 constexpr milliseconds kProbe{1'000};
 
@@ -132,6 +134,16 @@ void RpcChannel::pause(const std::string& call, milliseconds time) const {
     if (left <= Clock::duration::zero()) return;
     std::this_thread::sleep_for(std::min<Clock::duration>(left, kLook));
   }
+}
+
+milliseconds RpcChannel::cut(milliseconds wait) {
+  return std::clamp(wait, milliseconds(0), kLongestWait);
+}
+
+void RpcChannel::pause_as_told(const std::string& call,
+                               int64_t retry_after_ms,
+                               milliseconds wait) const {
+  if (retry_after_ms > 0) pause(call, std::min(wait, milliseconds(retry_after_ms)));
 }
 
 std::optional<std::string> RpcChannel::handshake_refusal(const grpc::Status& status,

@@ -135,6 +135,12 @@ class RpcChannel {
   const RpcClientOptions& options() const { return options_; }
   /// Sleeps in small steps. @throws CancelledError
   void pause(const std::string& call, std::chrono::milliseconds time) const;
+  /// A long poll's wait as a server would cut it.
+  static std::chrono::milliseconds cut(std::chrono::milliseconds wait);
+  /// The pause that the answer to a long poll asks for, if it does: at most what was to be waited.
+  void pause_as_told(const std::string& call,
+                     int64_t retry_after_ms,
+                     std::chrono::milliseconds wait) const;
 
  private:
   template <typename Stream>

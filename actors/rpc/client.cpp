@@ -19,13 +19,6 @@ using WorkerStub = v1::Worker::Stub;
 
 namespace {
 
-/// Longer waits are cut by the server.
-constexpr milliseconds kLongestWait{30'000};
-
-milliseconds cut(milliseconds wait) {
-  return std::clamp(wait, milliseconds(0), kLongestWait);
-}
-
 /// A stream of parts; nothing when the answer is not ready within `wait`.
 template <typename Batch, typename Request, typename Part>
 std::optional<Batch> poll_parts(
@@ -51,7 +44,7 @@ std::optional<Batch> poll_parts(
       });
   if (parts.empty()) return std::nullopt;
   if (parts.front().retry_after_ms() > 0) {
-    channel.pause(call, std::min(wait, milliseconds(parts.front().retry_after_ms())));
+    channel.pause_as_told(call, parts.front().retry_after_ms(), wait);
     return std::nullopt;
   }
   return rpc::in_field(call, [&] { return rpc::from_parts(parts); });
@@ -85,13 +78,12 @@ void WorkerClient::leave(const std::string& name) {
 std::optional<Lease> WorkerClient::lease(const LeaseRequest& asked) {
   v1::LeaseRequest request;
   to_proto(asked, &request);
-  const milliseconds wait = cut(asked.wait);
+  const milliseconds wait = RpcChannel::cut(asked.wait);
   request.set_wait_ms(wait.count());
   const v1::LeaseResponse answer =
       channel_->unary("Worker.Lease", &WorkerStub::PrepareAsyncLease, request, wait);
   if (answer.has_lease()) return from_proto(answer.lease());
-  if (answer.retry_after_ms() > 0)
-    channel_->pause("Worker.Lease", std::min(wait, milliseconds(answer.retry_after_ms())));
+  channel_->pause_as_told("Worker.Lease", answer.retry_after_ms(), wait);
   return std::nullopt;
 }
 
@@ -99,13 +91,12 @@ std::optional<Publication> WorkerClient::newer_weights(const NewerWeights& asked
   v1::NewerWeightsRequest request;
   request.set_stage(asked.stage);
   request.set_step(asked.step);
-  const milliseconds wait = cut(asked.wait);
+  const milliseconds wait = RpcChannel::cut(asked.wait);
   request.set_wait_ms(wait.count());
   const v1::NewerWeightsResponse answer =
       channel_->unary("Worker.NewerWeights", &WorkerStub::PrepareAsyncNewerWeights, request, wait);
   if (answer.has_weights()) return from_proto(answer.weights());
-  if (answer.retry_after_ms() > 0)
-    channel_->pause("Worker.NewerWeights", std::min(wait, milliseconds(answer.retry_after_ms())));
+  channel_->pause_as_told("Worker.NewerWeights", answer.retry_after_ms(), wait);
   return std::nullopt;
 }
 
@@ -161,12 +152,12 @@ std::vector<std::optional<Lease>> WorkerClient::lease_some(
     const std::vector<LeaseRequest>& requests, milliseconds wait) {
   v1::LeaseSomeRequest request;
   for (const LeaseRequest& one : requests) to_proto(one, request.add_requests());
-  wait = cut(wait);
+  wait = RpcChannel::cut(wait);
   request.set_wait_ms(wait.count());
   const v1::LeaseSomeResponse answer =
       channel_->unary("Worker.LeaseSome", &WorkerStub::PrepareAsyncLeaseSome, request, wait);
-  if (answer.leases().empty() && answer.retry_after_ms() > 0)
-    channel_->pause("Worker.LeaseSome", std::min(wait, milliseconds(answer.retry_after_ms())));
+  if (answer.leases().empty())
+    channel_->pause_as_told("Worker.LeaseSome", answer.retry_after_ms(), wait);
   return rpc::leases_from(answer, requests.size());
 }
 
@@ -279,9 +270,10 @@ std::optional<StepBatch> LearnerClient::wait_batch(uint32_t stage,
   request.set_step(step);
   request.set_rank(slice.rank);
   request.set_world(slice.world);
-  request.set_wait_ms(cut(wait).count());
+  wait = RpcChannel::cut(wait);
+  request.set_wait_ms(wait.count());
   return poll_parts<StepBatch>(
-      *channel_, "Learner.WaitBatch", &LearnerStub::PrepareAsyncWaitBatch, request, cut(wait));
+      *channel_, "Learner.WaitBatch", &LearnerStub::PrepareAsyncWaitBatch, request, wait);
 }
 
 StepOutcome LearnerClient::commit_step(uint32_t stage,
@@ -314,12 +306,10 @@ std::optional<EvaluationBatch> LearnerClient::wait_evaluation(uint32_t stage,
   v1::WaitEvaluationRequest request;
   request.set_stage(stage);
   request.set_step(step);
-  request.set_wait_ms(cut(wait).count());
-  return poll_parts<EvaluationBatch>(*channel_,
-                                     "Learner.WaitEvaluation",
-                                     &LearnerStub::PrepareAsyncWaitEvaluation,
-                                     request,
-                                     cut(wait));
+  wait = RpcChannel::cut(wait);
+  request.set_wait_ms(wait.count());
+  return poll_parts<EvaluationBatch>(
+      *channel_, "Learner.WaitEvaluation", &LearnerStub::PrepareAsyncWaitEvaluation, request, wait);
 }
 
 SupervisorClient::SupervisorClient(const RpcClientOptions& options)

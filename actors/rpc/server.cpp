@@ -24,6 +24,23 @@ constexpr int64_t kRetryAfterMs = 1000;
         *context, #Service "." #Method, [&] { handle(service_, *request, answer); });           \
   }
 
+/// A long poll; `nothing` says whether what it waited for did not come.
+template <typename Service, typename Request, typename Response, typename Nothing>
+grpc::Status wait(Frame& frame,
+                  Service& service,
+                  ServerContext& context,
+                  const char* method,
+                  const Request& request,
+                  Response* answer,
+                  const Nothing& nothing) {
+  return frame.serve(context, method, [&] {
+    const WaitSlot slot = frame.wait_slot();
+    const auto most = slot.granted() ? frame.most_wait(context) : std::chrono::milliseconds(0);
+    handle(service, request, most, answer);
+    if (nothing() && !slot.granted()) answer->set_retry_after_ms(kRetryAfterMs);
+  });
+}
+
 /// A long poll whose answer is a stream of parts.
 template <typename Request, typename Part>
 grpc::Status stream_parts(Frame& frame,
@@ -60,33 +77,24 @@ class WorkerHandlers final : public v1::Worker::Service {
   grpc::Status Lease(ServerContext* context,
                      const v1::LeaseRequest* request,
                      v1::LeaseResponse* answer) override {
-    return frame_.serve(*context, "Worker.Lease", [&] {
-      const WaitSlot slot = frame_.wait_slot();
-      const auto most = slot.granted() ? frame_.most_wait(*context) : std::chrono::milliseconds(0);
-      handle(service_, *request, most, answer);
-      if (!answer->has_lease() && !slot.granted()) answer->set_retry_after_ms(kRetryAfterMs);
+    return wait(frame_, service_, *context, "Worker.Lease", *request, answer, [&] {
+      return !answer->has_lease();
     });
   }
 
   grpc::Status LeaseSome(ServerContext* context,
                          const v1::LeaseSomeRequest* request,
                          v1::LeaseSomeResponse* answer) override {
-    return frame_.serve(*context, "Worker.LeaseSome", [&] {
-      const WaitSlot slot = frame_.wait_slot();
-      const auto most = slot.granted() ? frame_.most_wait(*context) : std::chrono::milliseconds(0);
-      handle(service_, *request, most, answer);
-      if (answer->leases().empty() && !slot.granted()) answer->set_retry_after_ms(kRetryAfterMs);
+    return wait(frame_, service_, *context, "Worker.LeaseSome", *request, answer, [&] {
+      return answer->leases().empty();
     });
   }
 
   grpc::Status NewerWeights(ServerContext* context,
                             const v1::NewerWeightsRequest* request,
                             v1::NewerWeightsResponse* answer) override {
-    return frame_.serve(*context, "Worker.NewerWeights", [&] {
-      const WaitSlot slot = frame_.wait_slot();
-      const auto most = slot.granted() ? frame_.most_wait(*context) : std::chrono::milliseconds(0);
-      handle(service_, *request, most, answer);
-      if (!answer->has_weights() && !slot.granted()) answer->set_retry_after_ms(kRetryAfterMs);
+    return wait(frame_, service_, *context, "Worker.NewerWeights", *request, answer, [&] {
+      return !answer->has_weights();
     });
   }
 
@@ -152,22 +160,16 @@ class BroadcastHandlers final : public v1::Broadcasts::Service {
   grpc::Status Watch(ServerContext* context,
                      const v1::WatchBroadcastRequest* request,
                      v1::WatchBroadcastResponse* answer) override {
-    return frame_.serve(*context, "Broadcasts.Watch", [&] {
-      const WaitSlot slot = frame_.wait_slot();
-      const auto most = slot.granted() ? frame_.most_wait(*context) : std::chrono::milliseconds(0);
-      handle(service_, *request, most, answer);
-      if (answer->lost().empty() && !slot.granted()) answer->set_retry_after_ms(kRetryAfterMs);
+    return wait(frame_, service_, *context, "Broadcasts.Watch", *request, answer, [&] {
+      return answer->lost().empty();
     });
   }
 
   grpc::Status Await(ServerContext* context,
                      const v1::AwaitBroadcastRequest* request,
                      v1::AwaitBroadcastResponse* answer) override {
-    return frame_.serve(*context, "Broadcasts.Await", [&] {
-      const WaitSlot slot = frame_.wait_slot();
-      const auto most = slot.granted() ? frame_.most_wait(*context) : std::chrono::milliseconds(0);
-      handle(service_, *request, most, answer);
-      if (!answer->has_call() && !slot.granted()) answer->set_retry_after_ms(kRetryAfterMs);
+    return wait(frame_, service_, *context, "Broadcasts.Await", *request, answer, [&] {
+      return !answer->has_call();
     });
   }
 

@@ -2,6 +2,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cmath>
 #include <cstdint>
 #include <optional>
 #include <utility>
@@ -66,6 +67,9 @@ struct AttentionOptions {
   double scale = 0;    ///< of the scores; 0: 1 / sqrt(head_dim)
   double softcap = 0;  ///< scaled scores s become c tanh(s / c) of this c; 0: they do not
   int64_t window = 0;  ///< position p sees p - window + 1 .. p alone; 0: 0 .. p
+  double scale_of(int64_t head_dim) const {
+    return scale > 0 ? scale : 1.0 / std::sqrt(static_cast<double>(head_dim));
+  }
 };
 
 /// Causal attention within each sequence of a packed batch (offsets and prefix are those of

@@ -32,14 +32,6 @@ at::Tensor forward_attention(const at::Tensor& q,
       .to(q.scalar_type());
 }
 
-// The keys that a query does not see: later ones and, with a window, those before it. [t,s], the
-// queries at the last t of s positions.
-at::Tensor unseen(int64_t t, int64_t s, int64_t window, const at::Tensor& like) {
-  const at::Tensor ones = at::ones({t, s}, like.options().dtype(at::kBool));
-  const at::Tensor future = ones.triu(s - t + 1);
-  return window > 0 && window < s ? future.logical_or_(ones.tril(s - t - window)) : future;
-}
-
 // Gradients of one sequence for `kv` neighbouring KV heads, probabilities recomputed. q, out, grad
 // [T, kv*group, d] are the last T of the S positions of k, v [S, kv, d]; results in the same
 // shapes.
@@ -54,18 +46,14 @@ void sequence_backward(const at::Tensor& q,
                        at::Tensor to_v) {
   const int64_t t = q.size(0), s = k.size(0), d = q.size(2), kv = k.size(1);
   const int64_t group = q.size(1) / kv;
-  const double scale = options.scale > 0 ? options.scale : 1.0 / std::sqrt(static_cast<double>(d));
+  const double scale = options.scale_of(d);
   const double cap = options.softcap;
   const at::ScalarType dtype = q.scalar_type();
   const at::ScalarType wide = dtype == at::kDouble ? at::kDouble : at::kFloat;
   // Query heads of one KV head side by side: [kv, group * T, d].
-  const auto by_kv = [&](const at::Tensor& x) {
-    return x.to(wide).reshape({t, kv, group, d}).permute({1, 2, 0, 3}).reshape({kv, group * t, d});
-  };
+  const auto by_kv = [&](const at::Tensor& x) { return reference::by_kv(x.to(wide), kv); };
+  const auto from_kv = [&](const at::Tensor& x) { return reference::from_kv(x, t).to(dtype); };
   const auto heads_first = [&](const at::Tensor& x) { return x.to(wide).transpose(0, 1); };
-  const auto from_kv = [&](const at::Tensor& x) {
-    return x.reshape({kv, group, t, d}).permute({2, 0, 1, 3}).reshape({t, kv * group, d}).to(dtype);
-  };
   const at::Tensor qs = by_kv(q), grads = by_kv(grad), outs = by_kv(out);
   const at::Tensor ks = heads_first(k), vs = heads_first(v);
   at::Tensor p = at::bmm(qs, ks.transpose(1, 2)).mul_(scale);
@@ -76,7 +64,8 @@ void sequence_backward(const at::Tensor& q,
     p.mul_(cap);
   }
   p = p.view({kv, group, t, s});
-  p = p.masked_fill_(unseen(t, s, options.window, q), -std::numeric_limits<double>::infinity())
+  p = p.masked_fill_(reference::unseen(t, s, options.window, q),
+                     -std::numeric_limits<double>::infinity())
           .softmax(-1);
   p = p.view({kv, group * t, s});
   to_v.copy_(at::bmm(p.transpose(1, 2), grads).transpose(0, 1));

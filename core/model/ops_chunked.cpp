@@ -3,19 +3,12 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 
 #include "core/model/ops_reference.h"
 
 namespace praetor::ops::reference {
 namespace {
-
-/// Rows [T, n * group, d] of n KV heads, query heads of one side by side: [n, group * T, d].
-at::Tensor by_kv(const at::Tensor& x, int64_t n) {
-  const int64_t t = x.size(0), group = x.size(1) / n, d = x.size(2);
-  return x.reshape({t, n, group, d}).permute({1, 2, 0, 3}).reshape({n, group * t, d});
-}
 
 /// q [m, n * group, d] at the last m of the s positions of k, v [s, n, d].
 at::Tensor attend(const at::Tensor& q,
@@ -25,25 +18,34 @@ at::Tensor attend(const at::Tensor& q,
   const at::ScalarType wide = q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const int64_t m = q.size(0), s = k.size(0), n = k.size(1), d = q.size(2);
   const int64_t group = q.size(1) / n;
-  const double scale = options.scale > 0 ? options.scale : 1.0 / std::sqrt(static_cast<double>(d));
+  const double scale = options.scale_of(d);
   const auto heads_first = [&](const at::Tensor& x) { return x.to(wide).transpose(0, 1); };
   at::Tensor p = at::bmm(by_kv(q.to(wide), n), heads_first(k).transpose(1, 2)).mul_(scale);
   if (options.softcap > 0) p.div_(options.softcap).tanh_().mul_(options.softcap);
-  const at::Tensor ones = at::ones({m, s}, q.options().dtype(at::kBool));
-  at::Tensor hidden = ones.triu(s - m + 1);
-  if (options.window > 0 && options.window < s)
-    hidden.logical_or_(ones.tril(s - m - options.window));
   p = p.view({n, group, m, s})
-          .masked_fill_(hidden, -std::numeric_limits<double>::infinity())
+          .masked_fill_(unseen(m, s, options.window, q), -std::numeric_limits<double>::infinity())
           .softmax(-1)
           .view({n, group * m, s});
-  return at::bmm(p, heads_first(v))
-      .view({n, group, m, d})
-      .permute({2, 0, 1, 3})
-      .reshape({m, n * group, d});
+  return from_kv(at::bmm(p, heads_first(v)), m);
 }
 
 }  // namespace
+
+at::Tensor unseen(int64_t t, int64_t s, int64_t window, const at::Tensor& like) {
+  const at::Tensor ones = at::ones({t, s}, like.options().dtype(at::kBool));
+  const at::Tensor future = ones.triu(s - t + 1);
+  return window > 0 && window < s ? future.logical_or_(ones.tril(s - t - window)) : future;
+}
+
+at::Tensor by_kv(const at::Tensor& x, int64_t n) {
+  const int64_t t = x.size(0), group = x.size(1) / n, d = x.size(2);
+  return x.reshape({t, n, group, d}).permute({1, 2, 0, 3}).reshape({n, group * t, d});
+}
+
+at::Tensor from_kv(const at::Tensor& x, int64_t t) {
+  const int64_t n = x.size(0), group = x.size(1) / t, d = x.size(2);
+  return x.reshape({n, group, t, d}).permute({2, 0, 1, 3}).reshape({t, n * group, d});
+}
 
 at::Tensor chunked_attention(const at::Tensor& q,
                              const at::Tensor& k,

@@ -38,6 +38,15 @@ at::Tensor chunked_attention(const at::Tensor& q,
                              const AttentionOptions& options = {},
                              const std::vector<int64_t>& prefix = {},
                              int64_t most_scores = int64_t{1} << 24);
+/// What attention by LibTorch's operators has in common, forward and backward. The keys that a
+/// query does not see, later ones and, with a window, those before it: [t,s] bool, the queries at
+/// the last t of s positions.
+at::Tensor unseen(int64_t t, int64_t s, int64_t window, const at::Tensor& like);
+/// Rows [t, n * group, d] of n KV heads with the query heads of one side by side, [n, group * t,
+/// d], and the way back.
+at::Tensor by_kv(const at::Tensor& x, int64_t n);
+at::Tensor from_kv(const at::Tensor& x, int64_t t);
+
 at::Tensor cached_attention(const at::Tensor& q,
                             const at::Tensor& k,
                             const at::Tensor& v,

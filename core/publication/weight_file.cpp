@@ -123,27 +123,31 @@ void WeightFile::renew(Transformer& model, int threads) const {
   }
 }
 
+void WeightFile::merge(
+    const LoraAdapter& adapter,
+    const Transformer& model,
+    const std::function<void(const NamedTensor&, const at::Tensor&)>& put) const {
+  for (const NamedTensor& named : model.parameters()) {
+    const NamedTensor base{named.name, tensors_.tensor(named.name)};
+    const at::Tensor merged = adapter.merged_weight(base);
+    if (!merged.is_same(base.tensor)) put(named, merged);
+    tensors_.release(named.name);
+  }
+}
+
 void WeightFile::apply(const LoraAdapter& adapter, Transformer& model, int threads) const {
   check_fits(model);
   verify(threads);
   const c10::NoGradGuard no_grad;
-  for (const NamedTensor& named : model.parameters()) {
-    const NamedTensor base{named.name, tensors_.tensor(named.name)};
-    const at::Tensor merged = adapter.merged_weight(base);
-    if (!merged.is_same(base.tensor)) named.tensor.copy_(merged);
-    tensors_.release(named.name);
-  }
+  merge(adapter, model, [](const NamedTensor& named, const at::Tensor& merged) {
+    named.tensor.copy_(merged);
+  });
 }
 
 void WeightFile::renew(const LoraAdapter& adapter, Transformer& model, int threads) const {
   check_fits(model);
   verify(threads, /*release=*/true);
-  for (const NamedTensor& named : model.parameters()) {
-    const NamedTensor base{named.name, tensors_.tensor(named.name)};
-    const at::Tensor merged = adapter.merged_weight(base);
-    if (!merged.is_same(base.tensor)) renew_narrowed(named, merged);
-    tensors_.release(named.name);
-  }
+  merge(adapter, model, renew_narrowed);
 }
 
 Transformer WeightFile::make_narrow_model(WeightKind kind, int threads) const {

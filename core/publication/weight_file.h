@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -107,6 +108,10 @@ class WeightFile final : public PublishedFile {
  private:
   explicit WeightFile(SafetensorsFile tensors) : PublishedFile(std::move(tensors)) {}
   void check_fits(const Transformer& model) const;
+  /// Hands over the parameters of `model` that the adapter changes, with their merged values.
+  void merge(const LoraAdapter& adapter,
+             const Transformer& model,
+             const std::function<void(const NamedTensor&, const at::Tensor&)>& put) const;
 
   ModelConfig config_;
   at::ScalarType dtype_ = at::kFloat;

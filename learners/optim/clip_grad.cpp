@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "learners/optim/elements.h"
+
 namespace praetor {
 namespace {
 
@@ -26,10 +28,9 @@ double sum_of_squares(const T* x, int64_t count) {
 
 /// The same on another device, in an order of its own that repeats: [] float64 there.
 at::Tensor device_sum_of_squares(const at::Tensor& flat) {
-  constexpr int64_t kElements = int64_t{1} << 24;  // that are wide at once
   at::Tensor total = at::zeros({}, flat.options().dtype(at::kDouble));
-  for (int64_t begin = 0; begin < flat.numel(); begin += kElements) {
-    const int64_t end = std::min(begin + kElements, flat.numel());
+  for (int64_t begin = 0; begin < flat.numel(); begin += kDeviceElements) {
+    const int64_t end = std::min(begin + kDeviceElements, flat.numel());
     total.add_(flat.slice(0, begin, end).to(at::kDouble).square_().sum());
   }
   return total;

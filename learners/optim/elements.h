@@ -13,7 +13,7 @@ namespace praetor {
 /// shared.
 constexpr int64_t kTaskElements = int64_t{1} << 16;
 
-/// The same on another device, whose temporaries are as large.
+/// The same on another device, whose temporaries are as large, also where they are wider.
 constexpr int64_t kDeviceElements = int64_t{1} << 24;
 
 /// [begin, end) of the elements of a contiguous tensor, flat, without gradients.

@@ -6,17 +6,18 @@
 #include <cstddef>
 #include <span>
 
+#include "learners/optim/elements.h"
+
 namespace praetor {
 namespace {
 
 int64_t bit_sum(const at::Tensor& flat) {
-  constexpr int64_t kElements = int64_t{1} << 24;  // that are wide at once
   const at::ScalarType bits = flat.element_size() == 8   ? at::kLong
                               : flat.element_size() == 4 ? at::kInt
                                                          : at::kShort;
   at::Tensor sum = at::zeros({}, flat.options().dtype(at::kLong));
-  for (int64_t begin = 0; begin < flat.numel(); begin += kElements) {
-    const int64_t end = std::min(begin + kElements, flat.numel());
+  for (int64_t begin = 0; begin < flat.numel(); begin += kDeviceElements) {
+    const int64_t end = std::min(begin + kDeviceElements, flat.numel());
     const at::Tensor odd =
         at::arange(2 * begin + 1, 2 * end + 1, 2, flat.options().dtype(at::kLong));
     sum.add_(odd.mul_(flat.slice(0, begin, end).view(bits).to(at::kLong)).sum());

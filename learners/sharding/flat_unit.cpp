@@ -3,8 +3,6 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
-#include <c10/core/Allocator.h>
-#include <c10/core/DeviceGuard.h>
 
 #include <algorithm>
 #include <span>
@@ -13,6 +11,7 @@
 #include "core/base/error.h"
 #include "core/model/kernels/packed_weight.h"
 #include "core/model/model_weights.h"
+#include "learners/sharding/resize_storage.h"
 
 namespace praetor {
 namespace {
@@ -30,14 +29,6 @@ std::vector<at::Tensor> tensors_of(const std::vector<NamedTensor>& parameters) {
   std::vector<at::Tensor> out;
   for (const NamedTensor& parameter : parameters) out.push_back(parameter.tensor);
   return out;
-}
-
-/// Memory for `bytes` behind the tensors of a storage; 0: none.
-void resize_storage(const at::Tensor& tensor, size_t bytes) {
-  const c10::OptionalDeviceGuard here(tensor.device());
-  c10::StorageImpl* const storage = tensor.storage().unsafeGetStorageImpl();
-  storage->set_data_ptr_noswap(c10::GetAllocator(tensor.device().type())->allocate(bytes));
-  storage->set_nbytes(bytes);
 }
 
 /// What passes between ranks does so through the processor's memory: the tensor itself where it

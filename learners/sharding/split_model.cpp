@@ -3,7 +3,6 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
-#include <c10/core/CPUAllocator.h>
 
 #include <algorithm>
 #include <map>
@@ -11,16 +10,10 @@
 #include <utility>
 
 #include "core/model/kernels/packed_weight.h"
+#include "learners/sharding/resize_storage.h"
 
 namespace praetor {
 namespace {
-
-/// Memory for `bytes` behind a tensor; 0: none.
-void resize_memory(const at::Tensor& tensor, size_t bytes) {
-  c10::StorageImpl* const storage = tensor.storage().unsafeGetStorageImpl();
-  storage->set_data_ptr_noswap(c10::GetCPUAllocator()->allocate(bytes));
-  storage->set_nbytes(bytes);
-}
 
 class PartWeights final : public ModelWeights {
  public:
@@ -89,7 +82,7 @@ void SplitModel::gather(size_t i, bool keep) {
   }
   const at::Tensor all = group_.all(sent);
   if (!keep) return;
-  resize_memory(whole, static_cast<size_t>(whole.numel()) * whole.element_size());
+  resize_storage(whole, static_cast<size_t>(whole.numel()) * whole.element_size());
   for (int64_t r = 0; r < group_.size(); ++r) {
     const TensorPart part = part_of(r);
     at::Tensor to = part.of(whole.detach());
@@ -103,7 +96,7 @@ void SplitModel::release(size_t i) {
   const at::Tensor& whole = whole_.parameters()[i].tensor;
   if (whole.storage().nbytes() == 0) return;
   ops::kernels::forget_packed_weights(whole);
-  resize_memory(whole, 0);
+  resize_storage(whole, 0);
 }
 
 std::shared_ptr<const ModelWeights> part_weights(std::shared_ptr<const ModelWeights> whole,

@@ -3,12 +3,12 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <limits>
 #include <numeric>
 #include <vector>
 
+#include "core/model/kernels/attention_shape.h"
 #include "core/model/kernels/buffer.h"
 #include "core/model/kernels/isa.h"
 #include "core/model/kernels/parallel.h"
@@ -21,25 +21,7 @@ constexpr int64_t kKeyBlock =
     128;  // keys whose values stay in the first-level cache while rows pass by
 constexpr int64_t kScores = 1 << 18;  // floats of scores a task may hold
 
-struct Shape {
-  int64_t heads, kv_heads, d;
-  float scale;     // of the scores
-  float softcap;   // 0: none
-  int64_t window;  // most keys that a row sees
-  int64_t group() const { return heads / kv_heads; }
-  // The first key that a row at `position` sees.
-  int64_t first(int64_t position) const { return std::max<int64_t>(0, position - (window - 1)); }
-};
-
-Shape shape_of(int64_t heads, int64_t kv_heads, int64_t d, const AttentionOptions& options) {
-  const double scale = options.scale > 0 ? options.scale : 1.0 / std::sqrt(static_cast<double>(d));
-  return {heads,
-          kv_heads,
-          d,
-          static_cast<float>(scale),
-          static_cast<float>(options.softcap),
-          options.window > 0 ? options.window : std::numeric_limits<int64_t>::max()};
-}
+using Shape = AttentionShape;
 
 // Keys of a cached sequence: blocks of `size` tokens, each [kv_heads, d, size].
 struct KeyBlocks {
@@ -76,14 +58,11 @@ Scratch& scratch() {
 }
 
 // Replaces a row's scores, of keys begin .. end counted from the tile's base, by their exponentials
-// and returns the sum. Lanes go by key, so that the bits do not depend on where the tile starts.
+// and returns the sum.
 float weights_of(
     const Table& loops, const Shape& shape, float* scores, int64_t begin, int64_t end) {
-  constexpr int64_t kLanes = 16;
   if (shape.softcap > 0) loops.softcap(scores + begin, shape.softcap, end - begin, scores + begin);
-  const int64_t from = begin / kLanes * kLanes;
-  std::fill(scores + from, scores + begin, -std::numeric_limits<float>::infinity());
-  return loops.softmax(scores + from, end - from);
+  return exponentials(loops, scores, begin, end);
 }
 
 // Scores of `n` rows that stand together in `query` with cached keys begin .. end: groups of 16
@@ -255,7 +234,7 @@ at::Tensor causal_attention(const at::Tensor& q,
                             const std::vector<int64_t>& offsets,
                             const AttentionOptions& options,
                             const std::vector<int64_t>& prefix) {
-  const Shape shape = shape_of(q.size(1), k.size(1), q.size(2), options);
+  const Shape shape(q.size(1), k.size(1), q.size(2), options);
   const at::Tensor qc = q.contiguous(), kc = k.contiguous(), vc = v.contiguous();
   at::Tensor out = at::empty(q.sizes(), q.options().requires_grad(false));
   const int64_t total = q.size(0), row = shape.kv_heads * shape.d;
@@ -322,7 +301,7 @@ void cached_attention(const float* q,
                       const CachedRows& rows,
                       const AttentionOptions& options,
                       float* out) {
-  const Shape shape = shape_of(heads, layer.keys.size(1), layer.keys.size(2), options);
+  const Shape shape(heads, layer.keys.size(1), layer.keys.size(2), options);
   const int64_t block_size = layer.keys.size(3), row = shape.kv_heads * shape.d;
   const int64_t block = row * block_size;
   const auto total = static_cast<int64_t>(rows.positions.size());

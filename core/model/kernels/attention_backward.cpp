@@ -1,11 +1,10 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <vector>
 
 #include "core/model/kernels/attention.h"
+#include "core/model/kernels/attention_shape.h"
 #include "core/model/kernels/buffer.h"
 #include "core/model/kernels/isa.h"
 #include "core/model/kernels/parallel.h"
@@ -15,20 +14,12 @@ namespace {
 
 /// Queries whose probabilities are held at once.
 constexpr int64_t kQueries = 56;
-constexpr int64_t kLanes = 16;
 
 int64_t panels_of(int64_t columns) {
   return (columns + kPanel - 1) / kPanel;
 }
 
-struct Shape {
-  int64_t heads, kv_heads, d;
-  float scale, softcap;
-  int64_t window;
-  int64_t group() const { return heads / kv_heads; }
-  int64_t padded() const { return panels_of(d) * kPanel; }
-  int64_t first(int64_t position) const { return std::max<int64_t>(0, position - (window - 1)); }
-};
+using Shape = AttentionShape;
 
 /// One sequence; its queries are at the last positions of those that it sees.
 struct Sequence {
@@ -78,7 +69,7 @@ class HeadBackward {
         sequence_(sequence),
         kv_(kv),
         d_(shape.d),
-        padded_(shape.padded()),
+        padded_(panels_of(shape.d) * kPanel),
         positions_(sequence.positions()),
         stride_(panels_of(positions_) * kPanel + kLanes) {}
 
@@ -185,7 +176,7 @@ class HeadBackward {
   /// and the gradients to the probabilities into those to the scaled scores; 0 where another query
   /// of the block sees a key.
   void probabilities(const Seen& seen, int64_t begin, int64_t end, float* p, float* dp) {
-    const int64_t from = begin / kLanes * kLanes, n = end - begin;
+    const int64_t n = end - begin;
     if (shape_.softcap > 0) {
       loops_.softcap(p + begin, shape_.softcap, n, p + begin);
       float* slope = memory_.slope.reserve(n);
@@ -194,8 +185,7 @@ class HeadBackward {
         slope[i] = 1 - t * t;
       }
     }
-    std::fill(p + from, p + begin, -std::numeric_limits<float>::infinity());
-    const float inverse = 1.0f / loops_.softmax(p + from, end - from);
+    const float inverse = 1.0f / exponentials(loops_, p, begin, end);
     loops_.softmax_backward(p + begin, inverse, n, dp + begin);
     for (int64_t i = 0; shape_.softcap > 0 && i < n; ++i) dp[begin + i] *= memory_.slope.data()[i];
     for (float* row : {p, dp}) {
@@ -242,13 +232,7 @@ AttentionGradients causal_attention_backward(const at::Tensor& q,
                                              const AttentionOptions& options,
                                              const std::vector<int64_t>& prefix) {
   const int64_t d = q.size(2);
-  const double scale = options.scale > 0 ? options.scale : 1.0 / std::sqrt(static_cast<double>(d));
-  const Shape shape{q.size(1),
-                    k.size(1),
-                    d,
-                    static_cast<float>(scale),
-                    static_cast<float>(options.softcap),
-                    options.window > 0 ? options.window : std::numeric_limits<int64_t>::max()};
+  const Shape shape(q.size(1), k.size(1), d, options);
   const at::Tensor qc = q.contiguous(), kc = k.contiguous(), vc = v.contiguous();
   const at::Tensor gc = grad.contiguous();
   const auto plain = q.options().requires_grad(false);

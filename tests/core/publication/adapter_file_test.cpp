@@ -12,6 +12,7 @@
 #include "core/base/error.h"
 #include "core/base/fs.h"
 #include "core/model/transformer.h"
+#include "tests/core/publication/damage.h"
 #include "tests/support/catch.h"
 #include "tests/support/shared_data.h"
 #include "tests/support/tiny_model.h"
@@ -19,6 +20,9 @@
 namespace praetor {
 
 namespace fs = std::filesystem;
+using testing::data_error;
+using testing::header_end;
+using testing::replace;
 using testing::TempDir;
 
 namespace {
@@ -59,25 +63,6 @@ struct Published {
   Transformer model;
   WrittenWeights written;
 };
-
-std::string data_error(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const DataError& failure) {
-    return failure.what();
-  }
-  return "no DataError";
-}
-
-void replace(const fs::path& file, const std::string& bytes) {
-  std::ofstream(file, std::ios::binary | std::ios::trunc) << bytes;
-}
-
-uint64_t header_end(const std::string& bytes) {
-  uint64_t length = 0;
-  std::memcpy(&length, bytes.data(), sizeof(length));
-  return 8 + length;
-}
 
 }  // namespace
 

@@ -33,6 +33,28 @@ void save_network(const CaseOptions& options, const std::filesystem::path& folde
   save_hf(make_case("sft", nullptr, options).policy(), folder);
 }
 
+/// A case trains from networks that were loaded and from those of `folder`, read as they are cut.
+void check_read(const std::string& name,
+                int32_t world,
+                CaseOptions options,
+                const std::filesystem::path& folder) {
+  const Trained loaded = train(name, world, 0, 2, options);
+  REQUIRE(loaded.errors == none(world));
+  options.folder = folder;
+  testing::check_same(train(name, world, 0, 2, options), loaded);
+}
+
+/// The most bytes that each rank held while the learner of a case was made.
+std::vector<int64_t> peaks(const std::string& name, int32_t world, const CaseOptions& options) {
+  std::vector<int64_t> out(static_cast<size_t>(world));
+  CHECK(run_ranks(world, [&](Collective& ranks) {
+          const testing::LiveBytes bytes;
+          const Learner learner = make_case(name, &ranks, options);
+          out[static_cast<size_t>(ranks.rank())] = bytes.peak();
+        }) == none(world));
+  return out;
+}
+
 }  // namespace
 
 TEST_CASE("networks that are read as they are cut train as those that were loaded",
@@ -50,12 +72,8 @@ TEST_CASE("networks that are read as they are cut train as those that were loade
         for (const bool adapted : {false, true}) {
           CaseOptions options{.stage = stage, .tied = tied, .group = group};
           if (adapted) options.lora = lora;
-          const Trained loaded = train(name, world, 0, 2, options);
-          options.folder = dir / "model";
-          const Trained read = train(name, world, 0, 2, options);
           INFO(name << ", " << world << " ranks, stage " << stage << ", group " << group);
-          REQUIRE(loaded.errors == none(world));
-          testing::check_same(read, loaded);
+          check_read(name, world, options, dir / "model");
         }
       }
     }
@@ -69,10 +87,7 @@ TEST_CASE("copies in bfloat16 are made of what is read, part by part", "[learner
   for (const std::string& name : std::vector<std::string>{"sft", "dpo", "ppo"}) {
     for (const int64_t stage : {2, 3}) {
       CaseOptions options{.stage = stage, .tied = false, .group = 2, .precision = at::kBFloat16};
-      const Trained loaded = train(name, 4, 0, 2, options);
-      options.folder = dir / "model";
-      REQUIRE(loaded.errors == none(4));
-      testing::check_same(train(name, 4, 0, 2, options), loaded);
+      check_read(name, 4, options, dir / "model");
     }
   }
 }
@@ -96,17 +111,9 @@ TEST_CASE("no rank holds a network that it starts from", "[learners][cpu]") {
       CaseOptions options = shape;
       options.stage = 3;
       options.group = group;
-      std::vector<int64_t> peak(4), loaded(4);
-      const auto measure = [&](std::vector<int64_t>& out) {
-        return run_ranks(world, [&](Collective& ranks) {
-          const testing::LiveBytes bytes;
-          const Learner learner = make_case(name, &ranks, options);
-          out[static_cast<size_t>(ranks.rank())] = bytes.peak();
-        });
-      };
-      CHECK(measure(loaded) == none(world));
+      const std::vector<int64_t> loaded = peaks(name, world, options);
       options.folder = dir / "model";
-      CHECK(measure(peak) == none(world));
+      const std::vector<int64_t> peak = peaks(name, world, options);
       const int64_t parts = group == 0 ? world : group;
       const int64_t kept = (networks + 2 * trained) * all / parts;
       INFO(name << ", group " << group << ": a network is " << all << ", a rank keeps " << kept);
@@ -139,13 +146,9 @@ TEST_CASE("ranks that split layers read their parts, and train as with loaded ne
           CaseOptions options{.stage = stage, .tied = tied, .precision = precision};
           options.tensor = tensor;
           if (adapted) options.lora = lora;
-          const Trained loaded = train(name, world, 0, 2, options);
-          options.folder = dir / "model";
-          const Trained read = train(name, world, 0, 2, options);
           INFO(name << ", " << world << " ranks, tensor " << tensor << ", stage " << stage
                     << (precision == at::kFloat ? "" : ", bfloat16"));
-          REQUIRE(loaded.errors == none(world));
-          testing::check_same(read, loaded);
+          check_read(name, world, options, dir / "model");
         }
       }
     }
@@ -173,17 +176,9 @@ TEST_CASE("no rank that splits layers holds a network that it starts from", "[le
       CaseOptions options = shape;
       options.tensor = tensor;
       options.stage = stage;
-      std::vector<int64_t> peak(static_cast<size_t>(world)), loaded = peak;
-      const auto measure = [&](std::vector<int64_t>& out) {
-        return run_ranks(world, [&](Collective& ranks) {
-          const testing::LiveBytes bytes;
-          const Learner learner = make_case(name, &ranks, options);
-          out[static_cast<size_t>(ranks.rank())] = bytes.peak();
-        });
-      };
-      CHECK(measure(loaded) == none(world));
+      const std::vector<int64_t> loaded = peaks(name, world, options);
       options.folder = dir / "model";
-      CHECK(measure(peak) == none(world));
+      const std::vector<int64_t> peak = peaks(name, world, options);
       INFO(name << ", tensor " << tensor << ", stage " << stage << ": a network is " << all);
       for (size_t r = 0; r < peak.size(); ++r) {
         int64_t part = 0;  // with norms, and keys and values of more ranks than heads, whole
