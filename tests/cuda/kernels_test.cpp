@@ -75,7 +75,7 @@ TEST_CASE("a GPU's row kernels are the processor's", "[gpu]") {
     check_same(gpu, [&](Device& device) {
       const auto x = put(device, at::randn({5, width})), weight = put(device, at::randn({width}));
       DeviceArray<Bfloat16> y(device, 5 * width);
-      device.launch(cuda::RmsNormKernel{x.get(), weight.get(), nullptr, y.get(), 5, width, 1e-5F});
+      device.launch(cuda::NormKernel{x.get(), weight.get(), nullptr, y.get(), 5, width, 1e-5F});
       return get(y);
     });
     for (const bool gelu : {false, true}) {
