@@ -168,8 +168,9 @@ class Learner {
 
   /// Of the policy, or of the reward model; null: there is none.
   const LoraAdapter* adapter() const;
-  /// How policy() or companion() is made; the adapter is whole on every rank, the base as
-  /// visit_weights hands it out.
+  /// How policy() or companion() is made; the adapter is whole on every rank and in the processor's
+  /// memory (of a network on another device a copy as of this call), the base as visit_weights
+  /// hands it out.
   Adapted adapted(const Transformer& model) const;
 
   /// Brings the weights of `models` (of this learner; null ones do not count) together on rank 0,

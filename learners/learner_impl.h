@@ -69,20 +69,28 @@ struct Learner::Impl {
 
   /// On another device than the CPU: networks as others see them; null where there is none.
   std::unique_ptr<HostView> policy_view, companion_view, scalar_view;
+  /// Of a policy under an adapter without it, unless that is the companion.
+  std::unique_ptr<HostView> base_view;
   std::unique_ptr<ScalarModel> host_scalar;  ///< of scalar_view's tensors, and a head
   mutable AttributeGate gate_here;           ///< as the last host_gate() found it
   bool on_device() const { return !config.device.is_cpu(); }
   /// @throws InvalidArgument for what does not go with a device
   void require_device() const;
   void add_host_views();
+  /// Those that there are.
+  std::vector<const HostView*> views() const;
   /// Of a network as others see it.
   const HostView* view_of(const Transformer& model) const;
+  /// Learner::adapted of a device's networks.
+  Adapted adapted_on_host(const Transformer& model) const;
   /// Calls `work` for the tensors that a view is made of, by index, while their memory is there:
-  /// those in parts unit by unit. What it throws is thrown at the end.
-  /// @param helps    this rank works; others take part in what `gathers` says
+  /// those in parts unit by unit, those that are split one by one. What it throws is thrown at the
+  /// end.
+  /// @param works          this rank does; the others take part in what it needs
+  /// @param on_every_rank  all ranks work
   void over_tensors(const HostView& view,
-                    bool helps,
-                    bool gathers,
+                    bool works,
+                    bool on_every_rank,
                     const std::function<void(size_t)>& work) const;
   std::shared_ptr<const void> gather_to_host(const std::vector<const Transformer*>& models,
                                              bool on_every_rank) const;

@@ -64,7 +64,7 @@ void Learner::Impl::add_adapters() {
   if (plan.critic == CriticKind::kSeparate)
     critic_adapter = make(models.scalar->backbone, kCriticStream);
   if (plan.anchor) anchor_adapter = std::make_unique<LoraAdapter>(adapter->clone());
-  if (on_device()) return;  // whose views merge what they show
+  if (on_device()) return;  // whose views merge what they show, in the processor's memory
   if (plan.policy) merged_policy = view(*models.policy, *adapter);
   if (plan.anchor) merged_anchor = view(*models.policy, *anchor_adapter);
   if (const Net net = scalar_net(); net.adapter) {
@@ -143,6 +143,7 @@ const LoraAdapter* Learner::adapter() const {
 }
 
 Adapted Learner::adapted(const Transformer& model) const {
+  if (impl_->on_device()) return impl_->adapted_on_host(model);
   const Impl::Merged* const one = impl_->merged_of(model);
   return one ? Adapted{one->base, one->adapter} : Adapted{};
 }

@@ -392,11 +392,6 @@ void StageConfig::read_learner(const Algorithm& algorithm) {
   }
   const ModelPlan plan = algorithm.models();
   const bool on_cpu = learner.device.is_cpu();
-  if (!on_cpu && learner.sharding.tensor > 1) {
-    section.error_at("device",
-                     "cuda does not split layers over ranks, which sharding.tensor asks for; "
-                     "sharding.stage: 3 keeps weights in parts");
-  }
   const auto check_offload = [&](YamlReader optimizer, const OptimizerConfig& settings) {
     if (on_cpu && settings.offload) {
       optimizer.error_at("offload",

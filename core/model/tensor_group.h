@@ -13,6 +13,10 @@ class Collective;
 /// MLP's columns and of the vocabulary. Where a result has something of every part, in the forward
 /// or in the backward, it is summed here, in rank order: all ranks go on with the same bits.
 ///
+/// Tensors on another device than the CPU pass between ranks from there where the ranks have a
+/// group for it (Collective::device), whose sums have its order, else through copies in the
+/// processor's memory.
+///
 /// Every rank makes the same calls, in backwards too. @throws CollectiveError
 class TensorGroup {
  public:
@@ -35,6 +39,10 @@ class TensorGroup {
   at::Tensor all(const at::Tensor& x) const;
 
  private:
+  /// The group that passes such tensors on, from where they are or not.
+  Collective& way(const at::Tensor& x) const;
+  bool direct(const at::Tensor& x) const;
+
   Collective& ranks_;
   int32_t rank_, size_;
 };

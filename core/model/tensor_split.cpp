@@ -126,7 +126,7 @@ Transformer split_model(const Transformer& model, const TensorGroup& group) {
     if (!part.everywhere() && is_waiting(mine)) {
       std::vector<int64_t> sizes = mine.sizes().vec();
       sizes[static_cast<size_t>(part.dim)] = part.range.size();
-      mine = waiting_tensor(sizes, mine.scalar_type());
+      mine = waiting_tensor(sizes, mine.scalar_type(), mine.device());
     } else if (!part.everywhere()) {
       mine = part.of(named.tensor.detach()).clone(at::MemoryFormat::Contiguous);
     }

@@ -1,6 +1,7 @@
 # Policies under adapters, in separate processes: what is published after the base is A and B alone, and the run is the colocated
 # one bit for bit: with a reference, a mixture and an anchor beside the policy, in bfloat16, with files and with streams, when
-# workers are killed or join late and when learner or controller are killed; by ranks in parts and by split layers as well.
+# workers are killed or join late and when learner or controller are killed; by ranks in parts and by split layers as well. So it
+# is from learners on GPUs, in whose place is the processor (tests/support/emulated_device.cpp).
 source "$(dirname "$0")/lib.sh"
 
 lora="{rank: 2, alpha: 4, targets: [q_proj, v_proj, down_proj]}"
@@ -108,18 +109,22 @@ strike learner-0 21 stream
 strike controller 13 auto
 
 # A worker that joins late, on what might be another host, fetches the base and the newest adapter; it is alone from then on.
-separate_job "$work/hand" 0 1 > "$work/separate.yaml"
-"$praetor" train "$work/separate.yaml" --set publish.via=stream > "$work/out" 2> "$work/err" & pid=$!
-while [ ! -e "$work/hand/tiny/controller.json" ]; do sleep 0.05; kill -0 "$pid"; done
-"$praetor" worker --join "$work/hand/tiny" --serve generate --threads 1 2> "$work/first" & first=$!
-await_rows "$pid" "$work/hand/tiny" 14
-"$praetor" worker --join "$work/hand/tiny" --serve generate --threads 1 2> "$work/second" & second=$!
-kill -TERM "$first"
-status=0; wait "$first" || status=$?
-[ "$status" -eq 143 ] || { cat "$work/first"; fail "a worker that was asked to leave gave status $status"; }
-finish "$pid" "$work/hand" "a worker joined late"
-same_samples "$work/hand/tiny" "a worker joined late"
-wait "$second" || { cat "$work/second"; fail "the worker that joined late"; }
+joins_late() {  # OUTPUT NAME
+  local pid first second status=0
+  separate_job "$1" 0 1 > "$work/separate.yaml"
+  "$praetor" train "$work/separate.yaml" --set publish.via=stream > "$work/out" 2> "$work/err" & pid=$!
+  while [ ! -e "$1/tiny/controller.json" ]; do sleep 0.05; kill -0 "$pid"; done
+  "$praetor" worker --join "$1/tiny" --serve generate --threads 1 2> "$work/first" & first=$!
+  await_rows "$pid" "$1/tiny" 14
+  "$praetor" worker --join "$1/tiny" --serve generate --threads 1 2> "$work/second" & second=$!
+  kill -TERM "$first"
+  wait "$first" || status=$?
+  [ "$status" -eq 143 ] || { cat "$work/first"; fail "a worker that was asked to leave gave status $status ($2)"; }
+  finish "$pid" "$1" "$2"
+  same_samples "$1/tiny" "$2"
+  wait "$second" || { cat "$work/second"; fail "the worker that joined late ($2)"; }
+}
+joins_late "$work/hand" "a worker joined late"
 
 # Interrupted, resumed, and replayed.
 separate_job "$work/stop" 1 1 > "$work/separate.yaml"
@@ -162,4 +167,44 @@ rows = [row for row in map(json.loads, open(sys.argv[1])) if row["stage"] == "pp
 assert len(rows) == 12 and max(row["staleness/max"] for row in rows) == 1, rows
 assert all(row.get("mismatch/logprob_max", 0) < 1e-4 for row in rows), [row.get("mismatch/logprob_max") for row in rows]
 PY
+
+# From a GPU. What is published is as small as from the CPU, whose weights it is beside, and workers merge the bits that the colocated
+# run's engine has, and results and exports.
+emulated=$(dirname "$praetor")/../tests/libpraetor_torch_processor.so
+[ -f "$emulated" ] || fail "no $emulated"
+export PRAETOR_TORCH_CUDA_LIBRARY=$emulated
+sed -i 's/, lora: /, device: cuda, lora: /' "$work/job.yaml"
+sed "s#$work/runs#$work/gpu#" "$work/job.yaml" > "$work/gpu.yaml"
+"$praetor" train "$work/gpu.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "the colocated run on a GPU"; }
+calm=$work/gpu/tiny
+for stage in ppo nash_md nash_ema; do
+  grep -q "$stage: rank 0 learns on cuda:0" "$calm/logs/train.log" || fail "$stage is not on the GPU"
+done
+"$praetor" export "$calm" --to "$work/exported" > "$work/out" 2>&1 || { cat "$work/out"; fail "export from a GPU"; }
+cmp "$work/exported/model.safetensors" "$calm/stages/nash_ema/model.safetensors" || fail "export from a GPU"
+
+bytes() {  # RUN: of every version
+  python3 - "$1/metrics.jsonl" <<'PY'
+import json, sys
+for row in map(json.loads, open(sys.argv[1])):
+    if "sync/bytes" in row: print(row["stage"], row["step"], row["sync/bytes"])
+PY
+}
+for via in file stream; do
+  separate_job "$work/gpu-$via" 2 1 > "$work/separate.yaml"
+  "$praetor" train "$work/separate.yaml" --set "publish.via=$via" > "$work/out" 2> "$work/err" & pid=$!
+  finish "$pid" "$work/gpu-$via" "from a GPU via $via"
+  same_samples "$work/gpu-$via/tiny" "from a GPU via $via"
+  diff <(bytes "$work/$via/tiny") <(bytes "$work/gpu-$via/tiny") > "$work/diff" || { head -n 5 "$work/diff"; fail "other sizes from a GPU via $via"; }
+done
+strike rollout-0 13 stream
+strike learner-0 14 file
+joins_late "$work/gpu-hand" "a worker joined late, from a GPU"
+for stage in ppo nash_md nash_ema; do
+  "$praetor" replay "$work/gpu-hand/tiny" --stage "$stage" --step 3 > "$work/replay.json" 2> "$work/err" || { cat "$work/replay.json"; fail "replay on a GPU"; }
+  grep -q '"identical":true' "$work/replay.json" || fail "replay of step 3 of $stage on a GPU"
+done
+ranks gpu-parts stage=3
+ranks gpu-whole stage=1
+same_run "$work/gpu-whole/tiny" "$work/gpu-parts/tiny" "two GPUs in parts"
 echo "adapters alone are published: PPO, Nash-MD and Nash-EMA"

@@ -21,9 +21,9 @@ run() {  # OUTPUT [OPTION...]
 says() { grep -qF "learner ranks exchange over $2" "$work/$1/tiny/logs/learners.log" || { cat "$work/$1/tiny/logs/learners.log"; fail "$1 does not say: $2"; }; }
 memory="MPI and the processor's memory: "
 
-# Every sharding stage, two and four ranks.
+# Every sharding stage, copies and split layers, two and four ranks.
 two=("stage: 1" "stage: 2" "stage: 3")
-four=("stage: 3, group: 2" "stage: 1, group: 2" "stage: 2, prefetch: 2")
+four=("stage: 3, group: 2" "stage: 1, tensor: 2" "stage: 2, prefetch: 2")
 job mpi-2 2 mpi "${two[@]}"; run mpi-2; says mpi-2 "${memory}roles.learner.collective: mpi"
 job nccl-2 2 nccl "${two[@]}"; run nccl-2; says nccl-2 "NCCL on 2 GPUs (threads of the processor)"
 same_run "$work/mpi-2/tiny" "$work/nccl-2/tiny" "two ranks over NCCL"

@@ -2,6 +2,7 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -11,11 +12,13 @@
 #include "learners/learner.h"
 #include "tests/learners/sharding/cases.h"
 #include "tests/learners/sharding/train_group.h"
+#include "tests/learners/support/published.h"
 #include "tests/learners/support/tiny.h"
 #include "tests/support/catch.h"
 #include "tests/support/emulated_device.h"
 #include "tests/support/live_bytes.h"
 #include "tests/support/ranks.h"
+#include "tests/support/shared_data.h"
 
 namespace praetor {
 
@@ -35,6 +38,12 @@ int updates_of(const std::string& name) {
   return name.starts_with("ppo") || name == "grpo" ? 5 : 10;  // of two steps each
 }
 
+/// The same for a rank by itself, which has no one to split layers with.
+CaseOptions of_one(CaseOptions options) {
+  options.tensor = 1;
+  return options;
+}
+
 /// A group of ranks on a device each, or with a world of one a learner on one.
 Learner trained(const std::string& name, int32_t world, int updates, const CaseOptions& options) {
   if (world == 1) {
@@ -46,7 +55,7 @@ Learner trained(const std::string& name, int32_t world, int updates, const CaseO
   INFO(name << ": " << group.errors[0] << ", " << group.errors[1]);
   REQUIRE(group.errors == std::vector<std::string>(static_cast<size_t>(world)));
   check_ranks_agree(group);
-  return joined(name, group, options);
+  return joined(name, group, of_one(options));
 }
 
 struct Closeness {
@@ -67,10 +76,10 @@ void check_follows_the_cpu(const std::string& name,
   const std::string kind = options.optimizer == "sgd" ? "/momentum/" : "/exp_avg/";
   if (momentum) {
     // The first moment after one step from zeros is the gradient, scaled.
-    Learner cpu = make_case(name, nullptr, first);
+    Learner cpu = make_case(name, nullptr, of_one(first));
     const StepReport wanted = update_case(name, cpu, 0);
     const double loss = loss_of(name, wanted);
-    Learner own = make_case(name, nullptr, there(first));
+    Learner own = make_case(name, nullptr, of_one(there(first)));
     const StepReport got = update_case(name, own, 0);
     CHECK(std::abs(loss_of(name, got) - loss) <= close.first * std::abs(loss));
     CHECK(got.optimizer_steps == wanted.optimizer_steps);
@@ -78,7 +87,7 @@ void check_follows_the_cpu(const std::string& name,
     CHECK(relative_distance(gradient, part_of_state(cpu, kind)) < close.first);
   }
   const int updates = updates_of(name);
-  CaseOptions alone = options;
+  CaseOptions alone = of_one(options);
   alone.stage = 1;
   const at::Tensor before = flat_state(make_case(name, nullptr, alone), true);
   const at::Tensor wanted = flat_state(trained(name, 1, updates, alone), true);
@@ -123,6 +132,23 @@ TEST_CASE("copies in groups follow one rank on the CPU from devices, too",
           "[learners][cpu][device]") {
   const OneThread one_thread;
   for (const int64_t stage : {1, 3}) check_follows_the_cpu("ppo", 4, {.stage = stage, .group = 2});
+}
+
+TEST_CASE("layers that are split over devices follow one rank on the CPU",
+          "[learners][cpu][device]") {
+  const OneThread one_thread;
+  for (const std::string& name : kAll) {
+    CaseOptions options{.tied = name != "sft"};
+    options.tensor = 2;
+    check_follows_the_cpu(name, 2, options);
+  }
+  for (const std::string name : {"ppo", "sft"}) {
+    CaseOptions options{.stage = 3};
+    options.tensor = 2;
+    check_follows_the_cpu(name, 4, options);
+    options.lora = LoraConfig{.rank = 3, .alpha = 6};
+    check_follows_the_cpu(name, 4, options);
+  }
 }
 
 TEST_CASE("adapters, recomputed layers and offloaded moments follow the CPU from a device",
@@ -255,6 +281,86 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("of base and adapters that a device's learner publishes its merged networks are made",
+          "[learners][cpu][device]") {
+  const OneThread one_thread;
+  struct Layout {
+    int32_t world;
+    int64_t stage;
+    at::ScalarType precision;
+  };
+  // The reference of PPO is the base; Nash-EMA has an anchor under an adapter of its own.
+  for (const std::string name : {"ppo", "nash_ema"}) {
+    for (const auto& [world, stage, precision] : std::vector<Layout>{{1, 1, at::kFloat},
+                                                                     {1, 1, at::kBFloat16},
+                                                                     {2, 1, at::kFloat},
+                                                                     {2, 3, at::kFloat},
+                                                                     {2, 3, at::kBFloat16}}) {
+      CaseOptions options{
+          .stage = stage, .lora = LoraConfig{.rank = 3, .alpha = 6}, .precision = precision};
+      const TempDir dir;
+      const Learner cpu = make_case(name, nullptr, options);
+      const WrittenWeights frozen =
+          write_network(cpu, *cpu.adapted(cpu.policy()).base, true, dir / "cpu");
+      const auto errors = run_ranks(world, [&](Collective& ranks) {
+        const bool leads = ranks.rank() == 0;
+        Learner learner = make_case(name, &ranks, there(options));
+        std::string before;
+        for (int step = 0; step < 3; ++step) {
+          if (step > 0) update_case(name, learner, step);
+          const int64_t operators = emulated_operators();
+          const WrittenWeights merged =
+              write_network(learner, learner.policy(), leads, dir / "merged");
+          // The device's products would round otherwise.
+          if (world == 1) CHECK(emulated_operators() == operators);
+          const Adapted policy = learner.adapted(learner.policy());
+          const Adapted companion = learner.adapted(*learner.companion());
+          const WrittenWeights base = write_network(learner, *policy.base, leads, dir / "base");
+          const WrittenWeights other =
+              write_network(learner, *learner.companion(), leads, dir / "other");
+          const auto whole = learner.gather_weights({&learner.policy(), learner.companion()});
+          if (!leads) continue;
+          // As on the CPU: the frozen weights as they were read, whatever the adapter has learnt.
+          CHECK(base.digest == frozen.digest);
+          CHECK((base.digest == merged.digest) == (step == 0));
+          CHECK(merged.digest != before);
+          before = merged.digest;
+          // Whoever merges has these bits: a worker, who reads a view and an engine beside it.
+          CHECK(digest_at_worker(base, *policy.adapter, dir.path()) == network_digest(merged));
+          CHECK(learner.policy().digest() == network_digest(merged));
+          CHECK(learner.companion()->digest() == network_digest(other));
+          if (name == "ppo") {
+            CHECK_FALSE(companion.adapter);
+            CHECK(learner.companion() == policy.base);
+          } else {
+            REQUIRE(companion.adapter);
+            CHECK(companion.base == policy.base);
+            CHECK(digest_at_worker(base, *companion.adapter, dir.path()) == network_digest(other));
+            CHECK((other.digest == merged.digest) == (step == 0));
+          }
+          const std::vector<NamedTensor> state = learner.state();
+          for (const NamedTensor& p : policy.adapter->parameters()) {
+            CHECK(p.tensor.is_cpu());
+            const auto found = std::ranges::find(state, "policy/" + p.name, &NamedTensor::name);
+            REQUIRE(found != state.end());
+            CHECK(at::equal(p.tensor, found->tensor.detach().cpu()));
+          }
+        }
+        // A learner that goes on from this one's state publishes the same.
+        if (world > 1) return;
+        Learner resumed = make_case(name, nullptr, there(options));
+        resumed.adapted(resumed.policy());
+        resumed.load_state(learner.state(), learner.state_json());
+        const Adapted policy = resumed.adapted(resumed.policy());
+        CHECK(digest_at_worker(frozen, *policy.adapter, dir.path()) ==
+              network_digest(write_network(learner, learner.policy(), true, dir / "merged")));
+      });
+      INFO(name << ", " << world << " ranks, stage " << stage << ": " << errors.front());
+      REQUIRE(errors == std::vector<std::string>(static_cast<size_t>(world)));
+    }
+  }
+}
+
 TEST_CASE("evaluations and log-probabilities of a device are the CPU's",
           "[learners][cpu][device]") {
   const OneThread one_thread;
@@ -337,8 +443,6 @@ TEST_CASE("what does not go with a device is refused", "[learners][cpu][device]"
     models.policy = tiny_policy();
     return Learner(config, make_sft(SftConfig{}), std::move(models));
   };
-  CHECK_THROWS_WITH(on_device([](LearnerConfig& c) { c.sharding.tensor = 2; }),
-                    Catch::Contains("sharding.tensor splits layers on the CPU alone"));
   CHECK_THROWS_WITH(on_device([](LearnerConfig& c) { c.exact_rollouts = true; }),
                     Catch::Contains("exact_rollouts"));
   CHECK_THROWS_WITH(on_device([](LearnerConfig& c) {

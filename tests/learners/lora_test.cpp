@@ -8,13 +8,13 @@
 
 #include "core/base/error.h"
 #include "core/config/yaml_reader.h"
-#include "core/publication/adapter_file.h"
 #include "learners/algorithms/dpo.h"
 #include "learners/algorithms/sft.h"
 #include "learners/lora_config.h"
 #include "tests/learners/sharding/cases.h"
 #include "tests/learners/sharding/train_group.h"
 #include "tests/learners/support/groups.h"
+#include "tests/learners/support/published.h"
 #include "tests/learners/support/tiny.h"
 #include "tests/support/catch.h"
 #include "tests/support/ranks.h"
@@ -23,17 +23,20 @@
 namespace praetor {
 
 using testing::CaseOptions;
+using testing::digest_at_worker;
 using testing::flat_state;
 using testing::joined;
 using testing::make_case;
 using testing::make_experience;
 using testing::metric;
+using testing::network_digest;
 using testing::relative_distance;
 using testing::tiny_policy;
 using testing::train;
 using testing::Trained;
 using testing::update_case;
 using testing::weights_digest;
+using testing::write_network;
 
 namespace {
 
@@ -353,7 +356,6 @@ TEST_CASE("what is published of base and adapters makes the learner's merged net
       options.precision = precision;
       Learner learner = make_case("nash_ema", &ranks, options);
       for (int step = 0; step < 2; ++step) update_case("nash_ema", learner, step);
-      const at::NoGradGuard no_grad;
       const Adapted policy = learner.adapted(learner.policy());
       const Adapted anchor = learner.adapted(*learner.companion());
       REQUIRE(policy.adapter);
@@ -361,23 +363,14 @@ TEST_CASE("what is published of base and adapters makes the learner's merged net
       REQUIRE(anchor.base == policy.base);
       CHECK_FALSE(learner.adapted(*policy.base).adapter);
       const auto written = [&](const Transformer& model, const char* name) {
-        std::optional<WeightFileWriter> out;
-        if (ranks.rank() == 0) out.emplace(dir / name, WeightStamp{}, model);
-        learner.visit_weights(
-            model, model.parameters(), [&](std::span<const NamedTensor> some) { out->put(some); });
-        return out ? out->commit() : WrittenWeights{};
+        return write_network(learner, model, ranks.rank() == 0, dir / name);
       };
       const WrittenWeights base = written(*policy.base, "base");
       for (const auto& [model, made] :
            {std::pair(&learner.policy(), policy), std::pair(learner.companion(), anchor)}) {
         const WrittenWeights merged = written(*model, "merged");
         if (ranks.rank() > 0) continue;
-        const WrittenWeights small =
-            write_adapter_file(dir.path(), {}, *made.adapter, {base.digest, base.bytes, "base"});
-        const WeightFile from = WeightFile::open(base.file);
-        Transformer worker = from.make_model();
-        from.apply(AdapterFile::open(small.file).adapter(from), worker);
-        CHECK(worker.digest() == WeightFile::open(merged.file).make_model().digest());
+        CHECK(digest_at_worker(base, *made.adapter, dir.path()) == network_digest(merged));
         CHECK(merged.digest != base.digest);
       }
     });

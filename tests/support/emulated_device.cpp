@@ -37,7 +37,7 @@ namespace {
 
 constexpr c10::DeviceType kType = c10::DeviceType::PRAETOR_EMULATED_TYPE;
 thread_local c10::DeviceIndex current_device = 0;
-std::atomic<int64_t> operators{0};
+std::atomic<int64_t> operators{0}, transfers{0};
 std::function<void(const std::string&)> observer;
 
 /// Addresses that the devices give out, behind each of which lies memory elsewhere: nobody can read
@@ -236,6 +236,7 @@ at::Tensor as_cpu(const at::Tensor& tensor) {
 }
 
 at::Tensor& copy(at::Tensor& to, const at::Tensor& from, bool) {
+  if (to.device().type() != from.device().type()) ++transfers;
   as_cpu(to).copy_(as_cpu(from));
   return to;
 }
@@ -414,6 +415,10 @@ void observe_emulated_operators(std::function<void(const std::string&)> told) {
 
 int64_t emulated_operators() {
   return operators;
+}
+
+int64_t emulated_transfers() {
+  return transfers;
 }
 
 }  // namespace praetor::testing

@@ -32,6 +32,8 @@ void restart_emulated_peak(int64_t index = 0);
 void observe_emulated_operators(std::function<void(const std::string& name)> observer);
 /// Operators that have run on all of the devices.
 int64_t emulated_operators();
+/// Tensors that were copied to one of them from the processor, or the other way.
+int64_t emulated_transfers();
 
 }  // namespace praetor::testing
 

@@ -54,9 +54,6 @@ TEST_CASE("learner.device is cpu unless a job says cuda", "[actors][cpu][device]
 TEST_CASE("what a GPU's learner cannot do is refused when the job is read",
           "[actors][cpu][device]") {
   const testing::TempDir dir;
-  CHECK_THAT(errors_of(job_of(dir, "device: cuda, sharding: {tensor: 2}")),
-             Contains("learner.device: cuda does not split layers over ranks, which "
-                      "sharding.tensor asks for"));
   CHECK_THAT(errors_of(job_of(dir, "optimizer: {offload: true}")),
              Contains("learner.optimizer.offload: a learner on the CPU has what its optimizer "
                       "keeps there already"));

@@ -36,6 +36,7 @@ struct CaseOptions {
   double learning_rate = 1e-3;  ///< twice that of a separate critic
   int64_t tensor = 1;           ///< ranks that every layer is split over
   bool emulated = false;        ///< each rank learns on an emulated device of its own
+  bool direct = false;          ///< and they exchange what is there over an emulated NCCL
   bool offload = false;         ///< of the optimizer's states
 };
 

@@ -2,10 +2,26 @@
 
 #include <ATen/ATen.h>
 
+#include <chrono>
+
+#include "core/collective/nccl_collective.h"
 #include "tests/support/catch.h"
+#include "tests/support/emulated_device.h"
+#include "tests/support/processor_communicator.h"
 #include "tests/support/ranks.h"
 
 namespace praetor::testing {
+
+void join_emulated_nccl(Collective& ranks) {
+  const NcclGroup group{
+      .make_id = processor_group_id,
+      .join =
+          [device = ranks.rank()](const std::string& id, int32_t r, int32_t world) {
+            return join_processor_group(id, r, world, device, praetor_emulated_address);
+          },
+      .on_device = true};
+  ranks.set_device(make_nccl_collective(ranks, group, {.deadline = std::chrono::seconds(60)}));
+}
 
 Trained train(const std::string& name,
               int32_t world,
@@ -22,6 +38,7 @@ Trained train(const std::string& name,
   out.meters.resize(w);
   out.errors = run_ranks(world, [&](Collective& ranks) {
     const auto r = static_cast<size_t>(ranks.rank());
+    if (options.direct) join_emulated_nccl(ranks);
     Learner learner = make_case(name, &ranks, options);
     if (prepare) prepare(learner);
     for (int step = from; step < to; ++step) out.last[r] = update_case(name, learner, step);

@@ -18,6 +18,10 @@ struct Trained {
   std::vector<UnitMeter> meters;
 };
 
+/// Gives a rank, a thread of this process, a group over an emulated NCCL beside its own: every rank
+/// has an emulated device of its number.
+void join_emulated_nccl(Collective& ranks);
+
 /// Updates `from` up to `to` (not included) of a case by a group of threads.
 /// @param prepare  called with each rank's learner before the first
 Trained train(const std::string& name,
