@@ -102,6 +102,25 @@ void check_publication(const JobConfig& job, YamlReader in) {
   }
 }
 
+/// NCCL passes tensors between the GPUs of several ranks.
+void check_collective(const JobConfig& job, YamlReader in) {
+  if (job.roles.learner_collective != "nccl") return;
+  YamlReader section = in.child("roles").child("learner");
+  if (!job.learns_on_gpus()) {
+    section.error_at("collective",
+                     "nccl exchanges between learners on GPUs, and no stage that trains has "
+                     "learner: {device: cuda}; auto or mpi is wanted");
+  } else if (job.placement == "colocated") {
+    section.error_at("collective",
+                     "nccl exchanges between several learner ranks, and with placement: colocated "
+                     "there is one; leave it out, or set placement: separate");
+  } else if (job.roles.learner_ranks == 1) {
+    section.error_at("collective",
+                     "nccl exchanges between several learner ranks, and roles.learner.ranks is 1; "
+                     "leave it out, or ask for more ranks");
+  }
+}
+
 /// Layers are split over learner ranks that there are, and copies of a learner are all of the same
 /// number of ranks.
 void check_layout(const JobConfig& job) {
@@ -173,6 +192,7 @@ JobConfig JobConfig::read(std::shared_ptr<YamlDocument> document) {
   read_stages(job, in, checkpoint);
   check_layout(job);
   check_publication(job, in);
+  check_collective(job, in);
   in.reject_unknown_keys();
   return job;
 }
@@ -208,6 +228,12 @@ std::string JobConfig::resolved_arithmetic() const {
     if (!skip) out += line + "\n";
   }
   return out;
+}
+
+bool JobConfig::learns_on_gpus() const {
+  return std::ranges::any_of(stages, [](const StageConfig& stage) {
+    return stage.trains() && stage.learner.device.is_cuda();
+  });
 }
 
 const StageConfig* JobConfig::find(const std::string& stage) const {

@@ -51,6 +51,8 @@ struct JobConfig {
   std::string resolved_arithmetic() const;
   /// The stage of that name, or null.
   const StageConfig* find(const std::string& stage) const;
+  /// A stage that trains has `learner.device: cuda`.
+  bool learns_on_gpus() const;
 };
 
 }  // namespace praetor

@@ -24,6 +24,7 @@ RolesConfig RolesConfig::from_yaml(YamlReader in) {
   YamlReader learner = in.child("learner");
   c.learner_ranks = learner.get("ranks", c.learner_ranks, closed(1, 10000));
   c.learner_threads = learner.get("threads", c.learner_threads, closed(0, 4096));
+  c.learner_collective = learner.get("collective", c.learner_collective, {"auto", "mpi", "nccl"});
   learner.reject_unknown_keys();
   in.reject_unknown_keys();
   return c;

@@ -21,6 +21,9 @@ struct RolesConfig {
   int64_t relay_workers = 0;  ///< workers that share a relay to the controller; 0: no relays
   int64_t learner_ranks = 1;
   int64_t learner_threads = 0;  ///< of each rank; 0: the job's `threads`, divided by the ranks
+  /// What ranks on GPUs exchange tensors through. mpi: the processor's memory; nccl: the GPUs';
+  /// auto: nccl where every rank can, else mpi.
+  std::string learner_collective = "auto";
   static RolesConfig from_yaml(YamlReader in);
 };
 

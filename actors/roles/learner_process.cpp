@@ -12,6 +12,7 @@
 #include "actors/rpc/broadcast_client.h"
 #include "actors/train/environment.h"
 #include "actors/train/interrupt.h"
+#include "actors/train/learner_exchange.h"
 #include "actors/train/publisher.h"
 #include "actors/train/stages.h"
 #include "actors/train/weight_caster.h"
@@ -109,6 +110,7 @@ int run_learner(const LearnerOptions& options) {
     const JobConfig job = JobConfig::load(run_dir / "resolved.yaml");
     require_learner_devices(job);
     set_threads(threads_of_rank(job));
+    set_learner_exchange(job, *ranks);
     const RunAddress address = RunAddress::of(run_dir, kControllerStart);
     // A signal must not break off what saves the run; and the controller may be on its way back.
     const RpcClientOptions calls =
@@ -127,8 +129,7 @@ int run_learner(const LearnerOptions& options) {
     std::unique_ptr<Publisher> publisher;
     if (ranks->rank() == 0) {
       clean_checkpoints(run_dir);
-      for (const auto& [key, value] : environment_facts(job, ranks->world_size()))
-        run.set_fact(key, value);
+      for (const auto& [key, value] : environment_facts(job, *ranks)) run.set_fact(key, value);
       metrics = std::make_unique<MetricsWriter>(run_dir);
       if (job.publish.broadcasts())
         broadcasting = std::make_unique<Broadcasting>(job.publish, calls, name);
@@ -157,7 +158,8 @@ int run_learner(const LearnerOptions& options) {
   } catch (const std::exception& failure) {
     // Said before the group is torn down, which may end this process.
     log::error(failure.what());
-    ranks->abort(str(name, ": ", failure.what()));
+    if (!dynamic_cast<const ExchangeRefused*>(&failure))
+      ranks->abort(str(name, ": ", failure.what()));
     const auto* ours = dynamic_cast<const Error*>(&failure);
     status = ours ? ours->exit_status() : kExitBug;
   }

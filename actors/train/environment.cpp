@@ -19,12 +19,14 @@ std::string processor_name() {
   return "unknown";
 }
 
-std::map<std::string, std::string> environment_facts(const JobConfig& job, int32_t ranks) {
+std::map<std::string, std::string> environment_facts(const JobConfig& job,
+                                                     const Collective& ranks) {
   return {{"praetor", PRAETOR_VERSION},
           {"libtorch", TORCH_VERSION},
           {"processor", processor_name()},
           {"threads", str(threads())},
-          {"ranks", str(ranks)},
+          {"ranks", str(ranks.world_size())},
+          {"exchange", ranks.device() ? ranks.device()->backend() : ranks.backend()},
           {"configuration", sha256_hex(job.resolved_arithmetic())}};
 }
 

@@ -145,7 +145,7 @@ CheckpointContext StageRunner::checkpoint_context() const {
           .stage = stage_.index,
           .stage_name = stage_.name,
           .tokenizer = resolve(stage_.tokenizer),
-          .environment = environment_facts(context_.job, context_.ranks.world_size()),
+          .environment = environment_facts(context_.job, context_.ranks),
           .resolved_job = context_.job.resolved(),
           .base = learner_->adapter() ? resolve(stage_.model.source) : fs::path(),
           .base_adapter = stage_.model.adapter};
@@ -173,9 +173,8 @@ int64_t StageRunner::restore(const std::optional<fs::path>& checkpoint) {
     log::info(str(stage_.name, ": going on from step ", step));
   }
   if (checkpoint) {
-    for (const std::string& what :
-         differences(checkpoint_environment(*checkpoint),
-                     environment_facts(context_.job, context_.ranks.world_size()))) {
+    for (const std::string& what : differences(checkpoint_environment(*checkpoint),
+                                               environment_facts(context_.job, context_.ranks))) {
       log::warn(str("this run is equivalent, not identical, to the one before: ", what));
     }
   }

@@ -19,6 +19,7 @@
 #include "actors/roles/separate_run.h"
 #include "actors/train/environment.h"
 #include "actors/train/interrupt.h"
+#include "actors/train/learner_exchange.h"
 #include "actors/train/run_directory.h"
 #include "actors/train/stages.h"
 #include "actors/train/summary.h"
@@ -85,10 +86,10 @@ int run_colocated(const JobConfig& job,
   log::add_file(run_dir / "logs/train.log");
   clean_checkpoints(run_dir);
   const auto ledger = Ledger::open(run_dir);
-  for (const auto& [key, value] : environment_facts(job, 1)) ledger->set_fact(key, value);
+  const auto ranks = make_local_collective();
+  for (const auto& [key, value] : environment_facts(job, *ranks)) ledger->set_fact(key, value);
   MetricsWriter metrics(run_dir);
   RunController controller(job, run_dir, *ledger, {.run_id = run_dir.filename().string()});
-  const auto ranks = make_local_collective();
   RunContext context{job, run_dir, controller, &controller, &metrics, *ranks};
   run_stages(context, from_checkpoint, until);
   metrics.sync();
@@ -157,7 +158,10 @@ int train_job(const TrainOptions& options) {
                             (job.launcher.kind == "local" && job.roles.rollout_workers > 0);
   if (workers_here) require_engine_devices(job);
   // Learners of other hosts say it themselves.
-  if (job.placement != "separate" || job.launcher.kind == "local") require_learner_devices(job);
+  if (job.placement != "separate" || job.launcher.kind == "local") {
+    require_learner_devices(job);
+    require_exchange_library(job);
+  }
   set_threads(job.threads);
 
   const ResumePoint resume = find_resume_point(options, job);

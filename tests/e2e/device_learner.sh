@@ -18,7 +18,6 @@ refused() {  # STATUS WORDS COMMAND...
   [ "$status" -eq "$want" ] || { cat "$work/out"; fail "status $status of $*"; }
   grep -qF -- "$words" "$work/out" || { cat "$work/out"; fail "what $* says"; }
 }
-refused 78 "learner.device: cuda does not split layers over ranks" validate "$work/job.yaml" --set stages.sft.learner.sharding.tensor=2
 refused 78 "learner.optimizer.offload: a learner on the CPU has what its optimizer keeps there already" validate "$work/cpu.yaml" --set stages.sft.learner.optimizer.offload=true
 PRAETOR_TORCH_CUDA_LIBRARY=$work/none.so refused 66 \
   "stage sft: learner.device: cuda: LibTorch's CUDA half: PRAETOR_TORCH_CUDA_LIBRARY names $work/none.so, which is not there" train "$work/job.yaml"

@@ -465,8 +465,10 @@ class ProcessorCommunicator final : public cuda::Communicator {
     move(job, mine, false, messages, [&](int32_t) { return sizeof(Lead) + result_bytes(work); });
     auto* const to = static_cast<char*>(work.receive);
     std::copy(messages[0].begin() + sizeof(Lead), messages[0].end(), to);
-    if (work.on_device && !job.corrupt.empty() && ::unlink(job.corrupt.c_str()) == 0)
-      to[result_bytes(work) / 2] ^= 1;
+    if (work.on_device && !job.corrupt.empty() && ::unlink(job.corrupt.c_str()) == 0) {
+      const auto middle = static_cast<size_t>(work.receive_count) / 2;
+      to[(middle + 1) * bytes_of(work.type) - 1] ^= static_cast<char>(0x80);
+    }
   }
 
   /// Every message to the other end, or from it: the first rank's by rank, without its own; else

@@ -22,7 +22,8 @@ namespace praetor::testing {
 /// For the tests' sake the environment, where it says so, disturbs it:
 ///   PRAETOR_PROCESSOR_HOLD=FILE     while there is one, what the first rank sends stops after its
 ///                                   first part
-///   PRAETOR_PROCESSOR_CORRUPT=FILE  the rank, other than the first, that removes it has a bit
+///   PRAETOR_PROCESSOR_CORRUPT=FILE  the rank, other than the first, that removes it has the
+///                                   highest bit (a number's sign) of an element in the middle
 ///                                   flipped of what came into its device's memory
 
 /// Where the bytes of an address of a device's are; any other address as it is. May throw.
