@@ -49,7 +49,7 @@ tiny_job 1 3 | sed 's/learner: {optimizer: {/learner: {device: cuda, optimizer: 
   s/    ppo: {/    engine: {device: cuda, max_sequences: 16, max_step_tokens: 64}\n    ppo: {/' > "$work/job.yaml"
 separate_job "$work/spread" 2 1 2 > "$work/job-spread.yaml"
 run spread
-cat "$work"/spread/tiny/logs/*.log | grep -oE "learns on cuda:[0-3]|GPU [0-3]: threads" | grep -oE "[0-3]" | sort | uniq > "$work/gpus"
+cat "$work"/spread/tiny/logs/*.log | grep -oE "learns on cuda:[0-3]|GPU [0-3]: processor" | grep -oE "[0-3]" | sort | uniq > "$work/gpus"
 [ "$(wc -l < "$work/gpus")" -eq 4 ] || { cat "$work"/spread/tiny/logs/*.log; fail "the four processes have these GPUs: $(tr '\n' ' ' < "$work/gpus")"; }
 
 # A rank that is killed, and one that is stopped, while an exchange stands still.
