@@ -15,6 +15,7 @@
 #include "tests/learners/support/groups.h"
 #include "tests/learners/support/tiny.h"
 #include "tests/support/catch.h"
+#include "tests/support/emulated_device.h"
 #include "tests/support/ranks.h"
 
 namespace praetor {
@@ -46,8 +47,10 @@ std::vector<Example> rows() {
 
 Learner make_learner(const std::string& section,
                      Collective* ranks = nullptr,
-                     int64_t micro_batch_tokens = 8192) {
+                     int64_t micro_batch_tokens = 8192,
+                     at::Device device = at::kCPU) {
   LearnerConfig settings;
+  settings.device = device;
   settings.micro_batch_tokens = micro_batch_tokens;
   LearnerModels models;
   models.scalar = testing::tiny_scalar();
@@ -157,6 +160,38 @@ TEST_CASE("several ranks find the probe of one", "[learners][cpu]") {
       CHECK(reports[r].metrics == reports[0].metrics);
       CHECK(reports[r].loss_digest == reports[0].loss_digest);
       CHECK(reports[r].gradient_digest == reports[0].gradient_digest);
+    }
+  }
+}
+
+TEST_CASE("the probe of a backbone on a device is the CPU's", "[learners][cpu][device]") {
+  const testing::OneThread one_thread;
+  const auto head_of = [](const Learner& learner) {
+    return learner.state().at(0).tensor.detach().cpu();
+  };
+  Learner cpu = make_learner(kChoice, nullptr, 9);
+  const StepReport wanted = cpu.update(rows());
+  const StepReport wanted_after{.metrics = cpu.evaluate(rows())};
+  for (const int32_t world : {1, 2}) {
+    std::vector<StepReport> reports(static_cast<size_t>(world)), after = reports;
+    at::Tensor head;  // the first rank's state
+    const int64_t before = testing::emulated_operators();
+    CHECK(testing::run_ranks(world, [&](Collective& ranks) {
+            const auto r = static_cast<size_t>(ranks.rank());
+            Learner learner =
+                make_learner(kChoice, &ranks, 9, testing::emulated_device(ranks.rank()));
+            reports[r] = learner.update(rows());
+            after[r].metrics = learner.evaluate(rows());
+            if (r == 0) head = head_of(learner);
+          }) == std::vector<std::string>(static_cast<size_t>(world)));
+    CHECK(testing::emulated_operators() > before);
+    REQUIRE(head.defined());
+    CHECK(distance(head, head_of(cpu)) < 1e-4);
+    for (size_t r = 0; r < reports.size(); ++r) {
+      CHECK(metric(reports[r], "attributes/loss") ==
+            Approx(metric(wanted, "attributes/loss")).epsilon(1e-4));
+      CHECK(metric(after[r], "long/pearson") ==
+            Approx(metric(wanted_after, "long/pearson")).epsilon(1e-3));
     }
   }
 }
