@@ -59,9 +59,9 @@ job lost 2 nccl "${two[@]}"
 hit() {  # SIGNAL ROWS: once so many rows are written
   local target lost
   await_rows "$pid" "$work/lost/tiny" "$2"
+  touch "$work/hold"
   target=$(pid_of "$work/lost/tiny" learner-1)
   lost=$(grep -c "lost learner-1" "$work/lost/tiny/logs/controller.log" || true)
-  touch "$work/hold"
   sleep 0.5
   kill "-$1" "$target" || fail "no learner-1"
   for _ in $(seq 300); do
@@ -70,7 +70,8 @@ hit() {  # SIGNAL ROWS: once so many rows are written
   done
   rm "$work/hold"
 }
-hit KILL 12
+hit KILL 3  # of sft, which nothing but exchanges can keep waiting
+grep -q "rank 0: .* bytes in step .*: NCCL: rank 1 has gone" "$work/lost/tiny/logs/learners.log" || { cat "$work/lost/tiny/logs/learners.log"; fail "what the other rank says"; }
 hit STOP 23
 finish "$pid" "$work/lost" "ranks that are killed and stopped"
 [ "$(grep -c "exchange over NCCL" "$work/lost/tiny/logs/learners.log")" -ge 3 ] || fail "the group was not made anew"
