@@ -63,7 +63,7 @@ hit() {  # SIGNAL ROWS: once so many rows are written
   rm "$work/hold"
 }
 hit KILL 3  # of sft, which nothing but exchanges can keep waiting
-grep -q "rank 0: .* bytes in step .*: NCCL: rank 1 has gone" "$work/lost/tiny/logs/learners.log" || { cat "$work/lost/tiny/logs/learners.log"; fail "what the other rank says"; }
+grep -q "rank 0: .* in step .*: NCCL: rank 1 has gone" "$work/lost/tiny/logs/learners.log" || { cat "$work/lost/tiny/logs/learners.log"; fail "what the other rank says"; }
 hit STOP 23
 finish "$pid" "$work/lost" "ranks that are killed and stopped"
 [ "$(grep -c "exchange over NCCL" "$work/lost/tiny/logs/learners.log")" -ge 3 ] || fail "the group was not made anew"
