@@ -1,25 +1,14 @@
 #include "actors/job/learner_devices.h"
 
-#include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 
 #include "core/base/error.h"
+#include "core/base/log.h"
+#include "core/base/str.h"
+#include "core/cuda/choose.h"
 #include "core/cuda/torch_library.h"
 
 namespace praetor {
-
-namespace {
-
-/// This rank's number among those of its host; 0 where nobody says it.
-int64_t local_rank() {
-  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID"}) {
-    if (const char* value = std::getenv(name)) return std::max<int64_t>(0, std::atoll(value));
-  }
-  return 0;
-}
-
-}  // namespace
 
 void require_learner_devices(const JobConfig& job) {
   for (const StageConfig& stage : job.stages) {
@@ -36,7 +25,14 @@ void require_learner_devices(const JobConfig& job) {
 c10::Device device_of_rank(c10::Device device) {
   if (!device.is_cuda() || device.has_index()) return device;
   const int64_t devices = cuda::require_torch_devices();
-  return {device.type(), static_cast<c10::DeviceIndex>(local_rank() % devices)};
+  int64_t index = cuda::local_number() % devices;
+  try {
+    static const auto place = cuda::place_of_process();  // until the process ends
+    if (place->device() < devices) index = place->device();
+  } catch (const MissingInput& missing) {
+    log::debug(str("GPU ", index, " by its number: ", missing.what()));
+  }
+  return {device.type(), static_cast<c10::DeviceIndex>(index)};
 }
 
 }  // namespace praetor

@@ -11,9 +11,9 @@ namespace praetor {
 /// the process. @throws MissingInput naming the stage and what is missing
 void require_learner_devices(const JobConfig& job);
 
-/// The device of one rank: of the GPUs that it sees that of its number on this host, as
-/// OMPI_COMM_WORLD_LOCAL_RANK or SLURM_LOCALID says it (modulo their number); another device than
-/// cuda, or one with a number, as it is.
+/// The device of one rank: of the GPUs that it sees that of its process (cuda::place_of_process),
+/// which engines of this process have, too, and others avoid; without the GPU library that of its
+/// number on this host, modulo theirs. Another device than cuda, or one with a number, as it is.
 c10::Device device_of_rank(c10::Device device);
 
 }  // namespace praetor

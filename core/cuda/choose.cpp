@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <mutex>
 #include <string>
 #include <system_error>
 
@@ -33,13 +34,14 @@ int locked(const fs::path& file) {
   return -1;
 }
 
-/// This process's number among those of a Slurm step on this host; 0 outside of one.
-int64_t local_number() {
-  const char* text = std::getenv("SLURM_LOCALID");
-  return text ? std::max<int64_t>(0, std::atoll(text)) : 0;
-}
-
 }  // namespace
+
+int64_t local_number() {
+  for (const char* name : {"OMPI_COMM_WORLD_LOCAL_RANK", "SLURM_LOCALID"}) {
+    if (const char* value = std::getenv(name)) return std::max<int64_t>(0, std::atoll(value));
+  }
+  return 0;
+}
 
 DevicePlace::DevicePlace(const std::vector<DeviceDescription>& devices,
                          int64_t start,
@@ -97,22 +99,32 @@ std::vector<DeviceDescription> require_devices() {
   return report.devices;
 }
 
-ChosenDevice ChosenDevice::take() {
+std::shared_ptr<const DevicePlace> place_of_process() {
+  static std::mutex mutex;
+  static std::weak_ptr<const DevicePlace> kept;
+  const std::lock_guard lock(mutex);
+  if (auto place = kept.lock()) return place;
   const std::vector<DeviceDescription> devices = require_devices();
   std::error_code failure;
   fs::path folder = fs::temp_directory_path(failure);
   if (failure) folder = "/tmp";
-  DevicePlace place(devices, local_number(), folder);
-  auto device = Library::instance().open(place.device());
-  log::info(str("GPU ", place.device(), ": ", device->description().name));
-  if (place.earlier() > 0) {
+  const auto place = std::make_shared<const DevicePlace>(devices, local_number(), folder);
+  log::info(str("GPU ", place->device(), ": ", devices[static_cast<size_t>(place->device())].name));
+  if (place->earlier() > 0) {
     log::warn(str("GPU ",
-                  place.device(),
+                  place->device(),
                   " has ",
-                  place.earlier(),
+                  place->earlier(),
                   " other processes of Praetor already: give each its part of the memory with "
                   "engine.cache_bytes (--cache-bytes)"));
   }
+  kept = place;
+  return place;
+}
+
+ChosenDevice ChosenDevice::take() {
+  auto place = place_of_process();
+  auto device = Library::instance().open(place->device());
   return {std::move(place), std::move(device)};
 }
 

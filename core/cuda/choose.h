@@ -33,25 +33,34 @@ class DevicePlace {
   int lock_ = -1;
 };
 
+/// This process's number among those that one launcher started on this host, as
+/// OMPI_COMM_WORLD_LOCAL_RANK or SLURM_LOCALID says it; 0 where nobody does.
+int64_t local_number();
+
 /// Throws unless there is a GPU library and it sees a GPU that it was built for.
 /// @throws MissingInput in the words of `praetor doctor`
 std::vector<DeviceDescription> require_devices();
 
-/// A GPU of this process's own.
+/// The place of this process, which has one GPU for all that it computes: at the first call among
+/// those that CUDA_VISIBLE_DEVICES lets it see the one that the fewest others of this user's
+/// processes have chosen, from local_number() on. It is kept as long as somebody here has it. Any
+/// thread.
+/// @throws as require_devices
+std::shared_ptr<const DevicePlace> place_of_process();
+
+/// The GPU of this process, opened.
 class ChosenDevice {
  public:
-  /// Among those that CUDA_VISIBLE_DEVICES lets the process see, the one that the fewest others of
-  /// this user's processes have chosen, from number SLURM_LOCALID on.
   /// @throws as require_devices; DeviceError
   static ChosenDevice take();
 
   Device& device() { return *device_; }
-  const DevicePlace& place() const { return place_; }
+  const DevicePlace& place() const { return *place_; }
 
  private:
-  ChosenDevice(DevicePlace place, std::unique_ptr<Device> device)
+  ChosenDevice(std::shared_ptr<const DevicePlace> place, std::unique_ptr<Device> device)
       : place_(std::move(place)), device_(std::move(device)) {}
-  DevicePlace place_;
+  std::shared_ptr<const DevicePlace> place_;
   std::unique_ptr<Device> device_;
 };
 

@@ -1,10 +1,12 @@
 #include "core/cuda/decoder.h"
 
+#include <ATen/ops/add.h>
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <set>
 #include <utility>
 
 #include "core/base/error.h"
@@ -25,13 +27,6 @@ constexpr int64_t kPartRows = 1024;
 /// Blocks that each sequence's table has room for, at the least: fewer would save no copying.
 constexpr int64_t kLeastStride = 64;
 
-bool has_bias(const ModelConfig& config, const std::string& module) {
-  for (const ParameterSpec& spec : parameter_layout(config)) {
-    if (spec.name == "model.layers.0." + module + ".bias") return true;
-  }
-  return false;
-}
-
 int64_t query_width(const ModelConfig& c) {
   return c.num_heads * c.head_dim;
 }
@@ -42,31 +37,20 @@ int64_t qkv_width(const ModelConfig& c) {
 }  // namespace
 
 struct Decoder::Layer {
-  DeviceArray<float> attention_norm, mlp_norm, qkv_bias;
+  NormWeights attention_norm, attention_output_norm, mlp_norm, mlp_output_norm, q_norm, k_norm;
   DeviceArray<Bfloat16> qkv, o, gate_up, down;
+  DeviceArray<float> qkv_bias, o_bias, gate_up_bias, down_bias;  ///< empty where there is none
   DeviceArray<Bfloat16> keys, values;
+  int64_t window = 0;
+  size_t rope = 0;  ///< index into ropes_
 };
 
 std::string Decoder::unsupported(const ModelConfig& c) {
-  const Family& family = family_of(c);
-  if (family.norm != NormKind::kRms) return str("norms of family ", c.architecture);
-  if (family.mlp == MlpKind::kGelu) return str("MLPs of family ", c.architecture);
-  if (family.output_norms || family.query_key_norms)
-    return str("further norms of family ", c.architecture);
-  if (family.learned_positions || family.scaled_embedding)
-    return str("embeddings of family ", c.architecture);
-  if (c.local_rope || c.switch_length() > 0) return "rope: longrope or a second rotation";
-  if (c.attention_softcap != 0) return "attn_logit_softcapping";
-  if (c.logit_softcap != 0) return "final_logit_softcapping";
-  for (int64_t i = 0; i < c.num_layers; ++i) {
-    if (const int64_t window = c.window_of(i); window > 0 && window < c.max_positions)
-      return str("sliding_window: ", window);
-  }
-  if (has_bias(c, "self_attn.o_proj")) return "biases of o_proj";
-  if (has_bias(c, "mlp.gate_proj")) return "mlp_bias";
   if (c.head_dim % 8 != 0) return str("head_dim: ", c.head_dim, " is not a multiple of 8");
   if (c.vocab_size > SampleKernel::kMostIds)
     return str("vocab_size: ", c.vocab_size, " is above ", SampleKernel::kMostIds);
+  if (c.local_rope && c.local_rope->scaling == "longrope")
+    return "rope: longrope of the layers with a window";
   return "";
 }
 
@@ -86,7 +70,10 @@ Decoder::Decoder(Device& device, const ModelConfig& config, const DecoderOptions
   if (options_.max_tokens == 0) options_.max_tokens = config.max_positions;
   if (options_.max_logits == 0) options_.max_logits = options_.max_sequences;
   check_options();
-  gelu_ = family_of(config).mlp == MlpKind::kGeglu;
+  const Family& family = family_of(config);
+  gelu_ = family.mlp != MlpKind::kSwiglu;
+  gated_ = family.mlp != MlpKind::kGelu;
+  if (family.scaled_embedding) embedding_scale_ = std::sqrt(static_cast<float>(config.hidden_size));
   const double head =
       config.query_scalar > 0 ? config.query_scalar : static_cast<double>(config.head_dim);
   scale_ = static_cast<float>(1.0 / std::sqrt(head));
@@ -96,17 +83,17 @@ Decoder::Decoder(Device& device, const ModelConfig& config, const DecoderOptions
       static_cast<int64_t>(std::bit_ceil(static_cast<uint64_t>(options_.max_sequences)));
   const int64_t rows = std::max(options_.max_rows, idle_rows);
 
-  const RopeTables rope = rope_tables(config, config.rope, at::kFloat);
-  cos_ = DeviceArray<float>(device, rope.cos.numel());
-  sin_ = DeviceArray<float>(device, rope.sin.numel());
-  cos_.upload(rope.cos.const_data_ptr<float>(), rope.cos.numel());
-  sin_.upload(rope.sin.const_data_ptr<float>(), rope.sin.numel());
+  if (!family.learned_positions) {
+    add_rope(config.rope);
+    if (config.local_rope) add_rope(*config.local_rope);
+  }
   place_weights();
   reserve(options_.blocks);
 
   at_.tokens = 0;
   at_.positions = at_.tokens + rows;
-  at_.blocks = at_.positions + rows;
+  at_.turns = at_.positions + rows;
+  at_.blocks = at_.turns + rows;
   at_.want = at_.blocks + rows;
   at_.tiles = at_.want + rows;
   at_.tables = at_.tiles + 3 * rows;
@@ -116,6 +103,7 @@ Decoder::Decoder(Device& device, const ModelConfig& config, const DecoderOptions
 
   const int64_t part_rows = std::max(rows, kPartRows);
   x_ = DeviceArray<float>(device, rows * config.hidden_size);
+  if (family.output_norms) apart_ = DeviceArray<float>(device, rows * config.hidden_size);
   qkv_ = DeviceArray<float>(device, rows * qkv_width(config));
   gates_ = DeviceArray<float>(device, rows * 2 * config.intermediate_size);
   part_ = DeviceArray<float>(device, part_rows * query_width(config));
@@ -197,9 +185,24 @@ void Decoder::reserve(int64_t blocks) {
   options_.blocks = blocks;
 }
 
+void Decoder::add_rope(const RopeConfig& rope) {
+  Rope out{.tables = rope_tables(config_, rope, at::kFloat),
+           .half = rotated_dims(config_, rope) / 2};
+  const auto put = [&](const at::Tensor& from) {
+    DeviceArray<float> to(device_, from.numel());
+    to.upload(from.const_data_ptr<float>(), from.numel());
+    return to;
+  };
+  out.cos = put(out.tables.cos);
+  out.sin = put(out.tables.sin);
+  ropes_.push_back(std::move(out));
+}
+
 void Decoder::place_weights() {
   const ModelConfig& c = config_;
   const int64_t hidden = c.hidden_size, inner = c.intermediate_size, d = c.head_dim;
+  std::set<std::string> there;
+  for (const ParameterSpec& spec : parameter_layout(c)) there.insert(spec.name);
   const auto matrix = [&](const std::string& name,
                           DeviceArray<Bfloat16>& in,
                           int64_t row,
@@ -210,40 +213,73 @@ void Decoder::place_weights() {
   const auto vector = [&](const std::string& name, DeviceArray<float>& in, int64_t at, int64_t n) {
     places_[name] = {nullptr, &in, at, {n}};
   };
+  const float plus = family_of(c).norm == NormKind::kRmsOnePlus ? 1 : 0;
+  const auto norm = [&](const std::string& name, NormWeights& in, int64_t n) {
+    for (const auto& [part, to] : {std::pair{".weight", &in.weight}, {".bias", &in.bias}}) {
+      if (!there.contains(name + part)) continue;
+      *to = DeviceArray<float>(device_, n);
+      vector(name + part, *to, 0, n);
+    }
+    if (there.contains(name + ".weight")) places_.at(name + ".weight").plus = plus;
+  };
+  // The biases of rows [at, at + n) of several layers' products together, of `all` rows.
+  const auto bias =
+      [&](const std::string& name, DeviceArray<float>& in, int64_t at, int64_t n, int64_t all) {
+        if (!there.contains(name + ".bias")) return;
+        if (in.size() == 0) in = DeviceArray<float>(device_, all);
+        vector(name + ".bias", in, at, n);
+      };
   embedding_ = DeviceArray<Bfloat16>(device_, c.vocab_size * hidden);
   matrix("model.embed_tokens", embedding_, 0, c.vocab_size, hidden);
+  if (family_of(c).learned_positions) {
+    positions_ = DeviceArray<Bfloat16>(device_, c.max_positions * hidden);
+    matrix("model.embed_positions", positions_, 0, c.max_positions, hidden);
+  }
   if (!c.tie_embeddings) {
     head_ = DeviceArray<Bfloat16>(device_, c.vocab_size * hidden);
     matrix("lm_head", head_, 0, c.vocab_size, hidden);
   }
-  final_norm_ = DeviceArray<float>(device_, hidden);
-  vector("model.norm.weight", final_norm_, 0, hidden);
-  const bool biased = has_bias(c, "self_attn.q_proj");
+  norm("model.norm", final_norm_, hidden);
   for (int64_t i = 0; i < c.num_layers; ++i) {
     layers_.push_back(std::make_unique<Layer>());
     Layer& to = *layers_.back();
-    to.attention_norm = DeviceArray<float>(device_, hidden);
-    to.mlp_norm = DeviceArray<float>(device_, hidden);
+    to.window = c.window_of(i);
+    const bool windowed = !c.windowed_layers.empty() && c.windowed_layers[static_cast<size_t>(i)];
+    to.rope = windowed && c.local_rope ? 1 : 0;
     to.qkv = DeviceArray<Bfloat16>(device_, qkv_width(c) * hidden);
     to.o = DeviceArray<Bfloat16>(device_, hidden * query_width(c));
-    to.gate_up = DeviceArray<Bfloat16>(device_, 2 * inner * hidden);
+    to.gate_up = DeviceArray<Bfloat16>(device_, (gated_ ? 2 : 1) * inner * hidden);
     to.down = DeviceArray<Bfloat16>(device_, hidden * inner);
     const std::string name = str("model.layers.", i, ".");
-    vector(name + "input_layernorm.weight", to.attention_norm, 0, hidden);
-    vector(name + "post_attention_layernorm.weight", to.mlp_norm, 0, hidden);
+    norm(name + "input_layernorm", to.attention_norm, hidden);
+    if (family_of(c).output_norms) {
+      norm(name + "post_attention_layernorm", to.attention_output_norm, hidden);
+      norm(name + "pre_feedforward_layernorm", to.mlp_norm, hidden);
+      norm(name + "post_feedforward_layernorm", to.mlp_output_norm, hidden);
+    } else {
+      norm(name + "post_attention_layernorm", to.mlp_norm, hidden);
+    }
+    norm(name + "self_attn.q_norm", to.q_norm, d);
+    norm(name + "self_attn.k_norm", to.k_norm, d);
     const std::pair<const char*, int64_t> parts[] = {
         {"q_proj", c.num_heads}, {"k_proj", c.num_kv_heads}, {"v_proj", c.num_kv_heads}};
-    if (biased) to.qkv_bias = DeviceArray<float>(device_, qkv_width(c));
     int64_t row = 0;
     for (const auto& [part, heads] : parts) {
       matrix(name + "self_attn." + part, to.qkv, row, heads * d, hidden);
-      if (biased) vector(name + "self_attn." + part + ".bias", to.qkv_bias, row, heads * d);
+      bias(name + "self_attn." + part, to.qkv_bias, row, heads * d, qkv_width(c));
       row += heads * d;
     }
     matrix(name + "self_attn.o_proj", to.o, 0, hidden, query_width(c));
-    matrix(name + "mlp.gate_proj", to.gate_up, 0, inner, hidden);
-    matrix(name + "mlp.up_proj", to.gate_up, inner, inner, hidden);
+    bias(name + "self_attn.o_proj", to.o_bias, 0, hidden, hidden);
+    const int64_t first = gated_ ? inner : 0;  // row of what is not the gate
+    if (gated_) {
+      matrix(name + "mlp.gate_proj", to.gate_up, 0, inner, hidden);
+      bias(name + "mlp.gate_proj", to.gate_up_bias, 0, inner, 2 * inner);
+    }
+    matrix(name + "mlp.up_proj", to.gate_up, first, inner, hidden);
+    bias(name + "mlp.up_proj", to.gate_up_bias, first, inner, first + inner);
     matrix(name + "mlp.down_proj", to.down, 0, hidden, inner);
+    bias(name + "mlp.down_proj", to.down_bias, 0, hidden, hidden);
   }
 }
 
@@ -260,7 +296,8 @@ void Decoder::set(const std::string& name, const at::Tensor& values) {
                           ::praetor::str(at::IntArrayRef(place.shape)));
   }
   if (place.vector) {
-    const at::Tensor from = values.detach().to(at::kFloat).contiguous();
+    at::Tensor from = values.detach().to(at::kFloat).contiguous();
+    if (place.plus != 0) from = at::add(from, place.plus);
     place.vector->upload(from.const_data_ptr<float>(), from.numel(), place.at);
   } else {
     const at::Tensor from = values.detach().to(at::kBFloat16).contiguous();
@@ -287,6 +324,9 @@ void Decoder::upload(const CachedRows& rows, const std::vector<int64_t>& want, i
   const auto spare = static_cast<int32_t>(options_.blocks);
   const int64_t most = AttendKernel::tile_rows(config_.num_heads, config_.num_kv_heads);
   auto* tiles = reinterpret_cast<AttendTile*>(staged + at_.tiles);
+  const bool switches = config_.switch_length() > 0;
+  std::vector<int64_t> lengths;
+  if (switches) lengths = ops::cached_lengths(rows);
   staged_tiles_ = 0;
   for (int64_t i = 0; i < count + idle; ++i) {
     const auto r = static_cast<size_t>(i);
@@ -296,6 +336,10 @@ void Decoder::upload(const CachedRows& rows, const std::vector<int64_t>& want, i
     const int32_t sequence = real ? rows.sequence[r] + 1 : 0;
     staged[at_.tokens + i] = real ? static_cast<int32_t>(rows.tokens[r]) : 0;
     staged[at_.positions + i] = position;
+    staged[at_.turns + i] = real && switches
+                                ? static_cast<int32_t>(ropes_.front().tables.row(
+                                      position, lengths[static_cast<size_t>(rows.sequence[r])]))
+                                : position;
     staged[at_.blocks + i] =
         real ? (*rows.tables[static_cast<size_t>(rows.sequence[r])])[static_cast<size_t>(
                    position / options_.block_size)]
@@ -389,40 +433,73 @@ void Decoder::run(const CachedRows& rows, const std::vector<int64_t>& want) {
   recording->replay();
 }
 
+void Decoder::norm(const NormWeights& weights, const int32_t* index, int64_t rows) {
+  device_.launch(NormKernel{x_.get(),
+                            weights.weight.get(),
+                            index,
+                            h_.get(),
+                            rows,
+                            config_.hidden_size,
+                            static_cast<float>(config_.norm_eps),
+                            weights.bias.get()});
+}
+
 void Decoder::forward(const Sizes& sizes) {
   int32_t* const input = input_.get();
   const int64_t hidden = config_.hidden_size;
-  device_.launch(EmbedKernel{embedding_.get(), input + at_.tokens, x_.get(), sizes.rows, hidden});
+  device_.launch(EmbedKernel{embedding_.get(),
+                             input + at_.tokens,
+                             x_.get(),
+                             sizes.rows,
+                             hidden,
+                             embedding_scale_,
+                             positions_.get(),
+                             input + at_.positions});
   for (const auto& each : layers_) layer(*each, sizes);
-  device_.launch(RmsNormKernel{x_.get(),
-                               final_norm_.get(),
-                               input + at_.want,
-                               h_.get(),
-                               sizes.wanted,
-                               hidden,
-                               static_cast<float>(config_.norm_eps)});
+  norm(final_norm_, input + at_.want, sizes.wanted);
   device_.multiply({h_.get(),
                     config_.tie_embeddings ? embedding_.get() : head_.get(),
                     logits_.get(),
                     sizes.wanted,
                     hidden,
                     config_.vocab_size});
+  if (config_.logit_softcap > 0) {
+    device_.launch(SoftcapKernel{logits_.get(),
+                                 sizes.wanted * config_.vocab_size,
+                                 static_cast<float>(config_.logit_softcap)});
+  }
+}
+
+void Decoder::finish(const DeviceArray<Bfloat16>& weight,
+                     const DeviceArray<float>& bias,
+                     const NormWeights& norm,
+                     int64_t rows,
+                     int64_t inputs) {
+  const int64_t hidden = config_.hidden_size;
+  const bool apart = norm.weight.size() > 0;
+  float* const to = apart ? apart_.get() : x_.get();
+  device_.multiply({h_.get(), weight.get(), to, rows, inputs, hidden, !apart});
+  if (bias.size() > 0) device_.launch(AddBiasKernel{bias.get(), to, rows, hidden});
+  if (!apart) return;
+  device_.launch(AddNormKernel{
+      to, norm.weight.get(), x_.get(), rows, hidden, static_cast<float>(config_.norm_eps)});
 }
 
 void Decoder::layer(const Layer& layer, const Sizes& sizes) {
   const ModelConfig& c = config_;
   const int64_t rows = sizes.rows, hidden = c.hidden_size, inner = c.intermediate_size;
-  const auto eps = static_cast<float>(c.norm_eps);
   int32_t* const input = input_.get();
   const CacheShape cache{c.num_kv_heads, options_.block_size, c.head_dim};
+  // Without a rotation there are learned positions.
+  const Rope* const rope = ropes_.empty() ? nullptr : &ropes_[layer.rope];
 
-  device_.launch(
-      RmsNormKernel{x_.get(), layer.attention_norm.get(), nullptr, h_.get(), rows, hidden, eps});
+  norm(layer.attention_norm, nullptr, rows);
   device_.multiply({h_.get(), layer.qkv.get(), qkv_.get(), rows, hidden, qkv_width(c)});
   device_.launch(RotateStoreKernel{qkv_.get(),
                                    layer.qkv_bias.get(),
-                                   cos_.get(),
-                                   sin_.get(),
+                                   rope ? rope->cos.get() : nullptr,
+                                   rope ? rope->sin.get() : nullptr,
+                                   input + (layer.rope == 0 ? at_.turns : at_.positions),
                                    input + at_.positions,
                                    input + at_.blocks,
                                    layer.keys.get(),
@@ -430,7 +507,10 @@ void Decoder::layer(const Layer& layer, const Sizes& sizes) {
                                    cache,
                                    rows,
                                    c.num_heads,
-                                   rotated_dims(c, c.rope) / 2});
+                                   rope ? rope->half : 0,
+                                   layer.q_norm.weight.get(),
+                                   layer.k_norm.weight.get(),
+                                   static_cast<float>(c.norm_eps)});
   device_.launch(AttendKernel{qkv_.get(),
                               qkv_width(c),
                               layer.keys.get(),
@@ -446,15 +526,18 @@ void Decoder::layer(const Layer& layer, const Sizes& sizes) {
                               scale_,
                               part_.get(),
                               part_state_.get(),
-                              rows});
+                              rows,
+                              layer.window,
+                              static_cast<float>(c.attention_softcap)});
   device_.launch(JoinKernel{
       part_.get(), part_state_.get(), h_.get(), rows, c.num_heads, c.head_dim, sizes.splits});
-  device_.multiply({h_.get(), layer.o.get(), x_.get(), rows, query_width(c), hidden, true});
+  finish(layer.o, layer.o_bias, layer.attention_output_norm, rows, query_width(c));
+  norm(layer.mlp_norm, nullptr, rows);
+  const int64_t gates = (gated_ ? 2 : 1) * inner;
+  device_.multiply({h_.get(), layer.gate_up.get(), gates_.get(), rows, hidden, gates});
   device_.launch(
-      RmsNormKernel{x_.get(), layer.mlp_norm.get(), nullptr, h_.get(), rows, hidden, eps});
-  device_.multiply({h_.get(), layer.gate_up.get(), gates_.get(), rows, hidden, 2 * inner});
-  device_.launch(GatedKernel{gates_.get(), h_.get(), rows, inner, gelu_});
-  device_.multiply({h_.get(), layer.down.get(), x_.get(), rows, inner, hidden, true});
+      GatedKernel{gates_.get(), h_.get(), rows, inner, gelu_, gated_, layer.gate_up_bias.get()});
+  finish(layer.down, layer.down_bias, layer.mlp_output_norm, rows, inner);
 }
 
 at::Tensor Decoder::logits() {

@@ -12,6 +12,7 @@
 
 #include "core/cuda/device.h"
 #include "core/model/packed.h"
+#include "core/model/rope.h"
 #include "core/model/transformer.h"
 
 namespace praetor::cuda {
@@ -26,9 +27,10 @@ struct DecoderOptions {
 };
 
 /// A model's forward pass through a paged cache on a GPU: Transformer::hidden_cached and logits,
-/// for models of Llama's kind. Weights, keys and values are bfloat16; the residual stream, scores
-/// and logits float32. A step that decodes one token of each sequence runs as one recording for
-/// each power of two of rows, the rest of them idle, and of blocks of the longest sequence.
+/// for every family. Weights of products and embeddings, keys and values are bfloat16; the residual
+/// stream, scores and logits float32. A step that decodes one token of each sequence runs as one
+/// recording for each power of two of rows, the rest of them idle, and of blocks of the longest
+/// sequence.
 ///
 /// Rows are not bitwise those of another batch: products and the split of the keys depend on the
 /// number of rows. One thread; the device is borrowed.
@@ -76,6 +78,15 @@ class Decoder {
 
  private:
   struct Layer;
+  struct NormWeights {
+    DeviceArray<float> weight, bias;  ///< empty where there is none
+  };
+  /// Cosines and sines of the pairs that are rotated.
+  struct Rope {
+    RopeTables tables;
+    DeviceArray<float> cos, sin;
+    int64_t half = 0;
+  };
   /// What a step's launches depend on beside the arrays' content.
   struct Sizes {
     int64_t rows, tiles, splits, wanted, stride;
@@ -85,36 +96,47 @@ class Decoder {
     DeviceArray<float>* vector;
     int64_t at;
     std::vector<int64_t> shape;
+    float plus = 0;  ///< is added to a vector
   };
 
   void check_options() const;
   void check_step(const CachedRows& rows, const std::vector<int64_t>& want) const;
   void place_weights();
+  void add_rope(const RopeConfig& rope);
   int64_t splits_of(int64_t rows, int64_t tiles) const;
   void upload(const CachedRows& rows, const std::vector<int64_t>& want, int64_t idle);
   void forward(const Sizes& sizes);
   void layer(const Layer& layer, const Sizes& sizes);
+  /// The product of h_, which goes to the residual stream with its bias and under its norm.
+  void finish(const DeviceArray<Bfloat16>& weight,
+              const DeviceArray<float>& bias,
+              const NormWeights& norm,
+              int64_t rows,
+              int64_t inputs);
+  void norm(const NormWeights& weights, const int32_t* index, int64_t rows);
 
   Device& device_;
   ModelConfig config_;
   DecoderOptions options_;
   int64_t most_stride_;  ///< blocks of the longest sequence
-  bool gelu_ = false;
-  float scale_;
+  bool gelu_ = false, gated_ = true;
+  float scale_, embedding_scale_ = 1;
   std::map<std::string, Place> places_;
-  DeviceArray<Bfloat16> embedding_, head_;
-  DeviceArray<float> final_norm_, cos_, sin_;
+  DeviceArray<Bfloat16> embedding_, positions_, head_;
+  NormWeights final_norm_;
+  std::vector<Rope> ropes_;  ///< of all layers, or of those without and those with a window
   std::vector<std::unique_ptr<Layer>> layers_;
 
   // What a step reads: one array, so that one copy brings it.
   DeviceArray<int32_t> input_;
   std::vector<int32_t> staged_;
   struct Offsets {
-    int64_t tokens, positions, blocks, want, tiles, tables, total;
+    int64_t tokens, positions, turns, blocks, want, tiles, tables, total;
   } at_;
   int64_t staged_tiles_ = 0, staged_stride_ = 0;
 
   DeviceArray<float> x_, qkv_, gates_, part_, part_state_, logits_;
+  DeviceArray<float> apart_;  ///< of products that are normed before they are added to x_
   DeviceArray<Bfloat16> h_;
   DeviceArray<SampleSpec> specs_;
   DeviceArray<SampleResult> results_;

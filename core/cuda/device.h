@@ -42,7 +42,10 @@ struct Product {
 /// Every kernel; a new one is a struct in kernels/ and a line here.
 #define PRAETOR_CUDA_KERNELS(X) \
   X(EmbedKernel)                \
-  X(RmsNormKernel)              \
+  X(NormKernel)                 \
+  X(AddNormKernel)              \
+  X(AddBiasKernel)              \
+  X(SoftcapKernel)              \
   X(RotateStoreKernel)          \
   X(AttendKernel)               \
   X(JoinKernel)                 \

@@ -294,4 +294,14 @@ bool widens(const at::Tensor& x) {
   return x.scalar_type() == at::kBFloat16 && x.device().is_cpu();
 }
 
+std::vector<int64_t> cached_lengths(const CachedRows& rows) {
+  if (!rows.lengths.empty()) return rows.lengths;
+  std::vector<int64_t> out(rows.tables.size(), 0);
+  for (size_t i = 0; i < rows.positions.size(); ++i) {
+    int64_t& length = out.at(static_cast<size_t>(rows.sequence[i]));
+    length = std::max<int64_t>(length, rows.positions[i] + 1);
+  }
+  return out;
+}
+
 }  // namespace praetor::ops

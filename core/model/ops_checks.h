@@ -58,4 +58,7 @@ bool uses_kernels(const at::Tensor& x);
 /// once at the end, so that a row's bits do not depend on its neighbours there either.
 bool widens(const at::Tensor& x);
 
+/// Tokens of each sequence of a step: as it says, or up to the sequence's last row.
+std::vector<int64_t> cached_lengths(const CachedRows& rows);
+
 }  // namespace praetor::ops

@@ -337,20 +337,6 @@ void check_tokens(const int64_t* tokens, int64_t count, int64_t vocab_size) {
   }
 }
 
-/// Tokens of each sequence up to its last row.
-std::vector<int64_t> lengths_of(const CachedRows& rows) {
-  std::vector<int64_t> out(rows.tables.size(), 0);
-  for (size_t i = 0; i < rows.positions.size(); ++i) {
-    int64_t& length = out.at(static_cast<size_t>(rows.sequence[i]));
-    length = std::max<int64_t>(length, rows.positions[i] + 1);
-  }
-  return out;
-}
-
-}  // namespace
-
-namespace {
-
 /// Tokens of each sequence with its prefix, and for a prefix those of the longest that goes on
 /// after it. @throws ShapeError where that one and a shorter one would turn it otherwise
 std::vector<int64_t> whole_lengths(const PackedTokens& batch,
@@ -465,8 +451,7 @@ at::Tensor TransformerBuilder::hidden_cached(const Transformer& model,
                 blocks.layers.size());
   check_tokens(rows.tokens.data(), count, config.vocab_size);
   Places places;
-  std::vector<int64_t> lengths = rows.lengths;
-  if (lengths.empty()) lengths = lengths_of(rows);
+  const std::vector<int64_t> lengths = ops::cached_lengths(rows);
   for (int64_t i = 0; i < count; ++i) {
     const int64_t position = rows.positions[i];
     if (position < 0 || position >= config.max_positions) {

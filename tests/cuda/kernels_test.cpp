@@ -75,7 +75,34 @@ TEST_CASE("a GPU's row kernels are the processor's", "[gpu]") {
     check_same(gpu, [&](Device& device) {
       const auto x = put(device, at::randn({5, width})), weight = put(device, at::randn({width}));
       DeviceArray<Bfloat16> y(device, 5 * width);
-      device.launch(cuda::RmsNormKernel{x.get(), weight.get(), nullptr, y.get(), 5, width, 1e-5F});
+      device.launch(cuda::NormKernel{x.get(), weight.get(), nullptr, y.get(), 5, width, 1e-5F});
+      return get(y);
+    });
+    check_same(gpu, [&](Device& device) {  // with a mean and a bias
+      const auto x = put(device, at::randn({5, width}) + 2),
+                 weight = put(device, at::randn({width}));
+      const auto bias = put(device, at::randn({width}));
+      DeviceArray<Bfloat16> y(device, 5 * width);
+      device.launch(
+          cuda::NormKernel{x.get(), weight.get(), nullptr, y.get(), 5, width, 1e-5F, bias.get()});
+      return get(y);
+    });
+    check_same(
+        gpu,
+        [&](Device& device) {
+          const auto x = put(device, at::randn({5, width})), y = put(device, at::randn({5, width}));
+          const auto weight = put(device, at::randn({width}));
+          device.launch(cuda::AddNormKernel{y.get(), weight.get(), x.get(), 5, width, 1e-5F});
+          device.launch(cuda::AddBiasKernel{weight.get(), x.get(), 5, width});
+          device.launch(cuda::SoftcapKernel{x.get(), 5 * width, 2.0F});
+          return get(x);
+        },
+        1e-4,
+        1e-5);
+    check_same(gpu, [&](Device& device) {  // without a gate, with a bias
+      const auto x = put(device, at::randn({3, width})), bias = put(device, at::randn({width}));
+      DeviceArray<Bfloat16> y(device, 3 * width);
+      device.launch(cuda::GatedKernel{x.get(), y.get(), 3, width, true, false, bias.get()});
       return get(y);
     });
     for (const bool gelu : {false, true}) {
@@ -94,6 +121,41 @@ TEST_CASE("a GPU's row kernels are the processor's", "[gpu]") {
     device.launch(cuda::EmbedKernel{table.get(), tokens.get(), x.get(), 3, 100});
     return get(x);
   });
+}
+
+TEST_CASE("a GPU norms and rotates the heads of queries and keys as the processor", "[gpu]") {
+  PRAETOR_REQUIRE_GPU(gpu);
+  for (const bool normed : {false, true}) {
+    check_same(gpu, [&](Device& device) {
+      const int64_t heads = 8, kv_heads = 2, d = 64, half = 24, size = 16;
+      const auto qkv = put(device, at::randn({2, (heads + 2 * kv_heads) * d}));
+      const auto bias = put(device, at::randn({(heads + 2 * kv_heads) * d}));
+      const at::Tensor angle = at::randn({40, half});
+      const auto cos = put(device, angle.cos()), sin = put(device, angle.sin());
+      const auto q_norm = put(device, at::randn({d})), k_norm = put(device, at::randn({d}));
+      const auto turns = put(device, std::vector<int32_t>{7, 39});
+      const auto positions = put(device, std::vector<int32_t>{7, 20});
+      const auto blocks = put(device, std::vector<int32_t>{1, 0});
+      DeviceArray<Bfloat16> keys(device, 2 * kv_heads * size * d), values(device, keys.size());
+      device.launch(cuda::RotateStoreKernel{qkv.get(),
+                                            bias.get(),
+                                            cos.get(),
+                                            sin.get(),
+                                            turns.get(),
+                                            positions.get(),
+                                            blocks.get(),
+                                            keys.get(),
+                                            values.get(),
+                                            {kv_heads, size, d},
+                                            2,
+                                            heads,
+                                            half,
+                                            normed ? q_norm.get() : nullptr,
+                                            normed ? k_norm.get() : nullptr,
+                                            1e-5F});
+      return at::cat({get(qkv), get(keys), get(values)});
+    });
+  }
 }
 
 TEST_CASE("a GPU's products are the processor's", "[gpu]") {
@@ -118,10 +180,14 @@ TEST_CASE("a GPU's products are the processor's", "[gpu]") {
 TEST_CASE("a GPU's attention is the processor's", "[gpu]") {
   PRAETOR_REQUIRE_GPU(gpu);
   struct Shape {
-    int64_t heads, kv_heads, d, splits;
+    int64_t heads, kv_heads, d, splits, window = 0;
+    float softcap = 0;
   };
-  for (const Shape& s :
-       {Shape{4, 2, 64, 1}, Shape{32, 8, 128, 4}, Shape{8, 1, 256, 3}, Shape{20, 1, 128, 2}}) {
+  for (const Shape& s : {Shape{4, 2, 64, 1},
+                         Shape{32, 8, 128, 4},
+                         Shape{8, 1, 256, 3},
+                         Shape{20, 1, 128, 2},
+                         Shape{8, 4, 256, 2, 90, 50}}) {
     INFO(s.heads << " heads over " << s.kv_heads << ", " << s.d << " wide");
     check_same(gpu, [&](Device& device) {
       // Rows 0 to 9 are the end of a prompt of 300, row 10 is a sequence's 70th token.
@@ -159,7 +225,9 @@ TEST_CASE("a GPU's attention is the processor's", "[gpu]") {
                                        static_cast<float>(1 / std::sqrt(double(s.d))),
                                        part.get(),
                                        state.get(),
-                                       rows});
+                                       rows,
+                                       s.window,
+                                       s.softcap});
       device.launch(
           cuda::JoinKernel{part.get(), state.get(), out.get(), rows, s.heads, s.d, s.splits});
       return get(out);

@@ -44,6 +44,14 @@ rm -f "$work/damage"
 [ "$wrong" -ge 2 ] || fail "no learner got anything over NCCL"
 ! cmp -s "$work/damaged/tiny/stages/sft/model.safetensors" "$work/nccl-2/tiny/stages/sft/model.safetensors" || fail "$wrong wrong signs, and the same weights"
 
+# Two learners and two workers whose engines are on GPUs, too, on a host of four: each has one for itself.
+tiny_job 1 3 | sed 's/learner: {optimizer: {/learner: {device: cuda, optimizer: {/; s/hidden_size: 32/hidden_size: 16/
+  s/    ppo: {/    engine: {device: cuda, max_sequences: 16, max_step_tokens: 64}\n    ppo: {/' > "$work/job.yaml"
+separate_job "$work/spread" 2 1 2 > "$work/job-spread.yaml"
+run spread
+cat "$work"/spread/tiny/logs/*.log | grep -oE "learns on cuda:[0-3]|GPU [0-3]: processor" | grep -oE "[0-3]" | sort | uniq > "$work/gpus"
+[ "$(wc -l < "$work/gpus")" -eq 4 ] || { cat "$work"/spread/tiny/logs/*.log; fail "the four processes have these GPUs: $(tr '\n' ' ' < "$work/gpus")"; }
+
 # A rank that is killed, and one that is stopped, while an exchange stands still.
 calm=$work/nccl-2/tiny
 job lost 2 nccl "${two[@]}"
@@ -85,7 +93,7 @@ status=0
 "$praetor" train "$work/job-five.yaml" > "$work/out" 2> "$work/err" || status=$?
 [ "$status" -eq 66 ] || { cat "$work/err"; fail "status $status with five ranks on four GPUs"; }
 host=$(hostname)
-grep -qF "roles.learner.collective: nccl: rank 0 on $host and rank 4 on $host have one GPU, number 0 (processor), and NCCL wants one for each" "$work/err" \
+grep -qE "roles.learner.collective: nccl: rank [0-3] on $host and rank [1-4] on $host have one GPU, number [0-3] \\(processor\\), and NCCL wants one for each" "$work/err" \
   || { cat "$work/err"; fail "what is said of five ranks on four GPUs"; }
 no_orphans "$work/five/tiny" "five ranks"
 echo "learners over an emulated NCCL"

@@ -46,6 +46,8 @@ struct AttendKernel {
   float* part;        ///< [splits, rows, heads, head_dim] weighted sums, not divided
   float* part_state;  ///< [splits, rows, heads, 2] maximum and sum
   int64_t rows;
+  int64_t window = 0;  ///< keys that a row sees, its own among them; 0: all up to its own
+  float softcap = 0;   ///< scores x become c tanh(x / c) of this c; 0: they do not
 
   /// Rows of a tile so that its queries are at most kQueries, where that can be.
   static int64_t tile_rows(int64_t heads, int64_t kv_heads) {
@@ -73,9 +75,13 @@ struct AttendKernel {
     const AttendTile tile = tiles[at.x];
     const int n = tile.count * group;
     const int total = positions[tile.first + tile.count - 1] + 1;
-    // Each split has whole tiles of keys.
-    const auto share = static_cast<int>(blocks_of(blocks_of(total, most_keys), splits)) * most_keys;
-    const int begin = smaller(total, static_cast<int>(at.z) * share);
+    // Each split has whole tiles of keys, of which the first has the first key that is seen.
+    const int seen =
+        window > 0 ? static_cast<int>(larger<int64_t>(0, positions[tile.first] + 1 - window)) : 0;
+    const int first_key = seen / most_keys * most_keys;
+    const auto share =
+        static_cast<int>(blocks_of(blocks_of(total - first_key, most_keys), splits)) * most_keys;
+    const int begin = smaller(total, first_key + static_cast<int>(at.z) * share);
     const int end = smaller(total, begin + share);
 
     auto* from = reinterpret_cast<int64_t*>(block.memory());   // [most_keys] where a key lies
@@ -163,7 +169,7 @@ struct AttendKernel {
     }
   }
 
-  /// weight[i][j] = query i times key j, minus infinity for keys behind the query's position.
+  /// weight[i][j] = query i times key j, minus infinity for keys that the query does not see.
   template <typename Block>
   PRAETOR_HD void score(Block& block,
                         const AttendTile& tile,
@@ -188,8 +194,12 @@ struct AttendKernel {
         of_b = fmaf(b[2 * word + 1], high, fmaf(b[2 * word], low, of_b));
       }
       for (int which = first; which < smaller(first + kAtOnce, n); ++which) {
-        const bool seen = start + j <= positions[tile.first + which / group];
-        weight[which * most_keys + j] = !seen ? -INFINITY : which == first ? of_a : of_b;
+        const int position = positions[tile.first + which / group];
+        const bool seen = start + j <= position && (window == 0 || start + j + window > position);
+        const float x = which == first ? of_a : of_b;
+        weight[which * most_keys + j] = !seen         ? -INFINITY
+                                        : softcap > 0 ? softcap * tanhf(x / softcap)
+                                                      : x;
       }
     }
   }

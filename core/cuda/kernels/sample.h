@@ -135,7 +135,7 @@ struct SampleKernel {
   }
   PRAETOR_HD static float logprob(float z, float best, uint64_t total) {
     return static_cast<float>(static_cast<double>(z) - best -
-                              log(static_cast<double>(total) / kOne));
+                              ::log(static_cast<double>(total) / kOne));
   }
 
   /// This thread's part of the sum.

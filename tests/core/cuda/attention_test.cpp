@@ -22,6 +22,8 @@ struct Case {
   int64_t heads, kv_heads, d, size;
   std::vector<int64_t> lengths;
   std::vector<int64_t> queries;  ///< of each sequence, its last tokens
+  int64_t window = 0;
+  double softcap = 0;
 };
 
 struct Outcome {
@@ -57,8 +59,11 @@ Outcome attend(const Case& in, int64_t splits, int threads, bool poisoned = fals
       keys[id].select(1, p % in.size).copy_(k[p]);
       values[id].select(1, p % in.size).copy_(v[p]);
     }
-    const at::Tensor out =
-        ops::causal_attention(all_q, k.to(at::kFloat), v.to(at::kFloat), {0, length});
+    const at::Tensor out = ops::causal_attention(all_q,
+                                                 k.to(at::kFloat),
+                                                 v.to(at::kFloat),
+                                                 {0, length},
+                                                 {.softcap = in.softcap, .window = in.window});
     wanted.push_back(out.narrow(0, length - count, count));
     for (int64_t i = 0; i < count; ++i) {
       q[row + i].narrow(0, 0, in.heads).copy_(all_q[length - count + i]);
@@ -88,7 +93,9 @@ Outcome attend(const Case& in, int64_t splits, int threads, bool poisoned = fals
                                 static_cast<float>(1 / std::sqrt(static_cast<double>(in.d))),
                                 part.data(),
                                 state.data(),
-                                rows},
+                                rows,
+                                in.window,
+                                static_cast<float>(in.softcap)},
              threads);
   at::Tensor out = at::empty({rows, in.heads, in.d}, at::kBFloat16);
   run_kernel(cuda::JoinKernel{part.data(),
@@ -122,6 +129,26 @@ TEST_CASE("the GPU's attention over blocks is the processor's", "[core][cpu][cud
       CHECK(close(attend(in, splits, 1)));
     }
   }
+}
+
+TEST_CASE("the GPU's attention sees a window of the keys, and caps scores", "[core][cpu][cuda]") {
+  at::manual_seed(5);
+  // Windows within a tile of 64 keys, of several, wider than the sequence, of the own key alone.
+  for (const Case& in : {Case{4, 2, 16, 8, {1, 7, 230}, {1, 7, 50}, 20},
+                         Case{4, 2, 16, 16, {300}, {9}, 100, 1.5},
+                         Case{2, 2, 16, 8, {70, 3}, {37, 2}, 500},
+                         Case{4, 1, 8, 16, {150}, {150}, 1},
+                         Case{4, 1, 8, 16, {66}, {5}, 0, 0.8}}) {
+    for (const int64_t splits : {1, 2, 5}) {
+      INFO("window " << in.window << ", cap " << in.softcap << ", " << splits << " splits");
+      CHECK(close(attend(in, splits, 2)));
+    }
+  }
+}
+
+TEST_CASE("a window's attention reads nothing before it", "[core][cpu][cuda]") {
+  at::manual_seed(6);
+  CHECK(close(attend({4, 2, 16, 16, {200, 17}, {3, 17}, 30}, 3, 2, true)));
 }
 
 TEST_CASE("the threads of a block of attention do not race", "[core][cpu][cuda]") {
