@@ -419,6 +419,10 @@ class ProcessorCommunicator final : public cuda::Communicator {
   static size_t result_bytes(const Work& work) {
     return static_cast<size_t>(work.receive_count) * bytes_of(work.type);
   }
+  /// This rank's values are the result: who has given them up may have freed them.
+  bool has_it(const Work& work) const {
+    return work.operation == Operation::kBroadcast && work.root == rank_;
+  }
   /// Nobody need tell the first rank anything.
   static bool only_down(const Work& work) {
     return work.operation == Operation::kBroadcast && work.root == 0;
@@ -451,7 +455,8 @@ class ProcessorCommunicator final : public cuda::Communicator {
     move(job, mine, true, messages, [&](int32_t r) {
       return messages[static_cast<size_t>(r)].size();
     });
-    std::copy(messages[0].begin(), messages[0].end(), static_cast<char*>(work.receive));
+    if (!has_it(work))
+      std::copy(messages[0].begin(), messages[0].end(), static_cast<char*>(work.receive));
   }
 
   void follow(const Job& job) {
@@ -463,6 +468,7 @@ class ProcessorCommunicator final : public cuda::Communicator {
       move(job, mine, true, messages, [&](int32_t) { return messages[0].size(); });
     }
     move(job, mine, false, messages, [&](int32_t) { return sizeof(Lead) + result_bytes(work); });
+    if (has_it(work)) return;
     auto* const to = static_cast<char*>(work.receive);
     std::copy(messages[0].begin() + sizeof(Lead), messages[0].end(), to);
     if (work.on_device && !job.corrupt.empty() && ::unlink(job.corrupt.c_str()) == 0) {
