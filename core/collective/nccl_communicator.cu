@@ -19,22 +19,6 @@ constexpr std::chrono::seconds kClosing{5};
 
 using Element = Communicator::Element;
 
-int64_t bytes_of(Element type) {
-  switch (type) {
-    case Element::kByte:
-      return 1;
-    case Element::kBFloat16:
-      return 2;
-    case Element::kFloat32:
-    case Element::kInt32:
-      return 4;
-    case Element::kFloat64:
-    case Element::kInt64:
-      break;
-  }
-  return 8;
-}
-
 ncclDataType_t nccl_type(Element type) {
   switch (type) {
     case Element::kFloat32:

@@ -62,4 +62,20 @@ class Communicator {
   virtual void abort() noexcept = 0;
 };
 
+constexpr int64_t bytes_of(Communicator::Element type) {
+  switch (type) {
+    case Communicator::Element::kByte:
+      return 1;
+    case Communicator::Element::kBFloat16:
+      return 2;
+    case Communicator::Element::kFloat32:
+    case Communicator::Element::kInt32:
+      return 4;
+    case Communicator::Element::kFloat64:
+    case Communicator::Element::kInt64:
+      break;
+  }
+  return 8;
+}
+
 }  // namespace praetor::cuda

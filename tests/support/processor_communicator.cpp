@@ -116,19 +116,7 @@ class Connection {
 };
 
 size_t bytes_of(Element type) {
-  switch (type) {
-    case Element::kByte:
-      return 1;
-    case Element::kBFloat16:
-      return 2;
-    case Element::kFloat32:
-    case Element::kInt32:
-      return 4;
-    case Element::kFloat64:
-    case Element::kInt64:
-      break;
-  }
-  return 8;
+  return static_cast<size_t>(cuda::bytes_of(type));
 }
 
 /// out[i] = ((parts[0][at + i] + parts[1][at + i]) + ...), each term taken for a Sum.
@@ -368,7 +356,7 @@ class ProcessorCommunicator final : public cuda::Communicator {
       const auto [address, size] = address_of(id_);
       if (::connect(root.fd(), reinterpret_cast<const sockaddr*>(&address), size) != 0) {
         if (errno != EAGAIN && errno != EINTR)
-          failure_ = str("the first rank cannot be reached: ", std::strerror(errno));
+          throw DeviceError(str("the first rank cannot be reached: ", std::strerror(errno)));
         return;
       }
       const Hello hello{rank_, world_, device_};

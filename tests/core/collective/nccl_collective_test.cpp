@@ -41,10 +41,6 @@ struct FakeGroup {
 
 using Element = cuda::Communicator::Element;
 
-int64_t bytes_of(Element type) {
-  return type == Element::kFloat32 ? 4 : type == Element::kByte ? 1 : 8;
-}
-
 /// NCCL's part, without NCCL: work is done when every rank that has a part in it has started it.
 class FakeCommunicator final : public cuda::Communicator {
  public:
@@ -61,7 +57,7 @@ class FakeCommunicator final : public cuda::Communicator {
     if (static_cast<int64_t>(rank_) == group_.absent || work.operation == Operation::kReceive)
       return;
     const auto* from = static_cast<const std::byte*>(work.send);
-    const Bytes bytes(from, from + work.send_count * bytes_of(work.type));
+    const Bytes bytes(from, from + work.send_count * cuda::bytes_of(work.type));
     if (pair) {
       group_.on[{rank_, static_cast<size_t>(work.root)}].push_back(bytes);
     } else {
@@ -117,7 +113,7 @@ class FakeCommunicator final : public cuda::Communicator {
 
   void put(const Work& work) {
     auto* to = static_cast<std::byte*>(work.receive);
-    const int64_t bytes = work.receive_count * bytes_of(work.type);
+    const int64_t bytes = work.receive_count * cuda::bytes_of(work.type);
     const auto add = [&](int64_t skip) {
       std::memset(to, 0, static_cast<size_t>(bytes));
       for (const auto& part : results_) {
