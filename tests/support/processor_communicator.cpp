@@ -115,7 +115,7 @@ class Connection {
   int fd_;
 };
 
-size_t bytes_of(Element type) {
+size_t width_of(Element type) {
   return static_cast<size_t>(cuda::bytes_of(type));
 }
 
@@ -224,7 +224,7 @@ class ProcessorCommunicator final : public cuda::Communicator {
   void start(const Work& work) override {
     if (work.operation == Operation::kSend || work.operation == Operation::kReceive)
       throw DeviceError("the processor's NCCL has nothing between two ranks alone");
-    const size_t size = bytes_of(work.type);
+    const size_t size = width_of(work.type);
     Job job{.work = work};
     job.work.send = readable(const_cast<void*>(work.send), work.send_count, size);
     job.work.receive = readable(work.receive, work.receive_count, size);
@@ -402,10 +402,10 @@ class ProcessorCommunicator final : public cuda::Communicator {
   /// Bytes that a rank sends to the first one.
   static size_t part_bytes(const Work& work, int32_t rank) {
     if (work.operation == Operation::kBroadcast && rank != work.root) return 0;
-    return static_cast<size_t>(work.send_count) * bytes_of(work.type);
+    return static_cast<size_t>(work.send_count) * width_of(work.type);
   }
   static size_t result_bytes(const Work& work) {
-    return static_cast<size_t>(work.receive_count) * bytes_of(work.type);
+    return static_cast<size_t>(work.receive_count) * width_of(work.type);
   }
   /// This rank's values are the result: who has given them up may have freed them.
   bool has_it(const Work& work) const {
@@ -461,7 +461,7 @@ class ProcessorCommunicator final : public cuda::Communicator {
     std::copy(messages[0].begin() + sizeof(Lead), messages[0].end(), to);
     if (work.on_device && !job.corrupt.empty() && ::unlink(job.corrupt.c_str()) == 0) {
       const auto middle = static_cast<size_t>(work.receive_count) / 2;
-      to[(middle + 1) * bytes_of(work.type) - 1] ^= static_cast<char>(0x80);
+      to[(middle + 1) * width_of(work.type) - 1] ^= static_cast<char>(0x80);
     }
   }
 
