@@ -94,9 +94,9 @@ epochs=($(epochs_of "$out/tiny")) || fail "how weights went"
 
 # The publisher: killed, then stopped; its successor begins an epoch.
 begin "$work/publisher" 2 3
-await_rows "$pid" "$out/tiny" 22
+await_rows "$pid" "$out/tiny" 30
 in_the_middle KILL learner-0
-await_rows "$pid" "$out/tiny" 27
+await_rows "$pid" "$out/tiny" 40
 in_the_middle STOP learner-0
 finish "$pid" "$out" "a publisher that is killed and stopped"
 grep -q "epoch [0-9]*, rank [12] of [23] (with learner-0[^)]*): weights of step [0-9]*: bucket [0-9]* of" "$out"/tiny/logs/rollout-*.log \
