@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <exception>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <utility>
 #include <vector>
 
@@ -24,27 +25,20 @@ constexpr char kFailed = 'f', kWaited = 'w';
 constexpr const char* kMemory = "MPI and the processor's memory: ";
 
 std::string to_bytes(const RankGpu& gpu) {
-  std::string out;
-  for (const std::string& field :
-       {gpu.host, gpu.nccl_host, str(gpu.index), gpu.name, gpu.id, gpu.failure})
-    out += field + '\0';
-  return out;
+  using nlohmann::json;
+  // Names and failures come from elsewhere: what is no UTF-8 in them is replaced.
+  return json{gpu.host, gpu.nccl_host, gpu.index, gpu.name, gpu.id, gpu.failure}.dump(
+      -1, ' ', false, json::error_handler_t::replace);
 }
 
 RankGpu gpu_from_bytes(const std::string& bytes) {
-  std::vector<std::string> fields;
-  for (size_t at = 0; at < bytes.size();) {
-    const size_t end = bytes.find('\0', at);
-    fields.push_back(bytes.substr(at, end - at));
-    at = end + 1;
-  }
-  PRAETOR_CHECK(fields.size() == 6, "a rank's GPU of ", fields.size(), " fields");
-  return {.host = fields[0],
-          .nccl_host = fields[1],
-          .index = std::atoi(fields[2].c_str()),
-          .name = fields[3],
-          .id = fields[4],
-          .failure = fields[5]};
+  const auto fields = nlohmann::json::parse(bytes);
+  return {.host = fields.at(0),
+          .nccl_host = fields.at(1),
+          .index = fields.at(2),
+          .name = fields.at(3),
+          .id = fields.at(4),
+          .failure = fields.at(5)};
 }
 
 std::string who(const std::vector<RankGpu>& gpus, size_t rank) {

@@ -144,8 +144,7 @@ class NcclCollective final : public Collective {
                          int64_t send_count,
                          void* receive,
                          int64_t receive_count) override {
-    const auto [call, work] = reduce_scatter(type, send, send_count, receive, receive_count);
-    run(call, work);
+    do_start_reduce_scatter(type, send, send_count, receive, receive_count)->wait();
   }
 
   void do_all_gather(ElementType type,
@@ -153,8 +152,7 @@ class NcclCollective final : public Collective {
                      int64_t send_count,
                      void* receive,
                      int64_t receive_count) override {
-    const auto [call, work] = all_gather(type, send, send_count, receive, receive_count);
-    run(call, work);
+    do_start_all_gather(type, send, send_count, receive, receive_count)->wait();
   }
 
   std::unique_ptr<PendingCollective> do_start_reduce_scatter(ElementType type,
@@ -162,8 +160,9 @@ class NcclCollective final : public Collective {
                                                              int64_t send_count,
                                                              void* receive,
                                                              int64_t receive_count) override {
-    const auto [call, work] = reduce_scatter(type, send, send_count, receive, receive_count);
-    return begin(call, work);
+    require_even(group_, "reduce_scatter", send_count, receive_count);
+    return begin(next(Operation::kReduceScatter, type, send_count),
+                 {Step::kReduceScatter, element(type), send, send_count, receive, receive_count});
   }
 
   std::unique_ptr<PendingCollective> do_start_all_gather(ElementType type,
@@ -171,8 +170,9 @@ class NcclCollective final : public Collective {
                                                          int64_t send_count,
                                                          void* receive,
                                                          int64_t receive_count) override {
-    const auto [call, work] = all_gather(type, send, send_count, receive, receive_count);
-    return begin(call, work);
+    require_even(group_, "all_gather", receive_count, send_count);
+    return begin(next(Operation::kAllGather, type, receive_count),
+                 {Step::kAllGather, element(type), send, send_count, receive, receive_count});
   }
 
   void do_all_reduce(ElementType type, void* values, int64_t count) override {
@@ -209,12 +209,6 @@ class NcclCollective final : public Collective {
   }
 
  private:
-  /// An operation and what NCCL is to do for it.
-  struct Asked {
-    CollectiveCall call;
-    Work work;
-  };
-
   class Pending final : public PendingCollective {
    public:
     Pending(NcclCollective& group, CollectiveCall call, int64_t number)
@@ -243,26 +237,6 @@ class NcclCollective final : public Collective {
     int64_t number_;  ///< of the piece of work; below 0: there was none to do
     bool waited_ = false;
   };
-
-  Asked reduce_scatter(ElementType type,
-                       const void* send,
-                       int64_t send_count,
-                       void* receive,
-                       int64_t receive_count) {
-    require_even(group_, "reduce_scatter", send_count, receive_count);
-    return {next(Operation::kReduceScatter, type, send_count),
-            {Step::kReduceScatter, element(type), send, send_count, receive, receive_count}};
-  }
-
-  Asked all_gather(ElementType type,
-                   const void* send,
-                   int64_t send_count,
-                   void* receive,
-                   int64_t receive_count) {
-    require_even(group_, "all_gather", receive_count, send_count);
-    return {next(Operation::kAllGather, type, receive_count),
-            {Step::kAllGather, element(type), send, send_count, receive, receive_count}};
-  }
 
   CollectiveCall transfer(ElementType type, int64_t count, int32_t from, int32_t to) {
     const int32_t peer = from == rank() ? to : from;

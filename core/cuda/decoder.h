@@ -83,7 +83,7 @@ class Decoder {
   };
   /// Cosines and sines of the pairs that are rotated.
   struct Rope {
-    RopeTables tables;
+    RopeTables tables;  ///< for the rows of positions; its own cosines and sines are gone
     DeviceArray<float> cos, sin;
     int64_t half = 0;
   };

@@ -40,6 +40,7 @@ void Decoder::add_rope(const RopeConfig& rope) {
   };
   out.cos = put(out.tables.cos);
   out.sin = put(out.tables.sin);
+  out.tables.cos = out.tables.sin = at::Tensor();
   ropes_.push_back(std::move(out));
 }
 

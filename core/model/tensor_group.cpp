@@ -79,17 +79,14 @@ at::Tensor TensorGroup::shared(const at::Tensor& x) const {
   return out;
 }
 
-bool TensorGroup::direct(const at::Tensor& x) const {
-  return x.is_cpu() || ranks_.device();
-}
-
-Collective& TensorGroup::way(const at::Tensor& x) const {
-  return x.is_cpu() || !ranks_.device() ? ranks_ : *ranks_.device();
+Collective* TensorGroup::way(const at::Tensor& x) const {
+  return x.is_cpu() ? &ranks_ : ranks_.device();
 }
 
 void TensorGroup::add_up(const at::Tensor& x) const {
   PRAETOR_CHECK(x.is_contiguous(), "a sum over ranks of a tensor that is not contiguous");
-  if (!direct(x)) {
+  Collective* const ranks = way(x);
+  if (!ranks) {
     const at::Tensor here = x.cpu();
     add_up(here);
     x.copy_(here);
@@ -97,23 +94,24 @@ void TensorGroup::add_up(const at::Tensor& x) const {
   }
   switch (x.scalar_type()) {
     case at::kFloat:
-      return sum<float>(way(x), x);
+      return sum<float>(*ranks, x);
     case at::kDouble:
-      return sum<double>(way(x), x);
+      return sum<double>(*ranks, x);
     case at::kBFloat16:
-      return sum<c10::BFloat16>(way(x), x);
+      return sum<c10::BFloat16>(*ranks, x);
     default:
       throw InvalidArgument("tensor ranks do not sum ", c10::toString(x.scalar_type()));
   }
 }
 
 at::Tensor TensorGroup::all(const at::Tensor& x) const {
-  if (!direct(x)) return all(x.cpu()).to(x.device());
+  Collective* const ranks = way(x);
+  if (!ranks) return all(x.cpu()).to(x.device());
   const at::Tensor mine = x.detach().contiguous();
   std::vector<int64_t> sizes = mine.sizes().vec();
   sizes.insert(sizes.begin(), size_);
   const at::Tensor out = at::empty(sizes, mine.options().requires_grad(false));
-  way(mine).all_gather<std::byte>(
+  ranks->all_gather<std::byte>(
       {static_cast<const std::byte*>(mine.const_data_ptr()), mine.nbytes()},
       {static_cast<std::byte*>(out.mutable_data_ptr()), out.nbytes()});
   return out;

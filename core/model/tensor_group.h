@@ -39,9 +39,8 @@ class TensorGroup {
   at::Tensor all(const at::Tensor& x) const;
 
  private:
-  /// The group that passes such tensors on, from where they are or not.
-  Collective& way(const at::Tensor& x) const;
-  bool direct(const at::Tensor& x) const;
+  /// The group that passes such a tensor on from where it is; null: there is none.
+  Collective* way(const at::Tensor& x) const;
 
   Collective& ranks_;
   int32_t rank_, size_;
