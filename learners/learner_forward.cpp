@@ -40,6 +40,21 @@ at::Tensor joined(const std::vector<at::Tensor>& parts, at::ScalarType dtype) {
   return parts.empty() ? at::empty({0}, dtype) : at::cat(parts);
 }
 
+/// Hidden states of two lists of a slice's rows, the second where it is defined.
+struct HiddenOf {
+  at::Tensor rows, ends;
+  HiddenOf(const Transformer& model,
+           const PackedSlice& slice,
+           const at::Tensor& want_rows,
+           const at::Tensor& want_ends)
+      : rows(model.hidden(slice.packed,
+                          want_ends.defined() ? at::cat({want_rows, want_ends}) : want_rows)) {
+    if (!want_ends.defined()) return;
+    ends = rows.narrow(0, want_rows.size(0), want_ends.size(0));
+    rows = rows.narrow(0, 0, want_rows.size(0));
+  }
+};
+
 /// Each target in the place of the other one of its pair.
 at::Tensor rival_targets(const PackedSlice& slice) {
   const int64_t sequences = slice.sequences();
@@ -79,9 +94,10 @@ Outputs Learner::Impl::forward_on_device(const PackedSlice& slice, Want want) co
   const AdaptersOn adapters(*this);
   if (plan.policy && want.policy) {
     const Transformer& policy = running(*models.policy);
-    const at::Tensor hidden = policy.hidden(slice.packed);
     // Only the rows that predict a response token reach the head.
-    const at::Tensor rows = hidden.index_select(0, slice.rows);
+    const bool ends = want.bootstrap && plan.critic == CriticKind::kShared;
+    const HiddenOf hidden(policy, slice, slice.rows, ends ? slice.last : at::Tensor());
+    const at::Tensor& rows = hidden.rows;
     auto tokens =
         ops::token_logprobs(rows, policy.head(), slice.targets, temperature(), want.entropy);
     out.logprob = tokens.logprob;
@@ -95,29 +111,31 @@ Outputs Learner::Impl::forward_on_device(const PackedSlice& slice, Want want) co
         return values(*models.policy, *models.value_head, of);
       };
       out.value = head(rows);
-      if (want.bootstrap) out.bootstrap = head(hidden.index_select(0, slice.last));
+      if (want.bootstrap) out.bootstrap = head(hidden.ends);
     }
     finish(*models.policy, {&out.logprob, &out.entropy, &out.rival, &out.value, &out.bootstrap});
   }
-  const auto scalar_values = [&](const at::Tensor& hidden, const at::Tensor& rows) {
-    return values(models.scalar->backbone, models.scalar->head, hidden.index_select(0, rows));
+  const auto scalar_values = [&](const at::Tensor& hidden) {
+    return values(models.scalar->backbone, models.scalar->head, hidden);
   };
   if (plan.critic == CriticKind::kSeparate && want.critic) {
-    const at::Tensor hidden = running(models.scalar->backbone).hidden(slice.packed);
-    out.value = scalar_values(hidden, slice.rows);
-    if (want.bootstrap) out.bootstrap = scalar_values(hidden, slice.last);
+    const HiddenOf hidden(running(models.scalar->backbone),
+                          slice,
+                          slice.rows,
+                          want.bootstrap ? slice.last : at::Tensor());
+    out.value = scalar_values(hidden.rows);
+    if (want.bootstrap) out.bootstrap = scalar_values(hidden.ends);
     finish(models.scalar->backbone, {&out.value, &out.bootstrap});
   }
   if (plan.gate) {
     // The backbone's parameters want no gradient, so that no graph of it is kept.
-    const at::Tensor hidden = running(models.scalar->backbone).hidden(slice.packed);
-    const at::Tensor attributes = scalar_values(hidden, slice.last);
+    const HiddenOf hidden(running(models.scalar->backbone), slice, slice.prompt, slice.last);
+    const at::Tensor attributes = scalar_values(hidden.ends);
     finish(models.scalar->backbone, {});
     out.score = models.gate->corrected(attributes.view({-1, models.gate->attributes()}));
-    out.gate = (*models.gate)(hidden.index_select(0, slice.prompt).to(attributes.scalar_type()));
+    out.gate = (*models.gate)(hidden.rows.to(attributes.scalar_type()));
   } else if (plan.reward_model) {
-    const at::Tensor hidden = running(models.scalar->backbone).hidden(slice.packed);
-    out.score = scalar_values(hidden, slice.last);
+    out.score = scalar_values(running(models.scalar->backbone).hidden(slice.packed, slice.last));
     finish(models.scalar->backbone, {&out.score});
   }
   return out;
@@ -207,7 +225,7 @@ at::Tensor Learner::Impl::logprobs(const Net& net,
     const auto one = [&](const std::vector<int64_t>& part) {
       const PackedSlice slice = pack(batch, part);
       if (slice.rows.numel() == 0) return;
-      const at::Tensor rows = computing.hidden(slice.packed).index_select(0, slice.rows);
+      const at::Tensor rows = computing.hidden(slice.packed, slice.rows);
       parts.push_back(
           ops::token_logprobs(rows, computing.head(), slice.targets, at_temperature).logprob.cpu());
       finish(model, {});

@@ -20,7 +20,7 @@ at::Tensor Learner::Impl::last_hidden(const Step& step) const {
     for (const auto& sequences : step.micro_batches[static_cast<size_t>(data->rank())]) {
       in_step([&] {
         const PackedSlice slice = pack(step.batch, sequences);
-        parts.push_back(backbone.hidden(slice.packed).index_select(0, slice.last).cpu());
+        parts.push_back(backbone.hidden(slice.packed, slice.last).cpu());
       });
     }
   });

@@ -61,7 +61,7 @@ struct MemoryPlan {
   int64_t gradients = 0;  ///< until the step
   int64_t moments = 0;    ///< for good
   int64_t units = 0;      ///< stages 2, 3: whole units' weights and gradients under way
-  int64_t activations = 0;
+  int64_t activations = 0;  ///< as though losses asked for every row; of others there are fewer
   int64_t workspace = 0;  ///< of the backward where it is largest, with what it computes again
   int64_t offloaded = 0;  ///< moments that are not where the rest is; not in the total
   int64_t total() const { return weights + gradients + moments + units + activations + workspace; }

@@ -137,7 +137,7 @@ at::Tensor OfflineStage::numbers_of(const ScalarModel& model, size_t count) cons
   for (const auto& sequences :
        plan_micro_batches(batch, units_of(order, of_row), stage_.learner.micro_batch_tokens)) {
     const PackedSlice slice = pack_slice(batch, sequences, model.backbone.config().switch_length());
-    const at::Tensor last = model.backbone.hidden(slice.packed).index_select(0, slice.last);
+    const at::Tensor last = model.backbone.hidden(slice.packed, slice.last);
     out.push_back(model.head(last).to(at::kDouble).view({-1, model.head.weight.size(0)}));
   }
   return at::cat(out);

@@ -41,7 +41,16 @@ struct LayerPass {
   Attend attend;
   int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;  ///< heads of this rank
   bool selective = false;                                 ///< ActivationCheckpointing::kSelective
+  at::Tensor want = {};                                   ///< rows of the result; undefined: all
+  const LoraAdapter* adapter = nullptr;                   ///< at hand, or null
 
+  at::Tensor operator()(const at::Tensor& x) const {
+    const at::Tensor heads = attended(x);
+    if (!want.defined()) return finished(x, heads);
+    return finished(x.index_select(0, want), heads.index_select(0, want));
+  }
+
+ private:
   /// From x [M,H] the heads' results, [M, num_heads * head_dim].
   at::Tensor attended(const at::Tensor& x) const {
     const int64_t rows = x.size(0);
@@ -66,6 +75,7 @@ struct LayerPass {
 
   /// The layer's result from its input and what attention made of it, of the rows that go on.
   at::Tensor finished(const at::Tensor& x, const at::Tensor& attended) const {
+    const WantedRows rows(want.defined() ? adapter : nullptr);
     at::Tensor out = layer.o(attended);
     if (layer.attention_output_norm.weight.defined())
       out = blocks->normed(out, layer.attention_output_norm);
@@ -75,15 +85,13 @@ struct LayerPass {
     return at::add(between, out);
   }
 
-  at::Tensor operator()(const at::Tensor& x) const { return finished(x, attended(x)); }
-
- private:
   at::Tensor mlp(const at::Tensor& x) const {
     const MlpValues values = blocks->mlp(x, layer);
     at::Tensor out = layer.down(values.active);
     if (selective) {
-      drop_until_backward(values.list(), {&out}, [blocks = blocks, layer = layer, x] {
-        return blocks->mlp(x, layer).list();
+      drop_until_backward(values.list(), {&out}, [pass = *this, x] {
+        const WantedRows rows(pass.want.defined() ? pass.adapter : nullptr);
+        return pass.blocks->mlp(x, pass.layer).list();
       });
     }
     return out;

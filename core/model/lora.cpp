@@ -25,7 +25,10 @@ namespace praetor {
 struct LoraDropout {
   double rate = 0;
   std::array<uint32_t, 2> key{};
-  std::vector<uint64_t> rows;  ///< of each row of the forward at hand, its tokens; empty: none
+  std::vector<uint64_t> rows;    ///< of each row of the forward at hand, its tokens; empty: none
+  std::vector<uint64_t> wanted;  ///< those of them that WantedRows stands for
+  bool wanted_alone = false;
+  const std::vector<uint64_t>& at_hand() const { return wanted_alone ? wanted : rows; }
 };
 
 namespace {
@@ -97,9 +100,10 @@ at::Tensor dropout_mask(const at::Tensor& x,
                         uint32_t layer,
                         int64_t first) {
   const int64_t rows = x.size(0), width = x.size(1);
-  PRAETOR_CHECK(static_cast<int64_t>(dropout.rows.size()) == rows,
+  const std::vector<uint64_t>& keys = dropout.at_hand();
+  PRAETOR_CHECK(static_cast<int64_t>(keys.size()) == rows,
                 "dropout of ",
-                dropout.rows.size(),
+                keys.size(),
                 " rows in a forward of ",
                 rows);
   at::Tensor mask = at::empty({rows, width}, at::dtype(at::kFloat));
@@ -108,7 +112,7 @@ at::Tensor dropout_mask(const at::Tensor& x,
   const auto least = static_cast<uint64_t>(std::llround(dropout.rate * 0x1p32));
   ops::kernels::over_rows(rows, 8 * width, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
-      const uint64_t row = dropout.rows[static_cast<size_t>(r)];
+      const uint64_t row = keys[static_cast<size_t>(r)];
       float* const to = all + r * width;
       for (int64_t i = first - first % 4; i < first + width; i += 4) {
         const auto bits = philox({static_cast<uint32_t>(i / 4),
@@ -311,9 +315,23 @@ void LoraAdapter::set_dropout_key(uint64_t key) {
   dropout_->key = {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)};
 }
 
-void LoraAdapter::begin_forward(const PackedTokens& batch) const {
+void LoraAdapter::begin_forward(const PackedTokens& batch, const at::Tensor& want) const {
   const bool drops = dropout_->rate > 0 && c10::GradMode::is_enabled();
   dropout_->rows = drops ? row_keys(batch) : std::vector<uint64_t>();
+  dropout_->wanted.clear();
+  if (!drops || !want.defined()) return;
+  const at::Tensor index = want.cpu().contiguous();
+  for (int64_t i = 0; i < index.numel(); ++i)
+    dropout_->wanted.push_back(dropout_->rows.at(index.const_data_ptr<int64_t>()[i]));
+}
+
+WantedRows::WantedRows(const LoraAdapter* adapter)
+    : dropout_(adapter ? adapter->dropout_.get() : nullptr) {
+  if (dropout_) dropout_->wanted_alone = true;
+}
+
+WantedRows::~WantedRows() {
+  if (dropout_) dropout_->wanted_alone = false;
 }
 
 Transformer LoraAdapter::merged(const Transformer& base) const {

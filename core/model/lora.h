@@ -110,7 +110,8 @@ class LoraAdapter {
   void set_dropout_key(uint64_t key);
   /// A forward over `batch` begins: inputs are left out when grad mode is on, in what its backward
   /// runs again as well.
-  void begin_forward(const PackedTokens& batch) const;
+  /// @param want  rows that WantedRows stands for, [R] int64
+  void begin_forward(const PackedTokens& batch, const at::Tensor& want = {}) const;
 
   /// A model whose weights are those of `base` with scale B A added, in memory of their own where
   /// that is anything; the other tensors are base's own.
@@ -121,6 +122,7 @@ class LoraAdapter {
   at::Tensor merged_weight(const NamedTensor& base) const;
 
  private:
+  friend class WantedRows;
   /// Of the model's "model.layers.0.self_attn.q_proj.weight"; null: nothing is added to it.
   const LoraTerm* term_of_weight(const std::string& parameter) const;
 
@@ -129,6 +131,19 @@ class LoraAdapter {
   std::vector<Module> modules_;
   std::map<std::string, LoraTerm> terms_;  ///< by the model's layer
   std::shared_ptr<LoraDropout> dropout_;
+};
+
+/// While it lives, layers are given the rows alone that the adapter's forward wants.
+class WantedRows {
+ public:
+  /// @param adapter  borrowed; null: nothing changes
+  explicit WantedRows(const LoraAdapter* adapter);
+  ~WantedRows();
+  WantedRows(const WantedRows&) = delete;
+  WantedRows& operator=(const WantedRows&) = delete;
+
+ private:
+  LoraDropout* dropout_;
 };
 
 /// How a model is made whose weights are those of `base` with `adapter` merged (borrowed).

@@ -32,7 +32,7 @@ at::Tensor ScalarModel::score(const PackedTokens& batch) const {
       throw InvalidArgument("score: sequence ", i, " is empty");
     last.push_back(batch.offsets[i + 1] - 1);
   }
-  return head(backbone.hidden(batch).index_select(0, at::tensor(last, at::dtype(at::kLong))));
+  return head(backbone.hidden(batch, at::tensor(last, at::dtype(at::kLong))));
 }
 
 at::Tensor ScalarModel::values(const PackedTokens& batch) const {

@@ -27,13 +27,11 @@ void score_batch(const Transformer& model,
     }
   }
   out.resize(end);
-  const at::Tensor hidden =
-      model.hidden(batch);  // also where nothing is predicted: it checks the tokens
-  if (rows.empty()) return;
   const auto options = at::dtype(at::kLong);
-  const at::Tensor logprob = ops::token_logprobs(hidden.index_select(0, at::tensor(rows, options)),
-                                                 model.head(),
-                                                 at::tensor(targets, options))
+  // Also where nothing is predicted: it checks the tokens.
+  const at::Tensor hidden = model.hidden(batch, at::tensor(rows, options));
+  if (rows.empty()) return;
+  const at::Tensor logprob = ops::token_logprobs(hidden, model.head(), at::tensor(targets, options))
                                  .logprob.to(at::kFloat)
                                  .contiguous();
   const float* from = logprob.const_data_ptr<float>();

@@ -283,9 +283,10 @@ at::Tensor Transformer::embed(const at::Tensor& tokens, const Places& places) co
 template <typename Attend>
 at::Tensor Transformer::forward(const at::Tensor& tokens,
                                 const Places& places,
-                                const std::vector<int64_t>& want,
+                                const at::Tensor& want,
                                 Attend attend) const {
   const Blocks& blocks = *blocks_;
+  const at::Tensor wanted = want.defined() ? want.to(embedding_.device()) : want;
   const int64_t ranks = blocks.group ? blocks.group->size() : 1;
   std::vector<Rotation> rotations(std::max<size_t>(1, blocks.ropes.size()));
   for (size_t i = 0; i < blocks.ropes.size(); ++i)
@@ -297,6 +298,7 @@ at::Tensor Transformer::forward(const at::Tensor& tokens,
   for (size_t i = 0; i < blocks.layers.size(); ++i) {
     blocks.enter(i + 1, x);
     const Layer& layer = blocks.layers[i];
+    const bool last = i + 1 == blocks.layers.size();
     const LayerPass<Attend> pass{
         .blocks = &blocks,
         .layer = layer,
@@ -306,16 +308,10 @@ at::Tensor Transformer::forward(const at::Tensor& tokens,
         .num_heads = config_.num_heads / ranks,
         .num_kv_heads = std::max<int64_t>(config_.num_kv_heads / ranks, 1),
         .head_dim = config_.head_dim,
-        .selective = blocks.checkpointing == ActivationCheckpointing::kSelective};
-    if (!want.empty() && i + 1 == blocks.layers.size()) {
-      const at::Tensor wanted = at::tensor(want, at::dtype(at::kLong)).to(embedding_.device());
-      const at::Tensor attended = pass.attended(x).index_select(0, wanted);
-      x = pass.finished(x.index_select(0, wanted), attended);
-    } else if (blocks.checkpointing == ActivationCheckpointing::kBlock) {
-      x = recomputed(x, pass);
-    } else {
-      x = pass(x);
-    }
+        .selective = blocks.checkpointing == ActivationCheckpointing::kSelective,
+        .want = last ? wanted : at::Tensor(),
+        .adapter = blocks.adapter};
+    x = blocks.checkpointing == ActivationCheckpointing::kBlock ? recomputed(x, pass) : pass(x);
     blocks.leave(i + 1, x);
   }
   blocks.enter(blocks.layers.size() + 1, x);
@@ -365,7 +361,7 @@ std::vector<int64_t> whole_lengths(const PackedTokens& batch,
 
 }  // namespace
 
-at::Tensor Transformer::hidden(const PackedTokens& batch) const {
+at::Tensor Transformer::hidden(const PackedTokens& batch, const at::Tensor& want) const {
   const auto& offsets = batch.offsets;
   if (offsets.empty() || offsets.front() != 0 || batch.tokens.dim() != 1 ||
       batch.tokens.scalar_type() != at::kLong || batch.tokens.numel() != offsets.back()) {
@@ -407,7 +403,7 @@ at::Tensor Transformer::hidden(const PackedTokens& batch) const {
   }
   const at::Tensor tokens = batch.tokens.contiguous();
   check_tokens(tokens.const_data_ptr<int64_t>(), tokens.numel(), config_.vocab_size);
-  if (blocks_->adapter) blocks_->adapter->begin_forward(batch);
+  if (blocks_->adapter) blocks_->adapter->begin_forward(batch, want);
   Places places;
   const std::vector<int64_t> whole = whole_lengths(batch, first, config_.switch_length());
   for (int64_t i = 0; i < batch.sequences(); ++i) {
@@ -419,7 +415,7 @@ at::Tensor Transformer::hidden(const PackedTokens& batch) const {
   const auto kept = std::make_shared<const PackedTokens>(batch);
   return forward(tokens.to(embedding_.device()),
                  places,
-                 {},
+                 want,
                  [kept](size_t,
                         const at::Tensor& q,
                         const at::Tensor& k,
@@ -471,7 +467,7 @@ at::Tensor TransformerBuilder::hidden_cached(const Transformer& model,
     return cached_step(blocks, config, model.embedding_, places, rows, cache, want, kind);
   return model.forward(at::tensor(rows.tokens, at::dtype(at::kLong)).to(model.embedding_.device()),
                        places,
-                       want,
+                       want.empty() ? at::Tensor() : at::tensor(want, at::dtype(at::kLong)),
                        [&](size_t layer,
                            const at::Tensor& q,
                            const at::Tensor& k,

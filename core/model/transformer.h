@@ -48,9 +48,11 @@ class Transformer {
 
   /// Hidden states after the final norm, [T,H], each with the bits that the whole sequence by
   /// itself would give it; autograd when parameters require grad and grad mode is on.
+  /// @param want  [R] int64, rows in any order: those alone, [R,H], with less work in the last
+  /// layer; undefined: all
   /// @throws DataError for a token outside the vocabulary or a sequence longer than max_positions,
   /// naming the bound.
-  at::Tensor hidden(const PackedTokens& batch) const;
+  at::Tensor hidden(const PackedTokens& batch, const at::Tensor& want = {}) const;
   /// The same for one step of the engine, through the cache: [M,H]; no autograd. `want`: rows whose
   /// hidden state is needed (the last layer's remaining work is skipped for others); empty: all.
   at::Tensor hidden_cached(const CachedRows& rows,
@@ -72,7 +74,7 @@ class Transformer {
   template <typename Attend>
   at::Tensor forward(const at::Tensor& tokens,
                      const Places& places,
-                     const std::vector<int64_t>& want,
+                     const at::Tensor& want,
                      Attend attend) const;
   at::Tensor embed(const at::Tensor& tokens, const Places& places) const;
 

@@ -79,7 +79,7 @@ std::vector<AnswerModel::Result> AnswerModel::ask(std::span<const std::string> q
     if (results[i].error.empty()) sequences[i] = std::move(ids);
   }
   const auto forward = [&](const SharedPack& batch, const std::vector<size_t>& places) {
-    const at::Tensor hidden = model_.hidden(batch.packed).index_select(0, batch.last());
+    const at::Tensor hidden = model_.hidden(batch.packed, batch.last());
     const at::Tensor logits = ops::logits(hidden, answers_).to(at::kCPU, at::kDouble).contiguous();
     for (size_t i = 0; i < places.size(); ++i) {
       const double* z = logits.const_data_ptr<double>() + 2 * i;

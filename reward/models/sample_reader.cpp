@@ -78,12 +78,14 @@ std::vector<SampleReader::Result> SampleReader::read(
     sequences[i] = std::move(read.tokens);
   }
   const auto forward = [&](const SharedPack& batch, const std::vector<size_t>& places) {
+    const auto count_asked = static_cast<int64_t>(places.size());
     std::vector<int64_t> asked;
-    for (size_t i = 0; i < places.size(); ++i)
-      asked.push_back(batch.row(static_cast<int64_t>(i), prompt[places[i]]));
-    const at::Tensor hidden = model_.backbone.hidden(batch.packed);
+    for (int64_t i = 0; i < count_asked; ++i)
+      asked.push_back(batch.row(i, prompt[places[static_cast<size_t>(i)]]));
+    const at::Tensor hidden =
+        model_.backbone.hidden(batch.packed, at::cat({batch.last(), rows(asked)}));
     const at::Tensor said =
-        numbers({hidden.index_select(0, batch.last()), hidden.index_select(0, rows(asked))})
+        numbers({hidden.narrow(0, 0, count_asked), hidden.narrow(0, count_asked, count_asked)})
             .to(at::kCPU, at::kDouble)
             .view({static_cast<int64_t>(places.size()), -1})
             .contiguous();

@@ -45,6 +45,12 @@ std::vector<int64_t> random_tokens(int64_t count, int64_t vocab_size, uint64_t s
   return out;
 }
 
+PackedTokens batch_with_prefix(int64_t vocab_size) {
+  return {.tokens = at::tensor(random_tokens(21, vocab_size, 3), at::kLong),
+          .offsets = {0, 6, 11, 15, 21},
+          .prefix = {-1, -1, 1, 1}};
+}
+
 at::Tensor hidden_by_steps(const Transformer& model,
                            const std::vector<int64_t>& tokens,
                            int64_t chunk,

@@ -22,6 +22,9 @@ Transformer tiny_model(uint64_t seed = 1);
 /// `count` token ids below `vocab_size`.
 std::vector<int64_t> random_tokens(int64_t count, int64_t vocab_size, uint64_t seed);
 
+/// Three sequences of 21 tokens in all, the last two of which go on after a prefix.
+PackedTokens batch_with_prefix(int64_t vocab_size);
+
 /// Feeds a sequence through the cache, `chunk` tokens a step, and returns all hidden states [T,H].
 at::Tensor hidden_by_steps(const Transformer& model,
                            const std::vector<int64_t>& tokens,

@@ -14,6 +14,7 @@
 
 namespace praetor {
 
+using testing::batch_with_prefix;
 using testing::golden;
 using testing::LiveBytes;
 
@@ -46,15 +47,6 @@ bool same_bits(const std::vector<at::Tensor>& a, const std::vector<at::Tensor>& 
     if (!at::equal(a[i], b[i])) return false;
   }
   return true;
-}
-
-/// Three sequences, the last two of which go on after a prefix.
-PackedTokens batch_with_prefix(int64_t vocabulary) {
-  PackedTokens out;
-  out.tokens = at::tensor(testing::random_tokens(21, vocabulary, 3), at::kLong);
-  out.offsets = {0, 6, 11, 15, 21};
-  out.prefix = {-1, -1, 1, 1};
-  return out;
 }
 
 }  // namespace
