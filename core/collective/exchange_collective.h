@@ -24,11 +24,11 @@ void require_even(const Membership& group, const char* operation, int64_t whole,
 /// exchange of the group is made anywhere else meanwhile; those of a rank's other groups may be.
 class ExchangeCollective : public Collective {
  public:
-  /// The whole. `channel` is this rank's.
+  /// The whole. `channel` is this rank's; null: the others hear of nothing but its exchanges.
   ExchangeCollective(int32_t rank,
                      int32_t world_size,
                      CollectiveOptions options,
-                     std::shared_ptr<SideChannel> channel);
+                     std::shared_ptr<SideChannel> channel = nullptr);
 
   int32_t rank() const override { return group_.rank; }
   int32_t world_size() const override { return group_.world_size(); }

@@ -98,7 +98,9 @@ void RollCall::hear() {
     } else if (round == round_) {
       std::vector<std::string>& waits = answers_[word.from];
       waits.clear();
-      while (std::getline(lines, line)) waits.push_back(line);
+      while (std::getline(lines, line)) {
+        if (line.find('\t') != std::string::npos) waits.push_back(line);  // else it was cut
+      }
     }
   }
 }
