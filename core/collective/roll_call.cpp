@@ -85,7 +85,7 @@ void RollCall::hear() {
   for (const SideChannel::Word& word : channel_->heard()) {
     const std::string rest = word.text.substr(1);
     if (word.text[0] == kGivenUp) {
-      if (!given_up_) given_up_ = {word.from, rest};
+      if (!given_up_) given_up_ = SideChannel::Word{word.from, rest};
       continue;
     }
     std::istringstream lines(rest);

@@ -56,8 +56,8 @@ cat "$work"/spread/tiny/logs/*.log | grep -oE "learns on cuda:[0-3]|GPU [0-3]: p
 # controller, which does not hear of the stopped one either, ends the group.
 calm=$work/nccl-2/tiny
 job lost 2 nccl "${two[@]}"
-sed -i 's/lost_after: 2,/lost_after: 20,/; s/collective: nccl}/collective: nccl, timeout: 6}/' "$work/job-lost.yaml"
-grep -q "timeout: 6}" "$work/job-lost.yaml" && grep -q "lost_after: 20" "$work/job-lost.yaml" || fail "the job's deadlines"
+sed -i 's/lost_after: 2,/lost_after: 30,/; s/collective: nccl}/collective: nccl, timeout: 10}/' "$work/job-lost.yaml"
+grep -q "timeout: 10}" "$work/job-lost.yaml" && grep -q "lost_after: 30" "$work/job-lost.yaml" || fail "the job's deadlines"
 "$praetor" train "$work/job-lost.yaml" > "$work/out" 2> "$work/err" & pid=$!
 hit() {  # SIGNAL MEMBER ROWS LOG TEXT: once so many rows are written; until the log has a line with the text
   local target
@@ -75,7 +75,7 @@ hit() {  # SIGNAL MEMBER ROWS LOG TEXT: once so many rows are written; until the
 }
 # What the first rank says passes mpirun, which may be gone; the others have files of their own.
 hit KILL learner-0 3 learner-1.log "rank 1: .* in step .*: NCCL: rank 0 has gone"  # of sft, which nothing but exchanges can keep waiting
-hit STOP learner-1 23 learners.log "rank 0: [a-z_]+ #[0-9]+ .*in step [0-9]+: timed out after [0-9.]+ s \(rank 1 does not answer\)"
+hit STOP learner-1 13 learners.log "rank 0: [a-z_]+ #[0-9]+ .*in step [0-9]+: timed out after [0-9.]+ s \(rank 1 does not answer\)"  # and of reward_model
 finish "$pid" "$work/lost" "ranks that are killed and stopped"
 [ "$(grep -c "exchange over NCCL" "$work/lost/tiny/logs/learners.log")" -ge 3 ] || fail "the group was not made anew"
 
