@@ -1,10 +1,8 @@
 #include "core/collective/exchange_collective.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <exception>
-#include <string_view>
 #include <utility>
 
 #include "core/base/error.h"
@@ -20,11 +18,6 @@ constexpr int64_t kSmallReduction = 4096;
 /// Memory for the others' parts that is kept from one sum to the next.
 constexpr size_t kKeptScratch = size_t{64} << 20;
 
-bool debugged_by_environment() {
-  const char* value = std::getenv("PRAETOR_DEBUG_COLLECTIVES");
-  return value && std::string_view(value) == "1";
-}
-
 int64_t element_bytes(ElementType type) {
   switch (type) {
     case ElementType::kFloat32:
@@ -39,25 +32,6 @@ int64_t element_bytes(ElementType type) {
       break;
   }
   return 8;
-}
-
-const char* name_of(ElementType type) {
-  constexpr const char* kNames[] = {"float32", "float64", "int64", "bytes", "bfloat16", "int32"};
-  return kNames[static_cast<int32_t>(type)];
-}
-
-const char* name_of(Operation operation) {
-  constexpr const char* kNames[] = {"reduce_scatter",
-                                    "all_gather",
-                                    "all_reduce",
-                                    "all_gather_bytes",
-                                    "broadcast",
-                                    "barrier",
-                                    "all_to_all",
-                                    "send/receive",
-                                    "split",
-                                    "close"};
-  return kNames[static_cast<int32_t>(operation)];
 }
 
 /// sum[i] = ((sum[i] + parts[0][i]) + parts[1][i]) + ...
@@ -111,27 +85,14 @@ class Background final : public PendingCollective {
 
 }  // namespace
 
-bool CollectiveCall::operator==(const CollectiveCall& other) const {
-  return operation == other.operation && type == other.type && root == other.root &&
-         to == other.to && stage == other.stage && sequence == other.sequence &&
-         count == other.count;
-}
-
-std::string CollectiveCall::text() const {
-  std::string out = str(name_of(operation), " #", sequence);
-  if (count > 0) out += str(" of ", count, " ", name_of(type));
-  if (operation == Operation::kBroadcast || operation == Operation::kTransfer)
-    out += str(" from rank ", root);
-  if (operation == Operation::kTransfer) out += str(" to rank ", to);
-  if (step >= 0) out += str(" in step ", step);
-  return out;
-}
-
-ExchangeCollective::ExchangeCollective(int32_t rank, int32_t world_size, CollectiveOptions options)
+ExchangeCollective::ExchangeCollective(int32_t rank,
+                                       int32_t world_size,
+                                       CollectiveOptions options,
+                                       std::shared_ptr<SideChannel> channel)
     : group_(Membership::whole(rank, world_size)),
       options_(options),
-      state_(std::make_shared<RankState>()) {
-  options_.debug = options_.debug || debugged_by_environment();
+      state_(std::make_shared<RankState>(rank, world_size, std::move(channel), options.debug)),
+      numbers_(group_) {
   if (options.deadline.count() <= 0) {
     throw InvalidArgument(
         "collective: deadline is ", options.deadline.count(), " ms, but must be above 0");
@@ -144,7 +105,7 @@ ExchangeCollective::ExchangeCollective(int32_t rank, int32_t world_size, Collect
 }
 
 ExchangeCollective::ExchangeCollective(const ExchangeCollective& whole, Membership group)
-    : group_(std::move(group)), options_(whole.options_), state_(whole.state_) {
+    : group_(std::move(group)), options_(whole.options_), state_(whole.state_), numbers_(group_) {
   share_step(whole);
   set_routes();
 }
@@ -154,8 +115,6 @@ void ExchangeCollective::set_routes() {
     if (r != rank()) everyone_.to.push_back(r);
   }
   everyone_.from = everyone_.to;
-  transfers_to_.resize(group_.members.size());
-  transfers_from_.resize(group_.members.size());
 }
 
 std::unique_ptr<Collective> ExchangeCollective::do_split(const std::string& name,
@@ -185,20 +144,9 @@ std::byte* ExchangeCollective::scratch(size_t bytes) {
 
 CollectiveCall ExchangeCollective::numbered(
     Operation operation, ElementType type, int64_t count, int32_t root, int32_t to) {
-  CollectiveCall call;
-  call.operation = operation;
-  call.type = type;
-  call.root = group_.global(root);
-  call.to = group_.global(to);
-  call.count = count;
+  CollectiveCall call = numbers_.next(group_, operation, type, count, root, to);
   call.step = step();
-  if (operation != Operation::kTransfer) {
-    call.sequence = sequence_++;
-  } else {
-    call.sequence = root == rank() ? transfers_to_[static_cast<size_t>(to)]++
-                                   : transfers_from_[static_cast<size_t>(root)]++;
-  }
-  if (options_.debug)
+  if (state_->debug())
     state_->record(group_.name.empty() ? call.text() : str(group_.name, ": ", call.text()));
   return call;
 }
@@ -215,11 +163,6 @@ CollectiveCall ExchangeCollective::next(
   settle();
   require_whole(call);
   return call;
-}
-
-std::string ExchangeCollective::last_calls() const {
-  if (!options_.debug) return "";
-  return str("; the last calls of rank ", global_rank(), ": ", state_->last_calls());
 }
 
 void ExchangeCollective::run(CollectiveCall call,
@@ -240,24 +183,18 @@ void ExchangeCollective::run_on(const CollectiveCall& call,
   try {
     exchange(call, routes, send, receive);
   } catch (const std::exception& error) {
-    const std::string why = state_->gives_up() ? state_->reason() : error.what();
-    if (state_->fail(why)) send_abort(why);
+    state_->fail(state_->gives_up() ? state_->reason() : error.what());
     throw;
   }
 }
 
 void ExchangeCollective::stop_if_failed(const CollectiveCall& call) const {
-  if (state_->gives_up()) {
-    throw CollectiveError(
-        group_.who(), ": ", call.text(), ": this rank gave up: ", state_->reason());
-  }
-  if (state_->failed()) {
-    throw CollectiveError(group_.who(),
-                          ": ",
-                          call.text(),
-                          ": another group of this rank has failed: ",
-                          state_->failure());
-  }
+  const std::string why = state_->ended();
+  if (!why.empty()) throw CollectiveError(group_.who(), ": ", call.text(), ": ", why);
+}
+
+RollCall::Wait ExchangeCollective::roll_call_of(const CollectiveCall& call) const {
+  return {state_->roll_call(), [&] { return call.name_in(group_, backend()); }, call.step};
 }
 
 std::unique_ptr<PendingCollective> ExchangeCollective::start(std::function<void()> work) {
@@ -486,7 +423,7 @@ void ExchangeCollective::do_abort(const std::string& reason) noexcept {
   state_->give_up(why);
   wake();
   settle();
-  if (state_->fail(why)) send_abort(why);
+  state_->fail(why);
 }
 
 void ExchangeCollective::require_same(const CollectiveCall& mine,
@@ -502,14 +439,20 @@ void ExchangeCollective::require_same(const CollectiveCall& mine,
                         group_.global(peer),
                         " calls ",
                         theirs.text(),
-                        last_calls());
+                        state_->last_calls());
 }
 
 void ExchangeCollective::throw_aborted(const CollectiveCall& mine,
                                        int32_t global_peer,
                                        const std::string& reason) const {
-  throw CollectiveError(
-      group_.who(), ": ", mine.text(), ": rank ", global_peer, " gave up: ", reason, last_calls());
+  throw CollectiveError(group_.who(),
+                        ": ",
+                        mine.text(),
+                        ": rank ",
+                        global_peer,
+                        " gave up: ",
+                        reason,
+                        state_->last_calls());
 }
 
 void ExchangeCollective::throw_late(const CollectiveCall& mine,
@@ -532,7 +475,7 @@ void ExchangeCollective::throw_late(const CollectiveCall& mine,
                         " s (",
                         who,
                         ")",
-                        last_calls());
+                        state_->last_calls());
 }
 
 }  // namespace praetor
