@@ -140,6 +140,7 @@ void Learner::Impl::add_optimizers() {
   if (plan.critic == CriticKind::kSeparate) {
     OptimizerConfig settings = plan.critic_optimizer;
     settings.schedule.total_steps = config.optimizer.schedule.total_steps;
+    settings.kernels = config.optimizer.kernels;
     add_optimizer("critic", trained_scalar_parameters(), scalar_place, settings);
   }
   for (const auto& one : optimizers) {

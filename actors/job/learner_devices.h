@@ -2,7 +2,10 @@
 
 #include <c10/core/Device.h>
 
+#include <memory>
+
 #include "actors/job/job_config.h"
+#include "core/cuda/device.h"
 
 namespace praetor {
 
@@ -15,5 +18,10 @@ void require_learner_devices(const JobConfig& job);
 /// which engines of this process have, too, and others avoid; without the GPU library that of its
 /// number on this host, modulo theirs. Another device than cuda, or one with a number, as it is.
 c10::Device device_of_rank(c10::Device device);
+
+/// The GPU library's kernels on the device that a learner's rank has, in the order of LibTorch's
+/// work; null on the CPU, and where there is no such library or it has no code for that GPU, which
+/// the log says once: the learner does without.
+std::shared_ptr<cuda::Device> kernels_on(c10::Device device);
 
 }  // namespace praetor

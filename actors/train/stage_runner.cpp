@@ -133,6 +133,7 @@ LearnerConfig StageRunner::learner_config() const {
   config.stage = stage_.index;
   config.optimizer.schedule.total_steps = total_steps_;
   config.device = device_of_rank(config.device);
+  config.optimizer.kernels = kernels_on(config.device);
   if (!config.device.is_cpu()) {
     log::info(
         str(stage_.name, ": rank ", context_.ranks.rank(), " learns on ", config.device.str()));

@@ -156,8 +156,12 @@ class GpuRecording final : public Recording {
 
 class Gpu final : public Device {
  public:
-  explicit Gpu(int32_t index) : index_(index), description_(describe(index)) {
+  Gpu(int32_t index, Stream stream) : index_(index), description_(describe(index)) {
     enter();
+    if (stream == Stream::kCompute) {
+      stream_ = cudaStreamLegacy;
+      return;
+    }
     PRAETOR_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
     PRAETOR_CUDA(cublasCreate(&products_));
     workspace_ = allocate(kWorkspaceBytes);
@@ -170,7 +174,7 @@ class Gpu final : public Device {
     if (stream_) cudaStreamSynchronize(stream_);
     if (products_) cublasDestroy(products_);
     if (workspace_) cudaFree(workspace_);
-    if (stream_) cudaStreamDestroy(stream_);
+    if (stream_ && stream_ != cudaStreamLegacy) cudaStreamDestroy(stream_);
   }
 
   const DeviceDescription& description() const override { return description_; }
@@ -227,6 +231,7 @@ class Gpu final : public Device {
   }
 
   void multiply(const Product& p) override {
+    PRAETOR_CHECK(products_, "a product on the default stream");
     enter();
     const float one = 1, zero = 0;
     // cuBLAS counts columns first: there y, x and the weight are transposed.
@@ -316,8 +321,8 @@ DeviceDescription describe(int32_t index) {
           .id = id};
 }
 
-std::unique_ptr<Device> open_gpu(int32_t index) {
-  return std::make_unique<Gpu>(index);
+std::unique_ptr<Device> open_gpu(int32_t index, Stream stream) {
+  return std::make_unique<Gpu>(index, stream);
 }
 
 }  // namespace praetor::cuda

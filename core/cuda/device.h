@@ -51,7 +51,8 @@ struct Product {
   X(JoinKernel)                 \
   X(GatedKernel)                \
   X(SampleKernel)               \
-  X(AdamWKernel)
+  X(AdamWKernel)                \
+  X(CoarseAdamWKernel)
 
 struct DeviceDescription {
   std::string name;
@@ -60,6 +61,14 @@ struct DeviceDescription {
   int32_t major = 0, minor = 0;  ///< compute capability
   int64_t shared_bytes = 0;      ///< most memory that the threads of a block may share
   std::string id;                ///< of the GPU, in every process of this host; a file name
+};
+
+/// In what order a device's work is done.
+enum class Stream : uint8_t {
+  kOwn,  ///< its own, beside all else
+  /// That of CUDA's default stream, where LibTorch computes: after what that was given before, and
+  /// before what it is given next. Memory and kernels alone, neither products nor recordings.
+  kCompute
 };
 
 /// What was recorded once, to be done again.

@@ -10,6 +10,6 @@ namespace praetor::cuda {
 
 /// @throws InvalidArgument for an index that is not a device's, DeviceError
 DeviceDescription describe(int32_t index);
-std::unique_ptr<Device> open_gpu(int32_t index);
+std::unique_ptr<Device> open_gpu(int32_t index, Stream stream);
 
 }  // namespace praetor::cuda

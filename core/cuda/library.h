@@ -13,7 +13,7 @@
 namespace praetor::cuda {
 
 /// Of the interface between program and library; another number for every change of it.
-constexpr uint32_t kLibraryVersion = 4;
+constexpr uint32_t kLibraryVersion = 5;
 /// The one symbol that the library exports.
 constexpr const char* kLibrarySymbol = "praetor_cuda_library";
 
@@ -28,7 +28,7 @@ struct LibraryTable {
   uint32_t version;
   const char* built_for;  ///< "sm_80, sm_90a; CUDA 13.0, NCCL 2.28.9"
   DeviceReport (*devices)();
-  std::unique_ptr<Device> (*open)(int32_t index);
+  std::unique_ptr<Device> (*open)(int32_t index, Stream stream);
   std::string (*nccl_id)();
   std::unique_ptr<Communicator> (*join)(const std::string& id,
                                         int32_t rank,
@@ -52,7 +52,9 @@ class Library {
   /// Never throws: what cannot be asked is the report's failure.
   DeviceReport devices() const { return table_->devices(); }
   /// @throws InvalidArgument for an index that is not a device's, DeviceError
-  std::unique_ptr<Device> open(int32_t index = 0) const { return table_->open(index); }
+  std::unique_ptr<Device> open(int32_t index = 0, Stream stream = Stream::kOwn) const {
+    return table_->open(index, stream);
+  }
 
   /// Names a new group; its first rank makes it and hands it to the others.
   std::string nccl_id() const { return table_->nccl_id(); }

@@ -13,16 +13,13 @@ namespace praetor {
 /// shared.
 constexpr int64_t kTaskElements = int64_t{1} << 16;
 
-/// The same on another device, whose temporaries are as large, also where they are wider.
-constexpr int64_t kDeviceElements = int64_t{1} << 24;
-
 /// [begin, end) of the elements of a contiguous tensor, flat, without gradients.
 inline at::Tensor elements_of(const at::Tensor& tensor, int64_t begin, int64_t end) {
   return tensor.detach().view(-1).narrow(0, begin, end - begin);
 }
 
 template <typename Work>
-void Optimizer::over_elements(const Work& work) const {
+void Optimizer::over_elements(const Work& work, int64_t most) const {
   struct Task {
     const Piece* piece;
     const at::Tensor* gradient;
@@ -31,9 +28,9 @@ void Optimizer::over_elements(const Work& work) const {
   std::vector<at::Tensor> gradients(pieces_.size());
   std::vector<Task> tasks;
   int64_t elements = 0;
-  const auto add = [&](const Piece& piece, const at::Tensor& gradient, int64_t most) {
-    for (int64_t begin = 0; begin < piece.weight.numel(); begin += most) {
-      const int64_t end = std::min(begin + most, piece.weight.numel());
+  const auto add = [&](const Piece& piece, const at::Tensor& gradient, int64_t each) {
+    for (int64_t begin = 0; begin < piece.weight.numel(); begin += each) {
+      const int64_t end = std::min(begin + each, piece.weight.numel());
       tasks.push_back({&piece, &gradient, begin, end});
     }
     elements += piece.weight.numel();
@@ -56,7 +53,7 @@ void Optimizer::over_elements(const Work& work) const {
     if (piece.weight.is_cpu()) {
       add(piece, gradients[i], kTaskElements);
     } else if (!config_.offload) {
-      add(piece, gradients[i], kDeviceElements);
+      add(piece, gradients[i], most);
       run(false);
     } else {
       const OffloadedPiece here(piece, gradients[i]);

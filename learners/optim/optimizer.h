@@ -13,6 +13,10 @@
 
 namespace praetor {
 
+/// Elements that an operator takes at once on another device than the CPU: its temporaries are as
+/// large, also where they are wider.
+constexpr int64_t kDeviceElements = int64_t{1} << 24;
+
 /// A tensor that an optimizer keeps for a parameter.
 struct StateSpec {
   std::string name;  ///< "exp_avg", ...
@@ -110,10 +114,11 @@ class Optimizer {
 
   /// Calls work(piece, gradient, begin, end) for [begin, end) of the elements of every owned piece
   /// that has a gradient, some thousand at a time, side by side. Each call writes its own elements
-  /// alone. Pieces on another device come one after the other, and work that moves their states
-  /// does so there; with `offload` on copies in the processor's memory, which are then copied back.
+  /// alone. Pieces on another device come one after the other, `most` elements at a time, and work
+  /// that moves their states does so there; with `offload` on copies in the processor's memory,
+  /// which are then copied back.
   template <typename Work>
-  void over_elements(const Work& work) const;
+  void over_elements(const Work& work, int64_t most = kDeviceElements) const;
   /// Moves the version counters of the owned weights with a gradient.
   void bump_versions() const;
 

@@ -3,6 +3,7 @@
 #include <c10/core/ScalarType.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -10,6 +11,10 @@
 #include "learners/optim/schedule.h"
 
 namespace praetor {
+
+namespace cuda {
+class Device;
+}
 
 /// Other settings for some parameters of an optimizer.
 struct OptimizerGroup {
@@ -52,6 +57,9 @@ struct OptimizerConfig {
 
   uint64_t seed = 0;   ///< the job's; not a key
   uint32_t stage = 0;  ///< index of the stage in the job; not a key
+  /// Of weights on a GPU: what steps them there, in the order of LibTorch's work
+  /// (cuda::Stream::kCompute). Null: LibTorch's operators, to the same bits. Adamw; not a key.
+  std::shared_ptr<cuda::Device> kernels;
 
   static OptimizerConfig from_yaml(YamlReader in) { return from_yaml(in, OptimizerConfig{}); }
   /// `defaults` stand for absent keys.

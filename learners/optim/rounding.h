@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <string>
 
+#include "core/base/stochastic_rounding.h"
+
 namespace praetor {
 
 /// Stochastic rounding of float32 to bfloat16 (arXiv:1502.02551): x becomes one of its two
@@ -33,16 +35,6 @@ RoundingBits rounding_bits(
 /// Of a float32 tensor as round_stochastically of each element: bfloat16.
 /// @param random  int32, below 2^16
 at::Tensor round_stochastically(const at::Tensor& x, const at::Tensor& random);
-
-/// @param random  below 2^16, uniform
-/// @return the upper half of the float32 that is chosen; infinities and NaN stay what they are
-inline uint16_t round_stochastically(float x, uint32_t random) {
-  const auto bits = std::bit_cast<uint32_t>(x);
-  const bool finite = (bits & 0x7f800000u) != 0x7f800000u;
-  // A NaN whose upper half says infinity would become one.
-  const uint32_t quiet = (bits & 0x007fffffu) != 0 ? 0x00400000u : 0u;
-  return static_cast<uint16_t>((finite ? bits + random : bits | quiet) >> 16);
-}
 
 inline float from_bfloat16(uint16_t x) {
   return std::bit_cast<float>(static_cast<uint32_t>(x) << 16);

@@ -8,7 +8,9 @@
 // `model_flops` of a step are those of the products and of attention, 2 a multiplication, of LENGTH
 // / 2 keys a token: once for a forward, twice more for the backward of weights in training (once
 // more under an adapter), nothing for what is computed again. `mfu` is model_flops by the step's
-// seconds by $PEAK_TFLOPS (989, an H100's or H200's in bfloat16). Status 66 where there is no GPU.
+// seconds by $PEAK_TFLOPS (989, an H100's or H200's in bfloat16). `kernels`: AdamW steps by the GPU
+// library's; by LibTorch's operators where there is none, as with PRAETOR_CUDA_LIBRARY=/none.
+// Status 66 where there is no GPU.
 #include <ATen/ATen.h>
 
 #include <algorithm>
@@ -212,6 +214,7 @@ nlohmann::ordered_json measure(const Run& run) {
   LearnerConfig config = LearnerConfig::from_yaml(document->root());
   if (!document->errors().empty()) throw InvalidArgument(document->errors().front());
   config.device = device_of_rank(config.device);
+  config.optimizer.kernels = kernels_on(config.device);
   const ModelConfig model = config_of(run);
   Learner learner = make(run, model, config);
   update(run, model, learner);
@@ -235,6 +238,7 @@ nlohmann::ordered_json measure(const Run& run) {
                              {"tflops_per_second", flops / median / 1e12},
                              {"host_bytes", most_resident_bytes()}};
   if (config.device.is_cuda()) {
+    out["kernels"] = config.optimizer.kernels != nullptr;
     const char* const peak = std::getenv("PEAK_TFLOPS");
     out["mfu"] = flops / median / 1e12 / (peak ? std::atof(peak) : 989);
     try {

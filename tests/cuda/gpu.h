@@ -32,4 +32,4 @@ inline std::unique_ptr<cuda::Device> first_gpu(std::string& why) {
     WARN("skipped: no GPU: " << name##_missing);                \
     return;                                                     \
   }                                                             \
-  cuda::Device& name = *name##_owned
+  [[maybe_unused]] cuda::Device& name = *name##_owned

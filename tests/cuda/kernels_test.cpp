@@ -269,27 +269,45 @@ TEST_CASE("a GPU draws the processor's tokens", "[gpu]") {
   }
 }
 
-TEST_CASE("a GPU's AdamW has the processor's bits", "[gpu]") {
+/// Weights and moments after three steps.
+template <typename Kernel, typename Moment>
+at::Tensor after_adamw(Device& device, Kernel kernel) {
+  kernel.count = 100003;
+  const auto weight = put(device, at::randn({kernel.count}));
+  const auto grad = put(device, at::randn({kernel.count}));
+  DeviceArray<Moment> mean(device, kernel.count), square(device, kernel.count);
+  kernel.weight = weight.get();
+  kernel.grad = grad.get();
+  kernel.mean = mean.get();
+  kernel.square = square.get();
+  for (int64_t step = 1; step <= 3; ++step) {
+    kernel.by = cuda::AdamWStep<float>::of(1e-3, 0.9, 0.999, 1e-8, 0.1, step);
+    if constexpr (requires { kernel.step; }) kernel.step = step;
+    device.launch(kernel);
+  }
+  return at::cat({get(weight), get(mean), get(square)});
+}
+
+TEST_CASE("a GPU's AdamW has the processor's bits on either stream", "[gpu]") {
   PRAETOR_REQUIRE_GPU(gpu);
-  check_same(
-      gpu,
-      [&](Device& device) {
-        const int64_t count = 100003;
-        const auto weight = put(device, at::randn({count})), grad = put(device, at::randn({count}));
-        DeviceArray<float> mean(device, count), square(device, count);
-        for (int64_t step = 1; step <= 3; ++step) {
-          auto kernel = cuda::AdamWKernel::with(1e-3, 0.9, 0.999, 1e-8, 0.1, step);
-          kernel.weight = weight.get();
-          kernel.mean = mean.get();
-          kernel.square = square.get();
-          kernel.grad = grad.get();
-          kernel.count = count;
-          device.launch(kernel);
-        }
-        return get(weight);
-      },
-      0,
-      0);
+  const auto compute = cuda::Library::instance().open(0, cuda::Stream::kCompute);
+  for (Device* const on : {&gpu, compute.get()}) {
+    check_same(
+        *on,
+        [](Device& device) {
+          return after_adamw<cuda::AdamWKernel, float>(device, cuda::AdamWKernel{});
+        },
+        0,
+        0);
+    check_same(
+        *on,
+        [](Device& device) {
+          return after_adamw<cuda::CoarseAdamWKernel, Bfloat16>(
+              device, cuda::CoarseAdamWKernel{.first = 2, .key = 0x0123456789abcdefU});
+        },
+        0,
+        0);
+  }
 }
 
 TEST_CASE("too much of a GPU's memory is refused with numbers", "[gpu]") {

@@ -30,11 +30,6 @@ DeviceReport devices() {
   return out;
 }
 
-std::unique_ptr<Device> open(int32_t index) {
-  if (index < 0 || index >= device_count()) throw DeviceError("GPU: no such device");
-  return std::make_unique<praetor::testing::ProcessorDevice>();
-}
-
 /// The emulated LibTorch's function that says where the bytes of its devices are; null without one
 /// in this process.
 praetor::testing::Translate translation() {
@@ -44,6 +39,13 @@ praetor::testing::Translate translation() {
   void* const found = ::dlsym(library, "praetor_emulated_address");
   ::dlclose(library);  // it stays: somebody else has opened it
   return reinterpret_cast<praetor::testing::Translate>(found);
+}
+
+std::unique_ptr<Device> open(int32_t index, Stream stream) {
+  if (index < 0 || index >= device_count()) throw DeviceError("GPU: no such device");
+  auto device = std::make_unique<praetor::testing::ProcessorDevice>();
+  if (stream == Stream::kCompute) device->translate_by(translation());
+  return device;
 }
 
 std::unique_ptr<Communicator> join(const std::string& id,

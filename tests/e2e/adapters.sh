@@ -172,7 +172,7 @@ PY
 # run's engine has, and results and exports.
 emulated=$(dirname "$praetor")/../tests/libpraetor_torch_processor.so
 [ -f "$emulated" ] || fail "no $emulated"
-export PRAETOR_TORCH_CUDA_LIBRARY=$emulated
+export PRAETOR_TORCH_CUDA_LIBRARY=$emulated PRAETOR_CUDA_LIBRARY=$work/none.so  # whatever GPU this machine has
 sed -i 's/, lora: /, device: cuda, lora: /' "$work/job.yaml"
 sed "s#$work/runs#$work/gpu#" "$work/job.yaml" > "$work/gpu.yaml"
 "$praetor" train "$work/gpu.yaml" > "$work/out" 2> "$work/err" || { cat "$work/err"; fail "the colocated run on a GPU"; }

@@ -9,10 +9,11 @@
 namespace praetor::testing {
 
 /// A device of LibTorch that is not the CPU, and yet needs no hardware: its memory is the
-/// processor's and its operators are the CPU's, but its tensors are of another device type
-/// (PrivateUse1). What brings tensors of two devices together, other than by a copy or as a number
-/// (a tensor without dimensions), throws as it does on a GPU. Who takes an address of such a tensor
-/// for one of the processor's ends the process: nothing can be read there.
+/// processor's and its operators are the CPU's (but that square roots are rounded as IEEE says,
+/// which a GPU does and MKL does not), but its tensors are of another device type (PrivateUse1).
+/// What brings tensors of two devices together, other than by a copy or as a number (a tensor
+/// without dimensions), throws as it does on a GPU. Who takes an address of such a tensor for one
+/// of the processor's ends the process: nothing can be read there.
 ///
 /// There are kEmulatedDevices of them, each with a thread of autograd of its own: ranks that are
 /// threads of a test take one each, as ranks take a GPU each.

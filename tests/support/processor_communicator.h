@@ -5,6 +5,7 @@
 #include <string>
 
 #include "core/cuda/communicator.h"
+#include "tests/support/translate.h"
 
 namespace praetor::testing {
 
@@ -25,9 +26,6 @@ namespace praetor::testing {
 ///   PRAETOR_PROCESSOR_CORRUPT=FILE  the rank, other than the first, that removes it has the
 ///                                   highest bit (a number's sign) of an element in the middle
 ///                                   flipped of what came into its device's memory
-
-/// Where the bytes of an address of a device's are; any other address as it is. May throw.
-using Translate = void* (*)(void*);
 
 /// Names a group; to be called in the process of its first rank.
 std::string processor_group_id();

@@ -1,11 +1,20 @@
 #include "tests/support/processor_device.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 namespace praetor::testing {
+namespace {
+
+std::atomic<int64_t> adamw_kernels{0};
+
+}  // namespace
 
 /// Kernels with their pointers and sizes as they were: what memory holds is looked at anew.
 class ProcessorDevice::Steps final : public cuda::Recording {
@@ -91,9 +100,33 @@ void ProcessorDevice::multiply(const cuda::Product& product) {
   });
 }
 
+template <typename Kernel>
+void ProcessorDevice::launch_kernel(Kernel kernel) {
+  if constexpr (requires { kernel.square; }) {
+    const auto here = [&](auto*& pointer) {
+      using Pointer = std::remove_reference_t<decltype(pointer)>;
+      if (translate_)
+        pointer =
+            static_cast<Pointer>(translate_(const_cast<void*>(static_cast<const void*>(pointer))));
+    };
+    here(kernel.weight);
+    here(kernel.mean);
+    here(kernel.square);
+    here(kernel.grad);
+    ++adamw_kernels;
+    start([kernel] {
+      run_kernel(kernel);
+      const char* const file = std::getenv("PRAETOR_PROCESSOR_CORRUPT_STEP");
+      if (file && ::unlink(file) == 0) kernel.weight[0] = -kernel.weight[0];
+    });
+  } else {
+    start([kernel] { run_kernel(kernel); });
+  }
+}
+
 #define X(Kernel)                                            \
   void ProcessorDevice::launch(const cuda::Kernel& kernel) { \
-    start([kernel] { run_kernel(kernel); });                 \
+    launch_kernel(kernel);                                   \
   }
 PRAETOR_CUDA_KERNELS(X)
 #undef X
@@ -104,6 +137,10 @@ std::unique_ptr<cuda::Recording> ProcessorDevice::record(const std::function<voi
   work();
   recorded_ = nullptr;
   return std::make_unique<Steps>(std::move(steps), replays_);
+}
+
+int64_t processor_adamw_kernels() {
+  return adamw_kernels;
 }
 
 }  // namespace praetor::testing

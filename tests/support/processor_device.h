@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/cuda/device.h"
+#include "tests/support/translate.h"
 
 namespace praetor::testing {
 
@@ -108,6 +109,10 @@ void run_kernel(const Kernel& kernel, int threads = 1) {
 /// A cuda::Device whose memory is the processor's and whose kernels are run_kernel: the very
 /// arithmetic of the GPU library, in another order of sums, without a GPU. Products are sums in
 /// float32, as cuBLAS's.
+///
+/// For the tests' sake the environment, where it says so, disturbs it:
+///   PRAETOR_PROCESSOR_CORRUPT_STEP=FILE  the kernel of AdamW that removes it leaves its first
+///                                        weight with the wrong sign
 class ProcessorDevice final : public cuda::Device {
  public:
   /// @param memory_bytes  beyond which nothing can be allocated
@@ -120,6 +125,10 @@ class ProcessorDevice final : public cuda::Device {
     description_.id = "0123456789abcdef";
   }
   ~ProcessorDevice() override;
+
+  /// AdamW's pointers are from now on addresses that this takes, as of LibTorch's device where that
+  /// is emulated; null: they can be read as they are.
+  void translate_by(Translate translate) { translate_ = translate; }
 
   const cuda::DeviceDescription& description() const override { return description_; }
   int64_t free_bytes() override { return description_.memory_bytes - used_; }
@@ -155,12 +164,18 @@ class ProcessorDevice final : public cuda::Device {
  private:
   class Steps;
   void start(std::function<void()> work);
+  template <typename Kernel>
+  void launch_kernel(Kernel kernel);
 
   cuda::DeviceDescription description_;
   std::map<void*, int64_t> memory_;  ///< and its bytes
   int64_t used_ = 0, peak_ = 0;
   std::vector<std::function<void()>>* recorded_ = nullptr;  ///< while recording
   int64_t replays_ = 0, uploads_ = 0, downloads_ = 0;
+  Translate translate_ = nullptr;
 };
+
+/// Kernels of AdamW that all of them have run in this process.
+int64_t processor_adamw_kernels();
 
 }  // namespace praetor::testing

@@ -4,6 +4,7 @@
 #include "core/base/error.h"
 #include "core/base/fs.h"
 #include "core/base/text.h"
+#include "core/cuda/library.h"
 #include "tests/support/catch.h"
 #include "tests/support/emulated_device.h"
 #include "tests/support/shared_data.h"
@@ -78,6 +79,19 @@ TEST_CASE("a job whose learner wants a GPU says where there is none which stage 
   CHECK(device_of_rank(at::kCPU) == at::Device(at::kCPU));
   CHECK(device_of_rank(at::Device(at::kCUDA, 2)) == at::Device(at::kCUDA, 2));
   CHECK(device_of_rank(testing::emulated_device(1)) == testing::emulated_device(1));
+}
+
+TEST_CASE("a learner has the GPU library's kernels where that sees a GPU, and does without else",
+          "[actors][cpu][device]") {
+  CHECK_FALSE(kernels_on(at::kCPU));
+  CHECK_FALSE(kernels_on(testing::emulated_device(1)));
+  bool seen = false;
+  try {
+    seen = !cuda::Library::instance().devices().devices.empty();
+  } catch (const Error&) {
+  }
+  CHECK((kernels_on(at::Device(at::kCUDA, 0)) != nullptr) == seen);
+  CHECK_FALSE(kernels_on(at::Device(at::kCUDA, 100)));
 }
 
 TEST_CASE("the plan of a learner on a GPU counts its memory, and offloaded moments apart",

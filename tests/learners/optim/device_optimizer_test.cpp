@@ -7,7 +7,7 @@
 #include "learners/optim/rounding.h"
 #include "learners/optim/tensor_digest.h"
 #include "tests/support/catch.h"
-#include "tests/support/emulated_device.h"
+#include "tests/support/emulated_kernels.h"
 
 namespace praetor {
 namespace {
@@ -68,9 +68,11 @@ OptimizerConfig settings(const std::string& kind, at::ScalarType states = at::kF
 TEST_CASE("adamw and sgd step weights of a device to the CPU's bits", "[learners][cpu][device]") {
   for (const auto states : {at::kFloat, at::kBFloat16}) {
     for (OptimizerConfig config : {settings("adamw", states), settings("sgd", states)}) {
-      for (const bool nesterov : {false, true}) {
-        config.nesterov = nesterov;
-        CAPTURE(config.kind, states, nesterov);
+      for (const bool otherwise : {false, true}) {
+        config.nesterov = otherwise;
+        if (config.kind == "adamw" && otherwise) config.kernels = testing::emulated_kernels();
+        CAPTURE(config.kind, states, otherwise);
+        const int64_t kernels = testing::processor_adamw_kernels();
         const Run wanted = stepped(config, at::kCPU), got = stepped(config, emulated_device());
         for (size_t i = 0; i < wanted.weights.size(); ++i)
           CHECK(at::equal(got.weights[i], wanted.weights[i]));
@@ -80,6 +82,8 @@ TEST_CASE("adamw and sgd step weights of a device to the CPU's bits", "[learners
           CHECK(got.states[i].tensor.scalar_type() == states);
           CHECK(at::equal(got.states[i].tensor.cpu(), wanted.states[i].tensor));
         }
+        // One a piece and step; one piece has no gradient once.
+        CHECK(testing::processor_adamw_kernels() - kernels == (config.kernels ? 14 : 0));
       }
     }
   }
@@ -87,6 +91,22 @@ TEST_CASE("adamw and sgd step weights of a device to the CPU's bits", "[learners
   plain.momentum = 0;
   CHECK(
       at::equal(stepped(plain, emulated_device()).weights[0], stepped(plain, at::kCPU).weights[0]));
+}
+
+TEST_CASE("float64 weights of a device are stepped without the kernel", "[learners][cpu][device]") {
+  const auto weight_after = [](at::Device device, std::shared_ptr<cuda::Device> kernels) {
+    OptimizerConfig config = settings("adamw");
+    config.kernels = std::move(kernels);
+    const std::vector<NamedTensor> w{{"w", numbers({9}, 0).to(at::kDouble).to(device)}};
+    const auto optimizer = make_optimizer({.parameters = w, .owned = w}, std::move(config));
+    for (int step = 0; step < 3; ++step) {
+      w[0].tensor.mutable_grad() = numbers({9}, step).to(at::kDouble).to(device);
+      optimizer->step(0.01);
+    }
+    return w[0].tensor.cpu();
+  };
+  CHECK(at::equal(weight_after(emulated_device(), testing::emulated_kernels()),
+                  weight_after(at::kCPU, nullptr)));
 }
 
 TEST_CASE("offloaded states stay in the processor's memory, and the weights have the CPU's bits",

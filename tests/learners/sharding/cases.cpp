@@ -16,7 +16,7 @@
 #include "learners/algorithms/sft.h"
 #include "tests/learners/support/groups.h"
 #include "tests/learners/support/tiny.h"
-#include "tests/support/emulated_device.h"
+#include "tests/support/emulated_kernels.h"
 
 namespace praetor::testing {
 
@@ -95,6 +95,7 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
   config.optimizer = optimizer_of(options, options.learning_rate);
   config.precision = options.precision;
   if (options.emulated) config.device = emulated_device(ranks ? ranks->rank() : 0);
+  if (options.emulated && !options.operators) config.optimizer.kernels = emulated_kernels();
   config.optimizer.weight_decay = 0.01;
   config.micro_batch_tokens = options.micro_batch_tokens;
   config.sharding = {.stage = options.stage,

@@ -38,6 +38,7 @@ struct CaseOptions {
   bool emulated = false;        ///< each rank learns on an emulated device of its own
   bool direct = false;          ///< and they exchange what is there over an emulated NCCL
   bool offload = false;         ///< of the optimizer's states
+  bool operators = false;  ///< there AdamW steps by LibTorch's, not by the GPU library's kernel
 };
 
 /// @param ranks  null: a world of one
