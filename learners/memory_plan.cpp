@@ -84,18 +84,21 @@ struct Moment {
   int64_t sum() const { return units + workspace; }
 };
 
-/// Weights of units that are gathered while one of `use` parameters is used and `ahead` ones of
-/// `next` are on their way.
-int64_t gathered(const MemoryPlanOptions& options, int64_t use, int64_t next) {
-  return options.sharding.stage < 3
-             ? 0
-             : options.compute_bytes * (use + options.sharding.prefetch * next);
+/// Weights of units that are gathered while one of `use` parameters is used and `prefetch` ones of
+/// `next` are on their way: those of one network at most.
+int64_t gathered(const PlannedNetwork& network,
+                 const MemoryPlanOptions& options,
+                 int64_t use,
+                 int64_t next) {
+  const int64_t ahead = std::min(options.sharding.prefetch, network.shape.num_layers + 1);
+  const int64_t all = std::max(use, parameter_count(network));
+  return options.sharding.stage < 3 ? 0 : options.compute_bytes * std::min(use + ahead * next, all);
 }
 
 Moment in_head(const PlannedNetwork& network, const MemoryPlanOptions& options) {
   const ModelConfig& shape = network.shape;
   Moment out;
-  out.units = gathered(options, last_parameters(network), layer_parameters(shape));
+  out.units = gathered(network, options, last_parameters(network), layer_parameters(shape));
   if (!network.language_head) return out;
   // Rows of the logits: themselves, their gradient, with a cap its slope.
   const int64_t rows = std::min(options.micro_batch_tokens,
@@ -113,7 +116,7 @@ Moment in_layer(const PlannedNetwork& network, const MemoryPlanOptions& options)
   const Widths w(shape);
   const int64_t layer = layer_parameters(shape), tokens = options.micro_batch_tokens;
   Moment out;
-  out.units = gathered(options, layer, layer);
+  out.units = gathered(network, options, layer, layer);
   // Its own gradients; beside the computation those of the unit before it are being summed.
   if (options.sharding.stage > 1 && network.weights_trained()) {
     const int64_t last = network.shape.tie_embeddings ? 0 : last_parameters(network);
@@ -177,6 +180,15 @@ int64_t parameter_count(const PlannedNetwork& network) {
   const int64_t all = network.shape.parameter_count();
   return network.language_head ? all
                                : all - head_parameters(network.shape) + network.shape.hidden_size;
+}
+
+UnitParameters unit_parameters(const PlannedNetwork& network) {
+  const int64_t layer = layer_parameters(network.shape);
+  UnitParameters out{.embedding = embedding_parameters(network),
+                     .layer = layer,
+                     .tied = network.language_head && network.shape.tie_embeddings};
+  out.head = parameter_count(network) - out.embedding - network.shape.num_layers * layer;
+  return out;
 }
 
 int64_t kept_floats(const ModelConfig& shape, ActivationCheckpointing checkpointing) {
@@ -312,7 +324,11 @@ int64_t exchanged_bytes(const std::vector<PlannedNetwork>& all,
   for (const PlannedNetwork& network : networks) {
     const int64_t parameters = parameter_count(network);
     const int64_t whole = others(kFloat * parameters);
-    const int64_t read = others(options.compute_bytes * parameters);  // by a pass at stage 3
+    // By a pass at stage 3: a tied head reads the embedding, whose own backward reads no weight.
+    const UnitParameters units = unit_parameters(network);
+    const int64_t forward = parameters + (units.tied ? units.embedding : 0);
+    const int64_t both = 2 * forward - units.embedding;
+    const int64_t read = others(options.compute_bytes * (network.trained ? both : forward));
     if (!network.trained) {
       out += options.sharding.stage == 3 ? micro_batches * read : 0;
       continue;
@@ -322,7 +338,7 @@ int64_t exchanged_bytes(const std::vector<PlannedNetwork>& all,
       // forward and backward gathers.
       const int64_t adapter = kFloat * network.adapter_parameters;
       out += 2 * others(adapter) + over_copies(adapter);
-      if (options.sharding.stage == 3) out += 2 * micro_batches * read;
+      if (options.sharding.stage == 3) out += micro_batches * read;
       continue;
     }
     out += over_copies(kFloat * parameters);
@@ -334,7 +350,7 @@ int64_t exchanged_bytes(const std::vector<PlannedNetwork>& all,
         out += (micro_batches + 1) * whole;
         break;
       default:
-        out += micro_batches * (2 * read + whole);
+        out += micro_batches * (read + whole);
     }
   }
   return out;

@@ -57,13 +57,13 @@ struct MemoryPlanOptions {
 /// more, from the shapes alone. At that moment all of a micro-batch's activations of one network
 /// are there, and the gradients of those before it.
 struct MemoryPlan {
-  int64_t weights = 0;    ///< for good
-  int64_t gradients = 0;  ///< until the step
-  int64_t moments = 0;    ///< for good
-  int64_t units = 0;      ///< stages 2, 3: whole units' weights and gradients under way
+  int64_t weights = 0;      ///< for good
+  int64_t gradients = 0;    ///< until the step
+  int64_t moments = 0;      ///< for good
+  int64_t units = 0;        ///< stages 2, 3: whole units' weights and gradients under way
   int64_t activations = 0;  ///< as though losses asked for every row; of others there are fewer
-  int64_t workspace = 0;  ///< of the backward where it is largest, with what it computes again
-  int64_t offloaded = 0;  ///< moments that are not where the rest is; not in the total
+  int64_t workspace = 0;    ///< of the backward where it is largest, with what it computes again
+  int64_t offloaded = 0;    ///< moments that are not where the rest is; not in the total
   int64_t total() const { return weights + gradients + moments + units + activations + workspace; }
 };
 MemoryPlan plan_memory(const std::vector<PlannedNetwork>& networks,
@@ -76,6 +76,14 @@ int64_t packed_weight_bytes(const std::vector<PlannedNetwork>& networks,
 
 /// Parameters that a network holds, its scalar head among them; those of an adapter not.
 int64_t parameter_count(const PlannedNetwork& network);
+
+/// The same by units (learners/sharding/sharded_network.h): the embedding with the few of the final
+/// norm, each layer, and the head. A tied head has none of its own, and reads the embedding.
+struct UnitParameters {
+  int64_t embedding = 0, layer = 0, head = 0;
+  bool tied = false;
+};
+UnitParameters unit_parameters(const PlannedNetwork& network);
 
 /// Floats that a forward keeps of each token of one layer for its backward.
 int64_t kept_floats(const ModelConfig& shape, ActivationCheckpointing checkpointing);

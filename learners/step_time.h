@@ -28,12 +28,15 @@ struct StepTime {
   double total() const { return computing + waiting; }
 };
 
-/// From the computation's seconds: exchanges are rings, so that a rank's bytes are those of
-/// exchanged_bytes and each exchange of a unit takes a message for every other rank. Beside the
-/// computation (prefetch above 0, stages 2 and 3) a micro-batch waits for what its first unit
-/// needs and its last one leaves, and for what takes longer than the computation; else for
-/// everything. Sums within layers that are split over ranks, sums at the optimizer step (stage 1,
-/// and those over copies) and its new weights (stages 1 and 2) are waited for.
+/// From the computation's seconds, which are shared among units by their arithmetic: exchanges are
+/// rings, so that a rank's bytes are those of exchanged_bytes and each exchange of a unit takes a
+/// message for every other rank. Beside the computation (prefetch above 0, stages 2 and 3) they
+/// follow one another over the link in the order in which LockStep starts them: a gather hides
+/// behind the units that are computed while it is on its way, a sum of gradients behind the one
+/// that follows it, and no micro-batch behind another. Else everything is waited for, as are sums
+/// within layers that are split over ranks, sums at the optimizer step (stage 1, and those over
+/// copies) and its new weights (stages 1 and 2). Trained networks come one after the other, each
+/// with its backward.
 StepTime plan_step_time(const std::vector<PlannedNetwork>& networks,
                         const MemoryPlanOptions& options,
                         int64_t micro_batches,

@@ -11,6 +11,7 @@
 #include "actors/job/cluster.h"
 #include "actors/job/plan.h"
 #include "core/base/error.h"
+#include "core/base/log.h"
 
 namespace praetor::cli {
 
@@ -61,6 +62,7 @@ int validate(const Options& options) {
       return kExitDone;
     }
     print_job(job);
+    for (const std::string& note : notes_on(job)) log::warn(note);
     if (!options.plan && options.cluster.empty()) return kExitDone;
     const std::vector<StagePlan> plan = plan_job(job);
     std::fputs(plan_text(plan).c_str(), stdout);

@@ -482,6 +482,45 @@ std::vector<std::string> check_job(const JobConfig& job) {
   return job.document->errors();
 }
 
+std::vector<std::string> notes_on(const JobConfig& job) {
+  std::vector<std::string> out;
+  if (job.placement != "separate") return out;
+  for (const StageConfig& stage : job.stages) {
+    if (!stage.trains()) continue;
+    const auto algorithm = stage.make_algorithm();
+    const SamplePlan samples = algorithm->sample_plan();
+    if (samples.prompts_per_step == 0) continue;  // every row at once
+    int64_t of_prompt = algorithm->online() ? samples.total_samples() : 1;
+    for (const auto& [task, count] : samples.samples_by_task)
+      of_prompt = std::max(of_prompt, count);
+    const int64_t minibatches = algorithm->update_plan().minibatches;
+    const int64_t all = samples.prompts_per_step * of_prompt;
+    const int64_t most = (all + minibatches - 1) / minibatches;
+    const int64_t tensor = stage.learner.sharding.tensor;
+    const int64_t idle = job.roles.learner_ranks - tensor * most;
+    if (idle <= 0) continue;
+    const char* const what = algorithm->online()                    ? "responses"
+                             : samples.rows == RowForm::kPreference ? "pairs"
+                                                                    : "rows";
+    out.push_back(str("stage ",
+                      stage.name,
+                      ": an optimizer step has at most ",
+                      most,
+                      " ",
+                      what,
+                      ", so that ",
+                      idle,
+                      " of the ",
+                      job.roles.learner_ranks,
+                      " ranks of roles.learner.ranks have nothing to do in it; at most ",
+                      tensor * most,
+                      " ranks, or more ",
+                      what,
+                      " a step, are wanted"));
+  }
+  return out;
+}
+
 JobConfig load_checked_job(const fs::path& file, const std::vector<std::string>& overrides) {
   JobConfig job = JobConfig::read(file, overrides);
   const auto errors = check_job(job);

@@ -22,6 +22,10 @@ namespace praetor {
 /// "file:line:column: key: what is wrong and what would be right"; empty: the job can start.
 std::vector<std::string> check_job(const JobConfig& job);
 
+/// What a job may ask for but hardly means, a line each: learner ranks that have nothing to do in
+/// an optimizer step. The job has no errors.
+std::vector<std::string> notes_on(const JobConfig& job);
+
 /// Reads and checks a job, as `train` does before anything else.
 /// @throws ConfigError with all errors, a line each; MissingInput when there is no such job file
 JobConfig load_checked_job(const std::filesystem::path& file,

@@ -1,7 +1,9 @@
 #include "actors/job/cluster.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
+#include <limits>
 
 #include "core/base/str.h"
 #include "core/config/yaml_reader.h"
@@ -29,29 +31,47 @@ double products(const ClusterConfig& cluster, double flops, int64_t gpus) {
   return flops / (1e12 * cluster.tflops * cluster.efficiency * static_cast<double>(gpus));
 }
 
+/// An engine beside a learner's rank, on one GPU.
+struct EnginePlan {
+  double weights = 0;  ///< bytes
+  double token = 0;    ///< bytes of its keys and values
+  double longest = 0;  ///< tokens of a sequence
+  double room = 0;     ///< bytes for keys and values between updates
+  double sequence() const { return token * longest; }
+};
+
+EnginePlan plan_engine(const StagePlan& stage,
+                       const ClusterConfig& cluster,
+                       const ModelConfig& shape,
+                       const MemoryPlan& learner) {
+  EnginePlan out;
+  out.weights = kEngineBytes * static_cast<double>(shape.parameter_count());
+  out.token = 2 * kEngineBytes *
+              static_cast<double>(shape.num_layers * shape.num_kv_heads * shape.head_dim);
+  out.longest = static_cast<double>(stage.prompt_tokens + stage.response_tokens);
+  // Between updates a rank keeps its weights and moments.
+  out.room = kUsable * kGiB * cluster.memory_gib - out.weights -
+             static_cast<double>(learner.weights + learner.moments);
+  return out;
+}
+
 double generation_seconds(const StagePlan& stage,
                           const ClusterConfig& cluster,
                           const ModelConfig& shape,
-                          const MemoryPlan& learner,
+                          const EnginePlan& engine,
                           int64_t gpus) {
+  if (engine.room < engine.sequence()) return std::numeric_limits<double>::infinity();
   const auto parameters = static_cast<double>(shape.parameter_count());
   const int64_t sequences = ceil_div(stage.sequences_per_step, gpus);
-  const auto token_bytes =
-      2 * kEngineBytes *
-      static_cast<double>(shape.num_layers * shape.num_kv_heads * shape.head_dim);
-  const double longest = static_cast<double>(stage.prompt_tokens + stage.response_tokens);
-  // Between updates a rank keeps its weights and moments.
-  const double room = kUsable * kGiB * cluster.memory_gib - kEngineBytes * parameters -
-                      static_cast<double>(learner.weights + learner.moments);
-  const auto at_once = std::clamp<int64_t>(
-      static_cast<int64_t>(std::max(room, 0.0) / (token_bytes * longest)), 1, sequences);
+  const auto at_once = static_cast<int64_t>(
+      std::min(engine.room / engine.sequence(), static_cast<double>(sequences)));
   double out =
       products(cluster, 2 * parameters * static_cast<double>(sequences * stage.prompt_tokens), 1);
   for (int64_t left = sequences; left > 0; left -= at_once) {
     const auto rows = static_cast<double>(std::min(left, at_once));
     const double context =
         static_cast<double>(stage.prompt_tokens) + static_cast<double>(stage.response_tokens) / 2;
-    const double read = kEngineBytes * parameters + rows * token_bytes * context;
+    const double read = engine.weights + rows * engine.token * context;
     const double token =
         std::max(read / (1e9 * cluster.memory_gb_s), products(cluster, 2 * parameters * rows, 1));
     out += token * static_cast<double>(stage.response_tokens);
@@ -59,20 +79,74 @@ double generation_seconds(const StagePlan& stage,
   return out;
 }
 
+std::string gib_text(double bytes) {
+  char buffer[32];
+  std::snprintf(buffer, sizeof(buffer), "%.3g GiB", bytes / kGiB);
+  return buffer;
+}
+
+/// Why so many GPUs do not have this layout; empty: they do.
+std::string why_impossible(const ShardingConfig& sharding, int64_t gpus) {
+  if (gpus % sharding.tensor != 0)
+    return str("learner.sharding.tensor: ", sharding.tensor, " does not divide ", gpus, " GPUs");
+  const int64_t workers = gpus / sharding.tensor, group = sharding.ranks_of_copy(workers);
+  if (workers % group == 0) return "";
+  return str("learner.sharding.group: ",
+             group,
+             " does not divide ",
+             gpus,
+             " GPUs",
+             sharding.tensor > 1 ? str(" / ", sharding.tensor, " (tensor)") : "");
+}
+
+/// Memory of a GPU, and why there is not as much.
+void add_memory(const StagePlan& stage,
+                const ClusterConfig& cluster,
+                const MemoryPlan& learner,
+                const EnginePlan& engine,
+                ClusterPoint& out) {
+  const bool samples = stage.response_tokens > 0;
+  const auto kept = static_cast<double>(learner.weights + learner.moments);
+  const double sampling = samples ? engine.weights + kept + engine.sequence() : 0;
+  const double update = engine.weights + static_cast<double>(learner.total());
+  out.engine = static_cast<int64_t>(engine.weights);
+  out.memory = static_cast<int64_t>(std::max(update, sampling));
+  const double usable = kUsable * kGiB * cluster.memory_gib;
+  const std::string of_engine = str(gib_text(engine.weights), " of the engine's weights");
+  const std::string there = str(": more than nine tenths of ", cluster.memory_gib, " GiB");
+  if (update > usable) {
+    out.too_large = str("an update takes ", gib_text(static_cast<double>(learner.total())));
+    if (samples) out.too_large += str(" beside ", of_engine);
+    out.too_large += there;
+  } else if (sampling > usable) {
+    out.too_large = str("the keys and values of one sequence take ",
+                        gib_text(engine.sequence()),
+                        " beside ",
+                        of_engine,
+                        " and ",
+                        gib_text(kept),
+                        " of the learner's",
+                        there);
+  }
+}
+
 ClusterPoint point(const StagePlan& stage, const ClusterConfig& cluster, int64_t gpus) {
   const StagePlan::Update& update = *stage.update;
   ClusterPoint out{.gpus = gpus};
   MemoryPlanOptions options = update.options;
   options.ranks = gpus;
-  if (gpus % options.sharding.tensor != 0) options.sharding.tensor = 1;
+  out.impossible = why_impossible(options.sharding, gpus);
+  if (!out.impossible.empty()) return out;
   const int64_t workers = gpus / options.sharding.tensor;
-  if (workers % std::max<int64_t>(options.sharding.group, 1) != 0) options.sharding.group = 0;
   const int64_t of_rank = ceil_div(update.tokens, workers * update.optimizer_steps);
   options.micro_batch_tokens =
       std::max(std::min(options.micro_batch_tokens, of_rank), options.sequence_tokens);
   options.kernels = false;
   const MemoryPlan memory = plan_memory(update.networks, options);
-  out.memory = memory.total();
+  const ModelConfig& shape = update.networks.front().shape;
+  const EnginePlan engine =
+      stage.response_tokens > 0 ? plan_engine(stage, cluster, shape, memory) : EnginePlan{};
+  add_memory(stage, cluster, memory, engine, out);
 
   std::vector<PlannedNetwork> trained, frozen;
   double counted = 0;  // FLOPs a token of what is trained
@@ -120,9 +194,8 @@ ClusterPoint point(const StagePlan& stage, const ClusterConfig& cluster, int64_t
                     (1e12 * cluster.tflops * static_cast<double>(gpus) * spent);
   if (stage.response_tokens == 0) return out;
 
-  const ModelConfig& shape = update.networks.front().shape;
-  out.generating = generation_seconds(stage, cluster, shape, memory, gpus);
-  const double weights = kEngineBytes * static_cast<double>(shape.parameter_count());
+  out.generating = generation_seconds(stage, cluster, shape, engine, gpus);
+  const double weights = engine.weights;
   out.publishing = weights / (1e9 * cluster.memory_gb_s);
   if (const int64_t copy = options.ranks_of_copy(); options.sharding.stage == 3 && copy > 1) {
     const auto others = static_cast<double>(copy - 1);
@@ -131,6 +204,13 @@ ClusterPoint point(const StagePlan& stage, const ClusterConfig& cluster, int64_t
         others * static_cast<double>(shape.num_layers + 2) * links.copy.message_seconds;
   }
   return out;
+}
+
+/// "-" for what takes for ever.
+std::string cell(double value) {
+  char buffer[32];
+  std::snprintf(buffer, sizeof(buffer), "%.3g", value);
+  return std::isfinite(value) ? buffer : "-";
 }
 
 }  // namespace
@@ -181,30 +261,55 @@ std::string cluster_text(const std::vector<StagePlan>& plan, const ClusterConfig
     if (points.empty()) continue;
     out += str(
         "stage ", stage.name, ": seconds of a step of ", stage.update->tokens, " tokens at most\n");
+    if (stage.response_tokens > 0) {
+      const ModelConfig& shape = stage.update->networks.front().shape;
+      out += str("  beside its learner rank every GPU has an engine with the whole policy, ",
+                 gib_text(kEngineBytes * static_cast<double>(shape.parameter_count())),
+                 " in bfloat16\n");
+    }
     out +=
         "   GPUs   memory GiB   computing   waiting  generating  publishing      step  "
         "tokens/s    MFU\n";
+    std::string why;
     for (const ClusterPoint& p : points) {
-      const double gib = static_cast<double>(p.memory) / kGiB;
+      const auto gpus = static_cast<long long>(p.gpus);
+      if (!p.impossible.empty()) {
+        std::snprintf(line,
+                      sizeof(line),
+                      "  %5lld  %10s   %10s %9s %11s %11s %9s %9s  %5s\n",
+                      gpus,
+                      "-",
+                      "-",
+                      "-",
+                      "-",
+                      "-",
+                      "-",
+                      "-",
+                      "-");
+        out += line;
+        why += str("  -: ", p.impossible, "\n");
+        continue;
+      }
+      if (!p.too_large.empty()) why += str("  !: ", gpus, " GPUs: ", p.too_large, "\n");
+      const double step = p.step();
+      const double speed =
+          std::isfinite(step) ? static_cast<double>(stage.update->tokens) / step : step;
       std::snprintf(line,
                     sizeof(line),
-                    "  %5lld  %10.3g%s  %10.3g %9.3g %11.3g %11.3g %9.3g %9.3g  %4.1f%%\n",
-                    static_cast<long long>(p.gpus),
-                    gib,
-                    gib > kUsable * cluster.memory_gib ? "!" : " ",
+                    "  %5lld  %10.3g%s  %10.3g %9.3g %11s %11.3g %9s %9s  %4.1f%%\n",
+                    gpus,
+                    static_cast<double>(p.memory) / kGiB,
+                    p.too_large.empty() ? " " : "!",
                     p.computing,
                     p.waiting,
-                    p.generating,
+                    cell(p.generating).c_str(),
                     p.publishing,
-                    p.step(),
-                    static_cast<double>(stage.update->tokens) / p.step(),
+                    cell(step).c_str(),
+                    cell(speed).c_str(),
                     100 * p.utilisation);
       out += line;
     }
-    if (std::ranges::any_of(points, [&](const ClusterPoint& p) {
-          return static_cast<double>(p.memory) > kUsable * kGiB * cluster.memory_gib;
-        }))
-      out += "  !: more than nine tenths of a GPU's memory\n";
+    out += why;
   }
   return out;
 }

@@ -26,14 +26,20 @@ struct ClusterConfig {
 };
 
 /// One stage on so many GPUs, on all of which, in turn, the step's responses are sampled and the
-/// update runs.
+/// update runs. The engine of each has a copy of the whole policy in bfloat16, which stays beside
+/// the learner's rank during an update; its keys and values do not.
 struct ClusterPoint {
   int64_t gpus = 0;
-  int64_t memory = 0;      ///< bytes of a learner rank at the worst moment of an update
-  double computing = 0;    ///< seconds of a step's passes (epochs) and optimizer steps
-  double waiting = 0;      ///< for exchanges, beside that
-  double generating = 0;   ///< seconds for a step's responses at their longest
-  double publishing = 0;   ///< seconds until every GPU has the new weights, in bfloat16
+  std::string
+      impossible;         ///< why the stage's layout is none of so many; then nothing else is known
+  std::string too_large;  ///< why a GPU's memory does not suffice; empty: it does
+  int64_t memory = 0;     ///< bytes of a GPU: in an update, or with the responses' first sequence
+  int64_t engine = 0;     ///< bytes of that, the engine's weights; 0: nothing is generated
+  double computing = 0;   ///< seconds of a step's passes (epochs) and optimizer steps
+  double waiting = 0;     ///< for exchanges, beside that
+  double generating = 0;  ///< seconds for a step's responses at their longest; infinite where the
+                          ///< cache has no room for one
+  double publishing = 0;  ///< seconds until every GPU has the new weights, in bfloat16
   double utilisation = 0;  ///< 6 FLOPs a parameter and token of what is trained (4 beside an
                            ///< adapter), over the peak of the update's seconds
   double step() const { return computing + waiting + generating + publishing; }

@@ -102,6 +102,16 @@ void check_publication(const JobConfig& job, YamlReader in) {
   }
 }
 
+/// One process is one learner rank.
+void check_ranks(const JobConfig& job, YamlReader in) {
+  if (job.placement != "colocated" || job.roles.learner_ranks == 1) return;
+  YamlReader section = in.child("roles").child("learner");
+  section.error_at("ranks",
+                   str("with placement: colocated the learner is one rank, not ",
+                       job.roles.learner_ranks,
+                       "; leave it out, or set placement: separate"));
+}
+
 /// NCCL passes tensors between the GPUs of several ranks.
 void check_collective(const JobConfig& job, YamlReader in) {
   if (job.roles.learner_collective != "nccl") return;
@@ -143,7 +153,7 @@ void check_layout(const JobConfig& job) {
                       " does not divide; placement: separate has roles.learner.ranks of them"));
       continue;
     }
-    const int64_t workers = std::max<int64_t>(1, job.roles.learner_ranks / sharding.tensor);
+    const int64_t workers = ranks / sharding.tensor;
     const int64_t group = sharding.ranks_of_copy(workers);
     if (workers % group == 0) continue;
     const std::string of_tensor =
@@ -190,6 +200,7 @@ JobConfig JobConfig::read(std::shared_ptr<YamlDocument> document) {
   const CheckpointConfig checkpoint =
       single ? CheckpointConfig{} : CheckpointConfig::from_yaml(in.child("checkpoint"), {});
   read_stages(job, in, checkpoint);
+  check_ranks(job, in);
   check_layout(job);
   check_publication(job, in);
   check_collective(job, in);

@@ -152,6 +152,7 @@ bool requeue(const JobConfig& job, const SlurmAllocation& allocation) {
 int train_job(const TrainOptions& options) {
   const JobConfig job = load_checked_job(options.job, options.overrides);
   check_until(job, options.until);
+  for (const std::string& note : notes_on(job)) log::warn(note);
   if (job.placement == "separate")
     Launcher::make(job);  // what it lacks is told before anything is made
   const bool workers_here = job.placement != "separate" ||

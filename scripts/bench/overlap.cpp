@@ -1,80 +1,50 @@
-// A step at sharding stage 3 with and without exchanges beside the computation, in turn, by two
-// ranks as threads over links that carry so many megabytes a second:
-//   overlap [MEGABYTES_A_SECOND [ROUNDS]]     0: as fast as memory
-// Beside what was measured stands what learners/step_time.h says of such a link, given the seconds
-// of the step without one.
+// Updates by ranks that are threads, over links which carry so many megabytes a second, at every
+// sharding stage, in groups and with split layers:
+//   overlap [MEGABYTES_A_SECOND [ROUNDS]]
+// A line of JSON a layout: seconds of an update and bytes that a rank sent, beside what
+// learners/step_time.h and memory_plan.h say of them given the seconds over a link as fast as
+// memory.
 #include <algorithm>
+#include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <deque>
 #include <memory>
-#include <mutex>
-#include <string>
 #include <thread>
-#include <utility>
 #include <vector>
 
-#include "core/base/error.h"
 #include "core/base/threads.h"
-#include "core/collective/exchange_collective.h"
 #include "learners/algorithms/sft.h"
 #include "learners/learner.h"
 #include "learners/step_time.h"
+#include "tests/support/timed_link.h"
 
 namespace praetor {
 namespace {
 
-constexpr int32_t kRanks = 2;
+constexpr int64_t kRows = 8, kTokens = 128, kMicroBatch = 256, kVocabulary = 4096;
+constexpr int kUpdates = 2;
 
-struct Wire {
-  std::mutex mutex;
-  std::condition_variable arrived;
-  std::deque<std::string> to[kRanks];
+struct Layout {
+  int32_t ranks = 2;
+  ShardingConfig sharding;
 };
 
-/// Ranks as threads, over a link whose time does not depend on what the cores do.
-class LinkCollective final : public ExchangeCollective {
- public:
-  LinkCollective(std::shared_ptr<Wire> wire, int32_t rank, double bytes_a_second)
-      : ExchangeCollective(rank, kRanks, {}),
-        wire_(std::move(wire)),
-        bytes_a_second_(bytes_a_second) {}
-  ~LinkCollective() override { settle(); }
-  std::string backend() const override { return "link"; }
-
- protected:
-  void exchange(const CollectiveCall& call,
-                const Routes& /*routes*/,
-                const std::vector<Bytes>& send,
-                const std::vector<MutableBytes>& receive) override {
-    const auto peer = static_cast<size_t>(1 - rank()), mine = static_cast<size_t>(rank());
-    if (bytes_a_second_ > 0) {
-      std::this_thread::sleep_for(
-          std::chrono::duration<double>(static_cast<double>(send[peer].size()) / bytes_a_second_));
-    }
-    std::unique_lock lock(wire_->mutex);
-    wire_->to[peer].emplace_back(reinterpret_cast<const char*>(send[peer].data()),
-                                 send[peer].size());
-    wire_->arrived.notify_all();
-    const bool came =
-        wire_->arrived.wait_for(lock, options().deadline, [&] { return !wire_->to[mine].empty(); });
-    PRAETOR_CHECK(came && wire_->to[mine].front().size() == receive[peer].size(), call.text());
-    std::memcpy(
-        receive[peer].data(), wire_->to[mine].front().data(), wire_->to[mine].front().size());
-    wire_->to[mine].pop_front();
-  }
-
- private:
-  std::shared_ptr<Wire> wire_;
-  double bytes_a_second_;
-};
+const std::vector<Layout> kLayouts = {{2, {.stage = 1}},
+                                      {2, {.stage = 2, .prefetch = 0}},
+                                      {2, {.stage = 2}},
+                                      {2, {.stage = 3, .prefetch = 0}},
+                                      {2, {.stage = 3}},
+                                      {2, {.stage = 1, .tensor = 2}},
+                                      {4, {.stage = 1}},
+                                      {4, {.stage = 2}},
+                                      {4, {.stage = 3}},
+                                      {4, {.stage = 3, .group = 2}},
+                                      {4, {.stage = 3, .tensor = 2}}};
 
 ModelConfig shape() {
   ModelConfig c;
-  c.vocab_size = 4096;
+  c.vocab_size = kVocabulary;
   c.hidden_size = 256;
   c.intermediate_size = 704;
   c.num_layers = 6;
@@ -87,9 +57,10 @@ ModelConfig shape() {
 
 std::vector<Example> rows() {
   std::vector<Example> out;
-  for (int64_t i = 0; i < 8; ++i) {
+  for (int64_t i = 0; i < kRows; ++i) {
     Example one;
-    for (int64_t t = 0; t < 128; ++t) one.tokens.push_back((31 * t * t + 17 * i + 1) % 4096);
+    for (int64_t t = 0; t < kTokens; ++t)
+      one.tokens.push_back((31 * t * t + 17 * i + 1) % kVocabulary);
     one.target.assign(one.tokens.size(), 1);
     one.target[0] = 0;
     out.push_back(std::move(one));
@@ -97,32 +68,43 @@ std::vector<Example> rows() {
   return out;
 }
 
-/// Seconds of one update, the mean of three by a fresh group.
-double seconds_of(int64_t prefetch, double bytes_a_second) {
-  const auto wire = std::make_shared<Wire>();
-  double seconds = 0;
+struct Measured {
+  double seconds = 0;  ///< of an update
+  int64_t bytes = 0;   ///< that rank 0 sent in one
+};
+
+/// Means over updates of a fresh group, after a first one.
+Measured measure(const Layout& layout, double bytes_a_second) {
+  std::vector<std::atomic<int64_t>> sent(static_cast<size_t>(layout.ranks));
+  const auto group =
+      testing::make_timed_group(layout.ranks, {.bytes_a_second = bytes_a_second}, sent);
+  Measured out;
   std::vector<std::thread> threads;
-  for (int32_t rank = 0; rank < kRanks; ++rank) {
+  for (int32_t rank = 0; rank < layout.ranks; ++rank) {
     threads.emplace_back([&, rank] {
-      LinkCollective ranks(wire, rank, bytes_a_second);
+      Collective& ranks = *group[static_cast<size_t>(rank)];
       LearnerConfig config;
-      config.sharding = {.stage = 3, .prefetch = prefetch};
-      config.micro_batch_tokens = 512;
+      config.sharding = layout.sharding;
+      config.micro_batch_tokens = kMicroBatch;
       LearnerModels models;
       models.policy = std::make_unique<Transformer>(shape(), RandomStream({.job_seed = 1}));
       Learner learner(config, make_sft(SftConfig{}), std::move(models), &ranks);
       const std::vector<Example> examples = rows();
       learner.update(examples);
       ranks.barrier();
+      const int64_t before = sent[0];
       const auto start = std::chrono::steady_clock::now();
-      for (int step = 0; step < 3; ++step) learner.update(examples);
+      for (int step = 0; step < kUpdates; ++step) learner.update(examples);
+      if (rank == 0) out.bytes = (sent[0] - before) / kUpdates;
       ranks.barrier();
       if (rank == 0)
-        seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        out.seconds =
+            std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     });
   }
   for (std::thread& thread : threads) thread.join();
-  return seconds / 3;
+  out.seconds /= kUpdates;
+  return out;
 }
 
 double median(std::vector<double> x) {
@@ -130,43 +112,63 @@ double median(std::vector<double> x) {
   return x[x.size() / 2];
 }
 
-/// What the plan says of such an update.
-double planned(int64_t prefetch, double computing, double bytes_a_second) {
-  if (bytes_a_second == 0) return computing;
-  const MemoryPlanOptions options{.sharding = {.stage = 3, .prefetch = prefetch}, .ranks = kRanks};
+void compare(const Layout& layout, double bytes_a_second, int rounds) {
+  std::vector<double> computing, seconds;
+  int64_t bytes = 0;
+  for (int round = 0; round < rounds; ++round) {
+    computing.push_back(measure(layout, 0).seconds);
+    const Measured one = measure(layout, bytes_a_second);
+    seconds.push_back(one.seconds);
+    bytes = one.bytes;
+  }
+  const ShardingConfig& sharding = layout.sharding;
+  const MemoryPlanOptions options{.sharding = sharding,
+                                  .ranks = layout.ranks,
+                                  .micro_batch_tokens = kMicroBatch,
+                                  .sequence_tokens = kTokens};
+  const int64_t workers = layout.ranks / sharding.tensor;
+  const int64_t micro_batches = ceil_div(kRows * kTokens, workers * kMicroBatch);
   const Link link{.bytes_a_second = bytes_a_second};
-  return plan_step_time({{shape()}}, options, 1, computing, {.copy = link}).total();
+  const std::vector<PlannedNetwork> networks{{shape()}};
+  const double alone = median(computing), with = median(seconds);
+  const double planned =
+      plan_step_time(
+          networks, options, micro_batches, alone, {.copy = link, .copies = link, .tensor = link})
+          .total();
+  const int64_t planned_bytes = exchanged_bytes(networks, options, micro_batches);
+  std::printf(
+      "{\"case\": \"overlap\", \"ranks\": %d, \"stage\": %d, \"prefetch\": %d, \"group\": %d, "
+      "\"tensor\": %d, \"megabytes_a_second\": %g, \"rounds\": %d, \"seconds_computing\": %.3f, "
+      "\"seconds\": %.3f, \"planned_seconds\": %.3f, \"planned_over_measured\": %.3f, "
+      "\"bytes_sent\": %lld, \"planned_bytes\": %lld, \"planned_over_sent\": %.4f}\n",
+      layout.ranks,
+      static_cast<int>(sharding.stage),
+      static_cast<int>(sharding.prefetch),
+      static_cast<int>(sharding.group),
+      static_cast<int>(sharding.tensor),
+      bytes_a_second / 1e6,
+      rounds,
+      alone,
+      with,
+      planned,
+      planned / with,
+      static_cast<long long>(bytes),
+      static_cast<long long>(planned_bytes),
+      static_cast<double>(planned_bytes) / static_cast<double>(bytes));
+  std::fflush(stdout);
 }
 
 }  // namespace
 }  // namespace praetor
 
 int main(int argc, char** argv) {
-  const double megabytes = argc > 1 ? std::strtod(argv[1], nullptr) : 200;
-  const int rounds = argc > 2 ? std::atoi(argv[2]) : 5;
-  praetor::set_threads(1);
-  std::vector<double> computing, without, with, ratio;
-  for (int round = 0; round < rounds; ++round) {
-    computing.push_back(praetor::seconds_of(0, 0));
-    without.push_back(praetor::seconds_of(0, megabytes * 1e6));
-    with.push_back(praetor::seconds_of(1, megabytes * 1e6));
-    ratio.push_back(without.back() / with.back());
+  const double megabytes = argc > 1 ? std::strtod(argv[1], nullptr) : 100;
+  const int rounds = argc > 2 ? std::atoi(argv[2]) : 3;
+  if (!(megabytes > 0) || rounds < 1) {
+    std::fprintf(stderr, "overlap: megabytes a second above 0 and at least one round are wanted\n");
+    return 64;
   }
-  const double alone = praetor::median(computing);
-  std::printf(
-      "{\"case\": \"overlap\", \"ranks\": 2, \"megabytes_a_second\": %g, \"rounds\": %d, "
-      "\"seconds_computing\": %.3f, \"seconds_waiting\": %.3f, \"seconds_beside\": %.3f, "
-      "\"planned_waiting\": %.3f, \"planned_beside\": %.3f, \"median_ratio\": %.2f, "
-      "\"least_ratio\": %.2f, \"most_ratio\": %.2f}\n",
-      megabytes,
-      rounds,
-      alone,
-      praetor::median(without),
-      praetor::median(with),
-      praetor::planned(0, alone, megabytes * 1e6),
-      praetor::planned(1, alone, megabytes * 1e6),
-      praetor::median(ratio),
-      *std::min_element(ratio.begin(), ratio.end()),
-      *std::max_element(ratio.begin(), ratio.end()));
+  praetor::set_threads(1);
+  for (const auto& layout : praetor::kLayouts) praetor::compare(layout, megabytes * 1e6, rounds);
   return 0;
 }

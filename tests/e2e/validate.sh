@@ -33,6 +33,11 @@ printf 'gpu: 8\n' >"$work/cluster.yaml"
 expect 78 "$work/job.yaml" --cluster "$work/cluster.yaml"
 grep -q "^$work/cluster.yaml:1:1: unknown key \"gpu\", did you mean \"gpus\"?$" "$work/err" || fail "the wrong key is not told"
 
+expect 0 "$work/job.yaml" --set placement=separate --set roles.learner.ranks=500
+grep -q '^warning: stage sft: an optimizer step has at most [0-9]* rows, so that [0-9]* of the 500 ranks' "$work/err" || fail "idle ranks are not told"
+expect 78 "$work/job.yaml" --set roles.learner.ranks=500
+grep -q 'roles.learner.ranks: with placement: colocated the learner is one rank, not 500' "$work/err" || fail "ranks that there are not"
+
 expect 0 "$work/job.yaml" --resolved --set stages.sft.steps=4 --set seed=5
 cp "$work/out" "$work/resolved.yaml"
 grep -q '^seed: 5$' "$work/resolved.yaml" || fail "the override is not in the resolved job"

@@ -5,6 +5,7 @@
 #include "actors/rpc/tls.h"
 #include "core/base/error.h"
 #include "core/base/fs.h"
+#include "core/base/str.h"
 #include "core/base/text.h"
 #include "tests/reward/language_model.h"
 #include "tests/support/catch.h"
@@ -314,6 +315,37 @@ TEST_CASE("every row names a task of the rewards, and only who compares has pref
   CHECK_THAT(check(file, {judge}),
              Catch::EndsWith("rewards.parts[0].max_length: 600 is more than the model's 512 "
                              "positions"));
+}
+
+TEST_CASE("learner ranks without a sequence are noted", "[actors][cpu]") {
+  const auto notes = [](const std::string& ppo, const std::string& rest) {
+    const JobConfig job = JobConfig::read(YamlDocument::parse(
+        "name: j\nstages:\n  - {kind: toy_language, name: language}\n"
+        "  - {kind: sft, model: {create: {}}, data: {train: stage:language/sft.jsonl}, "
+        "sft: {batch_size: 64}}\n"
+        "  - {kind: ppo, data: {train: stage:language/prompts_train.jsonl}, "
+        "rewards: {parts: [{kind: length, max: 9}]}, " +
+        ppo + "}\n" + rest));
+    CHECK(join(job.document->errors(), "\n") == "");
+    return join(notes_on(job), "\n");
+  };
+  const std::string few = "ppo: {prompts_per_step: 8, samples_per_prompt: 2, minibatches: 1}";
+  const auto ranks = [](int count) {
+    return str("placement: separate\nroles: {learner: {ranks: ", count, "}}\n");
+  };
+  CHECK(notes(few, ranks(40)) ==
+        "stage ppo: an optimizer step has at most 16 responses, so that 24 of the 40 ranks of "
+        "roles.learner.ranks have nothing to do in it; at most 16 ranks, or more responses a step, "
+        "are wanted");
+  CHECK(notes(few, ranks(16)) == "");
+  CHECK(notes(few, "") == "");
+  // Two ranks share each response; a step of four has a quarter of them.
+  CHECK(notes(few + ", learner: {sharding: {tensor: 2}}", ranks(32)) == "");
+  CHECK_THAT(notes("ppo: {prompts_per_step: 8, samples_per_prompt: 2, minibatches: 4}", ranks(16)),
+             Catch::Contains("has at most 4 responses, so that 12 of the 16 ranks"));
+  CHECK_THAT(notes(few, ranks(70)),
+             Catch::Contains("stage sft: an optimizer step has at most 64 "
+                             "rows, so that 6 of the 70 ranks"));
 }
 
 }  // namespace praetor

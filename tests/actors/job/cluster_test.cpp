@@ -1,5 +1,8 @@
 #include "actors/job/cluster.h"
 
+#include <algorithm>
+#include <cmath>
+
 #include "core/base/error.h"
 #include "core/base/fs.h"
 #include "core/base/str.h"
@@ -55,8 +58,9 @@ TEST_CASE("a cluster's plan is what the shapes say", "[actors][cpu]") {
   CHECK(small.utilisation < 0.5 * 6 / 10 * 8.03 / 7.5);
   CHECK(small.utilisation > 0.2);
   CHECK(large.utilisation < small.utilisation);
-  // 16 bytes a parameter in training and 2 in the reference, in parts.
-  CHECK(static_cast<double>(small.memory) > (6 + 4 + 8 + 2) * parameters / 8);
+  // 16 bytes a parameter in training and 2 in the reference, in parts; 2 in the engine, whole.
+  CHECK(static_cast<double>(small.memory) > (6 + 4 + 8 + 2) * parameters / 8 + 2 * parameters);
+  CHECK(static_cast<double>(small.engine) == Approx(2 * parameters).epsilon(0.001));
   CHECK(large.memory < small.memory);
   // 128 sequences a GPU: at least the weights once a token, at most as though alone.
   const double weights = 2 * parameters / 3350e9;
@@ -116,7 +120,94 @@ TEST_CASE("a slower network is waited for, and a GPU that is too small is marked
   fast.memory_gib = 24;
   const std::string text = cluster_text({one}, fast);
   CHECK_THAT(text, Catch::Contains("stage grpo: seconds of a step of 1048576 tokens at most"));
-  CHECK_THAT(text, Catch::Contains("!: more than nine tenths"));
+  CHECK_THAT(text, Catch::Contains("!: 8 GPUs: an update takes "));
+}
+
+TEST_CASE("where a GPU has no room for learner and engine the plan says so", "[actors][cpu]") {
+  // Of the shape of Llama 3 70B under an adapter: 141 GB in the engine of every GPU.
+  StagePlan large = stage(1024);
+  ModelConfig shape = large.update->networks.front().shape;
+  shape.hidden_size = 8192;
+  shape.intermediate_size = 28672;
+  shape.num_layers = 80;
+  shape.num_heads = 64;
+  large.update->networks = {{.shape = shape, .adapter_parameters = 200'000'000, .weight_bytes = 2}};
+  ClusterConfig cluster;
+  cluster.gpus = {32};
+  const ClusterPoint none = plan_cluster(large, cluster)[0];
+  CHECK(none.engine == 2 * shape.parameter_count());
+  CHECK(none.memory > none.engine);
+  CHECK(std::isinf(none.generating));
+  CHECK_THAT(none.too_large,
+             Catch::Contains("an update takes ") &&
+                 Catch::Contains(" GiB beside 131 GiB of the engine's weights: more than nine "
+                                 "tenths of 80 GiB"));
+  const std::string text = cluster_text({large}, cluster);
+  CHECK_THAT(
+      text,
+      Catch::Contains("every GPU has an engine with the whole policy, 131 GiB in bfloat16") &&
+          Catch::Contains("  !: 32 GPUs: an update takes "));
+  const size_t row = text.find("\n     32");
+  REQUIRE(row != std::string::npos);
+  CHECK_THAT(text.substr(row + 1, text.find('\n', row + 1) - row - 1),
+             Catch::Contains("!  ") && Catch::Contains(" - ") && !Catch::Contains("inf"));
+  // Nothing is generated: the update alone counts.
+  StagePlan offline = large;
+  offline.prompt_tokens = offline.response_tokens = 0;
+  const ClusterPoint update = plan_cluster(offline, cluster)[0];
+  CHECK(update.engine == 0);
+  CHECK(update.memory + none.engine == none.memory);
+  CHECK(update.too_large.empty());
+  // The update fits, but not one sequence's keys and values of 320 KiB a token.
+  cluster.memory_gib = 240;
+  CHECK(plan_cluster(large, cluster)[0].too_large.empty());
+  CHECK(std::isfinite(plan_cluster(large, cluster)[0].generating));
+  StagePlan patient = large;
+  patient.prompt_tokens = 100'000;
+  patient.response_tokens = 200'000;
+  const ClusterPoint one = plan_cluster(patient, cluster)[0];
+  CHECK_THAT(one.too_large,
+             Catch::Contains("the keys and values of one sequence take 91.6 GiB beside 131 GiB of "
+                             "the engine's weights"));
+  CHECK(one.memory > none.engine + 300'000 * int64_t{327'680});
+  CHECK(std::isinf(one.generating));
+}
+
+TEST_CASE("a number of GPUs that the layout is not for has a reason in place of figures",
+          "[actors][cpu]") {
+  StagePlan one = stage(1024);
+  one.update->options.sharding.tensor = 4;
+  ClusterConfig cluster;
+  cluster.gpus = {6, 12};
+  const auto points = plan_cluster(one, cluster);
+  REQUIRE(points.size() == 2);
+  CHECK(points[0].impossible == "learner.sharding.tensor: 4 does not divide 6 GPUs");
+  CHECK(points[1].impossible.empty());
+  CHECK(points[1].computing > 0);
+  const std::string text = cluster_text({one}, cluster);
+  CHECK_THAT(text, Catch::Contains("\n  -: learner.sharding.tensor: 4 does not divide 6 GPUs\n"));
+  const size_t row = text.find("\n      6 ");
+  REQUIRE(row != std::string::npos);
+  const std::string cells = text.substr(row + 8, text.find('\n', row + 1) - row - 8);
+  CHECK(cells.find_first_not_of(" -") == std::string::npos);
+  CHECK(std::ranges::count(cells, '-') == 8);
+  one.update->options.sharding.group = 2;  // 12 / 4 ranks
+  CHECK(plan_cluster(one, cluster)[1].impossible ==
+        "learner.sharding.group: 2 does not divide 12 GPUs / 4 (tensor)");
+  one.update->options.sharding = {.stage = 3, .group = 8};
+  CHECK(plan_cluster(one, cluster)[0].impossible ==
+        "learner.sharding.group: 8 does not divide 6 GPUs");
+}
+
+TEST_CASE("units that are asked for ahead are those of one network at most", "[actors][cpu]") {
+  ClusterConfig cluster;
+  cluster.gpus = {8};
+  StagePlan some = stage(1024), all = some;
+  some.update->options.sharding.prefetch = 33;
+  all.update->options.sharding.prefetch = 99'999;
+  const ClusterPoint a = plan_cluster(some, cluster)[0], b = plan_cluster(all, cluster)[0];
+  CHECK(a.memory == b.memory);
+  CHECK(a.waiting == b.waiting);
 }
 
 TEST_CASE("a cluster's file is read strictly", "[actors][cpu]") {

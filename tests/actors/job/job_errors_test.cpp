@@ -123,9 +123,13 @@ const std::vector<Broken> kBroken = {
      ":2:26: roles.learner.ranks: 0 is outside [1, 10000]"},
     {"samples_per_prompt: 2}\n",
      "samples_per_prompt: 2}\n    learner: {sharding: {stage: 3, group: 3}}\n"
-     "roles: {learner: {ranks: 4}}\n",
+     "placement: separate\nroles: {learner: {ranks: 4}}\n",
      ":19:43: stages[3].learner.sharding.group: 3 does not divide the 4 ranks of "
      "roles.learner.ranks"},
+    {"seed: 1",
+     "roles: {learner: {ranks: 4}}",
+     ":2:26: roles.learner.ranks: with placement: colocated the learner is one rank, not 4; leave "
+     "it out, or set placement: separate"},
     {"samples_per_prompt: 2}\n",
      "samples_per_prompt: 2}\n    learner: {sharding: {stage: 0, group: 2}}\n",
      ":19:33: stages[3].learner.sharding.stage: 0 is outside [1, 3]"},

@@ -33,7 +33,7 @@ const std::string kRoot = ::geteuid() == 0 ? "--allow-run-as-root " : "";
 
 TEST_CASE("on this machine a role is its own process, and several learner ranks are mpirun's",
           "[actors][cpu]") {
-  const JobConfig job = job_with("roles: {learner: {ranks: 2}}\n");
+  const JobConfig job = job_with("placement: separate\nroles: {learner: {ranks: 2}}\n");
   const auto launcher = Launcher::make(job);
   CHECK(words_of(launcher->worker("rollout-0", kRole, 2, 1)) == "praetor role");
   CHECK(words_of(launcher->learners(kRole, 1, 1)) == "praetor role");
