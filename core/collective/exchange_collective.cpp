@@ -238,6 +238,7 @@ void ExchangeCollective::run_on(const CollectiveCall& call,
                                 const std::vector<MutableBytes>& receive) {
   require_whole(call);
   try {
+    if (state_->probe) state_->probe(call);
     exchange(call, routes, send, receive);
   } catch (const std::exception& error) {
     const std::string why = state_->gives_up() ? state_->reason() : error.what();

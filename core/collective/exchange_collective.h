@@ -3,9 +3,11 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/collective/collective.h"
@@ -62,6 +64,13 @@ class ExchangeCollective : public Collective {
   using Collective::all_gather_bytes;
   std::vector<std::string> all_gather_bytes(std::span<const std::byte> send) override;
   void barrier() override;
+
+  /// For tests that fail, stop or slow a rank: `probe` is called before each exchange of this rank
+  /// with others, in all its groups, by the thread that makes it; what it throws the exchange
+  /// throws. Set once, before the first call.
+  void set_probe(std::function<void(const CollectiveCall& call)> probe) {
+    state_->probe = std::move(probe);
+  }
 
  protected:
   std::unique_ptr<Collective> do_split(const std::string& name,

@@ -4,10 +4,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <mutex>
 #include <string>
 
 namespace praetor {
+
+struct CollectiveCall;
 
 /// What all groups of one rank have in common: once one has failed, or the rank has given up, none
 /// of them is used any more. Calls from any thread.
@@ -29,6 +32,8 @@ class RankState {
 
   /// The largest id of a group so far; by the rank's own thread alone.
   int64_t last_id = 0;
+  /// ExchangeCollective::set_probe
+  std::function<void(const CollectiveCall& call)> probe;
 
  private:
   mutable std::mutex mutex_;
