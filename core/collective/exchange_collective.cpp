@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <sstream>
 #include <string_view>
 #include <utility>
 
@@ -16,6 +17,9 @@ using Operation = CollectiveCall::Operation;
 
 /// Up to here every rank adds everything itself, which saves an exchange; the sums are the same.
 constexpr int64_t kSmallReduction = 4096;
+
+/// Ranks that are alive say within this time why they did not come.
+constexpr std::chrono::milliseconds kTimeToAnswer{500};
 
 /// Memory for the others' parts that is kept from one sum to the next.
 constexpr size_t kKeptScratch = size_t{64} << 20;
@@ -97,6 +101,41 @@ void add(ElementType type, void* to, const std::vector<const void*>& parts, int6
   }
   throw InternalError("bytes are not summed");
 }
+
+/// What a rank tells the others when it gives up.
+struct Farewell {
+  std::vector<int32_t> awaited;  ///< ranks of the whole that did not come to it
+  std::string reason;
+
+  /// "2 3\n" and the reason.
+  std::string text() const {
+    std::string out;
+    for (const int32_t rank : awaited) {
+      if (out.size() > kMostAwaited) break;
+      out += str(rank, ' ');
+    }
+    return out + '\n' + reason;
+  }
+  static Farewell from(const std::string& text) {
+    const size_t end = text.find('\n');
+    std::istringstream numbers(text.substr(0, end));
+    Farewell out;
+    for (int32_t rank = 0; numbers >> rank;) out.awaited.push_back(rank);
+    out.reason = text.substr(end + 1);
+    return out;
+  }
+
+ private:
+  static constexpr size_t kMostAwaited = 100;  ///< characters; backends cut long texts
+};
+
+/// Another rank gave up.
+class Aborted final : public CollectiveError {
+ public:
+  Aborted(std::vector<int32_t> ranks, const std::string& what)
+      : CollectiveError(what), awaited(std::move(ranks)) {}
+  std::vector<int32_t> awaited;  ///< of the whole, that this one was about to miss
+};
 
 /// Holds the place of an operation on the group's thread.
 class Background final : public PendingCollective {
@@ -242,7 +281,9 @@ void ExchangeCollective::run_on(const CollectiveCall& call,
     exchange(call, routes, send, receive);
   } catch (const std::exception& error) {
     const std::string why = state_->gives_up() ? state_->reason() : error.what();
-    if (state_->fail(why)) send_abort(why);
+    state_->fail(why);
+    const auto* const aborted = dynamic_cast<const Aborted*>(&error);
+    tell(aborted ? aborted->awaited : std::vector<int32_t>(), why);
     throw;
   }
 }
@@ -487,7 +528,13 @@ void ExchangeCollective::do_abort(const std::string& reason) noexcept {
   state_->give_up(why);
   wake();
   settle();
-  if (state_->fail(why)) send_abort(why);
+  state_->fail(why);
+  tell({}, why);
+}
+
+void ExchangeCollective::tell(const std::vector<int32_t>& awaited,
+                              const std::string& reason) noexcept {
+  if (state_->tell()) send_abort(Farewell{awaited, reason}.text());
 }
 
 void ExchangeCollective::require_same(const CollectiveCall& mine,
@@ -495,7 +542,7 @@ void ExchangeCollective::require_same(const CollectiveCall& mine,
                                       const CollectiveCall& theirs) const {
   if (mine == theirs) return;
   if (theirs.operation == Operation::kClose)
-    throw_aborted(mine, group_.global(peer), "it has left the group");
+    throw_aborted(mine, group_.global(peer), Farewell{{}, "it has left the group"}.text(), {});
   throw CollectiveError(group_.who(),
                         ": ",
                         mine.text(),
@@ -508,32 +555,68 @@ void ExchangeCollective::require_same(const CollectiveCall& mine,
 
 void ExchangeCollective::throw_aborted(const CollectiveCall& mine,
                                        int32_t global_peer,
-                                       const std::string& reason) const {
-  throw CollectiveError(
-      group_.who(), ": ", mine.text(), ": rank ", global_peer, " gave up: ", reason, last_calls());
+                                       const std::string& farewell,
+                                       const Wait& wait) const {
+  const std::string reason = Farewell::from(farewell).reason;
+  std::string why =
+      str(group_.who(), ": ", mine.text(), ": rank ", global_peer, " gave up: ", reason);
+  // Who has waited so long was about to say the same of others.
+  std::vector<int32_t> awaited;
+  if (wait.waited > options_.deadline / 2) {
+    for (const int32_t rank : wait.missing) {
+      if (group_.global(rank) != global_peer) awaited.push_back(group_.global(rank));
+    }
+  }
+  const std::string others = awaited.empty() ? "" : ranks_text(awaited) + " did not come";
+  if (reason.find(others) == std::string::npos) why += str("; and here ", others);
+  throw Aborted(std::move(awaited), why + last_calls());
 }
 
-void ExchangeCollective::throw_late(const CollectiveCall& mine,
-                                    const std::vector<int32_t>& missing,
-                                    const std::vector<int32_t>& silent,
-                                    std::chrono::steady_clock::duration waited) const {
-  const auto named = [&](std::vector<int32_t> ranks) {
-    for (int32_t& rank : ranks) rank = group_.global(rank);
-    return ranks_text(ranks);
+std::vector<int32_t> ExchangeCollective::causes(const std::vector<int32_t>& missing) {
+  const auto until =
+      std::chrono::steady_clock::now() + std::min(options_.deadline / 4, kTimeToAnswer);
+  std::vector<int32_t> known = missing, out;
+  known.push_back(global_rank());
+  for (size_t i = 0; i < known.size(); ++i) {
+    if (known[i] == global_rank()) continue;
+    const std::optional<std::string> farewell = farewell_of(known[i], until);
+    const std::vector<int32_t> awaited =
+        farewell ? Farewell::from(*farewell).awaited : std::vector<int32_t>();
+    if (awaited.empty()) out.push_back(known[i]);
+    for (const int32_t rank : awaited) {
+      if (std::ranges::find(known, rank) == known.end()) known.push_back(rank);
+    }
+  }
+  std::ranges::sort(out);
+  return out.empty() ? missing : out;
+}
+
+void ExchangeCollective::throw_late(const CollectiveCall& mine, const Wait& wait) {
+  const auto named = [&](const std::vector<int32_t>& ranks) {
+    std::vector<int32_t> out;
+    for (const int32_t rank : ranks) out.push_back(group_.global(rank));
+    return out;
   };
-  std::string who;
-  if (!missing.empty()) who = named(missing) + " did not come";
-  if (!silent.empty())
-    who += (who.empty() ? "" : "; ") + named(silent) + " came, but did not finish";
-  throw CollectiveError(group_.who(),
-                        ": ",
-                        mine.text(),
-                        " timed out after ",
-                        std::chrono::duration<double>(waited).count(),
-                        " s (",
-                        who,
-                        ")",
-                        last_calls());
+  const std::vector<int32_t> missing = named(wait.missing);
+  const auto text = [&](const std::vector<int32_t>& causes) {
+    std::string who;
+    if (!causes.empty()) who = ranks_text(causes) + " did not come";
+    if (causes != missing) who += str(", whom ", ranks_text(missing), " waited for");
+    if (!wait.silent.empty()) {
+      who +=
+          (who.empty() ? "" : "; ") + ranks_text(named(wait.silent)) + " came, but did not finish";
+    }
+    return str(group_.who(),
+               ": ",
+               mine.text(),
+               " timed out after ",
+               std::chrono::duration<double>(wait.waited).count(),
+               " s (",
+               who,
+               ")");
+  };
+  tell(missing, text(missing));
+  throw CollectiveError(text(causes(missing)), last_calls());
 }
 
 }  // namespace praetor

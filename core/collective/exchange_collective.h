@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -95,7 +96,12 @@ class ExchangeCollective : public Collective {
                         const std::vector<Bytes>& send,
                         const std::vector<MutableBytes>& receive) = 0;
   /// Tells all ranks of the whole; once, whichever group has failed.
-  virtual void send_abort(const std::string& reason) noexcept = 0;
+  virtual void send_abort(const std::string& farewell) noexcept = 0;
+  /// What a rank of the whole has told so, waiting for it until then; null: nothing.
+  virtual std::optional<std::string> farewell_of(int32_t /*global_peer*/,
+                                                 std::chrono::steady_clock::time_point /*until*/) {
+    return std::nullopt;
+  }
   /// Exchanges of this rank that wait are to look at stop_if_failed again.
   virtual void wake() noexcept {}
   /// @throws InvalidArgument where the backend has no groups
@@ -149,18 +155,24 @@ class ExchangeCollective : public Collective {
   /// of its groups has failed
   void stop_if_failed(const CollectiveCall& call) const;
 
+  /// How long an exchange has waited, and for which ranks of this group.
+  struct Wait {
+    std::vector<int32_t> missing = {};  ///< have not come
+    std::vector<int32_t> silent = {};   ///< came, but did not send all
+    std::chrono::steady_clock::duration waited{};
+  };
   /// @throws CollectiveError when `theirs` is another call than `mine`
   /// @param peer  rank in this group
   void require_same(const CollectiveCall& mine, int32_t peer, const CollectiveCall& theirs) const;
   /// @param global_peer  rank in the whole, which may be outside of this group
   [[noreturn]] void throw_aborted(const CollectiveCall& mine,
                                   int32_t global_peer,
-                                  const std::string& reason) const;
-  /// `missing`: ranks of this group that have not come; `silent`: that came, but did not send all.
-  [[noreturn]] void throw_late(const CollectiveCall& mine,
-                               const std::vector<int32_t>& missing,
-                               const std::vector<int32_t>& silent,
-                               std::chrono::steady_clock::duration waited) const;
+                                  const std::string& farewell,
+                                  const Wait& wait) const;
+  /// At the deadline. Ranks that are missing may be waiting in another group, and theirs is still
+  /// to come: they are told, and the ranks that they wait for are named. So this takes a moment,
+  /// in which nothing of the backend may be locked.
+  [[noreturn]] void throw_late(const CollectiveCall& mine, const Wait& wait);
 
   const CollectiveOptions& options() const { return options_; }
   const Membership& group() const { return group_; }
@@ -190,6 +202,10 @@ class ExchangeCollective : public Collective {
               const Routes& routes,
               const std::vector<Bytes>& send,
               const std::vector<MutableBytes>& receive);
+  void tell(const std::vector<int32_t>& awaited, const std::string& reason) noexcept;
+  /// Ranks of the whole that nobody else is the cause of, of those `missing` and whom they wait
+  /// for.
+  std::vector<int32_t> causes(const std::vector<int32_t>& missing);
   /// ", after all_gather #3 of ..., ..." where debugging is on.
   std::string last_calls() const;
 

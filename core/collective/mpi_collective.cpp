@@ -9,7 +9,9 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -36,6 +38,7 @@ struct MpiProcess {
   std::mutex mutex;      ///< of every call of MPI: exchanges of two groups may be under way
   bool threads = false;  ///< MPI may be called from more than one
   char farewell[kReasonBytes] = {};  ///< ends with 0; read by MPI after send_abort has returned
+  std::map<int32_t, std::string> gave_up;  ///< ranks whose farewells have come
 };
 
 void require_success(int status, const char* what) {
@@ -248,20 +251,21 @@ class MpiCollective final : public ExchangeCollective {
         backoff.reset();
         continue;
       }
-      stop_if_another_gave_up(call);
-      if (Clock::now() - start >= deadline_) {
-        std::vector<int32_t> missing, silent;
+      Wait wait{.waited = Clock::now() - start};
+      const bool ends = another_gave_up(), late = wait.waited >= deadline_;
+      if (ends || late) {
         for (const int32_t peer : messages.open_peers())
-          (came[static_cast<size_t>(peer)] ? silent : missing).push_back(peer);
-        throw_late(call, missing, silent, Clock::now() - start);
+          (came[static_cast<size_t>(peer)] ? wait.silent : wait.missing).push_back(peer);
       }
+      if (ends) stop_for_another(call, wait);
+      if (late) throw_late(call, wait);
       backoff.pause(present == routes.from.size());
     }
   }
 
-  void send_abort(const std::string& reason) noexcept override {
+  void send_abort(const std::string& farewell) noexcept override {
     const std::lock_guard lock(process_->mutex);
-    std::strncpy(process_->farewell, reason.c_str(), kReasonBytes - 1);
+    std::strncpy(process_->farewell, farewell.c_str(), kReasonBytes - 1);
     int whole = 0;
     MPI_Comm_size(MPI_COMM_WORLD, &whole);
     for (int peer = 0; peer < whole; ++peer) {
@@ -286,16 +290,16 @@ class MpiCollective final : public ExchangeCollective {
  private:
   /// Any rank of the whole, as this group may wait for one that waits for it. Only where nothing
   /// has come: what a rank sent before it gave up is taken first.
-  void stop_if_another_gave_up(const CollectiveCall& call) const {
-    char reason[kReasonBytes] = {};
-    MPI_Status status;
-    {
-      const std::lock_guard lock(process_->mutex);
+  bool another_gave_up() const {
+    const std::lock_guard lock(process_->mutex);
+    for (;;) {
+      MPI_Status status;
       int there = 0;
       require_success(MPI_Iprobe(MPI_ANY_SOURCE, kAbortTag, MPI_COMM_WORLD, &there, &status),
                       "MPI_Iprobe");
-      if (there == 0) return;
-      require_success(MPI_Recv(reason,
+      if (there == 0) return !process_->gave_up.empty();
+      char farewell[kReasonBytes] = {};
+      require_success(MPI_Recv(farewell,
                                static_cast<int>(kReasonBytes),
                                MPI_BYTE,
                                status.MPI_SOURCE,
@@ -303,8 +307,37 @@ class MpiCollective final : public ExchangeCollective {
                                MPI_COMM_WORLD,
                                MPI_STATUS_IGNORE),
                       "MPI_Recv");
+      process_->gave_up.emplace(status.MPI_SOURCE, farewell);
     }
-    throw_aborted(call, status.MPI_SOURCE, reason);
+  }
+
+  /// One that is waited for is named before one that others may be waiting for.
+  [[noreturn]] void stop_for_another(const CollectiveCall& call, const Wait& wait) const {
+    std::pair<int32_t, std::string> first;
+    {
+      const std::lock_guard lock(process_->mutex);
+      first = *process_->gave_up.begin();
+      for (const int32_t peer : wait.missing) {
+        const auto one = process_->gave_up.find(group().global(peer));
+        if (one == process_->gave_up.end()) continue;
+        first = *one;
+        break;
+      }
+    }
+    throw_aborted(call, first.first, first.second, wait);
+  }
+
+  std::optional<std::string> farewell_of(int32_t global_peer, Clock::time_point until) override {
+    for (;;) {
+      another_gave_up();
+      {
+        const std::lock_guard lock(process_->mutex);
+        const auto found = process_->gave_up.find(global_peer);
+        if (found != process_->gave_up.end()) return found->second;
+      }
+      if (Clock::now() >= until) return std::nullopt;
+      std::this_thread::sleep_for(milliseconds(1));
+    }
   }
 
   /// MPI counts with 32 bits; and with smaller chunks the wait sees that something comes.

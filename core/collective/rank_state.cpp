@@ -21,12 +21,11 @@ std::string RankState::reason() const {
   return reason_;
 }
 
-bool RankState::fail(const std::string& why) {
+void RankState::fail(const std::string& why) {
   const std::lock_guard lock(mutex_);
-  if (failed_) return false;
+  if (failed_) return;
   failure_ = why;
   failed_ = true;
-  return true;
 }
 
 std::string RankState::failure() const {

@@ -21,10 +21,12 @@ class RankState {
   bool gives_up() const { return gives_up_; }
   std::string reason() const;
 
-  /// @return whether this is the first failure, so that the other ranks are to be told
-  bool fail(const std::string& why);
+  /// The first failure counts.
+  void fail(const std::string& why);
   bool failed() const { return failed_; }
   std::string failure() const;
+  /// @return whether the others have not been told yet that this rank fails; they are now
+  bool tell() { return !told_.exchange(true); }
 
   /// The last few calls, for errors where debugging is on.
   void record(std::string call);
@@ -37,7 +39,7 @@ class RankState {
 
  private:
   mutable std::mutex mutex_;
-  std::atomic<bool> gives_up_{false}, failed_{false};
+  std::atomic<bool> gives_up_{false}, failed_{false}, told_{false};
   std::string reason_, failure_;
   std::deque<std::string> calls_;
 };

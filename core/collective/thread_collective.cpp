@@ -31,7 +31,7 @@ struct Process {
   std::condition_variable arrived;  ///< something, somewhere
   std::map<std::pair<int64_t, std::vector<int32_t>>, std::shared_ptr<Queues>>
       groups;                              ///< by id and members
-  std::map<int32_t, std::string> gave_up;  ///< ranks of the whole, with their reasons
+  std::map<int32_t, std::string> gave_up;  ///< ranks of the whole, with their farewells
 };
 
 class ThreadCollective final : public ExchangeCollective {
@@ -86,11 +86,16 @@ class ThreadCollective final : public ExchangeCollective {
           require_same(call, peer, in[r].call);
           return true;
         });
-        if (!missing.empty()) stop_if_another_gave_up(call, missing);
+        if (!missing.empty()) {
+          stop_if_another_gave_up(
+              call, {.missing = missing, .waited = std::chrono::steady_clock::now() - start});
+        }
         return missing.empty();
       };
-      if (!process_->arrived.wait_until(lock, start + options().deadline, take))
-        throw_late(call, missing, {}, std::chrono::steady_clock::now() - start);
+      if (!process_->arrived.wait_until(lock, start + options().deadline, take)) {
+        lock.unlock();
+        throw_late(call, {.missing = missing, .waited = std::chrono::steady_clock::now() - start});
+      }
     }
     for (const int32_t peer : routes.from) {
       const auto r = static_cast<size_t>(peer);
@@ -100,10 +105,17 @@ class ThreadCollective final : public ExchangeCollective {
     }
   }
 
-  void send_abort(const std::string& reason) noexcept override {
+  void send_abort(const std::string& farewell) noexcept override {
     const std::lock_guard lock(process_->mutex);
-    process_->gave_up.emplace(global_rank(), reason);
+    process_->gave_up.emplace(global_rank(), farewell);
     process_->arrived.notify_all();
+  }
+  std::optional<std::string> farewell_of(int32_t global_peer,
+                                         std::chrono::steady_clock::time_point until) override {
+    std::unique_lock lock(process_->mutex);
+    const auto said = [&] { return process_->gave_up.contains(global_peer); };
+    if (!process_->arrived.wait_until(lock, until, said)) return std::nullopt;
+    return process_->gave_up.at(global_peer);
   }
   void wake() noexcept override {
     const std::lock_guard lock(process_->mutex);
@@ -133,14 +145,16 @@ class ThreadCollective final : public ExchangeCollective {
   }
 
   /// One that is waited for is named before one that others may be waiting for.
-  void stop_if_another_gave_up(const CollectiveCall& call,
-                               const std::vector<int32_t>& missing) const {
+  void stop_if_another_gave_up(const CollectiveCall& call, const Wait& wait) const {
     if (process_->gave_up.empty()) return;
-    for (const int32_t peer : missing) {
-      const auto found = process_->gave_up.find(group().global(peer));
-      if (found != process_->gave_up.end()) throw_aborted(call, found->first, found->second);
+    auto found = process_->gave_up.begin();
+    for (const int32_t peer : wait.missing) {
+      const auto one = process_->gave_up.find(group().global(peer));
+      if (one == process_->gave_up.end()) continue;
+      found = one;
+      break;
     }
-    throw_aborted(call, process_->gave_up.begin()->first, process_->gave_up.begin()->second);
+    throw_aborted(call, found->first, found->second, wait);
   }
 
   std::shared_ptr<Process> process_;

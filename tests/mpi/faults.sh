@@ -50,10 +50,10 @@ hit() {  # PHASE PER_CENT
     return
   fi
   [ "$status" -eq 75 ] || fail "$what: status $status, wanted 75"
-  said="$call timed out after 2.* s (rank $absent did not come)"
-  grep -q "^error: .*$said" "$log" || fail "$what: no rank reached its deadline in $call"
+  grep -q "^error: .* timed out after 2.* s (rank $absent did not come" "$log" || fail "$what: no rank reached its deadline and named it"
+  grep -qF "$call" <(grep "^error: " "$log") || fail "$what: nobody names $call"
   for ((rank = 0; rank < absent; rank++)); do
-    grep -q "^error: rank $rank: .*(rank $absent did not come)" "$log" || fail "$what: rank $rank does not name it"
+    grep -q "^error: rank $rank[:,] .*rank $absent did not come" "$log" || fail "$what: rank $rank does not name it"
   done
 }
 

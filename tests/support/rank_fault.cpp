@@ -4,7 +4,6 @@
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
-#include <set>
 #include <stdexcept>
 #include <thread>
 
@@ -22,18 +21,28 @@ constexpr size_t kAtATime = 12;
 /// Nobody waits for the others' end longer than this, so that a test fails rather than hangs.
 constexpr std::chrono::seconds kPatience{60};
 
-/// The struck rank's exchanges, some of which its other threads make.
+/// A rank's exchanges so far, some of which its other threads make.
+struct Count {
+  std::atomic<size_t> phase{0};
+  std::array<std::atomic<int64_t>, kMostPhases> made{};
+};
+
 class Blow {
  public:
   Blow(Strike what, int32_t world_size, std::chrono::milliseconds deadline)
-      : what_(what), others_(world_size - 1), deadline_(deadline) {}
+      : what_(what),
+        others_(world_size - 1),
+        deadline_(deadline),
+        counts_(static_cast<size_t>(world_size)) {}
 
-  void enter(size_t phase) { phase_ = phase; }
+  void enter(int32_t rank, size_t phase) { counts_[static_cast<size_t>(rank)].phase = phase; }
 
-  void exchange(const CollectiveCall& call) {
-    const size_t phase = phase_;
-    if (made_.at(phase)++ != what_.exchange || phase != what_.phase || what_.fault == Fault::kNone)
-      return;
+  void exchange(int32_t rank, const CollectiveCall& call) {
+    Count& count = counts_[static_cast<size_t>(rank)];
+    const size_t phase = count.phase;
+    const int64_t number = count.made.at(phase)++;
+    if (rank != what_.rank || phase != what_.phase || number != what_.exchange) return;
+    if (what_.fault == Fault::kNone) return;
     std::unique_lock lock(mutex_);
     call_ = call.text();
     start_ = Clock::now();
@@ -59,14 +68,17 @@ class Blow {
     return call_.empty() ? 0 : std::chrono::duration<double>(Clock::now() - start_).count();
   }
   std::string call() const { return call_; }
-  std::vector<int64_t> made() const { return {made_.begin(), made_.end()}; }
+  std::vector<std::vector<int64_t>> made() const {
+    std::vector<std::vector<int64_t>> out;
+    for (const Count& one : counts_) out.emplace_back(one.made.begin(), one.made.end());
+    return out;
+  }
 
  private:
   const Strike what_;
   int32_t others_;  ///< that have not ended
   const std::chrono::milliseconds deadline_;
-  std::atomic<size_t> phase_{0};
-  std::array<std::atomic<int64_t>, kMostPhases> made_{};
+  std::vector<Count> counts_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::string call_;
@@ -101,14 +113,10 @@ Struck strike(int32_t world_size,
   out.errors = run_ranks(group, [&](Collective& ranks) {
     const bool struck = ranks.rank() == what.rank;
     const auto ends = [&] { out.seconds[static_cast<size_t>(ranks.rank())] = blow.end(!struck); };
-    if (struck) {
-      dynamic_cast<ExchangeCollective&>(ranks).set_probe(
-          [&](const CollectiveCall& call) { blow.exchange(call); });
-    }
+    dynamic_cast<ExchangeCollective&>(ranks).set_probe(
+        [&](const CollectiveCall& call) { blow.exchange(ranks.rank(), call); });
     try {
-      work(ranks, [&](size_t phase) {
-        if (struck) blow.enter(phase);
-      });
+      work(ranks, [&](size_t phase) { blow.enter(ranks.rank(), phase); });
     } catch (const std::exception& error) {
       ranks.abort(error.what());
       ends();
@@ -126,6 +134,7 @@ std::string complaint(const Struck& outcome,
                       std::chrono::milliseconds deadline) {
   if (what.fault != Fault::kNone && outcome.call.empty()) return "nothing was struck";
   const double limit = std::chrono::duration<double>(deadline).count();
+  bool told = false;
   for (size_t r = 0; r < outcome.errors.size(); ++r) {
     const std::string& error = outcome.errors[r];
     const bool struck = r == static_cast<size_t>(what.rank);
@@ -136,7 +145,11 @@ std::string complaint(const Struck& outcome,
       if (!error.empty()) return complain("failed");
       continue;
     }
+    // One that goes on once it may is told that the others are gone, but perhaps not in its last
+    // exchange, for which all had sent what it wanted.
+    if (struck && what.fault == Fault::kStop) continue;
     if (error.empty()) return complain("came to its end");
+    told = told || (!struck && holds(error, outcome.call));
     if (what.fault == Fault::kThrow) {
       if (!holds(error, kFailure)) return complain("does not say what failed");
       if (struck) continue;
@@ -144,23 +157,29 @@ std::string complaint(const Struck& outcome,
       if (outcome.seconds[r] >= limit) return complain("waited for its deadline");
       continue;
     }
-    if (struck) continue;  // it has been told that the others are gone
     if (!holds(error, str("rank ", what.rank, " did not come"))) return complain("names another");
-    if (!holds(error, outcome.call)) return complain("names another call");
     if (outcome.seconds[r] > 2 * limit)
       return complain(str("took ", outcome.seconds[r], " s to end"));
   }
-  return "";
+  const bool ends = what.fault == Fault::kStop || what.fault == Fault::kThrow;
+  return told || !ends ? "" : str("nobody names ", outcome.call, ": ", outcome.errors.back());
 }
 
-std::vector<Strike> places(const std::vector<int64_t>& exchanges, size_t thorough) {
+std::vector<Strike> places(const std::vector<std::vector<int64_t>>& exchanges, size_t thorough) {
   std::vector<Strike> out;
-  for (size_t phase = 0; phase < exchanges.size(); ++phase) {
-    const int64_t n = exchanges[phase];
-    if (n == 0) continue;
-    std::set<int64_t> chosen{0, n / 2};
-    if (phase == thorough) chosen.insert({n / 4, 3 * n / 4, n - 1});
-    for (const int64_t exchange : chosen) out.push_back({.phase = phase, .exchange = exchange});
+  size_t turn = 0;
+  for (size_t phase = 0; phase < kMostPhases; ++phase) {
+    for (size_t part = 0; part < 5; ++part) {
+      if (phase != thorough && part != 0 && part != 2) continue;
+      size_t rank = turn % exchanges.size();
+      if (exchanges[rank][phase] == 0) rank = 0;  // of copies the first alone publishes
+      const int64_t n = exchanges[rank][phase];
+      const int64_t at = static_cast<int64_t>(part) * (n - 1) / 4;
+      const Strike place{.rank = static_cast<int32_t>(rank), .phase = phase, .exchange = at};
+      if (n == 0 || (part > 0 && n == 1)) continue;
+      out.push_back(place);
+      ++turn;
+    }
   }
   return out;
 }

@@ -29,10 +29,10 @@ struct Strike {
 
 /// What became of it.
 struct Struck {
-  std::vector<std::string> errors;  ///< by rank; empty: it came to its end
-  std::vector<double> seconds;      ///< by rank, from the strike to its end
-  std::string call;                 ///< the struck one, as errors tell it; empty: none
-  std::vector<int64_t> exchanges;   ///< of the struck rank, by phase
+  std::vector<std::string> errors;              ///< by rank; empty: it came to its end
+  std::vector<double> seconds;                  ///< by rank, from the strike to its end
+  std::string call;                             ///< the struck one, as errors tell it; empty: none
+  std::vector<std::vector<int64_t>> exchanges;  ///< by rank and phase
 };
 
 constexpr const char* kFailure = "no memory for 7 bytes";  ///< what kThrow throws
@@ -48,15 +48,17 @@ Struck strike(int32_t world_size,
               const Strike& what,
               const PhasedWork& work);
 
-/// What is wrong with how the ranks ended, "" for nothing: stopped and failed ones must be named on
-/// all others, with the call, by twice the deadline, or at once; of a slow one nobody speaks.
+/// What is wrong with how the ranks ended, "" for nothing: all others must name one that is
+/// stopped, by twice the deadline, and one that fails, at once; some of them with the call. Of a
+/// slow one nobody speaks.
 std::string complaint(const Struck& outcome,
                       const Strike& what,
                       std::chrono::milliseconds deadline);
 
-/// Where to strike: the first exchange of each phase and one in its middle, of phase `thorough`
-/// also two between and its last.
-std::vector<Strike> places(const std::vector<int64_t>& exchanges, size_t thorough);
+/// Where to strike, each rank in its turn: the first exchange of each phase and one in its middle,
+/// of phase `thorough` also two between and its last.
+/// @param exchanges  by rank and phase
+std::vector<Strike> places(const std::vector<std::vector<int64_t>>& exchanges, size_t thorough);
 
 /// Calls `work` for 0 .. count - 1, some at a time: most of them wait.
 void side_by_side(size_t count, const std::function<void(size_t)>& work);

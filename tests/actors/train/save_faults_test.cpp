@@ -85,14 +85,13 @@ TEST_CASE("a rank that stops, fails or is slow at a save is named, and what is t
       work(ranks, stage, undisturbed.path(), calm, enter);
     });
     REQUIRE(complaint(counted, {}, kDeadline) == "");
-    REQUIRE(counted.exchanges[kBegin] > 0);
-    REQUIRE(counted.exchanges[kEnd] > 0);
+    REQUIRE(counted.exchanges[0][kBegin] > 0);
+    REQUIRE(counted.exchanges[0][kEnd] > 0);
     const std::vector<std::string> wanted = written_in(undisturbed.path());
     REQUIRE(wanted.size() > 2 * kWorld);
 
     std::vector<Strike> strikes;
     for (Strike place : places(counted.exchanges, kEnd)) {
-      place.rank = static_cast<int32_t>(strikes.size() / 3) % kWorld;
       for (const Fault fault : {Fault::kStop, Fault::kThrow, Fault::kSlow}) {
         place.fault = fault;
         strikes.push_back(place);

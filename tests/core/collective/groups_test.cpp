@@ -219,6 +219,41 @@ TEST_CASE("a time-out in one group ends what the others wait for, started or not
   CHECK_THAT(started[3], Catch::Contains("group replicas of ranks 1, 3: all_gather #0"));
 }
 
+TEST_CASE("a rank is named by those as well that wait for one which waits for it", "[core][cpu]") {
+  // Rank 3 does not come. Rank 0's time runs out first: it waits for rank 2, down the column, which
+  // has come to its row a little later.
+  const auto errors = errors_in_grid(
+      [](Collective& whole, CollectiveGrid& grid) {
+        if (whole.rank() == 3) std::this_thread::sleep_for(milliseconds(2400));
+        if (whole.rank() == 3) return;
+        if (whole.rank() != 0) std::this_thread::sleep_for(milliseconds(250));
+        (whole.rank() == 0 ? *grid.column : whole.rank() == 1 ? whole : *grid.row).barrier();
+      },
+      {.deadline = milliseconds(1000)});
+  CHECK_THAT(
+      errors[0],
+      Catch::Contains("rank 0, group replicas of ranks 0, 2: barrier #0 timed out after 1") &&
+          Catch::Contains("(rank 3 did not come, whom rank 2 waited for)"));
+  CHECK_THAT(errors[1], Catch::Contains("rank 1: barrier #2: rank 0 gave up: "));
+  CHECK_THAT(errors[1], Catch::Contains("; and here ranks 2, 3 did not come"));
+  CHECK_THAT(errors[2],
+             Catch::Contains("rank 2, group shards of ranks 2, 3: barrier #0: rank 0 gave up: ") &&
+                 Catch::Contains("; and here rank 3 did not come"));
+  // One that has not waited for long was late itself.
+  const auto late = errors_in_grid(
+      [](Collective& whole, CollectiveGrid& grid) {
+        if (whole.rank() == 3) std::this_thread::sleep_for(milliseconds(2400));
+        if (whole.rank() == 3) return;
+        if (whole.rank() == 2) std::this_thread::sleep_for(milliseconds(800));
+        (whole.rank() == 0 ? *grid.column : whole.rank() == 1 ? whole : *grid.row).barrier();
+      },
+      {.deadline = milliseconds(1000)});
+  CHECK_THAT(late[0] + late[1],
+             Catch::Contains("(rank 2 did not come)") ||
+                 Catch::Contains("(ranks 2, 3 did not come)") ||
+                 Catch::Contains("(ranks 0, 2, 3 did not come)"));
+}
+
 TEST_CASE("a grid that does not come out even is refused", "[core][cpu]") {
   for (const std::string& error : run_ranks(3, [](Collective& ranks) { make_grid(ranks, 2); }))
     CHECK(error == "a grid of 3 ranks in rows of 2 does not come out even");
