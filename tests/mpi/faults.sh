@@ -21,6 +21,7 @@ fail() { echo "FAILED: $1"; cat "$log"; exit 1; }
 hit() {  # PHASE PER_CENT
   local what="$kind rank $absent of $world in $1, $2 %" folder=$work/$1-$2 status=0 start rank left call said
   mkdir "$folder"
+  : > "$log"
   mpirun -n "$world" --oversubscribe --allow-run-as-root "$program" "$kind" "$1" "$2" "$folder" > "$log" 2>&1 &
   local pid=$! tenths=0
   # From the blow on: 2 s of the deadline, 1 s that a rank which has failed gives the others to say so, mpirun's own end.

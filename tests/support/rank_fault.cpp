@@ -149,7 +149,7 @@ std::string complaint(const Struck& outcome,
     // exchange, for which all had sent what it wanted.
     if (struck && what.fault == Fault::kStop) continue;
     if (error.empty()) return complain("came to its end");
-    told = told || (!struck && holds(error, outcome.call));
+    told = told || holds(error, outcome.call);
     if (what.fault == Fault::kThrow) {
       if (!holds(error, kFailure)) return complain("does not say what failed");
       if (struck) continue;
@@ -161,8 +161,8 @@ std::string complaint(const Struck& outcome,
     if (outcome.seconds[r] > 2 * limit)
       return complain(str("took ", outcome.seconds[r], " s to end"));
   }
-  const bool ends = what.fault == Fault::kStop || what.fault == Fault::kThrow;
-  return told || !ends ? "" : str("nobody names ", outcome.call, ": ", outcome.errors.back());
+  if (what.fault != Fault::kStop || told) return "";
+  return str("nobody names ", outcome.call, ": ", outcome.errors.back());
 }
 
 std::vector<Strike> places(const std::vector<std::vector<int64_t>>& exchanges, size_t thorough) {

@@ -49,8 +49,8 @@ Struck strike(int32_t world_size,
               const PhasedWork& work);
 
 /// What is wrong with how the ranks ended, "" for nothing: all others must name one that is
-/// stopped, by twice the deadline, and one that fails, at once; some of them with the call. Of a
-/// slow one nobody speaks.
+/// stopped, by twice the deadline, some of them with the call, and one that fails, at once, with
+/// what failed. Of a slow one nobody speaks.
 std::string complaint(const Struck& outcome,
                       const Strike& what,
                       std::chrono::milliseconds deadline);
