@@ -177,6 +177,14 @@ Learner::Impl::RankCut Learner::Impl::cut(const SequenceBatch& batch, const Unit
   return out;
 }
 
+std::vector<int64_t> Learner::Impl::sequences_of(const RankCut& cut) {
+  std::vector<int64_t> out;
+  for (const auto& rank : cut) {
+    for (const auto& part : rank) out.insert(out.end(), part.begin(), part.end());
+  }
+  return out;
+}
+
 void Learner::Impl::each_micro_batch(
     const RankCut& cut,
     const std::function<std::vector<LockStep::Use>(size_t pass)>& uses,
@@ -220,6 +228,7 @@ at::Tensor Learner::Impl::logprobs(const Net& net,
   const at::NoGradGuard no_grad;
   const Transformer &model = *net.model, &computing = running(model);
   const AdapterScope scope(computing, net.adapter);
+  const RankCut whole = cut(batch, units_of(sequences));
   const auto own = [&]() -> std::vector<at::Tensor> {
     std::vector<at::Tensor> parts;
     const auto one = [&](const std::vector<int64_t>& part) {
@@ -234,10 +243,10 @@ at::Tensor Learner::Impl::logprobs(const Net& net,
       if (ShardedNetwork* held = sharding_of(model)) return {{.network = held}};
       return {};
     };
-    each_micro_batch(cut(batch, units_of(sequences)), network, one);
+    each_micro_batch(whole, network, one);
     return {joined(parts, wide_type(model.dtype()))};
   };
-  return spread(gather_tensors_agreed(*data, own)[0], batch.target_offsets, sequences);
+  return spread(gather_tensors_agreed(*data, own)[0], batch.target_offsets, sequences_of(whole));
 }
 
 at::Tensor Learner::Impl::reference_of(const std::vector<Example>& examples,
@@ -264,6 +273,7 @@ at::Tensor Learner::Impl::reference_of(const std::vector<Example>& examples,
 
 at::Tensor Learner::Impl::scores(const SequenceBatch& batch) const {
   const at::NoGradGuard no_grad;
+  const RankCut whole = cut(batch, units_of(in_order(batch)));
   const auto own = [&]() -> std::vector<at::Tensor> {
     std::vector<at::Tensor> parts;
     const auto one = [&](const std::vector<int64_t>& sequences) {
@@ -271,10 +281,14 @@ at::Tensor Learner::Impl::scores(const SequenceBatch& batch) const {
       parts.push_back(plan.gate ? (outputs.score * outputs.gate).sum(1) : outputs.score);
     };
     const auto networks = [&](size_t) { return uses(false, false); };
-    each_micro_batch(cut(batch, units_of(in_order(batch))), networks, one);
+    each_micro_batch(whole, networks, one);
     return {joined(parts, models.scalar->head.weight.scalar_type())};
   };
-  return gather_tensors_agreed(*data, own)[0];
+  const at::Tensor found = gather_tensors_agreed(*data, own)[0];
+  if (found.numel() == 0) return found;
+  const at::Tensor rows = found.view({batch.sequences(), -1});
+  const at::Tensor order = at::tensor(sequences_of(whole), at::kLong);
+  return at::empty_like(rows).index_copy_(0, order, rows).view(found.sizes());
 }
 
 BatchContext Learner::Impl::prepare(Experience& experience, const SequenceBatch& batch) const {
@@ -321,13 +335,14 @@ BatchContext Learner::Impl::prepare(Experience& experience, const SequenceBatch&
     return out;
   };
   const std::vector<at::Tensor> all = gather_tensors_agreed(*data, own);
+  const std::vector<int64_t> computed = sequences_of(parts);
   BatchContext context{.max_new_tokens = config.max_new_tokens};
-  experience.proximal_logprob = spread(all[0], batch.target_offsets, wanted);
-  experience.value = critic ? spread(all[1], batch.target_offsets, wanted) : at::Tensor();
+  experience.proximal_logprob = spread(all[0], batch.target_offsets, computed);
+  experience.value = critic ? spread(all[1], batch.target_offsets, computed) : at::Tensor();
   if (critic) {
     std::vector<int64_t> each(batch.offsets.size());
     std::iota(each.begin(), each.end(), 0);
-    context.bootstrap_value = spread(all[2], each, wanted);
+    context.bootstrap_value = spread(all[2], each, computed);
   }
   const auto under = [&](bool held, const Net& net) {
     return held ? logprobs(net, batch, temperature(), wanted) : at::Tensor();

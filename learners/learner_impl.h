@@ -232,6 +232,8 @@ struct Learner::Impl {
   /// `units` cut over the ranks, then each part by the token budget: [rank][micro-batch][sequence].
   using RankCut = std::vector<std::vector<std::vector<int64_t>>>;
   RankCut cut(const SequenceBatch& batch, const Units& units) const;
+  /// The sequences as what the ranks made of them stands end to end.
+  static std::vector<int64_t> sequences_of(const RankCut& cut);
   /// Calls `work` with this rank's micro-batches in order, in step with the other ranks and theirs.
   /// @param uses  the networks that a pass runs; `pass` counts the micro-batches of each rank
   void each_micro_batch(const RankCut& cut,

@@ -3,7 +3,10 @@
 #include <ATen/ATen.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
+#include <optional>
+#include <ranges>
 #include <set>
 #include <span>
 #include <utility>
@@ -28,9 +31,15 @@ void require_length(const char* name, const at::Tensor& t, int64_t wanted) {
   }
 }
 
-int64_t unit_length(const SequenceBatch& batch, const std::vector<int64_t>& unit) {
+/// Tokens that `unit` adds to a forward in which `families` are already, to which its own come.
+int64_t new_tokens(const SequenceBatch& batch,
+                   const std::vector<int64_t>& unit,
+                   std::set<int64_t>& families) {
   int64_t out = 0;
-  for (const int64_t sequence : unit) out += batch.length(sequence);
+  for (const int64_t i : unit) {
+    const bool first = families.insert(batch.family[size_t(i)]).second;
+    out += batch.length(i) - (first ? 0 : batch.shared[size_t(i)]);
+  }
   return out;
 }
 
@@ -204,12 +213,7 @@ std::vector<std::vector<int64_t>> plan_micro_batches(const SequenceBatch& batch,
   int64_t used = 0;
   std::set<int64_t> families;  // of the run
   const auto take = [&](const std::vector<int64_t>& unit) {
-    int64_t tokens = 0;
-    for (const int64_t i : unit) {
-      const bool first = families.insert(batch.family[size_t(i)]).second;
-      tokens += batch.length(i) - (first ? 0 : batch.shared[size_t(i)]);
-    }
-    return tokens;
+    return new_tokens(batch, unit, families);
   };
   for (const auto& unit : units) {
     used += take(unit);
@@ -223,20 +227,110 @@ std::vector<std::vector<int64_t>> plan_micro_batches(const SequenceBatch& batch,
   return out;
 }
 
+namespace {
+
+/// Units on ranks, with the tokens that each rank computes.
+class RankLoads {
+ public:
+  RankLoads(const SequenceBatch& batch, const Units& units, int32_t world_size)
+      : batch_(batch), units_(units), ranks_(static_cast<size_t>(world_size)) {
+    for (size_t r = 0; r < ranks_.size(); ++r) by_tokens_.emplace(0, r);
+  }
+
+  /// Moves a unit from the fullest to the emptiest rank. @return false: that helps neither
+  bool even_out() {
+    const auto [most, full] = *by_tokens_.rbegin();
+    const auto [fewest, empty] = *by_tokens_.begin();
+    std::optional<size_t> best;
+    int64_t least = most;
+    for (const size_t unit : ranks_[full].units | std::views::reverse) {
+      const int64_t family = family_of(unit);
+      const bool stays = ranks_[full].families.at(family) > 1;
+      const int64_t without = most - tokens(unit) + (stays ? shared(unit) : 0);
+      const int64_t with = fewest + added(unit, empty);
+      if (std::max(without, with) >= least) continue;
+      least = std::max(without, with);
+      best = unit;
+    }
+    if (!best) return false;
+    give(*best, full, -1);
+    give(*best, empty, 1);
+    return true;
+  }
+
+  void give_to_emptiest(const std::vector<size_t>& units) {
+    const size_t rank = by_tokens_.begin()->second;
+    for (const size_t unit : units) give(unit, rank, 1);
+  }
+
+  std::vector<Units> in_order() const {
+    std::vector<Units> out;
+    for (const Rank& rank : ranks_) {
+      out.emplace_back();
+      for (const size_t unit : rank.units) out.back().push_back(units_[unit]);
+    }
+    return out;
+  }
+
+  int64_t family_of(size_t unit) const { return batch_.family[size_t(units_[unit].front())]; }
+  /// Tokens of a unit by itself.
+  int64_t tokens(size_t unit) const {
+    std::set<int64_t> none;
+    return new_tokens(batch_, units_[unit], none);
+  }
+
+ private:
+  struct Rank {
+    std::set<size_t> units;
+    std::map<int64_t, int64_t> families;  ///< units of each
+    int64_t tokens = 0;
+  };
+
+  int64_t shared(size_t unit) const { return batch_.shared[size_t(units_[unit].front())]; }
+  int64_t added(size_t unit, size_t rank) const {
+    return tokens(unit) - (ranks_[rank].families.contains(family_of(unit)) ? shared(unit) : 0);
+  }
+  /// Adds a unit to a rank (`sign` 1), or takes it away (-1).
+  void give(size_t unit, size_t rank, int64_t sign) {
+    Rank& to = ranks_[rank];
+    by_tokens_.erase({to.tokens, rank});
+    if (sign > 0) {
+      to.tokens += added(unit, rank);
+      to.units.insert(unit);
+      ++to.families[family_of(unit)];
+    } else {
+      to.units.erase(unit);
+      if (--to.families[family_of(unit)] == 0) to.families.erase(family_of(unit));
+      to.tokens -= added(unit, rank);
+    }
+    by_tokens_.emplace(to.tokens, rank);
+  }
+
+  const SequenceBatch& batch_;
+  const Units& units_;
+  std::vector<Rank> ranks_;
+  std::set<std::pair<int64_t, size_t>> by_tokens_;
+};
+
+}  // namespace
+
 std::vector<Units> plan_ranks(const SequenceBatch& batch, const Units& units, int32_t world_size) {
   if (world_size < 1) throw InvalidArgument("a world of ", world_size, " ranks");
-  int64_t total = 0;
-  for (const auto& unit : units) total += unit_length(batch, unit);
-  std::vector<Units> out(static_cast<size_t>(world_size));
-  int64_t before = 0;
-  for (const auto& unit : units) {
-    const int64_t length = unit_length(batch, unit);
-    // The rank r with r / world_size <= middle / total < (r + 1) / world_size.
-    const int64_t rank = (2 * before + length) * world_size / std::max<int64_t>(2 * total, 1);
-    out[static_cast<size_t>(std::min<int64_t>(rank, world_size - 1))].push_back(unit);
-    before += length;
+  RankLoads loads(batch, units, world_size);
+  std::map<int64_t, std::vector<size_t>> families;
+  for (size_t i = 0; i < units.size(); ++i) families[loads.family_of(i)].push_back(i);
+  // Families, the longest first, each to the rank that has fewest (Graham 1969).
+  std::vector<std::pair<int64_t, const std::vector<size_t>*>> order;
+  for (const auto& [family, members] : families) {
+    int64_t tokens = 0;
+    for (const size_t unit : members) tokens += loads.tokens(unit);
+    order.emplace_back(tokens, &members);
   }
-  return out;
+  std::ranges::stable_sort(order, std::greater(), [](const auto& one) { return one.first; });
+  for (const auto& [tokens, members] : order) loads.give_to_emptiest(*members);
+  while (loads.even_out()) {
+  }
+  return loads.in_order();
 }
 
 std::vector<std::vector<int64_t>> plan_minibatches(const std::vector<int64_t>& order,

@@ -25,6 +25,7 @@ RolesConfig RolesConfig::from_yaml(YamlReader in) {
   c.learner_ranks = learner.get("ranks", c.learner_ranks, closed(1, 10000));
   c.learner_threads = learner.get("threads", c.learner_threads, closed(0, 4096));
   c.learner_collective = learner.get("collective", c.learner_collective, {"auto", "mpi", "nccl"});
+  c.learner_timeout = learner.get("timeout", c.learner_timeout, closed(0.1, 86400));
   learner.reject_unknown_keys();
   in.reject_unknown_keys();
   return c;

@@ -24,6 +24,7 @@ struct RolesConfig {
   /// What ranks on GPUs exchange tensors through. mpi: the processor's memory; nccl: the GPUs';
   /// auto: nccl where every rank can, else mpi.
   std::string learner_collective = "auto";
+  double learner_timeout = 600;  ///< seconds that a rank waits for others in an exchange
   static RolesConfig from_yaml(YamlReader in);
 };
 

@@ -39,8 +39,9 @@ int group_size() {
   return size && std::getenv("PMIX_RANK") ? std::atoi(size) : 1;
 }
 
-std::unique_ptr<Collective> join_group() {
-  return group_size() > 1 ? make_mpi_collective() : make_local_collective();
+std::unique_ptr<Collective> join_group(const JobConfig& job) {
+  if (group_size() == 1) return make_local_collective();
+  return make_mpi_collective({.deadline = milliseconds_of(job.roles.learner_timeout)});
 }
 
 /// Ranks of the group that share this host, as mpirun or srun ("4(x2),3") says; 0: nobody does.
@@ -96,7 +97,9 @@ int run_learner(const LearnerOptions& options) {
   const fs::path& run_dir = options.run_dir;
   if (started_by_launcher()) die_with_parent();
   const InterruptGuard guard(kSaving);
-  const auto ranks = join_group();
+  // The run's own file, which whoever began the run has read.
+  const JobConfig job = JobConfig::load(run_dir / "resolved.yaml");
+  const auto ranks = join_group(job);
   const std::string name = str("learner-", ranks->rank());
   log::set_role(name);
   if (ranks->rank() > 0) {
@@ -107,7 +110,6 @@ int run_learner(const LearnerOptions& options) {
   }
   int status = kExitDone;
   try {
-    const JobConfig job = JobConfig::load(run_dir / "resolved.yaml");
     require_learner_devices(job);
     set_threads(threads_of_rank(job));
     set_learner_exchange(job, *ranks);

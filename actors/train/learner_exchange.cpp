@@ -136,7 +136,8 @@ void set_learner_exchange(const JobConfig& job, Collective& ranks) {
     const RankGpu mine = gpu_of_rank();
     NcclGroup nccl = groups_on(mine.index);
     nccl.on_device = true;
-    over = exchange_over_gpus(ranks, wanted, mine, nccl);
+    over = exchange_over_gpus(
+        ranks, wanted, mine, nccl, {.deadline = milliseconds_of(job.roles.learner_timeout)});
     if (ranks.device()) over += str(" (", cuda::Library::instance().built_for(), ")");
   }
   if (ranks.rank() > 0) return;

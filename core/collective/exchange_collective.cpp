@@ -1,11 +1,8 @@
 #include "core/collective/exchange_collective.h"
 
 #include <algorithm>
-#include <cstdlib>
 #include <cstring>
 #include <exception>
-#include <sstream>
-#include <string_view>
 #include <utility>
 
 #include "core/base/error.h"
@@ -18,16 +15,11 @@ using Operation = CollectiveCall::Operation;
 /// Up to here every rank adds everything itself, which saves an exchange; the sums are the same.
 constexpr int64_t kSmallReduction = 4096;
 
-/// Ranks that are alive say within this time why they did not come.
-constexpr std::chrono::milliseconds kTimeToAnswer{500};
+/// How long before its deadline, at most, an exchange asks who else waits.
+constexpr std::chrono::milliseconds kAsking{5000};
 
 /// Memory for the others' parts that is kept from one sum to the next.
 constexpr size_t kKeptScratch = size_t{64} << 20;
-
-bool debugged_by_environment() {
-  const char* value = std::getenv("PRAETOR_DEBUG_COLLECTIVES");
-  return value && std::string_view(value) == "1";
-}
 
 int64_t element_bytes(ElementType type) {
   switch (type) {
@@ -43,25 +35,6 @@ int64_t element_bytes(ElementType type) {
       break;
   }
   return 8;
-}
-
-const char* name_of(ElementType type) {
-  constexpr const char* kNames[] = {"float32", "float64", "int64", "bytes", "bfloat16", "int32"};
-  return kNames[static_cast<int32_t>(type)];
-}
-
-const char* name_of(Operation operation) {
-  constexpr const char* kNames[] = {"reduce_scatter",
-                                    "all_gather",
-                                    "all_reduce",
-                                    "all_gather_bytes",
-                                    "broadcast",
-                                    "barrier",
-                                    "all_to_all",
-                                    "send/receive",
-                                    "split",
-                                    "close"};
-  return kNames[static_cast<int32_t>(operation)];
 }
 
 /// sum[i] = ((sum[i] + parts[0][i]) + parts[1][i]) + ...
@@ -102,41 +75,6 @@ void add(ElementType type, void* to, const std::vector<const void*>& parts, int6
   throw InternalError("bytes are not summed");
 }
 
-/// What a rank tells the others when it gives up.
-struct Farewell {
-  std::vector<int32_t> awaited;  ///< ranks of the whole that did not come to it
-  std::string reason;
-
-  /// "2 3\n" and the reason.
-  std::string text() const {
-    std::string out;
-    for (const int32_t rank : awaited) {
-      if (out.size() > kMostAwaited) break;
-      out += str(rank, ' ');
-    }
-    return out + '\n' + reason;
-  }
-  static Farewell from(const std::string& text) {
-    const size_t end = text.find('\n');
-    std::istringstream numbers(text.substr(0, end));
-    Farewell out;
-    for (int32_t rank = 0; numbers >> rank;) out.awaited.push_back(rank);
-    out.reason = text.substr(end + 1);
-    return out;
-  }
-
- private:
-  static constexpr size_t kMostAwaited = 100;  ///< characters; backends cut long texts
-};
-
-/// Another rank gave up.
-class Aborted final : public CollectiveError {
- public:
-  Aborted(std::vector<int32_t> ranks, const std::string& what)
-      : CollectiveError(what), awaited(std::move(ranks)) {}
-  std::vector<int32_t> awaited;  ///< of the whole, that this one was about to miss
-};
-
 /// Holds the place of an operation on the group's thread.
 class Background final : public PendingCollective {
  public:
@@ -150,27 +88,14 @@ class Background final : public PendingCollective {
 
 }  // namespace
 
-bool CollectiveCall::operator==(const CollectiveCall& other) const {
-  return operation == other.operation && type == other.type && root == other.root &&
-         to == other.to && stage == other.stage && sequence == other.sequence &&
-         count == other.count;
-}
-
-std::string CollectiveCall::text() const {
-  std::string out = str(name_of(operation), " #", sequence);
-  if (count > 0) out += str(" of ", count, " ", name_of(type));
-  if (operation == Operation::kBroadcast || operation == Operation::kTransfer)
-    out += str(" from rank ", root);
-  if (operation == Operation::kTransfer) out += str(" to rank ", to);
-  if (step >= 0) out += str(" in step ", step);
-  return out;
-}
-
-ExchangeCollective::ExchangeCollective(int32_t rank, int32_t world_size, CollectiveOptions options)
+ExchangeCollective::ExchangeCollective(int32_t rank,
+                                       int32_t world_size,
+                                       CollectiveOptions options,
+                                       std::shared_ptr<SideChannel> channel)
     : group_(Membership::whole(rank, world_size)),
       options_(options),
-      state_(std::make_shared<RankState>()) {
-  options_.debug = options_.debug || debugged_by_environment();
+      state_(std::make_shared<RankState>(rank, world_size, std::move(channel), options.debug)),
+      numbers_(group_) {
   if (options.deadline.count() <= 0) {
     throw InvalidArgument(
         "collective: deadline is ", options.deadline.count(), " ms, but must be above 0");
@@ -183,7 +108,7 @@ ExchangeCollective::ExchangeCollective(int32_t rank, int32_t world_size, Collect
 }
 
 ExchangeCollective::ExchangeCollective(const ExchangeCollective& whole, Membership group)
-    : group_(std::move(group)), options_(whole.options_), state_(whole.state_) {
+    : group_(std::move(group)), options_(whole.options_), state_(whole.state_), numbers_(group_) {
   share_step(whole);
   set_routes();
 }
@@ -193,8 +118,6 @@ void ExchangeCollective::set_routes() {
     if (r != rank()) everyone_.to.push_back(r);
   }
   everyone_.from = everyone_.to;
-  transfers_to_.resize(group_.members.size());
-  transfers_from_.resize(group_.members.size());
 }
 
 std::unique_ptr<Collective> ExchangeCollective::do_split(const std::string& name,
@@ -224,20 +147,9 @@ std::byte* ExchangeCollective::scratch(size_t bytes) {
 
 CollectiveCall ExchangeCollective::numbered(
     Operation operation, ElementType type, int64_t count, int32_t root, int32_t to) {
-  CollectiveCall call;
-  call.operation = operation;
-  call.type = type;
-  call.root = group_.global(root);
-  call.to = group_.global(to);
-  call.count = count;
+  CollectiveCall call = numbers_.next(group_, operation, type, count, root, to);
   call.step = step();
-  if (operation != Operation::kTransfer) {
-    call.sequence = sequence_++;
-  } else {
-    call.sequence = root == rank() ? transfers_to_[static_cast<size_t>(to)]++
-                                   : transfers_from_[static_cast<size_t>(root)]++;
-  }
-  if (options_.debug)
+  if (state_->debug())
     state_->record(group_.name.empty() ? call.text() : str(group_.name, ": ", call.text()));
   return call;
 }
@@ -254,11 +166,6 @@ CollectiveCall ExchangeCollective::next(
   settle();
   require_whole(call);
   return call;
-}
-
-std::string ExchangeCollective::last_calls() const {
-  if (!options_.debug) return "";
-  return str("; the last calls of rank ", global_rank(), ": ", state_->last_calls());
 }
 
 void ExchangeCollective::run(CollectiveCall call,
@@ -280,26 +187,23 @@ void ExchangeCollective::run_on(const CollectiveCall& call,
     if (state_->probe) state_->probe(call);
     exchange(call, routes, send, receive);
   } catch (const std::exception& error) {
-    const std::string why = state_->gives_up() ? state_->reason() : error.what();
-    state_->fail(why);
-    const auto* const aborted = dynamic_cast<const Aborted*>(&error);
-    tell(aborted ? aborted->awaited : std::vector<int32_t>(), why);
+    state_->fail(state_->gives_up() ? state_->reason() : error.what());
     throw;
   }
 }
 
 void ExchangeCollective::stop_if_failed(const CollectiveCall& call) const {
-  if (state_->gives_up()) {
-    throw CollectiveError(
-        group_.who(), ": ", call.text(), ": this rank gave up: ", state_->reason());
-  }
-  if (state_->failed()) {
-    throw CollectiveError(group_.who(),
-                          ": ",
-                          call.text(),
-                          ": another group of this rank has failed: ",
-                          state_->failure());
-  }
+  const std::string why = state_->ended();
+  if (!why.empty()) throw CollectiveError(group_.who(), ": ", call.text(), ": ", why);
+}
+
+RollCall::Wait ExchangeCollective::roll_call_of(const CollectiveCall& call) const {
+  return {state_->roll_call(), [&] { return call.name_in(group_, backend()); }, call.step};
+}
+
+void ExchangeCollective::ask_before(std::chrono::milliseconds deadline,
+                                    std::chrono::steady_clock::duration waited) const {
+  if (waited >= deadline - std::min(deadline / 4, kAsking)) state_->roll_call().ask_everyone();
 }
 
 std::unique_ptr<PendingCollective> ExchangeCollective::start(std::function<void()> work) {
@@ -529,12 +433,6 @@ void ExchangeCollective::do_abort(const std::string& reason) noexcept {
   wake();
   settle();
   state_->fail(why);
-  tell({}, why);
-}
-
-void ExchangeCollective::tell(const std::vector<int32_t>& awaited,
-                              const std::string& reason) noexcept {
-  if (state_->tell()) send_abort(Farewell{awaited, reason}.text());
 }
 
 void ExchangeCollective::require_same(const CollectiveCall& mine,
@@ -542,7 +440,7 @@ void ExchangeCollective::require_same(const CollectiveCall& mine,
                                       const CollectiveCall& theirs) const {
   if (mine == theirs) return;
   if (theirs.operation == Operation::kClose)
-    throw_aborted(mine, group_.global(peer), Farewell{{}, "it has left the group"}.text(), {});
+    throw_aborted(mine, group_.global(peer), "it has left the group");
   throw CollectiveError(group_.who(),
                         ": ",
                         mine.text(),
@@ -550,73 +448,52 @@ void ExchangeCollective::require_same(const CollectiveCall& mine,
                         group_.global(peer),
                         " calls ",
                         theirs.text(),
-                        last_calls());
+                        state_->last_calls());
 }
 
 void ExchangeCollective::throw_aborted(const CollectiveCall& mine,
                                        int32_t global_peer,
-                                       const std::string& farewell,
-                                       const Wait& wait) const {
-  const std::string reason = Farewell::from(farewell).reason;
-  std::string why =
-      str(group_.who(), ": ", mine.text(), ": rank ", global_peer, " gave up: ", reason);
-  // Who has waited so long was about to say the same of others.
-  std::vector<int32_t> awaited;
-  if (wait.waited > options_.deadline / 2) {
-    for (const int32_t rank : wait.missing) {
-      if (group_.global(rank) != global_peer) awaited.push_back(group_.global(rank));
-    }
-  }
-  const std::string others = awaited.empty() ? "" : ranks_text(awaited) + " did not come";
-  if (reason.find(others) == std::string::npos) why += str("; and here ", others);
-  throw Aborted(std::move(awaited), why + last_calls());
+                                       const std::string& reason) const {
+  throw CollectiveError(group_.who(),
+                        ": ",
+                        mine.text(),
+                        ": rank ",
+                        global_peer,
+                        " gave up: ",
+                        reason,
+                        state_->last_calls());
 }
 
-std::vector<int32_t> ExchangeCollective::causes(const std::vector<int32_t>& missing) {
-  const auto until =
-      std::chrono::steady_clock::now() + std::min(options_.deadline / 4, kTimeToAnswer);
-  std::vector<int32_t> known = missing, out;
-  known.push_back(global_rank());
-  for (size_t i = 0; i < known.size(); ++i) {
-    if (known[i] == global_rank()) continue;
-    const std::optional<std::string> farewell = farewell_of(known[i], until);
-    const std::vector<int32_t> awaited =
-        farewell ? Farewell::from(*farewell).awaited : std::vector<int32_t>();
-    if (awaited.empty()) out.push_back(known[i]);
-    for (const int32_t rank : awaited) {
-      if (std::ranges::find(known, rank) == known.end()) known.push_back(rank);
-    }
+void ExchangeCollective::throw_late(const CollectiveCall& mine,
+                                    const std::vector<int32_t>& missing,
+                                    const std::vector<int32_t>& silent,
+                                    std::chrono::steady_clock::duration waited) const {
+  const auto named = [&](std::vector<int32_t> ranks) {
+    for (int32_t& rank : ranks) rank = group_.global(rank);
+    return ranks;
+  };
+  const std::vector<int32_t> absent = named(missing);
+  const RollCall& roll = state_->roll_call();
+  // Who waits elsewhere would have come, but for others; its own time may be up a little later.
+  std::vector<int32_t> causes = roll.not_waiting(absent);
+  if (causes.empty() && !absent.empty()) {
+    causes = roll.not_waiting(state_->others());
+    if (causes.empty()) causes = absent;
   }
-  std::ranges::sort(out);
-  return out.empty() ? missing : out;
-}
-
-void ExchangeCollective::throw_late(const CollectiveCall& mine, const Wait& wait) {
-  const auto named = [&](const std::vector<int32_t>& ranks) {
-    std::vector<int32_t> out;
-    for (const int32_t rank : ranks) out.push_back(group_.global(rank));
-    return out;
-  };
-  const std::vector<int32_t> missing = named(wait.missing);
-  const auto text = [&](const std::vector<int32_t>& causes) {
-    std::string who;
-    if (!causes.empty()) who = ranks_text(causes) + " did not come";
-    if (causes != missing) who += str(", whom ", ranks_text(missing), " waited for");
-    if (!wait.silent.empty()) {
-      who +=
-          (who.empty() ? "" : "; ") + ranks_text(named(wait.silent)) + " came, but did not finish";
-    }
-    return str(group_.who(),
-               ": ",
-               mine.text(),
-               " timed out after ",
-               std::chrono::duration<double>(wait.waited).count(),
-               " s (",
-               who,
-               ")");
-  };
-  tell(missing, text(missing));
-  throw CollectiveError(text(causes(missing)), last_calls());
+  std::string who;
+  if (!causes.empty()) who = ranks_text(causes) + " did not come";
+  if (!silent.empty())
+    who += (who.empty() ? "" : "; ") + ranks_text(named(silent)) + " came, but did not finish";
+  if (const std::string waits = roll.waits_of(absent); !waits.empty()) who += "; " + waits;
+  throw CollectiveError(group_.who(),
+                        ": ",
+                        mine.text(),
+                        " timed out after ",
+                        std::chrono::duration<double>(waited).count(),
+                        " s (",
+                        who,
+                        ")",
+                        state_->last_calls());
 }
 
 }  // namespace praetor

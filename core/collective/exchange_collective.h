@@ -3,15 +3,13 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "core/collective/collective.h"
+#include "core/collective/collective_call.h"
 #include "core/collective/membership.h"
 #include "core/collective/rank_state.h"
 #include "core/collective/serial_thread.h"
@@ -21,43 +19,16 @@ namespace praetor {
 /// @throws InvalidArgument unless `whole` elements are `part` on each rank
 void require_even(const Membership& group, const char* operation, int64_t whole, int64_t part);
 
-/// What a rank calls. Sent ahead of the elements, so that ranks which call different things, or
-/// have left, are told apart from late ones.
-struct CollectiveCall {
-  enum class Operation : int32_t {
-    kReduceScatter,
-    kAllGather,
-    kAllReduce,
-    kAllGatherBytes,
-    kBroadcast,
-    kBarrier,
-    kAllToAll,
-    kTransfer,  ///< send, and receive on the other side
-    kSplit,
-    kClose  ///< the barrier before a group ends
-  };
-  Operation operation = Operation::kBarrier;
-  ElementType type = ElementType::kByte;
-  int32_t root = 0;      ///< of broadcast and transfer: from whom, a rank of the whole
-  int32_t to = 0;        ///< of transfer
-  int32_t stage = 0;     ///< an operation may exchange more than once
-  int64_t sequence = 0;  ///< of the operation, from 0; of transfers by sender and receiver
-  int64_t count = 0;     ///< elements of the operation; 0 where ranks may differ
-  int64_t step = -1;     ///< of the job, for messages
-
-  /// The same call, whatever step it is thought to be in.
-  bool operator==(const CollectiveCall& other) const;
-  /// "all_gather #12 of 3 float64"
-  std::string text() const;
-};
-
 /// All operations made of one, an exchange of bytes between pairs of ranks; a backend adds the
 /// exchange. Operations that are started run on one thread of the group's own, in order, and no
 /// exchange of the group is made anywhere else meanwhile; those of a rank's other groups may be.
 class ExchangeCollective : public Collective {
  public:
-  /// The whole.
-  ExchangeCollective(int32_t rank, int32_t world_size, CollectiveOptions options);
+  /// The whole. `channel` is this rank's; null: the others hear of nothing but its exchanges.
+  ExchangeCollective(int32_t rank,
+                     int32_t world_size,
+                     CollectiveOptions options,
+                     std::shared_ptr<SideChannel> channel = nullptr);
 
   int32_t rank() const override { return group_.rank; }
   int32_t world_size() const override { return group_.world_size(); }
@@ -66,12 +37,8 @@ class ExchangeCollective : public Collective {
   std::vector<std::string> all_gather_bytes(std::span<const std::byte> send) override;
   void barrier() override;
 
-  /// For tests that fail, stop or slow a rank: `probe` is called before each exchange of this rank
-  /// with others, in all its groups, by the thread that makes it; what it throws the exchange
-  /// throws. Set once, before the first call.
-  void set_probe(std::function<void(const CollectiveCall& call)> probe) {
-    state_->probe = std::move(probe);
-  }
+  /// Of the rank, for groups of other backends beside this one.
+  const std::shared_ptr<RankState>& state() const { return state_; }
 
  protected:
   std::unique_ptr<Collective> do_split(const std::string& name,
@@ -95,13 +62,6 @@ class ExchangeCollective : public Collective {
                         const Routes& routes,
                         const std::vector<Bytes>& send,
                         const std::vector<MutableBytes>& receive) = 0;
-  /// Tells all ranks of the whole; once, whichever group has failed.
-  virtual void send_abort(const std::string& farewell) noexcept = 0;
-  /// What a rank of the whole has told so, waiting for it until then; null: nothing.
-  virtual std::optional<std::string> farewell_of(int32_t /*global_peer*/,
-                                                 std::chrono::steady_clock::time_point /*until*/) {
-    return std::nullopt;
-  }
   /// Exchanges of this rank that wait are to look at stop_if_failed again.
   virtual void wake() noexcept {}
   /// @throws InvalidArgument where the backend has no groups
@@ -154,25 +114,26 @@ class ExchangeCollective : public Collective {
   /// Of an exchange that waits. @throws CollectiveError when this rank has called abort, or another
   /// of its groups has failed
   void stop_if_failed(const CollectiveCall& call) const;
+  /// What an exchange that waits for `call` attends to. Borrows both.
+  RollCall::Wait roll_call_of(const CollectiveCall& call) const;
+  /// Before its deadline, again and again: at last all ranks are asked what they wait in.
+  void ask_before(std::chrono::milliseconds deadline,
+                  std::chrono::steady_clock::duration waited) const;
 
-  /// How long an exchange has waited, and for which ranks of this group.
-  struct Wait {
-    std::vector<int32_t> missing = {};  ///< have not come
-    std::vector<int32_t> silent = {};   ///< came, but did not send all
-    std::chrono::steady_clock::duration waited{};
-  };
   /// @throws CollectiveError when `theirs` is another call than `mine`
   /// @param peer  rank in this group
   void require_same(const CollectiveCall& mine, int32_t peer, const CollectiveCall& theirs) const;
   /// @param global_peer  rank in the whole, which may be outside of this group
   [[noreturn]] void throw_aborted(const CollectiveCall& mine,
                                   int32_t global_peer,
-                                  const std::string& farewell,
-                                  const Wait& wait) const;
-  /// At the deadline. Ranks that are missing may be waiting in another group, and theirs is still
-  /// to come: they are told, and the ranks that they wait for are named. So this takes a moment,
-  /// in which nothing of the backend may be locked.
-  [[noreturn]] void throw_late(const CollectiveCall& mine, const Wait& wait);
+                                  const std::string& reason) const;
+  /// Where all that are missing wait elsewhere, those are named that do not.
+  /// @param missing  ranks of this group that have not come
+  /// @param silent   that came, but did not send all
+  [[noreturn]] void throw_late(const CollectiveCall& mine,
+                               const std::vector<int32_t>& missing,
+                               const std::vector<int32_t>& silent,
+                               std::chrono::steady_clock::duration waited) const;
 
   const CollectiveOptions& options() const { return options_; }
   const Membership& group() const { return group_; }
@@ -181,7 +142,6 @@ class ExchangeCollective : public Collective {
  private:
   /// At least `bytes`, until the next call.
   std::byte* scratch(size_t bytes);
-  /// The group's next call, or the next transfer between two.
   CollectiveCall numbered(CollectiveCall::Operation operation,
                           ElementType type,
                           int64_t count,
@@ -202,21 +162,13 @@ class ExchangeCollective : public Collective {
               const Routes& routes,
               const std::vector<Bytes>& send,
               const std::vector<MutableBytes>& receive);
-  void tell(const std::vector<int32_t>& awaited, const std::string& reason) noexcept;
-  /// Ranks of the whole that nobody else is the cause of, of those `missing` and whom they wait
-  /// for.
-  std::vector<int32_t> causes(const std::vector<int32_t>& missing);
-  /// ", after all_gather #3 of ..., ..." where debugging is on.
-  std::string last_calls() const;
-
   void set_routes();
 
   Membership group_;
   CollectiveOptions options_;
   std::shared_ptr<RankState> state_;  ///< of all groups of this rank
   Routes everyone_;
-  int64_t sequence_ = 0;
-  std::vector<int64_t> transfers_to_, transfers_from_;  ///< by rank, so far
+  CallNumbers numbers_;
   std::unique_ptr<std::byte[]> scratch_;
   size_t scratch_bytes_ = 0;
   SerialThread background_;

@@ -17,7 +17,6 @@ class LocalCollective final : public ExchangeCollective {
                 const Routes& /*routes*/,
                 const std::vector<Bytes>& /*send*/,
                 const std::vector<MutableBytes>& /*receive*/) override {}
-  void send_abort(const std::string& /*reason*/) noexcept override {}
   std::unique_ptr<ExchangeCollective> make_group(Membership group) override {
     return std::make_unique<LocalCollective>(*this, std::move(group));
   }

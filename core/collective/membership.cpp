@@ -40,9 +40,12 @@ Membership Membership::part(const Membership& whole,
   return out;
 }
 
+std::string Membership::text() const {
+  return id == 0 ? "" : str("group ", name, " of ", ranks_text(members));
+}
+
 std::string Membership::who() const {
-  const std::string out = str("rank ", global(rank));
-  return id == 0 ? out : str(out, ", group ", name, " of ", ranks_text(members));
+  return str("rank ", global(rank), id == 0 ? "" : ", ", text());
 }
 
 std::string ranks_text(const std::vector<int32_t>& ranks) {

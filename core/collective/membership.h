@@ -25,6 +25,8 @@ struct Membership {
 
   int32_t world_size() const { return static_cast<int32_t>(members.size()); }
   int32_t global(int32_t rank_here) const { return members[static_cast<size_t>(rank_here)]; }
+  /// "group shards of ranks 2, 3"; of the whole nothing.
+  std::string text() const;
   /// "rank 3", and "rank 3, group shards of ranks 2, 3".
   std::string who() const;
 };

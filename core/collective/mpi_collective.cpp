@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
-#include <map>
+#include <list>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -25,21 +25,17 @@ using std::chrono::milliseconds;
 
 /// Told to all ranks of the whole, whatever group they wait in.
 constexpr int kAbortTag = 0;
-/// Any MPI has tags up to here; a group has two of its own.
-constexpr int64_t kLastTag = 32767;
+/// Any MPI has tags up to one above this; a group has two of its own.
+constexpr int64_t kLastTag = 32766;
+/// Of what ranks tell each other beside their exchanges.
+constexpr int kWordTag = 32767;
 constexpr milliseconds kCloseDeadline{30'000};
 /// Peers that were told why the group failed get this long to report it before the job ends.
 constexpr milliseconds kGrace{1'000};
 
 constexpr size_t kReasonBytes = 512;
-
-/// What the groups of this process have in common.
-struct MpiProcess {
-  std::mutex mutex;      ///< of every call of MPI: exchanges of two groups may be under way
-  bool threads = false;  ///< MPI may be called from more than one
-  char farewell[kReasonBytes] = {};  ///< ends with 0; read by MPI after send_abort has returned
-  std::map<int32_t, std::string> gave_up;  ///< ranks whose farewells have come
-};
+/// Any MPI takes so much over before it is asked for, so that no sender that stops is waited for.
+constexpr size_t kWordBytes = 2048;
 
 void require_success(int status, const char* what) {
   if (status == MPI_SUCCESS) return;
@@ -48,6 +44,113 @@ void require_success(int status, const char* what) {
   MPI_Error_string(status, text, &length);
   throw CollectiveError(what, " failed: ", text);
 }
+
+/// What the groups of this process have in common.
+class MpiProcess final : public SideChannel {
+ public:
+  std::mutex mutex;      ///< of every call of MPI: exchanges of two groups may be under way
+  bool threads = false;  ///< MPI may be called from more than one
+
+  void send_abort(const std::string& reason) noexcept override {
+    const std::lock_guard lock(mutex);
+    if (ended_) return;
+    std::strncpy(farewell_, reason.c_str(), kReasonBytes - 1);
+    int mine = 0, whole = 0;
+    MPI_Comm_rank(MPI_COMM_WORLD, &mine);
+    MPI_Comm_size(MPI_COMM_WORLD, &whole);
+    for (int peer = 0; peer < whole; ++peer) {
+      if (peer == mine) continue;
+      MPI_Request request = MPI_REQUEST_NULL;
+      const int status = MPI_Isend(farewell_,
+                                   static_cast<int>(kReasonBytes),
+                                   MPI_BYTE,
+                                   peer,
+                                   kAbortTag,
+                                   MPI_COMM_WORLD,
+                                   &request);
+      if (status == MPI_SUCCESS) MPI_Request_free(&request);
+    }
+  }
+
+  std::optional<Word> aborted() override {
+    char reason[kReasonBytes] = {};
+    MPI_Status status;
+    const std::lock_guard lock(mutex);
+    if (ended_) return std::nullopt;
+    int there = 0;
+    require_success(MPI_Iprobe(MPI_ANY_SOURCE, kAbortTag, MPI_COMM_WORLD, &there, &status),
+                    "MPI_Iprobe");
+    if (there == 0) return std::nullopt;
+    require_success(MPI_Recv(reason,
+                             static_cast<int>(kReasonBytes),
+                             MPI_BYTE,
+                             status.MPI_SOURCE,
+                             kAbortTag,
+                             MPI_COMM_WORLD,
+                             MPI_STATUS_IGNORE),
+                    "MPI_Recv");
+    return Word{status.MPI_SOURCE, reason};
+  }
+
+  void tell(int32_t to, const std::string& text) noexcept override {
+    const std::lock_guard lock(mutex);
+    if (ended_) return;
+    std::erase_if(told_, [](Told& one) {
+      int done = 0;
+      return MPI_Test(&one.request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS || done != 0;
+    });
+    Told& one = told_.emplace_back(text.substr(0, kWordBytes));
+    const auto bytes = static_cast<int>(one.text.size());
+    if (MPI_Isend(one.text.data(), bytes, MPI_BYTE, to, kWordTag, MPI_COMM_WORLD, &one.request) !=
+        MPI_SUCCESS)
+      told_.pop_back();
+  }
+
+  std::vector<Word> heard() override {
+    const std::lock_guard lock(mutex);
+    return ended_ ? std::vector<Word>() : take_words();
+  }
+
+  /// Before MPI is: what nobody asked for any more is taken, as MPI wants it.
+  void end() {
+    const std::lock_guard lock(mutex);
+    take_words();
+    ended_ = true;
+  }
+
+ private:
+  struct Told {
+    explicit Told(std::string word) : text(std::move(word)) {}
+    std::string text;  ///< MPI's until the request is done
+    MPI_Request request = MPI_REQUEST_NULL;
+  };
+
+  static std::vector<Word> take_words() {
+    std::vector<Word> out;
+    for (;;) {
+      MPI_Status status;
+      int there = 0, bytes = 0;
+      require_success(MPI_Iprobe(MPI_ANY_SOURCE, kWordTag, MPI_COMM_WORLD, &there, &status),
+                      "MPI_Iprobe");
+      if (there == 0) return out;
+      MPI_Get_count(&status, MPI_BYTE, &bytes);
+      Word& word =
+          out.emplace_back(Word{status.MPI_SOURCE, std::string(static_cast<size_t>(bytes), ' ')});
+      require_success(MPI_Recv(word.text.data(),
+                               bytes,
+                               MPI_BYTE,
+                               word.from,
+                               kWordTag,
+                               MPI_COMM_WORLD,
+                               MPI_STATUS_IGNORE),
+                      "MPI_Recv");
+    }
+  }
+
+  bool ended_ = false;
+  char farewell_[kReasonBytes] = {};  ///< ends with 0; read by MPI after send_abort has returned
+  std::list<Told> told_;
+};
 
 /// Waits a little more each time nothing has come: at first it only lets others run, then it
 /// sleeps, so that a waiting rank leaves its core to others.
@@ -178,7 +281,7 @@ class MpiCollective final : public ExchangeCollective {
                 int32_t world_size,
                 CollectiveOptions options,
                 std::shared_ptr<MpiProcess> process)
-      : ExchangeCollective(rank, world_size, options),
+      : ExchangeCollective(rank, world_size, options, process),
         deadline_(options.deadline),
         process_(std::move(process)) {}
   MpiCollective(const MpiCollective& whole, Membership group)
@@ -196,6 +299,7 @@ class MpiCollective final : public ExchangeCollective {
         run(next(Operation::kClose, ElementType::kByte, 0),
             std::vector<Bytes>(world),
             std::vector<MutableBytes>(world));
+        process_->end();
         MPI_Finalize();
         return;
       } catch (const std::exception&) {
@@ -232,6 +336,7 @@ class MpiCollective final : public ExchangeCollective {
         messages.send_elements(peer, all.data() + at, bytes);
       });
     }
+    RollCall::Wait wait = roll_call_of(call);
     Backoff backoff;
     while (messages.open() > 0) {
       stop_if_failed(call);
@@ -251,36 +356,22 @@ class MpiCollective final : public ExchangeCollective {
         backoff.reset();
         continue;
       }
-      Wait wait{.waited = Clock::now() - start};
-      const bool ends = another_gave_up(), late = wait.waited >= deadline_;
-      if (ends || late) {
+      // Any rank of the whole, as this group may wait for one that waits for it. Only where nothing
+      // has come: what a rank sent before it gave up is taken first.
+      if (const auto other = process_->aborted()) throw_aborted(call, other->from, other->text);
+      wait.attend();
+      const auto waited = Clock::now() - start;
+      ask_before(deadline_, waited);
+      if (waited >= deadline_) {
+        std::vector<int32_t> missing, silent;
         for (const int32_t peer : messages.open_peers())
-          (came[static_cast<size_t>(peer)] ? wait.silent : wait.missing).push_back(peer);
+          (came[static_cast<size_t>(peer)] ? silent : missing).push_back(peer);
+        throw_late(call, missing, silent, waited);
       }
-      if (ends) stop_for_another(call, wait);
-      if (late) throw_late(call, wait);
       backoff.pause(present == routes.from.size());
     }
   }
 
-  void send_abort(const std::string& farewell) noexcept override {
-    const std::lock_guard lock(process_->mutex);
-    std::strncpy(process_->farewell, farewell.c_str(), kReasonBytes - 1);
-    int whole = 0;
-    MPI_Comm_size(MPI_COMM_WORLD, &whole);
-    for (int peer = 0; peer < whole; ++peer) {
-      if (peer == global_rank()) continue;
-      MPI_Request request = MPI_REQUEST_NULL;
-      const int status = MPI_Isend(process_->farewell,
-                                   static_cast<int>(kReasonBytes),
-                                   MPI_BYTE,
-                                   peer,
-                                   kAbortTag,
-                                   MPI_COMM_WORLD,
-                                   &request);
-      if (status == MPI_SUCCESS) MPI_Request_free(&request);
-    }
-  }
   std::unique_ptr<ExchangeCollective> make_group(Membership group) override {
     if (2 * group.id + 2 > kLastTag)
       throw InvalidArgument(group.who(), ": no more than ", (kLastTag - 2) / 2, " groups");
@@ -288,58 +379,6 @@ class MpiCollective final : public ExchangeCollective {
   }
 
  private:
-  /// Any rank of the whole, as this group may wait for one that waits for it. Only where nothing
-  /// has come: what a rank sent before it gave up is taken first.
-  bool another_gave_up() const {
-    const std::lock_guard lock(process_->mutex);
-    for (;;) {
-      MPI_Status status;
-      int there = 0;
-      require_success(MPI_Iprobe(MPI_ANY_SOURCE, kAbortTag, MPI_COMM_WORLD, &there, &status),
-                      "MPI_Iprobe");
-      if (there == 0) return !process_->gave_up.empty();
-      char farewell[kReasonBytes] = {};
-      require_success(MPI_Recv(farewell,
-                               static_cast<int>(kReasonBytes),
-                               MPI_BYTE,
-                               status.MPI_SOURCE,
-                               kAbortTag,
-                               MPI_COMM_WORLD,
-                               MPI_STATUS_IGNORE),
-                      "MPI_Recv");
-      process_->gave_up.emplace(status.MPI_SOURCE, farewell);
-    }
-  }
-
-  /// One that is waited for is named before one that others may be waiting for.
-  [[noreturn]] void stop_for_another(const CollectiveCall& call, const Wait& wait) const {
-    std::pair<int32_t, std::string> first;
-    {
-      const std::lock_guard lock(process_->mutex);
-      first = *process_->gave_up.begin();
-      for (const int32_t peer : wait.missing) {
-        const auto one = process_->gave_up.find(group().global(peer));
-        if (one == process_->gave_up.end()) continue;
-        first = *one;
-        break;
-      }
-    }
-    throw_aborted(call, first.first, first.second, wait);
-  }
-
-  std::optional<std::string> farewell_of(int32_t global_peer, Clock::time_point until) override {
-    for (;;) {
-      another_gave_up();
-      {
-        const std::lock_guard lock(process_->mutex);
-        const auto found = process_->gave_up.find(global_peer);
-        if (found != process_->gave_up.end()) return found->second;
-      }
-      if (Clock::now() >= until) return std::nullopt;
-      std::this_thread::sleep_for(milliseconds(1));
-    }
-  }
-
   /// MPI counts with 32 bits; and with smaller chunks the wait sees that something comes.
   template <typename Message>
   void in_chunks(size_t bytes, Message message) const {

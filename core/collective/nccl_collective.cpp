@@ -18,9 +18,16 @@ using State = cuda::Communicator::State;
 using Work = cuda::Communicator::Work;
 using Element = cuda::Communicator::Element;
 using std::chrono::microseconds;
+using std::chrono::milliseconds;
 
 /// How long a wait sleeps between two questions: an eighth of what it has waited, within these.
 constexpr microseconds kShortestPause{20}, kLongestPause{2000};
+
+/// How long before its deadline a wait asks who else waits; of a short deadline half of it.
+constexpr milliseconds kAsking{10'000};
+/// How long answers are waited for when NCCL itself says that it failed: MPI, which ends a job that
+/// has lost a process, leaves about a second.
+constexpr milliseconds kAskingAtFailure{300};
 
 static_assert(static_cast<int32_t>(ElementType::kInt64) == static_cast<int32_t>(Element::kInt64) &&
               static_cast<int32_t>(ElementType::kByte) == static_cast<int32_t>(Element::kByte));
@@ -54,6 +61,8 @@ std::string id_of_group(Collective& meeting, const NcclGroup& nccl, int32_t lead
 struct NcclRank {
   NcclGroup nccl;
   CollectiveOptions options;
+  std::shared_ptr<RankState> state;         ///< of the groups of the meeting, too
+  bool joined = false;                      ///< the whole has come together
   std::string failure;                      ///< why no further call is possible
   int64_t last_id = 0;                      ///< the largest of a group so far
   std::vector<cuda::Communicator*> groups;  ///< that exist
@@ -64,10 +73,13 @@ class NcclCollective final : public Collective {
   NcclCollective(std::shared_ptr<NcclRank> mine,
                  Membership group,
                  std::unique_ptr<cuda::Communicator> nccl)
-      : mine_(std::move(mine)), group_(std::move(group)), nccl_(std::move(nccl)) {
+      : mine_(std::move(mine)), group_(std::move(group)), nccl_(std::move(nccl)), numbers_(group_) {
     mine_->groups.push_back(nccl_.get());
     try {
-      wait("joining the group", 0);
+      CollectiveCall join;
+      join.operation = Operation::kJoin;
+      wait(join, 0);
+      mine_->joined = true;
     } catch (...) {
       std::erase(mine_->groups, nccl_.get());
       throw;
@@ -134,8 +146,12 @@ class NcclCollective final : public Collective {
     return out;
   }
 
+  /// While the whole still comes together the ranks have its meeting to agree in.
   void do_abort(const std::string& reason) noexcept override {
-    if (mine_->failure.empty()) mine_->failure = reason.empty() ? "it was given up" : reason;
+    if (mine_->failure.empty()) {
+      mine_->failure = reason.empty() ? "it was given up" : reason;
+      if (mine_->joined) mine_->state->roll_call().give_up(mine_->failure);
+    }
     for (cuda::Communicator* group : mine_->groups) group->abort();
   }
 
@@ -182,9 +198,8 @@ class NcclCollective final : public Collective {
 
   void do_broadcast(ElementType type, void* values, int64_t count, int32_t root) override {
     require_rank("broadcast from", root);
-    CollectiveCall call = next(Operation::kBroadcast, type, count);
-    call.root = group_.global(root);
-    run(call, {Step::kBroadcast, element(type), values, count, values, count, root});
+    run(next(Operation::kBroadcast, type, count, root),
+        {Step::kBroadcast, element(type), values, count, values, count, root});
   }
 
   void do_all_to_all(ElementType type,
@@ -228,7 +243,7 @@ class NcclCollective final : public Collective {
       waited_ = true;
       if (number_ < 0) return;
       group_.require_alive(call_);
-      group_.wait(call_.text(), number_);
+      group_.wait(call_, number_);
     }
 
    private:
@@ -242,10 +257,7 @@ class NcclCollective final : public Collective {
     const int32_t peer = from == rank() ? to : from;
     require_rank(from == rank() ? "send to" : "receive from", peer);
     if (peer == rank()) throw InvalidArgument(group_.who(), ": another rank than this is wanted");
-    CollectiveCall call = next(Operation::kTransfer, type, count, transfers_);
-    call.root = group_.global(from);
-    call.to = group_.global(to);
-    return call;
+    return next(Operation::kTransfer, type, count, from, to);
   }
 
   void require_rank(const char* what, int32_t other) const {
@@ -255,21 +267,18 @@ class NcclCollective final : public Collective {
   }
 
   void require_alive(const CollectiveCall& call) const {
-    if (mine_->failure.empty()) return;
-    throw CollectiveError(
-        group_.who(), ": ", call.text(), ": the group has failed before: ", mine_->failure);
+    const std::string& why =
+        mine_->failure.empty() && mine_->state->failed() ? mine_->state->failure() : mine_->failure;
+    if (why.empty()) return;
+    throw CollectiveError(group_.who(), ": ", call.text(), ": the group has failed before: ", why);
   }
 
-  CollectiveCall next(Operation operation, ElementType type, int64_t count) {
-    return next(operation, type, count, sequence_);
-  }
-  CollectiveCall next(Operation operation, ElementType type, int64_t count, int64_t& sequence) {
-    CollectiveCall call;
-    call.operation = operation;
-    call.type = type;
-    call.count = count;
-    call.sequence = sequence++;
+  CollectiveCall next(
+      Operation operation, ElementType type, int64_t count, int32_t root = 0, int32_t to = 0) {
+    CollectiveCall call = numbers_.next(group_, operation, type, count, root, to);
     call.step = step();
+    if (mine_->state->debug())
+      mine_->state->record(str("nccl ", group_.name, group_.name.empty() ? "" : ": ", call.text()));
     require_alive(call);
     return call;
   }
@@ -284,7 +293,7 @@ class NcclCollective final : public Collective {
     if (work.send_count == 0 && work.receive_count == 0)
       return std::make_unique<Pending>(*this, call, -1);
     work.on_device = work.after_compute = true;
-    wait_until(call.text(), 0, State::kRunning);
+    wait_until(call, 0, State::kRunning);
     start(work);
     return std::make_unique<Pending>(*this, call, started_ - 1);
   }
@@ -293,9 +302,9 @@ class NcclCollective final : public Collective {
 
   void run_on_host(const CollectiveCall& call, const Work& work) {
     if (work.send_count == 0 && work.receive_count == 0) return;
-    wait(call.text(), started_ - 1);
+    wait(call, started_ - 1);
     start(work);
-    wait(call.text(), started_ - 1);
+    wait(call, started_ - 1);
     ending_failures([&] { nccl_->finish(work); });
   }
 
@@ -305,33 +314,84 @@ class NcclCollective final : public Collective {
   }
 
   /// Until the work of that number is through.
-  void wait(const std::string& what, int64_t number) {
-    wait_until(what, started_ - 1 - number, State::kDone);
+  void wait(const CollectiveCall& call, int64_t number) {
+    wait_until(call, started_ - 1 - number, State::kDone);
   }
 
   /// Until all work but the last few is done, or at least handed over.
-  void wait_until(const std::string& what, int64_t last, State enough) {
+  void wait_until(const CollectiveCall& call, int64_t last, State enough) {
     const auto start = Clock::now();
+    const milliseconds deadline = mine_->options.deadline;
+    const milliseconds quiet = deadline - std::min(deadline / 2, kAsking);
+    RollCall& roll = mine_->state->roll_call();
+    RollCall::Wait roll_call(
+        roll, [&] { return call.name_in(group_, backend()); }, call.step);
+    bool asked = false;
     for (;;) {
       State state = State::kBusy;
       ending_failures([&] { state = nccl_->poll_but(last); });
       if (state == State::kDone || state == enough) return;
-      if (state == State::kFailed)
-        fail(str(group_.who(), ": ", what, ": NCCL: ", nccl_->failure()));
+      if (state == State::kFailed) fail_with_nccl(call, roll_call);
       const auto waited = Clock::now() - start;
-      if (waited >= mine_->options.deadline) {
-        fail(str(group_.who(),
-                 group_.id == 0 ? str(" of ", world_size()) : "",
-                 ": ",
-                 what,
-                 ": timed out after ",
+      if (roll_call.attend()) {
+        if (const std::string why = ended_elsewhere(); !why.empty()) fail(call, why);
+      }
+      if (!asked && waited >= quiet) {
+        roll.ask(peers(call));
+        asked = true;
+      }
+      if (waited >= deadline) {
+        const std::string missing = roll.missing(call.name_in(group_, backend()), peers(call));
+        fail(call,
+             str("timed out after ",
                  std::chrono::duration<double>(waited).count(),
-                 " s: a rank has not come, or called something else (NCCL does not say which: see "
-                 "the ranks' logs)"));
+                 " s (",
+                 missing.empty() ? "all its ranks wait: a GPU or a link between them stands still"
+                                 : missing,
+                 ")"));
       }
       std::this_thread::sleep_for(
           std::clamp<Clock::duration>(waited / 8, kShortestPause, kLongestPause));
     }
+  }
+
+  /// The ranks of the whole without which the call does not end.
+  std::vector<int32_t> peers(const CollectiveCall& call) const {
+    if (call.operation == Operation::kTransfer)
+      return {call.root == global_rank() ? call.to : call.root};
+    std::vector<int32_t> out = group_.members;
+    std::erase(out, global_rank());
+    return out;
+  }
+
+  /// Why no call can end any more, though NCCL does not say so; empty: it can.
+  std::string ended_elsewhere() {
+    const auto told = [](const SideChannel::Word& word) {
+      return str("rank ", word.from, " gave up: ", word.text);
+    };
+    if (const auto other = mine_->state->roll_call().given_up()) return told(*other);
+    if (const auto other = mine_->state->another_gave_up()) {
+      // Taken here, it would be lost to the meeting's groups.
+      mine_->state->fail(told(*other));
+      return told(*other);
+    }
+    return mine_->state->ended();
+  }
+
+  /// With NCCL's words, and with who is missing as far as that is known soon.
+  [[noreturn]] void fail_with_nccl(const CollectiveCall& call, RollCall::Wait& roll_call) {
+    RollCall& roll = mine_->state->roll_call();
+    const std::vector<int32_t> asked = peers(call);
+    const auto end = Clock::now() + std::min(kAskingAtFailure, mine_->options.deadline);
+    std::string why;
+    roll.ask(asked);
+    do {
+      std::this_thread::sleep_for(kLongestPause);
+      roll_call.attend();
+      why = ended_elsewhere();
+    } while (why.empty() && !roll.all_answered(asked) && Clock::now() < end);
+    if (why.empty()) why = roll.missing(call.name_in(group_, backend()), asked);
+    fail(call, str("NCCL: ", nccl_->failure(), why.empty() ? "" : str(" (", why, ")")));
   }
 
   template <typename Call>
@@ -344,16 +404,17 @@ class NcclCollective final : public Collective {
     }
   }
 
-  [[noreturn]] void fail(const std::string& message) {
+  [[noreturn]] void fail(const CollectiveCall& call, const std::string& why) {
+    const std::string message = str(group_.who(), ": ", call.text(), ": ", why);
     abort(message);
-    throw CollectiveError(message);
+    throw CollectiveError(message, mine_->state->last_calls());
   }
 
   std::shared_ptr<NcclRank> mine_;
   Membership group_;
   std::unique_ptr<cuda::Communicator> nccl_;
-  int64_t sequence_ = 0, transfers_ = 0;  ///< of calls of all ranks, and of two
-  int64_t started_ = 1;                   ///< pieces of work; joining is the first
+  CallNumbers numbers_;
+  int64_t started_ = 1;  ///< pieces of work; joining is the first
 };
 
 }  // namespace
@@ -366,11 +427,15 @@ std::unique_ptr<Collective> make_nccl_collective(Collective& meeting,
         "collective: deadline is ", options.deadline.count(), " ms, but must be above 0");
   }
   const std::string id = id_of_group(meeting, group, 0);
-  const Membership whole = Membership::whole(meeting.rank(), meeting.world_size());
+  const int32_t rank = meeting.rank(), world = meeting.world_size();
+  const auto* others = dynamic_cast<const ExchangeCollective*>(&meeting);
+  auto state = others ? others->state() : std::make_shared<RankState>(rank, world, nullptr, false);
+  if (options.debug) state->keep_calls();
   return std::make_unique<NcclCollective>(
-      std::make_shared<NcclRank>(NcclRank{.nccl = group, .options = options}),
-      whole,
-      group.join(id, whole.rank, whole.world_size()));
+      std::make_shared<NcclRank>(
+          NcclRank{.nccl = group, .options = options, .state = std::move(state)}),
+      Membership::whole(rank, world),
+      group.join(id, rank, world));
 }
 
 }  // namespace praetor

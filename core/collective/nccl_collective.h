@@ -27,16 +27,18 @@ struct NcclGroup {
 ///
 /// It differs from the other backends where NCCL does. Sums have the order that NCCL gives them,
 /// the same on every rank; against rank order they agree to rounding alone. NCCL does not say which
-/// rank is missing, nor that ranks call different things: both end at the deadline, and the error
-/// says so. A rank that gives up ends its own part; the others see it at their deadline, or sooner
-/// where NCCL notices a broken connection. An operation whose handle goes unwaited because an
-/// exception passes is given up.
+/// rank is missing, nor that ranks call different things: a wait that comes near its deadline (10
+/// s, or half of a shorter one) asks the other ranks by way of `meeting` what they wait in, in
+/// whatever group, and its error names those that do not answer (stopped, computing, gone) and the
+/// calls of those that wait elsewhere. The same is asked, for 0.3 s, where NCCL itself fails. A
+/// rank that gives up tells the others over that way, too. An operation whose handle goes unwaited
+/// because an exception passes is given up.
 ///
 /// A split makes communicators of their own, whose ids go round over what is split. A rank that
-/// fails in one group aborts its part of all.
+/// fails in one group aborts its part of all; the meeting's groups can still be used.
 ///
-/// `meeting`, a collective of the same ranks over another way (mpi), hands the id round and is not
-/// used afterwards.
+/// `meeting`, a collective of the same ranks over another way (mpi, threads; of the whole), hands
+/// the id round; its exchanges are not used afterwards, nor is it.
 /// @throws CollectiveError when not all have joined within the deadline; what the functions throw
 std::unique_ptr<Collective> make_nccl_collective(Collective& meeting,
                                                  const NcclGroup& group,

@@ -1,8 +1,10 @@
+#include <algorithm>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 #include "core/base/error.h"
@@ -12,6 +14,10 @@ namespace praetor {
 namespace {
 
 using Operation = CollectiveCall::Operation;
+using Clock = std::chrono::steady_clock;
+
+/// How often a rank that waits looks whether it was asked something.
+constexpr std::chrono::milliseconds kLook{20};
 
 struct Message {
   CollectiveCall call;
@@ -27,11 +33,47 @@ struct Queues {
 
 /// What all ranks and groups have in common.
 struct Process {
+  explicit Process(int32_t world_size) : mail(static_cast<size_t>(world_size)) {}
+
   std::mutex mutex;
   std::condition_variable arrived;  ///< something, somewhere
   std::map<std::pair<int64_t, std::vector<int32_t>>, std::shared_ptr<Queues>>
       groups;                              ///< by id and members
-  std::map<int32_t, std::string> gave_up;  ///< ranks of the whole, with their farewells
+  std::map<int32_t, std::string> gave_up;  ///< ranks of the whole, with their reasons
+
+  std::mutex mail_mutex;                             ///< may be taken under the other
+  std::vector<std::vector<SideChannel::Word>> mail;  ///< by receiver
+};
+
+class ThreadChannel final : public SideChannel {
+ public:
+  ThreadChannel(std::shared_ptr<Process> process, int32_t rank)
+      : process_(std::move(process)), rank_(rank) {}
+
+  void send_abort(const std::string& reason) noexcept override {
+    const std::lock_guard lock(process_->mutex);
+    process_->gave_up.emplace(rank_, reason);
+    process_->arrived.notify_all();
+  }
+  std::optional<Word> aborted() override {
+    const std::lock_guard lock(process_->mutex);
+    for (const auto& [rank, reason] : process_->gave_up) {
+      if (rank != rank_) return Word{rank, reason};
+    }
+    return std::nullopt;
+  }
+  void tell(int32_t to, const std::string& text) noexcept override {
+    const std::lock_guard lock(process_->mail_mutex);
+    process_->mail[static_cast<size_t>(to)].push_back({rank_, text});
+  }
+  std::vector<Word> heard() override {
+    const std::lock_guard lock(process_->mail_mutex);
+    return std::exchange(process_->mail[static_cast<size_t>(rank_)], {});
+  }
+
+ private:
+  std::shared_ptr<Process> process_;
+  int32_t rank_;
 };
 
 class ThreadCollective final : public ExchangeCollective {
@@ -40,7 +82,9 @@ class ThreadCollective final : public ExchangeCollective {
                    int32_t rank,
                    int32_t world_size,
                    CollectiveOptions options)
-      : ExchangeCollective(rank, world_size, options), process_(std::move(process)) {
+      : ExchangeCollective(
+            rank, world_size, options, std::make_shared<ThreadChannel>(process, rank)),
+        process_(std::move(process)) {
     join();
   }
   ThreadCollective(const ThreadCollective& whole, Membership group)
@@ -60,7 +104,8 @@ class ThreadCollective final : public ExchangeCollective {
                 const std::vector<MutableBytes>& receive) override {
     const auto mine = static_cast<size_t>(rank());
     const auto world = static_cast<size_t>(world_size());
-    const auto start = std::chrono::steady_clock::now();
+    const auto start = Clock::now(), end = start + options().deadline;
+    RollCall::Wait wait = roll_call_of(call);
     std::vector<Message> out(world), in(world);
     for (const int32_t peer : routes.to) {
       const auto r = static_cast<size_t>(peer);
@@ -86,15 +131,14 @@ class ThreadCollective final : public ExchangeCollective {
           require_same(call, peer, in[r].call);
           return true;
         });
-        if (!missing.empty()) {
-          stop_if_another_gave_up(
-              call, {.missing = missing, .waited = std::chrono::steady_clock::now() - start});
-        }
+        if (!missing.empty()) stop_if_another_gave_up(call, missing);
         return missing.empty();
       };
-      if (!process_->arrived.wait_until(lock, start + options().deadline, take)) {
-        lock.unlock();
-        throw_late(call, {.missing = missing, .waited = std::chrono::steady_clock::now() - start});
+      while (!process_->arrived.wait_until(lock, std::min(end, Clock::now() + kLook), take)) {
+        const auto waited = Clock::now() - start;
+        if (waited >= options().deadline) throw_late(call, missing, {}, waited);
+        wait.attend();
+        ask_before(options().deadline, waited);
       }
     }
     for (const int32_t peer : routes.from) {
@@ -105,18 +149,6 @@ class ThreadCollective final : public ExchangeCollective {
     }
   }
 
-  void send_abort(const std::string& farewell) noexcept override {
-    const std::lock_guard lock(process_->mutex);
-    process_->gave_up.emplace(global_rank(), farewell);
-    process_->arrived.notify_all();
-  }
-  std::optional<std::string> farewell_of(int32_t global_peer,
-                                         std::chrono::steady_clock::time_point until) override {
-    std::unique_lock lock(process_->mutex);
-    const auto said = [&] { return process_->gave_up.contains(global_peer); };
-    if (!process_->arrived.wait_until(lock, until, said)) return std::nullopt;
-    return process_->gave_up.at(global_peer);
-  }
   void wake() noexcept override {
     const std::lock_guard lock(process_->mutex);
     process_->arrived.notify_all();
@@ -145,16 +177,14 @@ class ThreadCollective final : public ExchangeCollective {
   }
 
   /// One that is waited for is named before one that others may be waiting for.
-  void stop_if_another_gave_up(const CollectiveCall& call, const Wait& wait) const {
+  void stop_if_another_gave_up(const CollectiveCall& call,
+                               const std::vector<int32_t>& missing) const {
     if (process_->gave_up.empty()) return;
-    auto found = process_->gave_up.begin();
-    for (const int32_t peer : wait.missing) {
-      const auto one = process_->gave_up.find(group().global(peer));
-      if (one == process_->gave_up.end()) continue;
-      found = one;
-      break;
+    for (const int32_t peer : missing) {
+      const auto found = process_->gave_up.find(group().global(peer));
+      if (found != process_->gave_up.end()) throw_aborted(call, found->first, found->second);
     }
-    throw_aborted(call, found->first, found->second, wait);
+    throw_aborted(call, process_->gave_up.begin()->first, process_->gave_up.begin()->second);
   }
 
   std::shared_ptr<Process> process_;
@@ -167,7 +197,7 @@ std::vector<std::unique_ptr<Collective>> make_thread_group(int32_t world_size,
                                                            CollectiveOptions options) {
   if (world_size < 1)
     throw InvalidArgument("a group of ", world_size, " threads has no ranks; wanted 1 or more");
-  const auto process = std::make_shared<Process>();
+  const auto process = std::make_shared<Process>(world_size);
   std::vector<std::unique_ptr<Collective>> out;
   for (int32_t rank = 0; rank < world_size; ++rank)
     out.push_back(std::make_unique<ThreadCollective>(process, rank, world_size, options));

@@ -66,7 +66,6 @@ class LinkCollective final : public ExchangeCollective {
         receive[peer].data(), wire_->to[mine].front().data(), wire_->to[mine].front().size());
     wire_->to[mine].pop_front();
   }
-  void send_abort(const std::string& /*reason*/) noexcept override {}
 
  private:
   std::shared_ptr<Wire> wire_;

@@ -8,11 +8,13 @@ The work is the peers': B prompts of P random tokens, N new tokens each, end tok
 reward model, takes reference log-probabilities and values, and makes E passes of one minibatch over policy and separate critic;
 GRPO samples 4 responses to each of 8 prompts, Nash-MD one of the policy and one of the mixture to each of 8, and both update once;
 DPO (its reference forward in every step) and the reward model take 16 pairs of sequences of 128 tokens.
-Every sample carries foreign_cores: what other processes used of the machine meanwhile.
+Every sample carries foreign_cores: what other processes used of the machine meanwhile. peak_rss_mib is the most memory that the
+process had.
 """
 import json
 import os
 import random
+import resource
 import statistics
 import subprocess
 import sys
@@ -165,7 +167,9 @@ def main():
         known = cases(models() / name, threads, Path(scratch))
         if case not in known:
             sys.exit(f"praetor_case.py: no case {case}; there are {', '.join(known)}")
-        print(json.dumps(known[case]()), flush=True)
+        out = known[case]()
+        most = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        print(json.dumps({**out, "peak_rss_mib": round(most / 1024, 1)}), flush=True)
 
 
 if __name__ == "__main__":

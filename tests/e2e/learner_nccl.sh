@@ -52,28 +52,30 @@ run spread
 cat "$work"/spread/tiny/logs/*.log | grep -oE "learns on cuda:[0-3]|GPU [0-3]: processor" | grep -oE "[0-3]" | sort | uniq > "$work/gpus"
 [ "$(wc -l < "$work/gpus")" -eq 4 ] || { cat "$work"/spread/tiny/logs/*.log; fail "the four processes have these GPUs: $(tr '\n' ' ' < "$work/gpus")"; }
 
-# A rank that is killed, and one that is stopped, while an exchange stands still.
+# A rank that is killed, and one that is stopped, while an exchange stands still. The other one is to say who stands still before the
+# controller, which does not hear of the stopped one either, ends the group.
 calm=$work/nccl-2/tiny
 job lost 2 nccl "${two[@]}"
+sed -i 's/lost_after: 2,/lost_after: 30,/; s/collective: nccl}/collective: nccl, timeout: 10}/' "$work/job-lost.yaml"
+grep -q "timeout: 10}" "$work/job-lost.yaml" && grep -q "lost_after: 30" "$work/job-lost.yaml" || fail "the job's deadlines"
 "$praetor" train "$work/job-lost.yaml" > "$work/out" 2> "$work/err" & pid=$!
-hit() {  # SIGNAL MEMBER ROWS: once so many rows are written
-  local target lost log=$work/lost/tiny/logs/controller.log
+hit() {  # SIGNAL MEMBER ROWS LOG TEXT: once so many rows are written; until the log has a line with the text
+  local target
   await_rows "$pid" "$work/lost/tiny" "$3"
   touch "$work/hold"
   target=$(pid_of "$work/lost/tiny" "$2")
-  lost=$(grep -c "lost $2" "$log" || true)
   sleep 0.5
   kill "-$1" "$target" || fail "no $2"
   for _ in $(seq 300); do
-    [ "$(grep -c "lost $2" "$log" || true)" -le "$lost" ] || break
+    grep -qE "$5" "$work/lost/tiny/logs/$4" && break
     sleep 0.1
   done
   rm "$work/hold"
+  grep -qE "$5" "$work/lost/tiny/logs/$4" || { tail -n 40 "$work/lost/tiny/logs/"*; fail "after $1 of $2 $4 has no line with: $5"; }
 }
-hit KILL learner-0 3  # of sft, which nothing but exchanges can keep waiting
 # What the first rank says passes mpirun, which may be gone; the others have files of their own.
-grep -q "rank 1: .* in step .*: NCCL: rank 0 has gone" "$work/lost/tiny/logs/learner-1.log" || { cat "$work/lost/tiny/logs/learner-1.log"; fail "what the other rank says"; }
-hit STOP learner-1 23
+hit KILL learner-0 3 learner-1.log "rank 1: .* in step .*: NCCL: rank 0 has gone"  # of sft, which nothing but exchanges can keep waiting
+hit STOP learner-1 13 learners.log "rank 0: [a-z_]+ #[0-9]+ .*in step [0-9]+: timed out after [0-9.]+ s \(rank 1 does not answer\)"  # and of reward_model
 finish "$pid" "$work/lost" "ranks that are killed and stopped"
 [ "$(grep -c "exchange over NCCL" "$work/lost/tiny/logs/learners.log")" -ge 3 ] || fail "the group was not made anew"
 

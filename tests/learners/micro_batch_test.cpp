@@ -2,6 +2,10 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
 #include "core/base/error.h"
 #include "tests/learners/support/finite_difference.h"
 #include "tests/learners/support/tiny.h"
@@ -42,6 +46,63 @@ TEST_CASE("minibatches differ by at most one sequence and none is empty", "[lear
   CHECK(plan_minibatches({4, 3, 2, 1, 0}, 2) == Cut{{4, 3, 2}, {1, 0}});
   CHECK(plan_minibatches({7, 8}, 5) == Cut{{7}, {8}});
   CHECK(plan_minibatches({}, 3).empty());
+}
+
+TEST_CASE("ranks get about as many tokens each, in order", "[learners][cpu]") {
+  RandomStream numbers({.job_seed = 5});
+  for (const auto& [sequences, world] : {std::pair{32, 8}, {512, 64}, {5, 8}, {100, 3}, {40, 1}}) {
+    INFO(sequences << " sequences over " << world << " ranks");
+    SequenceBatch batch;
+    int64_t longest = 0;
+    for (int64_t i = 0; i < sequences; ++i) {
+      const auto length = static_cast<int64_t>(100 * std::exp(0.6 * numbers.normal())) + 1;
+      batch.offsets.push_back(batch.offsets.back() + length);
+      batch.tokens.resize(static_cast<size_t>(batch.offsets.back()));
+      batch.target_offsets.push_back(0);
+      batch.family.push_back(i);
+      batch.shared.push_back(0);
+      longest = std::max(longest, length);
+    }
+    std::vector<int64_t> order = numbers.permutation(sequences), met;
+    const std::vector<Units> ranks = plan_ranks(batch, units_of(order), world);
+    REQUIRE(ranks.size() == static_cast<size_t>(world));
+    int64_t most = 0;
+    for (const Units& rank : ranks) {
+      int64_t tokens = 0, before = -1;
+      for (const auto& unit : rank) {
+        const int64_t at = std::ranges::find(order, unit.front()) - order.begin();
+        CHECK(at > before);
+        before = at;
+        tokens += batch.length(unit.front());
+        met.push_back(unit.front());
+      }
+      most = std::max(most, tokens);
+    }
+    std::ranges::sort(met);
+    std::ranges::sort(order);
+    CHECK(met == order);
+    const double mean = static_cast<double>(batch.offsets.back()) / world;
+    CHECK(static_cast<double>(most) <= 1.1 * std::max(mean, static_cast<double>(longest)));
+  }
+}
+
+TEST_CASE("families stay on a rank unless that leaves others idle", "[learners][cpu]") {
+  SequenceBatch batch;
+  // Five families of two: 10 tokens each, of which 6 are shared.
+  for (int64_t i = 0; i < 10; ++i) {
+    batch.offsets.push_back(10 * (i + 1));
+    batch.family.push_back(i / 2);
+    batch.shared.push_back(6);
+  }
+  const auto order = std::vector<int64_t>{0, 1, 2, 3, 4, 5, 6, 7};
+  CHECK(plan_ranks(batch, units_of(order), 2) ==
+        std::vector<Units>{{{0}, {1}, {4}, {5}}, {{2}, {3}, {6}, {7}}});
+  // Together 28 and 14 tokens, with one moved 24 each.
+  CHECK(plan_ranks(batch, units_of({0, 1, 2, 3, 4, 5}), 2) ==
+        std::vector<Units>{{{0}, {1}, {4}}, {{2}, {3}, {5}}});
+  CHECK(plan_ranks(batch, units_of({0, 1}), 2) == std::vector<Units>{{{0}}, {{1}}});
+  CHECK(plan_ranks(batch, units_of({}), 2) == std::vector<Units>(2));
+  CHECK_THROWS_AS(plan_ranks(batch, units_of({}), 0), InvalidArgument);
 }
 
 TEST_CASE("a slice names the row before each response token", "[learners][cpu]") {

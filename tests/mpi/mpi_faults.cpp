@@ -71,8 +71,9 @@ int run(const std::string& kind,
   const bool last = ranks->rank() == ranks->world_size() - 1;
   Blow blow{.kind = kind};
   if (last) {
-    dynamic_cast<ExchangeCollective&>(*ranks).set_probe(
-        [&](const CollectiveCall& call) { blow.exchange(call); });
+    dynamic_cast<ExchangeCollective&>(*ranks).state()->probe = [&](const CollectiveCall& call) {
+      blow.exchange(call);
+    };
   }
   try {
     // Of four ranks two split the layers, so that one may wait for a rank which waits itself.

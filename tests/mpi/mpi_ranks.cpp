@@ -1,5 +1,6 @@
 // Ranks of an MPI job that hold the mpi backend against ranks as threads.
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <functional>
 #include <string>
@@ -10,8 +11,10 @@
 #include "core/base/threads.h"
 #include "core/collective/collective.h"
 #include "core/collective/grid.h"
+#include "core/collective/nccl_collective.h"
 #include "tests/core/collective/transcript.h"
 #include "tests/learners/sharding/cases.h"
+#include "tests/support/processor_communicator.h"
 #include "tests/support/ranks.h"
 
 namespace praetor {
@@ -111,11 +114,39 @@ int missing() {
   return 1;
 }
 
+/// The last rank is stopped within a call over an emulated NCCL, which does not say whom it lacks.
+int stopped() {
+  const auto ranks = make_mpi_collective({.deadline = seconds(60)});
+  const NcclGroup group{
+      .make_id = testing::processor_group_id,
+      .join = [device = ranks->rank()](const std::string& id, int32_t rank, int32_t world) {
+        return testing::join_processor_group(id, rank, world, device);
+      }};
+  ranks->set_device(make_nccl_collective(*ranks, group, {.deadline = seconds(2)}));
+  Collective& nccl = *ranks->device();
+  std::vector<float> sums(3);
+  nccl.all_reduce<float>(sums);
+  ranks->set_step(5);
+  if (ranks->rank() == ranks->world_size() - 1) std::raise(SIGSTOP);
+  try {
+    // One rank waits over MPI, for those that fail elsewhere.
+    if (ranks->world_size() > 2 && ranks->rank() == ranks->world_size() - 2) ranks->barrier();
+    nccl.all_reduce<float>(sums);
+  } catch (const CollectiveError& error) {
+    std::printf("error: %s\n", error.what());
+    std::fflush(stdout);
+    ranks->abort(error.what());
+    return error.exit_status();
+  }
+  return 1;
+}
+
 int main_of(const std::string& name) {
   if (name == "collective") return collective();
   if (name == "learner") return learner();
   if (name == "groups") return groups();
   if (name == "missing") return missing();
+  if (name == "stopped") return stopped();
   if (name == "missing_in_group") return missing_in_group();
   std::fprintf(stderr, "unknown case %s\n", name.c_str());
   return kExitUsage;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# run.sh PROGRAM CASE WORLD: the case on WORLD ranks of this machine. "missing" and "missing_in_group" must end by
-# themselves, with status 75 and the ranks that came naming the one that did not.
+# run.sh PROGRAM CASE WORLD: the case on WORLD ranks of this machine. "missing", "missing_in_group" and "stopped" must
+# end by themselves, with status 75 and the ranks that came naming the one that did not.
 set -u
 program=$1 case=$2 world=$3
 if ! command -v mpirun >/dev/null; then
@@ -19,7 +19,7 @@ start=$SECONDS
 timeout 100 mpirun -n "$world" --oversubscribe --allow-run-as-root "$program" "$case" >"$log" 2>&1
 status=$?
 cat "$log"
-[[ "$case" = missing* ]] || exit $status
+[[ "$case" = missing* || "$case" = stopped ]] || exit $status
 
 fail() { echo "FAILED: $1"; exit 1; }
 [ $((SECONDS - start)) -lt 30 ] || fail "mpirun took $((SECONDS - start)) s to end"
@@ -32,6 +32,17 @@ if [ "$case" = missing_in_group ]; then
     grep -q "^error: rank $rank, group replicas of ranks .*: all_reduce #0 of 3 float32: rank $((absent - 1)) gave up: .* (rank $absent did not come)" "$log" ||
       fail "rank $rank was not told"
   done
+  exit 0
+fi
+if [ "$case" = stopped ]; then
+  named="all_reduce #1 of 3 float32 in step 5: timed out after [2-9].* s (rank $absent does not answer"
+  grep -qE "^error: rank [0-9]+: ${named/(/\\(}" "$log" || fail "no rank reached its deadline and named rank $absent"
+  for ((rank = 0; rank < absent; rank++)); do
+    grep -q "^error: rank $rank: .* in step 5.*: $named" "$log" || grep -q "^error: rank $rank: $named" "$log" ||
+      fail "rank $rank did not name rank $absent"
+  done
+  [ "$world" -eq 2 ] || grep -q "rank $((absent - 1)) waits in barrier #[0-9]* over mpi in step 5" "$log" ||
+    fail "where rank $((absent - 1)) waits is not told"
   exit 0
 fi
 for ((rank = 0; rank < absent; rank++)); do

@@ -113,8 +113,9 @@ Struck strike(int32_t world_size,
   out.errors = run_ranks(group, [&](Collective& ranks) {
     const bool struck = ranks.rank() == what.rank;
     const auto ends = [&] { out.seconds[static_cast<size_t>(ranks.rank())] = blow.end(!struck); };
-    dynamic_cast<ExchangeCollective&>(ranks).set_probe(
-        [&](const CollectiveCall& call) { blow.exchange(ranks.rank(), call); });
+    dynamic_cast<ExchangeCollective&>(ranks).state()->probe = [&](const CollectiveCall& call) {
+      blow.exchange(ranks.rank(), call);
+    };
     try {
       work(ranks, [&](size_t phase) { blow.enter(ranks.rank(), phase); });
     } catch (const std::exception& error) {

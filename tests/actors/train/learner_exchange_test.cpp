@@ -75,13 +75,15 @@ TEST_CASE("what learner ranks exchange through is auto, mpi or nccl, and nccl ha
   CHECK(plain.roles.learner_collective == "auto");
   CHECK(plain.learns_on_gpus());
   CHECK_FALSE(job_of(dir, "cpu", "").learns_on_gpus());
-  CHECK_THAT(plain.resolved(), Contains("collective: auto"));
+  CHECK_THAT(plain.resolved(), Contains("collective: auto") && Contains("timeout: 600"));
 
   const std::string two = "placement: separate\nroles: {learner: {ranks: 2, collective: ";
   CHECK(errors_of("cuda", two + "nccl}}").empty());
   CHECK(errors_of("cpu", two + "mpi}}").empty());
   CHECK_THAT(errors_of("cuda", two + "gloo}}"),
              Contains("roles.learner.collective: ") && Contains("auto, mpi, nccl"));
+  CHECK_THAT(errors_of("cpu", two + "mpi, timeout: 0}}"),
+             Contains("roles.learner.timeout: ") && Contains("[0.1, 86400]"));
   CHECK_THAT(
       errors_of("cpu", two + "nccl}}"),
       Contains("job.yaml:12:") &&
