@@ -12,10 +12,11 @@ calm=$work/calm/tiny
 run=$work/stopped/tiny log=$work/stopped/tiny/logs/controller.log
 separate_job "$work/stopped" 1 1 2 > "$work/separate.yaml"
 "$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" & pid=$!
+begun() { while [ ! -d "$1" ]; do kill -0 "$pid" 2> /dev/null || { cat "$work/err"; fail "no run $1"; }; sleep 0.05; done; }
 times() { grep -c "lost $1" "$log" 2> /dev/null || true; }
 stop() {  # MEMBER ROWS: once so many rows of metrics are written; until the controller has named it
   local target before
-  while [ ! -d "$run" ]; do sleep 0.05; done
+  begun "$run"
   await_rows "$pid" "$run" "$2"
   before=$(times "$1")
   target=$(pid_of "$run" "$1")
@@ -36,10 +37,25 @@ finish "$pid" "$work/stopped" "ranks that are stopped"
 [ "$(grep -c "^learners died:" "$work/err")" -ge 4 ] || { cat "$work/err"; fail "deaths that were not told"; }
 grep -q "lost learner-1 on .*: " "$log" || { cat "$log"; fail "why learner-1 was lost is not told"; }
 
+# Before supervision misses it the other rank does, in an exchange: it names the rank and the step, and the group is started again.
+run=$work/named/tiny
+separate_job "$work/named" 1 1 2 | sed 's/lost_after: 2/lost_after: 60/; s/ranks: 2}/ranks: 2, timeout: 5}/' > "$work/separate.yaml"
+"$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" & pid=$!
+begun "$run"
+await_rows "$pid" "$run" 26
+target=$(pid_of "$run" learner-1)
+kill -STOP "$target" || fail "learner-1 had ended before row 26"
+for _ in $(seq 300); do
+  kill -0 "$target" 2> /dev/null || break
+  sleep 0.1
+done
+finish "$pid" "$work/named" "a rank that another misses"
+grep -qE "rank 0.*: .* in step [0-9]+ timed out after 5.* s \(rank 1 did not come" "$run/logs/learners.log" || { cat "$run/logs/learners.log"; fail "rank 0 does not name the other"; }
+
 # Stopped again and again, but never for as long as supervision waits.
 separate_job "$work/slowed" 1 1 2 | sed 's/lost_after: 2/lost_after: 20/' > "$work/separate.yaml"
 "$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" & pid=$!
-while [ ! -d "$work/slowed/tiny" ]; do sleep 0.05; done
+begun "$work/slowed/tiny"
 target=$(pid_of "$work/slowed/tiny" learner-1)
 pauses=0
 while kill -STOP "$target" 2> /dev/null; do

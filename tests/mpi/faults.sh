@@ -51,10 +51,10 @@ hit() {  # PHASE PER_CENT
     return
   fi
   [ "$status" -eq 75 ] || fail "$what: status $status, wanted 75"
-  grep -q "^error: .* timed out after 2.* s (rank $absent did not come" "$log" || fail "$what: no rank reached its deadline and named it"
+  grep -qE "^error: .* timed out after 2.* s \\(rank $absent (did not come|came, but did not finish)" "$log" || fail "$what: no rank reached its deadline and named it"
   grep -qF "$call" <(grep "^error: " "$log") || fail "$what: nobody names $call"
   for ((rank = 0; rank < absent; rank++)); do
-    grep -q "^error: rank $rank[:,] .*rank $absent did not come" "$log" || fail "$what: rank $rank does not name it"
+    grep -qE "^error: rank $rank[:,] .*rank $absent (did not come|came, but did not finish)" "$log" || fail "$what: rank $rank does not name it"
   done
 }
 
