@@ -15,6 +15,9 @@ using Operation = CollectiveCall::Operation;
 /// Up to here every rank adds everything itself, which saves an exchange; the sums are the same.
 constexpr int64_t kSmallReduction = 4096;
 
+/// How long before its deadline, at most, an exchange asks who else waits.
+constexpr std::chrono::milliseconds kAsking{5000};
+
 /// Memory for the others' parts that is kept from one sum to the next.
 constexpr size_t kKeptScratch = size_t{64} << 20;
 
@@ -181,6 +184,7 @@ void ExchangeCollective::run_on(const CollectiveCall& call,
                                 const std::vector<MutableBytes>& receive) {
   require_whole(call);
   try {
+    if (state_->probe) state_->probe(call);
     exchange(call, routes, send, receive);
   } catch (const std::exception& error) {
     state_->fail(state_->gives_up() ? state_->reason() : error.what());
@@ -195,6 +199,11 @@ void ExchangeCollective::stop_if_failed(const CollectiveCall& call) const {
 
 RollCall::Wait ExchangeCollective::roll_call_of(const CollectiveCall& call) const {
   return {state_->roll_call(), [&] { return call.name_in(group_, backend()); }, call.step};
+}
+
+void ExchangeCollective::ask_before(std::chrono::milliseconds deadline,
+                                    std::chrono::steady_clock::duration waited) const {
+  if (waited >= deadline - std::min(deadline / 4, kAsking)) state_->roll_call().ask_everyone();
 }
 
 std::unique_ptr<PendingCollective> ExchangeCollective::start(std::function<void()> work) {
@@ -461,12 +470,21 @@ void ExchangeCollective::throw_late(const CollectiveCall& mine,
                                     std::chrono::steady_clock::duration waited) const {
   const auto named = [&](std::vector<int32_t> ranks) {
     for (int32_t& rank : ranks) rank = group_.global(rank);
-    return ranks_text(ranks);
+    return ranks;
   };
+  const std::vector<int32_t> absent = named(missing);
+  const RollCall& roll = state_->roll_call();
+  // Who waits elsewhere would have come, but for others; its own time may be up a little later.
+  std::vector<int32_t> causes = roll.not_waiting(absent);
+  if (causes.empty() && !absent.empty()) {
+    causes = roll.not_waiting(state_->others());
+    if (causes.empty()) causes = absent;
+  }
   std::string who;
-  if (!missing.empty()) who = named(missing) + " did not come";
+  if (!causes.empty()) who = ranks_text(causes) + " did not come";
   if (!silent.empty())
-    who += (who.empty() ? "" : "; ") + named(silent) + " came, but did not finish";
+    who += (who.empty() ? "" : "; ") + ranks_text(named(silent)) + " came, but did not finish";
+  if (const std::string waits = roll.waits_of(absent); !waits.empty()) who += "; " + waits;
   throw CollectiveError(group_.who(),
                         ": ",
                         mine.text(),

@@ -116,6 +116,9 @@ class ExchangeCollective : public Collective {
   void stop_if_failed(const CollectiveCall& call) const;
   /// What an exchange that waits for `call` attends to. Borrows both.
   RollCall::Wait roll_call_of(const CollectiveCall& call) const;
+  /// Before its deadline, again and again: at last all ranks are asked what they wait in.
+  void ask_before(std::chrono::milliseconds deadline,
+                  std::chrono::steady_clock::duration waited) const;
 
   /// @throws CollectiveError when `theirs` is another call than `mine`
   /// @param peer  rank in this group
@@ -124,7 +127,9 @@ class ExchangeCollective : public Collective {
   [[noreturn]] void throw_aborted(const CollectiveCall& mine,
                                   int32_t global_peer,
                                   const std::string& reason) const;
-  /// `missing`: ranks of this group that have not come; `silent`: that came, but did not send all.
+  /// Where all that are missing wait elsewhere, those are named that do not.
+  /// @param missing  ranks of this group that have not come
+  /// @param silent   that came, but did not send all
   [[noreturn]] void throw_late(const CollectiveCall& mine,
                                const std::vector<int32_t>& missing,
                                const std::vector<int32_t>& silent,

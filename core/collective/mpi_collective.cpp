@@ -360,11 +360,13 @@ class MpiCollective final : public ExchangeCollective {
       // has come: what a rank sent before it gave up is taken first.
       if (const auto other = process_->aborted()) throw_aborted(call, other->from, other->text);
       wait.attend();
-      if (Clock::now() - start >= deadline_) {
+      const auto waited = Clock::now() - start;
+      ask_before(deadline_, waited);
+      if (waited >= deadline_) {
         std::vector<int32_t> missing, silent;
         for (const int32_t peer : messages.open_peers())
           (came[static_cast<size_t>(peer)] ? silent : missing).push_back(peer);
-        throw_late(call, missing, silent, Clock::now() - start);
+        throw_late(call, missing, silent, waited);
       }
       backoff.pause(present == routes.from.size());
     }

@@ -23,6 +23,7 @@ RankState::RankState(int32_t rank,
                      std::shared_ptr<SideChannel> channel,
                      bool debug)
     : rank_(rank),
+      world_size_(world_size),
       channel_(std::move(channel)),
       debug_(debug || debugged_by_environment()),
       roll_call_(rank, world_size, channel_) {}
@@ -32,6 +33,14 @@ void RankState::give_up(const std::string& reason) {
   if (gives_up_) return;
   reason_ = reason;
   gives_up_ = true;
+}
+
+std::vector<int32_t> RankState::others() const {
+  std::vector<int32_t> out;
+  for (int32_t rank = 0; rank < world_size_; ++rank) {
+    if (rank != rank_) out.push_back(rank);
+  }
+  return out;
 }
 
 std::string RankState::reason() const {

@@ -4,15 +4,19 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "core/collective/roll_call.h"
 #include "core/collective/side_channel.h"
 
 namespace praetor {
+
+struct CollectiveCall;
 
 /// What all groups of one rank have in common: once one has failed, or the rank has given up, none
 /// of them is used any more. Calls from any thread.
@@ -38,6 +42,8 @@ class RankState {
   std::optional<SideChannel::Word> another_gave_up();
 
   RollCall& roll_call() { return roll_call_; }
+  /// The other ranks of the whole.
+  std::vector<int32_t> others() const;
 
   void keep_calls() { debug_ = true; }
   bool debug() const { return debug_; }
@@ -48,9 +54,12 @@ class RankState {
 
   /// The largest id of a group so far; by the rank's own thread alone.
   int64_t last_id = 0;
+  /// For tests that fail, stop or slow a rank: called before each exchange with others, in all
+  /// groups, by the thread that makes it; what it throws the exchange throws. Set before the first.
+  std::function<void(const CollectiveCall& call)> probe;
 
  private:
-  const int32_t rank_;
+  const int32_t rank_, world_size_;
   const std::shared_ptr<SideChannel> channel_;
   std::atomic<bool> debug_;
   RollCall roll_call_;

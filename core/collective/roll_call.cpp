@@ -15,6 +15,9 @@ constexpr std::chrono::milliseconds kPatience{10};
 /// Who has asked is kept informed that long: no rank asks longer before its deadline.
 constexpr std::chrono::seconds kInformed{15};
 
+/// So much of that a question must still have before it, to count for the next who would ask.
+constexpr std::chrono::seconds kReserve{8};
+
 /// How a word begins; a round and a line for each wait, or a reason, follow.
 constexpr char kQuestion = '?', kAnswer = '!', kGivenUp = 'x';
 
@@ -110,7 +113,46 @@ void RollCall::ask(const std::vector<int32_t>& ranks) {
   const std::lock_guard lock(mutex_);
   ++round_;
   answers_.clear();
+  asked_everyone_.reset();
   for (const int32_t rank : ranks) channel_->tell(rank, str(kQuestion, round_));
+}
+
+void RollCall::ask_everyone() {
+  if (!channel_) return;
+  const std::lock_guard lock(mutex_);
+  const auto now = Clock::now();
+  // Two groups of a rank may wait side by side. Whom the others keep informed need not ask again.
+  if (asked_everyone_ && now - *asked_everyone_ < kInformed - kReserve) return;
+  ++round_;
+  answers_.clear();
+  asked_everyone_ = now;
+  for (int32_t rank = 0; rank < world_size_; ++rank) {
+    if (rank != rank_) channel_->tell(rank, str(kQuestion, round_));
+  }
+}
+
+bool RollCall::waits(int32_t rank) const {
+  const auto found = answers_.find(rank);
+  return found != answers_.end() && !found->second.empty();
+}
+
+std::vector<int32_t> RollCall::not_waiting(const std::vector<int32_t>& ranks) const {
+  const std::lock_guard lock(mutex_);
+  std::vector<int32_t> out;
+  for (const int32_t rank : ranks) {
+    if (!waits(rank)) out.push_back(rank);
+  }
+  return out;
+}
+
+std::string RollCall::waits_of(const std::vector<int32_t>& ranks) const {
+  const std::lock_guard lock(mutex_);
+  std::string out;
+  for (const int32_t rank : ranks) {
+    if (waits(rank))
+      out += str(out.empty() ? "" : "; ", "rank ", rank, " waits in ", told(answers_.at(rank)));
+  }
+  return out;
 }
 
 bool RollCall::all_answered(const std::vector<int32_t>& ranks) const {

@@ -15,10 +15,11 @@
 
 namespace praetor {
 
-/// Which ranks wait in which call, for exchanges that do not see it themselves. A rank that waits,
-/// in whatever group and over whatever backend, answers who asks; one that is stopped, computes or
-/// has ended does not. One for each rank, for all its groups. Calls from any thread; `ask` and what
-/// belongs to it from one at a time.
+/// Which ranks wait in which call, for exchanges that do not see it themselves: those over NCCL,
+/// and those of a group, whose missing rank may wait in another. A rank that waits, in whatever
+/// group and over whatever backend, answers who asks; one that is stopped, computes or has ended
+/// does not. One for each rank, for all its groups. Calls from any thread; `ask` and what belongs
+/// to it from one at a time.
 class RollCall {
  public:
   /// A wait of this rank. Others hear of it when it lasts and they ask.
@@ -49,6 +50,12 @@ class RollCall {
   /// Asks those ranks of the whole what they wait in; earlier answers no longer count.
   void ask(const std::vector<int32_t>& ranks);
   bool all_answered(const std::vector<int32_t>& ranks) const;
+  /// Asks all ranks of the whole, unless that was done a moment ago.
+  void ask_everyone();
+  /// Those of `ranks` that have not said, since they were asked, that they wait in any call.
+  std::vector<int32_t> not_waiting(const std::vector<int32_t>& ranks) const;
+  /// "rank 1 waits in barrier #3 over mpi; rank 2 waits in ...": those of `ranks` that do.
+  std::string waits_of(const std::vector<int32_t>& ranks) const;
   /// "rank 2 does not answer; rank 1 waits in barrier #3 over mpi": those of `ranks` that have not
   /// said, since they were asked, that they wait in the call of that name. Empty: all have.
   std::string missing(const std::string& what, const std::vector<int32_t>& ranks) const;
@@ -68,6 +75,7 @@ class RollCall {
   std::list<std::string>::iterator enter(const std::string& line);
   void leave(std::list<std::string>::iterator place);
   void hear();
+  bool waits(int32_t rank) const;
   /// Tells who has asked lately what this rank waits in now.
   void answer();
   void answer(int32_t rank, int64_t round);
@@ -78,6 +86,7 @@ class RollCall {
   std::list<std::string> waits_;           ///< of this rank, that last: "NAME\tSTEP"
   std::map<int32_t, Question> questions_;  ///< the last of each other rank
   int64_t round_ = 0;
+  std::optional<Clock::time_point> asked_everyone_;      ///< in this round
   std::map<int32_t, std::vector<std::string>> answers_;  ///< to the last round, by rank
   std::optional<SideChannel::Word> given_up_;
 };

@@ -135,8 +135,10 @@ class ThreadCollective final : public ExchangeCollective {
         return missing.empty();
       };
       while (!process_->arrived.wait_until(lock, std::min(end, Clock::now() + kLook), take)) {
-        if (Clock::now() >= end) throw_late(call, missing, {}, Clock::now() - start);
+        const auto waited = Clock::now() - start;
+        if (waited >= options().deadline) throw_late(call, missing, {}, waited);
         wait.attend();
+        ask_before(options().deadline, waited);
       }
     }
     for (const int32_t peer : routes.from) {

@@ -219,6 +219,38 @@ TEST_CASE("a time-out in one group ends what the others wait for, started or not
   CHECK_THAT(started[3], Catch::Contains("group replicas of ranks 1, 3: all_gather #0"));
 }
 
+TEST_CASE("a rank is named by those as well that wait for one which waits for it", "[core][cpu]") {
+  // Rank 3 does not come. Rank 0's time runs out first: it waits for rank 2, down the column, which
+  // has come to its row a little later.
+  const auto errors = errors_in_grid(
+      [](Collective& whole, CollectiveGrid& grid) {
+        if (whole.rank() == 3) std::this_thread::sleep_for(milliseconds(2400));
+        if (whole.rank() == 3) return;
+        if (whole.rank() != 0) std::this_thread::sleep_for(milliseconds(250));
+        (whole.rank() == 0 ? *grid.column : whole.rank() == 1 ? whole : *grid.row).barrier();
+      },
+      {.deadline = milliseconds(1000)});
+  const auto* const late = "rank 0, group replicas of ranks 0, 2: barrier #0 timed out after 1";
+  const auto* const named =
+      "(rank 3 did not come; rank 2 waits in barrier #0 over threads in group shards of ranks 2, "
+      "3)";
+  for (const size_t r : {0, 1, 2})
+    CHECK_THAT(errors[r], Catch::Contains(late) && Catch::Contains(named));
+  CHECK_THAT(errors[1], Catch::Contains("rank 1: barrier #2: rank 0 gave up: "));
+  CHECK_THAT(errors[2],
+             Catch::Contains("rank 2, group shards of ranks 2, 3: barrier #0: rank 0 gave up: "));
+  // All wait, in calls that do not fit: the one that it lacks is named, with what that waits in.
+  const auto crossed = errors_in_grid(
+      [](Collective& whole, CollectiveGrid& grid) {
+        if (whole.rank() > 0) std::this_thread::sleep_for(milliseconds(150));
+        (whole.rank() == 0 ? *grid.column : whole.rank() == 2 ? *grid.row : whole).barrier();
+      },
+      {.deadline = milliseconds(1000)});
+  CHECK_THAT(crossed[0],
+             Catch::Contains("(rank 2 did not come; rank 2 waits in barrier #0 over threads in "
+                             "group shards of ranks 2, 3)"));
+}
+
 TEST_CASE("a grid that does not come out even is refused", "[core][cpu]") {
   for (const std::string& error : run_ranks(3, [](Collective& ranks) { make_grid(ranks, 2); }))
     CHECK(error == "a grid of 3 ranks in rows of 2 does not come out even");
