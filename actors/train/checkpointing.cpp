@@ -3,9 +3,12 @@
 #include <ATen/ops/empty.h>
 
 #include <algorithm>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "core/base/error.h"
 #include "core/base/fs.h"
@@ -13,8 +16,8 @@
 #include "core/model/families.h"
 #include "core/model/folder_writer.h"
 #include "core/model/lora.h"
+#include "core/model/model_weights.h"
 #include "core/model/peft_folder.h"
-#include "core/model/transformer.h"
 #include "learners/lora_config.h"
 #include "learners/sharding/agreement.h"
 #include "learners/sharding/shard_state.h"
@@ -69,11 +72,13 @@ std::map<std::string, std::string> checkpoint_environment(const fs::path& folder
 
 namespace {
 
+constexpr const char* kScore = "score.weight";
+
 /// Shapes of a model's tensors by name.
 std::map<std::string, std::vector<int64_t>> shapes_of(const ModelConfig& config) {
   std::map<std::string, std::vector<int64_t>> out;
   for (ParameterSpec& spec : parameter_layout(config)) out[spec.name] = std::move(spec.shape);
-  if (config.num_labels > 0) out["score.weight"] = {config.num_labels, config.hidden_size};
+  if (config.num_labels > 0) out[kScore] = {config.num_labels, config.hidden_size};
   return out;
 }
 
@@ -125,7 +130,7 @@ void read_adapter(const CheckpointReader& reader, KeptAdapter& out) {
     given.copy(name, 0, to.numel(), to);
   };
   for (const NamedTensor& p : out.adapter.parameters()) read(prefix + p.name, p.tensor);
-  const std::string score = prefix + "score.weight";
+  const std::string score = prefix + kScore;
   const std::vector<std::string> names = given.names();
   if (std::ranges::find(names, score) == names.end()) return;
   const TensorSource::Form& form = given.first_form(score);
@@ -152,20 +157,38 @@ std::optional<KeptAdapter> kept_adapter(const CheckpointReader& reader) {
   return out;
 }
 
-/// The model under the adapter, with it.
-std::vector<NamedTensor> merged_weights(const KeptAdapter& kept, const ModelConfig& config) {
+/// The model under the adapter with it merged, read, merged and written tensor by tensor.
+void export_merged(const CheckpointReader& reader, const KeptAdapter& kept, const fs::path& to) {
   if (!fs::exists(kept.base)) {
     throw MissingInput(kept.base.string(),
                        ": no such folder; the checkpoint's adapter was trained on the model in it");
   }
-  const auto merged = [&](const Transformer& base) {
-    if (kept.base_adapter.empty()) return kept.adapter.merged(base);
-    return kept.adapter.merged(load_peft(kept.base_adapter, base.config()).merged(base));
-  };
-  if (!kept.score.defined()) return merged(Transformer::load(kept.base)).parameters();
-  const ScalarModel base = ScalarModel::load(
-      kept.base, RandomStream({.purpose = Purpose::kInitialise}), at::kFloat, config.num_labels);
-  return ScalarModel{merged(base.backbone), {kept.score}}.parameters();
+  const ModelConfig config = ModelConfig::load(reader.folder());
+  std::shared_ptr<const ModelWeights> weights =
+      kept.score.defined() ? open_scalar(kept.base,
+                                         RandomStream({.purpose = Purpose::kInitialise}),
+                                         at::kFloat,
+                                         config.num_labels)
+                                 .backbone
+                           : open_model(kept.base);
+  if (!kept.base_adapter.empty()) {
+    LoraAdapter first = load_peft(kept.base_adapter, weights->shell().config());
+    weights = merged_weights(std::move(weights), std::move(first));
+  }
+  weights = merged_weights(std::move(weights), kept.adapter);
+  std::vector<NamedTensor> forms = weights->shell().parameters();
+  if (kept.score.defined()) forms.push_back({kScore, kept.score});
+  FolderWriter out(config, forms, to);
+  for (const NamedTensor& form : forms) {
+    if (!is_waiting(form.tensor)) {
+      out.put(form);
+      continue;
+    }
+    const NamedTensor whole{form.name, at::empty(form.tensor.sizes(), form.tensor.options())};
+    weights->read(std::span(&whole, 1));
+    out.put(whole);
+  }
+  out.finish();
 }
 
 /// All weights as the ranks kept them, tensor by tensor.
@@ -213,8 +236,7 @@ void export_checkpoint(const fs::path& checkpoint, const fs::path& to) {
   require_new(to);
   const CheckpointReader reader(checkpoint);
   if (const auto adapter = kept_adapter(reader)) {
-    const ModelConfig config = ModelConfig::load(reader.folder());
-    save_hf(config, merged_weights(*adapter, config), to);
+    export_merged(reader, *adapter, to);
   } else {
     export_whole(reader, to);
   }

@@ -53,8 +53,9 @@ std::filesystem::path chosen_checkpoint(const std::filesystem::path& given, bool
 /// Writes the model of a checkpoint as a Hugging Face folder: a policy as a causal language model,
 /// a reward model as sequence classification, with the tokenizer; one tensor is in memory at a
 /// time, or those that the family's folders store as one. An adapter is merged into the model that
-/// it was trained on, which is in memory as a whole then. @throws IoError, CheckpointError;
-/// InvalidArgument when `to` is not empty; MissingInput for an adapter without that model
+/// it was trained on, tensor by tensor, too: two more of the same size are made for each.
+/// @throws IoError, CheckpointError; InvalidArgument when `to` is not empty; MissingInput for an
+/// adapter without that model
 void export_checkpoint(const std::filesystem::path& checkpoint, const std::filesystem::path& to);
 /// Writes the adapter of a checkpoint by itself, as Hugging Face's peft reads it
 /// (core/model/peft_folder.h), with the tokenizer. @throws the same; InvalidArgument where the

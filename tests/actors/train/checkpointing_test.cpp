@@ -54,14 +54,17 @@ LoraAdapter busy_adapter(const ModelConfig& config) {
 std::filesystem::path adapted_checkpoint(const TempDir& run,
                                          std::vector<NamedTensor> tensors,
                                          const std::string& config,
-                                         const std::string& base) {
+                                         const std::string& base,
+                                         const std::string& base_adapter = "") {
   CheckpointWriter writer(run.path(), "tuned", 1);
   writer.add_shard(0, tensors);
-  writer.set_state(
-      {{"stage", "tuned"},
-       {"step", 1},
-       {"base", base},
-       {"learner", {{"lora", nlohmann::json::parse(lora_to_json({.rank = 2, .alpha = 3}))}}}});
+  nlohmann::json state = {
+      {"stage", "tuned"},
+      {"step", 1},
+      {"base", base},
+      {"learner", {{"lora", nlohmann::json::parse(lora_to_json({.rank = 2, .alpha = 3}))}}}};
+  if (!base_adapter.empty()) state["base_adapter"] = base_adapter;
+  writer.set_state(state);
   writer.add_blob("config.json", config);
   return writer.commit();
 }
@@ -110,6 +113,29 @@ TEST_CASE("an adapter's checkpoint is exported merged, or by itself", "[checkpoi
           checkpoint_of(plain, "policy", base.parameters(), base.config().to_json("causal_lm")),
           out / "none"),
       Catch::Contains("no learner.lora"));
+}
+
+TEST_CASE("an adapter that was trained on another one is exported merged into both",
+          "[checkpoint]") {
+  for (const std::string family : {"gpt2", "phi3", "gemma2"}) {
+    CAPTURE(family);
+    const TempDir run, out;
+    const auto original = std::filesystem::absolute(golden("families/" + family));
+    const Transformer base = Transformer::load(original);
+    const LoraAdapter first = busy_adapter(base.config()), second = busy_adapter(base.config());
+    for (const LoraAdapter::Module& module : second.modules()) module.b.mul_(-3);
+    save_peft(first, base.config(), {.base = original.string()}, out / "first");
+    const auto checkpoint = adapted_checkpoint(run,
+                                               prefixed(second.parameters(), "policy"),
+                                               base.config().to_json("causal_lm"),
+                                               original.string(),
+                                               (out / "first").string());
+    export_checkpoint(checkpoint, out / "model");
+    CHECK(Transformer::load(out / "model").digest() == second.merged(first.merged(base)).digest());
+    CHECK(names_in(out / "model") == names_in(original));
+    CHECK_THROWS_WITH(export_adapter(checkpoint, out / "adapter"),
+                      Catch::Contains("merged into it; leave --adapter out"));
+  }
 }
 
 TEST_CASE("a reward model's adapter is exported with the head that learnt beside it",
