@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/model/checkpointing.h"
+#include "core/model/lora.h"
 #include "core/model/model_config.h"
 #include "learners/sharding/sharding_config.h"
 
@@ -25,6 +26,7 @@ struct PlannedNetwork {
   /// (heads that are trained beside it among them), which alone have gradients and moments; they
   /// are whole on every rank.
   int64_t adapter_parameters = 0;
+  std::optional<LoraConfig> lora = {};  ///< settings of that adapter
   /// Weights with the adapter added that are held beside them, for engines.
   int64_t merged_parameters = 0;
   bool owned = true;         ///< else its frozen weights are another network's, which count once
@@ -57,13 +59,13 @@ struct MemoryPlanOptions {
 /// more, from the shapes alone. At that moment all of a micro-batch's activations of one network
 /// are there, and the gradients of those before it.
 struct MemoryPlan {
-  int64_t weights = 0;    ///< for good
-  int64_t gradients = 0;  ///< until the step
-  int64_t moments = 0;    ///< for good
-  int64_t units = 0;      ///< stages 2, 3: whole units' weights and gradients under way
+  int64_t weights = 0;      ///< for good
+  int64_t gradients = 0;    ///< until the step
+  int64_t moments = 0;      ///< for good
+  int64_t units = 0;        ///< stages 2, 3: whole units' weights and gradients under way
   int64_t activations = 0;  ///< as though losses asked for every row; of others there are fewer
-  int64_t workspace = 0;  ///< of the backward where it is largest, with what it computes again
-  int64_t offloaded = 0;  ///< moments that are not where the rest is; not in the total
+  int64_t workspace = 0;    ///< of the backward where it is largest, with what it computes again
+  int64_t offloaded = 0;    ///< moments that are not where the rest is; not in the total
   int64_t total() const { return weights + gradients + moments + units + activations + workspace; }
 };
 MemoryPlan plan_memory(const std::vector<PlannedNetwork>& networks,
@@ -77,8 +79,15 @@ int64_t packed_weight_bytes(const std::vector<PlannedNetwork>& networks,
 /// Parameters that a network holds, its scalar head among them; those of an adapter not.
 int64_t parameter_count(const PlannedNetwork& network);
 
-/// Floats that a forward keeps of each token of one layer for its backward.
+/// Floats that a forward keeps of each token of one layer for its backward, where all weights are
+/// trained.
 int64_t kept_floats(const ModelConfig& shape, ActivationCheckpointing checkpointing);
+
+/// Bytes that a forward keeps of each token of all layers, each element `compute_bytes`. Under an
+/// adapter a layer's input is kept where it is adapted, and float32 of its rank beside it.
+int64_t kept_bytes(const PlannedNetwork& network,
+                   ActivationCheckpointing checkpointing,
+                   int64_t compute_bytes);
 
 /// Multiplications and additions of an update's forwards and backwards over `tokens`, each with
 /// `context` tokens before it on average: 2 a weight and token in a forward, twice that in a
