@@ -137,11 +137,11 @@ Moment in_layer(const PlannedNetwork& network, const MemoryPlanOptions& options)
     attention +=
         2 * tokens * w.heads + 3 * std::min(kChunkFloats, shape.num_heads * context * context);
   }
-  int64_t restored = restored_floats(shape, options.checkpointing);
+  int64_t restored = options.compute_bytes * restored_floats(shape, options.checkpointing);
   if (network.lora && options.checkpointing == ActivationCheckpointing::kBlock)
-    restored += ceil_div(adapted_floats(network), shape.num_layers);
-  out.workspace = kFloat * (tokens * restored +
-                            std::max(tokens * mlp_workspace(w, options.kernels), attention));
+    restored += kFloat * ceil_div(adapted_floats(network), shape.num_layers);
+  out.workspace =
+      tokens * restored + kFloat * std::max(tokens * mlp_workspace(w, options.kernels), attention);
   return out;
 }
 
@@ -220,9 +220,16 @@ int64_t kept_bytes(const PlannedNetwork& network,
           return std::ranges::binary_search(adapted, str("model.layers.", i, ".", name));
         });
       };
-      if (!any({"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"})) floats -= w.hidden;
-      if (!any({"mlp.gate_proj", "mlp.up_proj"})) floats -= w.hidden;
+      const bool into = any({"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"});
+      const bool output = any({"self_attn.o_proj"}), gated = any({"mlp.gate_proj", "mlp.up_proj"});
+      if (!into) floats -= w.hidden;
+      if (!gated) floats -= w.hidden;
       if (!any({"mlp.down_proj"})) floats -= w.inner;
+      if (i > 0) continue;
+      // Nothing has a gradient up to the first adapter.
+      floats -= w.hidden;
+      if (!into) floats -= 2 * w.heads + 2 * w.kv - (output ? w.heads : 0);
+      if (!into && !output) floats -= w.hidden + (gated ? 0 : w.gates() * w.inner);
     }
   }
   // With dropout also a number of the row's tokens.

@@ -1,5 +1,6 @@
 #include <ATen/ATen.h>
 
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -8,7 +9,7 @@
 #include "actors/job/plan.h"
 #include "actors/toy/toy_language.h"
 #include "core/base/str.h"
-#include "core/model/scalar_model.h"
+#include "core/model/transformer.h"
 #include "learners/learner.h"
 #include "tests/learners/support/tiny.h"
 #include "tests/support/catch.h"
@@ -74,7 +75,7 @@ struct Run {
 
 JobConfig job_of(const Run& run) {
   const bool online = run.kind == "ppo";
-  const std::string rows = online ? "prompts_train" : run.kind == "sft" ? "sft" : "pairs";
+  const std::string rows = online ? "prompts_train" : run.kind == "dpo" ? "pairs" : "sft";
   const auto document = YamlDocument::parse(
       str("name: planned\nstages:\n  - {kind: toy_language, name: language}\n"
           "  - kind: sft\n    name: first\n    data: {train: stage:language/sft.jsonl}\n"
@@ -109,13 +110,7 @@ JobConfig job_of(const Run& run) {
 int64_t measure(const StageConfig& stage, const ModelConfig& shape) {
   testing::LiveBytes bytes;
   LearnerModels models;
-  const RandomStream stream({.job_seed = 3});
-  if (stage.kind == "reward_model") {
-    models.scalar = std::make_unique<ScalarModel>(
-        ScalarModel{Transformer(shape, stream), ScalarHead::make(shape.hidden_size, stream)});
-  } else {
-    models.policy = std::make_unique<Transformer>(shape, stream);
-  }
+  models.policy = std::make_unique<Transformer>(shape, RandomStream({.job_seed = 3}));
   Learner learner(stage.learner, stage.make_algorithm(), std::move(models));
   const auto update = [&](int64_t version) {
     if (!stage.online()) {
@@ -169,7 +164,6 @@ TEST_CASE("the plan of an update with an adapter is what the update takes, withi
   check({"sft", "lora: {rank: 4, targets: [q_proj, v_proj]}"});
   check({"sft", "lora: {rank: 4, targets: [q_proj, v_proj], dropout: 0.1}, precision: bfloat16"});
   check({"sft", "lora: {rank: 64, targets: [down_proj]}"});
-  check({"reward_model", "lora: {rank: 8}"});
   check({"dpo", "lora: {rank: 8}"});
   check({"ppo", "lora: {rank: 8}"});
   check({"ppo", "lora: {rank: 8, dropout: 0.1}, precision: bfloat16"});
@@ -178,8 +172,6 @@ TEST_CASE("the plan of an update with an adapter is what the update takes, withi
 TEST_CASE("so is that of several networks, and of every optimizer", "[actors][cpu]") {
   check({"dpo"});
   check({"dpo", "precision: bfloat16"});
-  check({"dpo", "", "{reference: precomputed}"});
-  check({"reward_model"});
   check({"ppo"});
   check({"ppo", "precision: bfloat16, activation_checkpointing: selective"});
   check({"ppo", "", "{critic: {shared: true}}"});
