@@ -1,7 +1,10 @@
 #include "learners/memory_plan.h"
 
 #include <algorithm>
+#include <initializer_list>
+#include <string>
 
+#include "core/base/str.h"
 #include "core/model/families.h"
 #include "core/model/tensor_split.h"
 
@@ -78,6 +81,12 @@ int64_t restored_floats(const ModelConfig& shape, ActivationCheckpointing checkp
   return 0;
 }
 
+/// Floats of each token that the adapter's products have between A and B, in all layers.
+int64_t adapted_floats(const PlannedNetwork& network) {
+  const auto layers = static_cast<int64_t>(lora_layers(network.shape, *network.lora).size());
+  return network.lora->rank * layers;
+}
+
 /// Bytes at one moment of the backward.
 struct Moment {
   int64_t units = 0, workspace = 0;
@@ -131,8 +140,11 @@ Moment in_layer(const PlannedNetwork& network, const MemoryPlanOptions& options)
     attention +=
         2 * tokens * w.heads + 3 * std::min(kChunkFloats, shape.num_heads * context * context);
   }
-  out.workspace = kFloat * (tokens * restored_floats(shape, options.checkpointing) +
-                            std::max(tokens * mlp_workspace(w, options.kernels), attention));
+  int64_t restored = options.compute_bytes * restored_floats(shape, options.checkpointing);
+  if (network.lora && options.checkpointing == ActivationCheckpointing::kBlock)
+    restored += kFloat * ceil_div(adapted_floats(network), shape.num_layers);
+  out.workspace =
+      tokens * restored + kFloat * std::max(tokens * mlp_workspace(w, options.kernels), attention);
   return out;
 }
 
@@ -203,6 +215,40 @@ int64_t kept_floats(const ModelConfig& shape, ActivationCheckpointing checkpoint
   return out;
 }
 
+int64_t kept_bytes(const PlannedNetwork& network,
+                   ActivationCheckpointing checkpointing,
+                   int64_t compute_bytes) {
+  const ModelConfig& shape = network.shape;
+  int64_t floats = shape.num_layers * kept_floats(shape, checkpointing);
+  if (!network.lora || checkpointing == ActivationCheckpointing::kBlock)
+    return compute_bytes * floats;
+  const std::vector<std::string> adapted = lora_layers(shape, *network.lora);
+  if (checkpointing == ActivationCheckpointing::kNone) {
+    // What goes into frozen layers alone is not kept.
+    const Widths w(shape);
+    for (int64_t i = 0; i < shape.num_layers; ++i) {
+      const auto any = [&](std::initializer_list<const char*> names) {
+        return std::ranges::any_of(names, [&](const char* name) {
+          return std::ranges::binary_search(adapted, str("model.layers.", i, ".", name));
+        });
+      };
+      const bool into = any({"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"});
+      const bool output = any({"self_attn.o_proj"}), gated = any({"mlp.gate_proj", "mlp.up_proj"});
+      if (!into) floats -= w.hidden;
+      if (!gated) floats -= w.hidden;
+      if (!any({"mlp.down_proj"})) floats -= w.inner;
+      if (i > 0) continue;
+      // Nothing has a gradient up to the first adapter.
+      floats -= w.hidden;
+      if (!into) floats -= 2 * w.heads + 2 * w.kv - (output ? w.heads : 0);
+      if (!into && !output) floats -= w.hidden + (gated ? 0 : w.gates() * w.inner);
+    }
+  }
+  // With dropout also a number of the row's tokens.
+  const int64_t key = network.lora->dropout > 0 ? int64_t{sizeof(int64_t)} : 0;
+  return compute_bytes * floats + kFloat * adapted_floats(network) + key;
+}
+
 MemoryPlan plan_memory(const std::vector<PlannedNetwork>& all,
                        const MemoryPlanOptions& all_options) {
   const View view(all, all_options);
@@ -217,6 +263,7 @@ MemoryPlan plan_memory(const std::vector<PlannedNetwork>& all,
   MemoryPlanOptions alone = options;
   if (!cut) alone.sharding.stage = 1;
   Moment worst;
+  const int64_t element = options.compute_bytes;
   for (const PlannedNetwork& network : networks) {
     const int64_t parameters = parameter_count(network), adapter = network.adapter_parameters;
     // A scalar head is trained beside an adapter, and counted with it.
@@ -233,10 +280,10 @@ MemoryPlan plan_memory(const std::vector<PlannedNetwork>& all,
         kept(network.states.value_or(kBothMoments * learning), 1) + network.whole_states;
     const ModelConfig& shape = network.shape;
     // Also the final norm's input and the rows that go to the head, and the rotations.
-    out.activations = std::max(out.activations,
-                               options.compute_bytes * options.micro_batch_tokens *
-                                   (shape.num_layers * kept_floats(shape, options.checkpointing) +
-                                    2 * shape.hidden_size + shape.head_dim));
+    out.activations =
+        std::max(out.activations,
+                 options.micro_batch_tokens * (kept_bytes(network, options.checkpointing, element) +
+                                               element * (2 * shape.hidden_size + shape.head_dim)));
     for (const Moment& moment : {in_head(network, alone), in_layer(network, alone)}) {
       if (moment.sum() > worst.sum()) worst = moment;
     }

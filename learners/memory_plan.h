@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/model/checkpointing.h"
+#include "core/model/lora.h"
 #include "core/model/model_config.h"
 #include "learners/sharding/sharding_config.h"
 
@@ -25,6 +26,7 @@ struct PlannedNetwork {
   /// (heads that are trained beside it among them), which alone have gradients and moments; they
   /// are whole on every rank.
   int64_t adapter_parameters = 0;
+  std::optional<LoraConfig> lora = {};  ///< settings of that adapter
   /// Weights with the adapter added that are held beside them, for engines.
   int64_t merged_parameters = 0;
   bool owned = true;         ///< else its frozen weights are another network's, which count once
@@ -85,8 +87,15 @@ struct UnitParameters {
 };
 UnitParameters unit_parameters(const PlannedNetwork& network);
 
-/// Floats that a forward keeps of each token of one layer for its backward.
+/// Floats that a forward keeps of each token of one layer for its backward, where all weights are
+/// trained.
 int64_t kept_floats(const ModelConfig& shape, ActivationCheckpointing checkpointing);
+
+/// Bytes that a forward keeps of each token of all layers, each element `compute_bytes`. Under an
+/// adapter a layer's input is kept where it is adapted, and float32 of its rank beside it.
+int64_t kept_bytes(const PlannedNetwork& network,
+                   ActivationCheckpointing checkpointing,
+                   int64_t compute_bytes);
 
 /// Multiplications and additions of an update's forwards and backwards over `tokens`, each with
 /// `context` tokens before it on average: 2 a weight and token in a forward, twice that in a

@@ -90,6 +90,7 @@ PlannedNetwork add_trained(const StageConfig& stage,
   const int64_t head = network.language_head ? 0 : network.shape.hidden_size;
   if (network.owned) out.networks.push_back({name, parameters - head, false});
   network.adapter_parameters = lora_size(network.shape, *stage.learner.lora).parameters + head;
+  network.lora = stage.learner.lora;
   out.networks.push_back({name + kAdapterSuffix, network.adapter_parameters, true, true, true});
   return network;
 }

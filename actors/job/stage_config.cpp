@@ -421,9 +421,14 @@ void StageConfig::read_learner(const Algorithm& algorithm) {
   ModelConfig known = *shape;
   known.vocab_size = std::max<int64_t>(1, known.vocab_size);  // the tokenizer's, later
   YamlReader lora = section.child("lora");
+  bool known_targets = true;
   for (const std::string& target : learner.lora->targets) {
-    if (const auto wrong = wrong_lora_target(known, target)) lora.error_at("targets", *wrong);
+    const auto wrong = wrong_lora_target(known, target);
+    if (wrong) lora.error_at("targets", *wrong);
+    known_targets = known_targets && !wrong;
   }
+  if (!known_targets) return;
+  if (const auto wrong = wrong_lora_rank(known, *learner.lora)) lora.error_at("rank", *wrong);
 }
 
 void StageConfig::read_staleness(const Algorithm& algorithm) {

@@ -3,7 +3,6 @@
 #include <ATen/ops/add.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/mul.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/GradMode.h>
 
@@ -14,22 +13,13 @@
 #include "core/base/error.h"
 #include "core/base/str.h"
 #include "core/base/text.h"
-#include "core/model/kernels/parallel.h"
+#include "core/model/lora_dropout.h"
 #include "core/model/ops.h"
 #include "core/model/packed.h"
 #include "core/model/stored_layout.h"
 #include "core/model/transformer_blocks.h"
 
 namespace praetor {
-
-struct LoraDropout {
-  double rate = 0;
-  std::array<uint32_t, 2> key{};
-  std::vector<uint64_t> rows;    ///< of each row of the forward at hand, its tokens; empty: none
-  std::vector<uint64_t> wanted;  ///< those of them that WantedRows stands for
-  bool wanted_alone = false;
-  const std::vector<uint64_t>& at_hand() const { return wanted_alone ? wanted : rows; }
-};
 
 namespace {
 
@@ -91,54 +81,22 @@ void check_targets(const ModelConfig& config, const LoraConfig& lora) {
     if (const auto wrong = wrong_lora_target(config, target))
       throw InvalidArgument("lora: targets: ", *wrong);
   }
-}
-
-/// What `x` is multiplied with: 0 for inputs that are left out, 1 / (1 - rate) for the others.
-/// @param first  the input of the layer that is the first of `x`
-at::Tensor dropout_mask(const at::Tensor& x,
-                        const LoraDropout& dropout,
-                        uint32_t layer,
-                        int64_t first) {
-  const int64_t rows = x.size(0), width = x.size(1);
-  const std::vector<uint64_t>& keys = dropout.at_hand();
-  PRAETOR_CHECK(static_cast<int64_t>(keys.size()) == rows,
-                "dropout of ",
-                keys.size(),
-                " rows in a forward of ",
-                rows);
-  at::Tensor mask = at::empty({rows, width}, at::dtype(at::kFloat));
-  float* const all = mask.mutable_data_ptr<float>();
-  const auto kept = static_cast<float>(1.0 / (1.0 - dropout.rate));
-  const auto least = static_cast<uint64_t>(std::llround(dropout.rate * 0x1p32));
-  ops::kernels::over_rows(rows, 8 * width, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      const uint64_t row = keys[static_cast<size_t>(r)];
-      float* const to = all + r * width;
-      for (int64_t i = first - first % 4; i < first + width; i += 4) {
-        const auto bits = philox({static_cast<uint32_t>(i / 4),
-                                  static_cast<uint32_t>(row),
-                                  static_cast<uint32_t>(row >> 32),
-                                  layer},
-                                 dropout.key);
-        for (int64_t k = std::max(i, first); k < std::min(i + 4, first + width); ++k)
-          to[k - first] = bits[static_cast<size_t>(k - i)] >= least ? kept : 0.0f;
-      }
-    }
-  });
-  return mask.to(x.options());
+  if (const auto wrong = wrong_lora_rank(config, lora))
+    throw InvalidArgument("lora: rank: ", *wrong);
 }
 
 /// Of each row, its tokens and those before it in its sequence.
-std::vector<uint64_t> row_keys(const PackedTokens& batch) {
+at::Tensor row_keys(const PackedTokens& batch) {
   const at::Tensor tokens = batch.tokens.contiguous();
   const auto* const token = tokens.const_data_ptr<int64_t>();
-  std::vector<uint64_t> out(static_cast<size_t>(tokens.numel()));
+  const at::Tensor keys = at::empty_like(tokens);
+  int64_t* const out = keys.mutable_data_ptr<int64_t>();
   for (int64_t s = 0; s < batch.sequences(); ++s) {
     const auto i = static_cast<size_t>(s);
     uint64_t key = 0;
     if (!batch.prefix.empty() && batch.prefix[i] >= 0) {
       const int64_t end = batch.offsets[static_cast<size_t>(batch.prefix[i]) + 1];
-      if (end > 0) key = out[static_cast<size_t>(end - 1)];
+      if (end > 0) key = static_cast<uint64_t>(out[end - 1]);
     }
     for (int64_t t = batch.offsets[i]; t < batch.offsets[i + 1]; ++t) {
       const auto id = static_cast<uint64_t>(token[t]);
@@ -146,10 +104,10 @@ std::vector<uint64_t> row_keys(const PackedTokens& batch) {
           philox({static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32), 0, 0},
                  {static_cast<uint32_t>(id), static_cast<uint32_t>(id >> 32)});
       key = mixed[0] | static_cast<uint64_t>(mixed[1]) << 32;
-      out[static_cast<size_t>(t)] = key;
+      out[t] = static_cast<int64_t>(key);
     }
   }
-  return out;
+  return keys;
 }
 
 }  // namespace
@@ -190,25 +148,43 @@ std::optional<std::string> wrong_lora_target(const ModelConfig& config, std::str
               : str(what, "; known are ", join(known, ", "));
 }
 
-at::Tensor LoraTerm::operator()(const at::Tensor& x, const LayerPart* part) const {
-  at::Tensor in = x, left = a, right = b;
-  Share out{begin, begin + rows};
-  if (part) {
-    left = part->group->shared(a).narrow(1, part->in.begin, part->in.size());
-    right = part->group->shared(b);
-    out = {begin + part->out.begin, begin + part->out.end};
-  }
-  if (dropout && !dropout->rows.empty())
-    in = at::mul(x, dropout_mask(x, *dropout, number, part ? part->in.begin : 0));
-  const at::Tensor low = at::mul(ops::linear(in.to(a.scalar_type()), left), scale);
-  if (out.size() != b.size(0)) right = right.narrow(0, out.begin, out.size());
-  return ops::linear(low, right).to(x.scalar_type());
-}
-
 at::Tensor LoraTerm::product() const {
   const c10::NoGradGuard no_grad;
   const at::Tensor left = b.detach().narrow(0, begin, rows).contiguous();
   return ops::linear(left, a.detach().t().contiguous()).mul_(scale);
+}
+
+std::optional<std::string> wrong_lora_rank(const ModelConfig& config, const LoraConfig& lora) {
+  const StoredLinear* narrowest = nullptr;
+  const auto side = [](const StoredLinear& layer) { return std::min(layer.in, layer.out); };
+  const std::vector<StoredLinear> layers = linear_layers(config);
+  for (const StoredLinear& layer : layers) {
+    if (!is_target(layer.name, lora)) continue;
+    if (!narrowest || side(layer) < side(*narrowest)) narrowest = &layer;
+  }
+  if (!narrowest || lora.rank <= side(*narrowest)) return std::nullopt;
+  return str(lora.rank,
+             " is above ",
+             side(*narrowest),
+             ", the smaller side of ",
+             narrowest->name,
+             " [",
+             narrowest->out,
+             ", ",
+             narrowest->in,
+             "]; 1 to ",
+             side(*narrowest),
+             " are possible with these targets");
+}
+
+std::vector<std::string> lora_layers(const ModelConfig& config, const LoraConfig& lora) {
+  std::vector<std::string> out;
+  for (const StoredLinear& layer : linear_layers(config)) {
+    if (!is_target(layer.name, lora)) continue;
+    for (const auto& [name, rows] : layer.parts) out.push_back(name);
+  }
+  std::ranges::sort(out);
+  return out;
 }
 
 LoraSize lora_size(const ModelConfig& config, const LoraConfig& lora) {
@@ -312,17 +288,14 @@ const LoraTerm* LoraAdapter::find(const std::string& layer) const {
 }
 
 void LoraAdapter::set_dropout_key(uint64_t key) {
-  dropout_->key = {static_cast<uint32_t>(key), static_cast<uint32_t>(key >> 32)};
+  dropout_->key = key;
 }
 
 void LoraAdapter::begin_forward(const PackedTokens& batch, const at::Tensor& want) const {
   const bool drops = dropout_->rate > 0 && c10::GradMode::is_enabled();
-  dropout_->rows = drops ? row_keys(batch) : std::vector<uint64_t>();
-  dropout_->wanted.clear();
-  if (!drops || !want.defined()) return;
-  const at::Tensor index = want.cpu().contiguous();
-  for (int64_t i = 0; i < index.numel(); ++i)
-    dropout_->wanted.push_back(dropout_->rows.at(index.const_data_ptr<int64_t>()[i]));
+  dropout_->rows = drops ? row_keys(batch) : at::Tensor();
+  dropout_->wanted =
+      drops && want.defined() ? dropout_->rows.index_select(0, want.cpu()) : at::Tensor();
 }
 
 WantedRows::WantedRows(const LoraAdapter* adapter)

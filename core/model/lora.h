@@ -45,6 +45,14 @@ std::vector<std::string> lora_target_names(const ModelConfig& config);
 /// What is wrong with `target` for such a model, with what would be right; nothing when it is good.
 std::optional<std::string> wrong_lora_target(const ModelConfig& config, std::string_view target);
 
+/// What is wrong with the rank for such a model, with what would be right; nothing when it is good.
+/// A product B A has no more than rank min(in, out): of a larger one the rest only costs. The
+/// targets are good.
+std::optional<std::string> wrong_lora_rank(const ModelConfig& config, const LoraConfig& lora);
+
+/// The model's layers that such an adapter adds to, "model.layers.0.self_attn.q_proj", ..., sorted.
+std::vector<std::string> lora_layers(const ModelConfig& config, const LoraConfig& lora);
+
 /// Numbers of an adapter for such a model. @throws InvalidArgument as LoraAdapter::make
 struct LoraSize {
   int64_t parameters = 0;  ///< of A and B
@@ -64,9 +72,16 @@ struct LoraTerm {
   uint32_t number = 0;  ///< of the stored layer
   std::shared_ptr<const LoraDropout> dropout;
 
-  /// [M,rows] in the dtype of x [M,in]; autograd. With a `part`, of a layer that is split: of this
-  /// rank's inputs to its outputs; every rank has all of A and B, and all of their gradients.
-  at::Tensor operator()(const at::Tensor& x, const LayerPart* part = nullptr) const;
+  /// Adds it to `out` [M,rows], what the layer makes of x [M,in], and gives that back: the memory
+  /// is that of `out`, which nothing else may read. Products are in the adapter's dtype, whatever
+  /// that of x, and the sum is rounded once. Autograd: of the forward x itself is kept, and [M,r];
+  /// what dropout left out is found again in the backward.
+  ///
+  /// With a `part`, of a layer that is split: of this rank's inputs to its outputs; every rank has
+  /// all of A and B, and all of their gradients.
+  at::Tensor add_to(const at::Tensor& out,
+                    const at::Tensor& x,
+                    const LayerPart* part = nullptr) const;
   /// scale B A, [rows,in] in the adapter's dtype: the same bits on every machine.
   at::Tensor product() const;
 };
@@ -85,7 +100,8 @@ class LoraAdapter {
   };
   /// A from U(-1/sqrt(in), 1/sqrt(in)) (Kaiming's with a = sqrt(5), as peft draws it), each layer
   /// from a stream of its own under `key`; B zeros, so that nothing is added at first.
-  /// @throws InvalidArgument for settings out of range or a target that the model does not have
+  /// @throws InvalidArgument for settings out of range, a target that the model does not have, or a
+  /// rank that is too large for one
   static LoraAdapter make(const ModelConfig& config,
                           const LoraConfig& lora,
                           const SampleKey& key,

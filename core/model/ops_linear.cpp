@@ -29,7 +29,8 @@ struct Linear : torch::autograd::Function<Linear> {
                             const at::Tensor& x,
                             const at::Tensor& weight,
                             const std::optional<at::Tensor>& bias) {
-    context->save_for_backward({x, weight});
+    // Only the weight's gradient needs the rows: of a frozen one none are kept.
+    context->save_for_backward({weight.requires_grad() ? x : at::Tensor(), weight});
     context->saved_data["bias"] = bias.has_value();
     return forward_linear(x, weight, bias.value_or(at::Tensor()));
   }

@@ -41,7 +41,7 @@ struct Linear {
  private:
   at::Tensor part(const at::Tensor& x, const at::Tensor& w, const at::Tensor& b) const {
     const at::Tensor out = ops::linear(x, w, b);
-    return lora ? at::add(out, (*lora)(x, split ? &*split : nullptr)) : out;
+    return lora ? lora->add_to(out, x, split ? &*split : nullptr) : out;
   }
   at::Tensor own(const at::Tensor& t) const {
     if (!split->common || !t.defined()) return t;

@@ -84,6 +84,10 @@ const std::vector<Broken> kBroken = {
      ":10:21: stages[1].learner.lora: a created model has random weights, which no adapter makes "
      "good; train all of them first, or start from model.path or model.stage"},
     {"    data: {train: stage:language/pairs.jsonl}\n",
+     "    data: {train: stage:language/pairs.jsonl}\n    learner: {lora: {rank: 5000}}\n",
+     ":12:28: stages[2].learner.lora.rank: 5000 is above 32, the smaller side of "
+     "model.layers.0.self_attn.q_proj [32, 32]; 1 to 32 are possible with these targets"},
+    {"    data: {train: stage:language/pairs.jsonl}\n",
      "    data: {train: stage:language/pairs.jsonl}\n    learner: {lora: {targets: [q_porj]}}\n",
      ":12:31: stages[2].learner.lora.targets: no linear layer of llama's folders is named "
      "\"q_porj\", did you mean \"q_proj\"?"},

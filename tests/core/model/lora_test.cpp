@@ -16,6 +16,7 @@
 #include "core/model/sequence_logprobs.h"
 #include "core/model/transformer.h"
 #include "tests/support/catch.h"
+#include "tests/support/live_bytes.h"
 #include "tests/support/shared_data.h"
 #include "tests/support/tiny_model.h"
 
@@ -239,11 +240,72 @@ TEST_CASE("dropout leaves out its share of the inputs and keeps their mean", "[c
   for (uint64_t key = 0; key < 200; ++key) {
     adapter.set_dropout_key(key);
     adapter.begin_forward(pack({{1, 2, 3, 4, 5}}));
-    const at::Tensor out = (*term)(at::ones({5, 36}));
+    const at::Tensor out = term->add_to(at::zeros({5, 24}), at::ones({5, 36}));
     sum += out.select(1, 0).sum().item<double>();
   }
   // 36000 inputs, each 4/3 with probability 3/4: deviation of the mean 0.003.
   CHECK(sum / 36000 == Approx(1).margin(0.012));
+}
+
+TEST_CASE("a backward leaves out what its forward did, whatever has come between", "[core][cpu]") {
+  const Transformer base = testing::tiny_model();
+  LoraConfig lora = small();
+  lora.dropout = 0.5;
+  LoraAdapter adapter = busy_adapter(base.config(), lora);
+  set_requires_grad(adapter);
+  const AdapterScope scope(base, &adapter);
+  const PackedTokens batch = pack({testing::random_tokens(12, 40, 5)});
+  const auto gradients = [&](bool between) {
+    adapter.set_dropout_key(1);
+    const at::Tensor loss = base.hidden(batch).square().sum();
+    if (between) {
+      adapter.set_dropout_key(2);
+      base.hidden(pack({testing::random_tokens(7, 40, 6)}));
+    }
+    loss.backward();
+    std::vector<at::Tensor> out;
+    for (const NamedTensor& p : adapter.parameters()) {
+      out.push_back(p.tensor.grad().clone());
+      p.tensor.mutable_grad() = at::Tensor();
+    }
+    return out;
+  };
+  const auto wanted = gradients(false), found = gradients(true);
+  for (size_t i = 0; i < wanted.size(); ++i) CHECK(at::equal(found[i], wanted[i]));
+}
+
+TEST_CASE("of a forward an adapter keeps the rows as they are and its low-rank values alone",
+          "[core][cpu]") {
+  const ModelConfig config = testing::tiny_config();
+  constexpr int64_t kRows = 500;
+  for (const double dropout : {0.0, 0.5}) {
+    LoraConfig lora = small();
+    lora.dropout = dropout;
+    LoraAdapter adapter = busy_adapter(config, lora);
+    set_requires_grad(adapter);
+    adapter.set_dropout_key(7);
+    adapter.begin_forward(pack({testing::random_tokens(kRows, 40, 5)}));
+    const LoraTerm* const term = adapter.find("model.layers.0.mlp.down_proj");
+    REQUIRE(term);
+    const at::Tensor x =
+        at::arange(kRows * 36, at::kFloat).view({kRows, 36}).sin().to(at::kBFloat16);
+    const at::Tensor wide = x.to(at::kFloat);
+    const at::Tensor before = at::arange(kRows * 24, at::kFloat).view({kRows, 24}).cos();
+    for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+      INFO("dropout " << dropout << ", " << c10::toString(type));
+      const at::Tensor in = type == at::kFloat ? wide : x;
+      const at::Tensor out = before.to(type).clone();
+      testing::LiveBytes bytes;
+      const at::Tensor sum = term->add_to(out, in);
+      CHECK(sum.requires_grad());
+      CHECK(sum.data_ptr() == out.data_ptr());
+      CHECK(bytes.now() == 4 * 3 * kRows);
+      // In float32 on what is given, and rounded once.
+      const at::NoGradGuard no_grad;
+      const at::Tensor term_alone = term->add_to(at::zeros({kRows, 24}), wide);
+      CHECK(at::equal(sum, at::add(before.to(type).to(at::kFloat), term_alone).to(type)));
+    }
+  }
 }
 
 TEST_CASE("targets go by the names of the family's folders", "[core][cpu]") {
@@ -281,6 +343,12 @@ TEST_CASE("adapters out of range are refused", "[core][cpu]") {
   refused({.alpha = 0}, "alpha 0 is not above 0");
   refused({.dropout = 1}, "dropout 1 is outside [0, 1)");
   refused({.targets = {}}, "no targets");
+  refused({.rank = 5000},
+          "lora: rank: 5000 is above 12, the smaller side of model.layers.0.self_attn.k_proj "
+          "[12, 24]; 1 to 12 are possible with these targets");
+  refused({.rank = 25, .targets = {"down_proj"}}, "1 to 24 are possible");
+  CHECK(LoraAdapter::make(config, {.rank = 24, .targets = {"down_proj"}}, {}).modules().size() ==
+        2);
   CHECK_THROWS_WITH(LoraAdapter(config, small(), {{"model.layers.9.mlp.up_proj", {}, {}}}),
                     Catch::Contains("no layer model.layers.9.mlp.up_proj"));
   CHECK_THROWS_WITH(
