@@ -11,7 +11,7 @@
 #include "core/collective/collective.h"
 #include "core/collective/grid.h"
 #include "tests/core/collective/transcript.h"
-#include "tests/learners/sharding/cases.h"
+#include "tests/learners/sharding/transcript.h"
 #include "tests/support/ranks.h"
 
 namespace praetor {
@@ -95,6 +95,11 @@ int learner() {
   return compare(*ranks, "learner", testing::learner_transcript);
 }
 
+int resume() {
+  const auto ranks = make_mpi_collective({.deadline = seconds(60)});
+  return compare(*ranks, "resume", testing::resume_transcript);
+}
+
 /// The last rank stops calling; the others must fail by their deadline, and the job must end.
 int missing() {
   const auto ranks = make_mpi_collective({.deadline = seconds(1)});
@@ -114,6 +119,7 @@ int missing() {
 int main_of(const std::string& name) {
   if (name == "collective") return collective();
   if (name == "learner") return learner();
+  if (name == "resume") return resume();
   if (name == "groups") return groups();
   if (name == "missing") return missing();
   if (name == "missing_in_group") return missing_in_group();
