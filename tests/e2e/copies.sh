@@ -1,5 +1,6 @@
 # Learner ranks in pairs that keep a copy each, in parts within the pair (learner.sharding.group): when a rank of one pair is killed both
-# are started again, and the run is the calm one bit for bit; checkpoints hold one copy, replay and export read it, and another layout goes on from it.
+# are started again, and the run is the calm one bit for bit; checkpoints hold one copy, replay and export read it, and another layout, or fewer ranks,
+# go on from it to the same weights.
 source "$(dirname "$0")/lib.sh"
 tiny_job 1 8 > "$work/job.yaml"
 # in_pairs OUTPUT: the command line of the job.
@@ -39,6 +40,15 @@ await_rows "$pid" "$work/other/tiny" 24
 kill -TERM "$pid"
 status=0; wait "$pid" || status=$?
 [ "$status" -eq 143 ] || { cat "$work/err"; fail "SIGTERM gave status $status"; }
+cp -r "$work/other" "$work/fewer"
 "$praetor" train "${arguments[@]}" --set stages.ppo.learner.sharding.group=1 --set stages.ppo.learner.sharding.stage=1 --resume auto > "$work/out" 2> "$work/err" &
 await_end $! "$work/other" "resumed with a copy on every rank"
 [ "$(ls "$work"/other/tiny/latest/shard-*-of-00001.safetensors | wc -l)" -eq 1 ] || { ls "$work/other/tiny/latest/"; fail "a copy on every rank is one shard"; }
+near "$calm" "$work/other/tiny" 1e-4 ppo
+
+# The same checkpoint where two ranks are left of the four: one copy.
+in_pairs "$work/fewer"
+"$praetor" train "${arguments[@]}" --set roles.learner.ranks=2 --resume auto > "$work/out" 2> "$work/err" &
+await_end $! "$work/fewer" "resumed on two ranks of four"
+near "$calm" "$work/fewer/tiny" 1e-4 ppo
+! cmp -s "$calm/stages/ppo/model.safetensors" "$work/fewer/tiny/stages/ppo/model.safetensors" || fail "two ranks sum in the order of four"

@@ -42,26 +42,7 @@ said=$(grep -c "AdamW on cuda:0 steps by LibTorch's operators, to the same bits:
 [ "$said" = 1 ] || { cat "$work/err"; fail "that there is no GPU library is told $said times"; }
 "$praetor" verify "$calm" > "$work/verify.json" || { cat "$work/verify.json"; fail "verify"; }
 
-near() {  # RUN TOLERANCE: weights of sft and of the reward model against the CPU's, in L2
-  python3 - "$work/cpu/tiny" "$1" "$2" <<'PY' || fail "the weights of $1 are too far from the CPU's"
-import array, json, math, struct, sys
-def read(file):
-    data = open(file, "rb").read()
-    size = struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8:8 + size])
-    out = []
-    for name in sorted(header):
-        if name == "__metadata__": continue
-        begin, end = header[name]["data_offsets"]
-        out.extend(array.array("f", data[8 + size + begin:8 + size + end]))
-    return out
-for stage in ("sft", "reward_model"):
-    cpu, gpu = (read(f"{run}/stages/{stage}/model.safetensors") for run in sys.argv[1:3])
-    apart = math.dist(cpu, gpu) / math.hypot(*cpu)
-    assert 0 <= apart < float(sys.argv[3]), (stage, apart)
-PY
-}
-near "$calm" 1e-4
+near "$work/cpu/tiny" "$calm" 1e-4 sft reward_model
 "$praetor" replay "$calm" --stage ppo --step 3 > "$work/replay.json" || { cat "$work/replay.json"; fail "replay"; }
 grep -q '"identical":true' "$work/replay.json" || { cat "$work/replay.json"; fail "replay"; }
 
@@ -91,7 +72,7 @@ cp "$work/parts.yaml" "$work/job.yaml"
 separate_job "$work/s" 1 1 2 > "$work/separate.yaml"
 "$praetor" train "$work/separate.yaml" > "$work/out" 2> "$work/err" & pid=$!
 await_end "$pid" "$work/s" "two ranks"
-near "$work/s/tiny" 1e-3
+near "$work/cpu/tiny" "$work/s/tiny" 1e-3 sft reward_model
 cat "$work"/s/tiny/logs/* > "$work/logs"
 for gpu in 0 1; do grep -q "learns on cuda:$gpu" "$work/logs" || { cat "$work/logs"; fail "no rank has GPU $gpu"; }; done
 

@@ -63,6 +63,27 @@ same_run() {
   diff <(stable_metrics "$1") <(stable_metrics "$2") > "$work/diff" || { head -n 5 "$work/diff"; fail "other metrics ($3)"; }
 }
 
+near() {  # RUN OTHER TOLERANCE STAGE...: weights of those stages, in L2
+  python3 - "$@" <<'PY' || fail "the weights of $2 are too far from those of $1"
+import array, json, math, struct, sys
+def read(file):
+    data = open(file, "rb").read()
+    size = struct.unpack("<Q", data[:8])[0]
+    header = json.loads(data[8:8 + size])
+    out = []
+    for name in sorted(header):
+        if name == "__metadata__": continue
+        begin, end = header[name]["data_offsets"]
+        out.extend(array.array("f", data[8 + size + begin:8 + size + end]))
+    return out
+for stage in sys.argv[4:]:
+    one, other = (read(f"{run}/stages/{stage}/model.safetensors") for run in sys.argv[1:3])
+    apart = math.dist(one, other) / math.hypot(*one)
+    print(f"{stage}: {apart:.1e} apart")
+    assert 0 <= apart < float(sys.argv[3]), (stage, apart)
+PY
+}
+
 # separate_job OUTPUT [ROLLOUT [REWARD [RANKS]]]: the job $work/job.yaml as processes; quick to notice what is lost.
 separate_job() {
   sed "s#$work/runs#$1#" "$work/job.yaml"

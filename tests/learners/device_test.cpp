@@ -34,16 +34,6 @@ CaseOptions there(CaseOptions options = {}) {
   return options;
 }
 
-int updates_of(const std::string& name) {
-  return name.starts_with("ppo") || name == "grpo" ? 5 : 10;  // of two steps each
-}
-
-/// The same for a rank by itself, which has no one to split layers with.
-CaseOptions of_one(CaseOptions options) {
-  options.tensor = 1;
-  return options;
-}
-
 /// A group of ranks on a device each, or with a world of one a learner on one.
 Learner trained(const std::string& name, int32_t world, int updates, const CaseOptions& options) {
   if (world == 1) {
@@ -86,9 +76,8 @@ void check_follows_the_cpu(const std::string& name,
     const at::Tensor gradient = part_of_state(trained(name, world, 1, there(first)), kind);
     CHECK(relative_distance(gradient, part_of_state(cpu, kind)) < close.first);
   }
-  const int updates = updates_of(name);
-  CaseOptions alone = of_one(options);
-  alone.stage = 1;
+  const int updates = ten_steps_of(name);
+  const CaseOptions alone = of_one(options);
   const at::Tensor before = flat_state(make_case(name, nullptr, alone), true);
   const at::Tensor wanted = flat_state(trained(name, 1, updates, alone), true);
   const at::Tensor got = flat_state(trained(name, world, updates, there(options)), true);
@@ -166,7 +155,7 @@ TEST_CASE("adapters, recomputed layers and offloaded moments follow the CPU from
     for (const int32_t world : {1, 2}) {
       CaseOptions cpu;  // which has nothing to offload
       CaseOptions device = there({.offload = true});
-      const int updates = updates_of(name);
+      const int updates = ten_steps_of(name);
       const at::Tensor wanted = flat_state(trained(name, 1, updates, cpu));
       CHECK(relative_distance(flat_state(trained(name, world, updates, device)), wanted) < 1e-4);
     }
@@ -196,7 +185,7 @@ TEST_CASE("in bfloat16 a learner on a device goes the way of float32", "[learner
     for (const int64_t stage : {1, 3}) {
       CAPTURE(name, stage);
       const CaseOptions coarse = there({.stage = stage, .precision = at::kBFloat16});
-      const int updates = updates_of(name);
+      const int updates = ten_steps_of(name);
       const at::Tensor wanted = flat_state(trained(name, 1, updates, {}), true);
       const Learner got = trained(name, stage == 3 ? 2 : 1, updates, coarse);
       CHECK(relative_distance(flat_state(got, true), wanted) < 0.02);

@@ -13,7 +13,7 @@
 #include "core/collective/grid.h"
 #include "core/collective/nccl_collective.h"
 #include "tests/core/collective/transcript.h"
-#include "tests/learners/sharding/cases.h"
+#include "tests/learners/sharding/transcript.h"
 #include "tests/support/processor_communicator.h"
 #include "tests/support/ranks.h"
 
@@ -98,6 +98,11 @@ int learner() {
   return compare(*ranks, "learner", testing::learner_transcript);
 }
 
+int resume() {
+  const auto ranks = make_mpi_collective({.deadline = seconds(60)});
+  return compare(*ranks, "resume", testing::resume_transcript);
+}
+
 /// The last rank stops calling; the others must fail by their deadline, and the job must end.
 int missing() {
   const auto ranks = make_mpi_collective({.deadline = seconds(1)});
@@ -144,6 +149,7 @@ int stopped() {
 int main_of(const std::string& name) {
   if (name == "collective") return collective();
   if (name == "learner") return learner();
+  if (name == "resume") return resume();
   if (name == "groups") return groups();
   if (name == "missing") return missing();
   if (name == "stopped") return stopped();

@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <span>
-#include <sstream>
 #include <stdexcept>
 #include <utility>
 
@@ -54,6 +53,8 @@ Transformer network(const CaseOptions& options) {
   ModelConfig config = tiny_policy()->config();
   config.tie_embeddings = options.tied;
   config.num_layers = options.layers;
+  config.num_heads = options.heads;
+  config.num_kv_heads = options.kv_heads;
   return Transformer(config, stream_of(options), options.weights);
 }
 
@@ -149,18 +150,25 @@ Learner make_case(const std::string& name, Collective* ranks, const CaseOptions&
   return Learner(config, make_ppo(ppo), std::move(models), ranks);
 }
 
-StepReport update_case(const std::string& name, Learner& learner, int step) {
-  if (name == "attribute_model") return learner.update(labelled_rows());
-  if (!learner.algorithm().online()) return learner.update(example_pairs());
+StepReport update_case(const std::string& name, Learner& learner, int step, bool few) {
+  if (!learner.algorithm().online()) {
+    auto examples = name == "attribute_model" ? labelled_rows() : example_pairs();
+    if (few) examples.resize(2);
+    return learner.update(examples);
+  }
   const bool groups = name.starts_with("nash_");
   auto rolls = groups ? group_rolls() : mixed_rolls();
+  if (few) rolls.resize(groups ? 4 : 2);
   for (size_t i = 0; i < rolls.size(); ++i)
     rolls[i].score += 0.3 * std::sin(static_cast<double>(i) + step);
   auto whole = learner.gather_weights({&learner.policy()}, true);
   Experience experience = groups ? make_groups(rolls, 4, learner.policy(), learner.algorithm())
                                  : make_experience(rolls, learner.policy());
   whole.reset();
-  if (name == "grpo") experience.prompt_ordinal = {0, 0, 0, 1, 1};
+  if (name == "grpo") {
+    experience.prompt_ordinal = {0, 0, 0, 1, 1};
+    experience.prompt_ordinal.resize(rolls.size());
+  }
   return learner.update(experience);
 }
 
@@ -205,34 +213,6 @@ std::string weights_digest(const Learner& learner) {
   if (scalar) add(learner.scalar().parameters());
   if (learner.algorithm().models().gate) add(learner.gate().parameters());
   return digest.hex();
-}
-
-std::string learner_transcript(Collective& ranks) {
-  std::ostringstream out;
-  out.precision(17);
-  std::vector<CaseOptions> layouts{{.stage = 1}, {.stage = 2}, {.stage = 3}};
-  if (ranks.world_size() == 4) {
-    const std::vector<CaseOptions> copies{
-        {.stage = 2, .group = 2}, {.stage = 3, .group = 2}, {.stage = 1, .group = 1}};
-    layouts.insert(layouts.end(), copies.begin(), copies.end());
-  }
-  if (ranks.world_size() % 2 == 0) {
-    layouts.push_back({.stage = 1, .tensor = 2});
-    layouts.push_back({.stage = 3, .tensor = 2});
-  }
-  for (const CaseOptions& options : layouts) {
-    for (const std::string& name : learner_cases()) {
-      Learner learner = make_case(name, &ranks, options);
-      for (int step = 0; step < 2; ++step) {
-        const StepReport report = update_case(name, learner, step);
-        out << name << ' ' << options.stage << ' ' << step << ' ' << report.loss_digest << ' '
-            << report.gradient_digest << ' ' << report.manifest;
-        for (const auto& [key, value] : report.metrics) out << ' ' << key << '=' << value;
-        out << ' ' << weights_digest(learner) << '\n';
-      }
-    }
-  }
-  return out.str();
 }
 
 }  // namespace praetor::testing

@@ -39,13 +39,16 @@ struct CaseOptions {
   bool direct = false;          ///< and they exchange what is there over an emulated NCCL
   bool offload = false;         ///< of the optimizer's states
   bool operators = false;  ///< there AdamW steps by LibTorch's, not by the GPU library's kernel
+  int64_t heads = 4, kv_heads = 2;
+  bool few = false;  ///< updates 1, 3, ... take so little that of three ranks some get nothing
 };
 
 /// @param ranks  null: a world of one
 Learner make_case(const std::string& name, Collective* ranks, const CaseOptions& options = {});
 
 /// Update `step` (0, 1, ...), on the same data for every learner of the case.
-StepReport update_case(const std::string& name, Learner& learner, int step);
+/// @param few  so little that of three ranks some get nothing
+StepReport update_case(const std::string& name, Learner& learner, int step, bool few = false);
 
 /// The loss of a report, whatever its name.
 double loss_of(const std::string& name, const StepReport& report);
@@ -56,9 +59,5 @@ std::vector<Example> example_pairs();
 /// SHA-256 over the bytes of all weights that `learner` trains. Where ranks keep them in parts, a
 /// call that all of them make.
 std::string weights_digest(const Learner& learner);
-
-/// Trains every case for two updates, at every stage of sharding, and returns reports and weights
-/// as text: what backends are compared by.
-std::string learner_transcript(Collective& ranks);
 
 }  // namespace praetor::testing

@@ -67,55 +67,6 @@ TEST_CASE("with one micro-batch a rank, every stage of a group has the bits of s
   }
 }
 
-TEST_CASE("the first step of groups has the loss and the gradient of one rank", "[learners][cpu]") {
-  const testing::OneThread one_thread;
-  for (const auto& [weights, bound] :
-       std::vector<std::pair<at::ScalarType, double>>{{at::kFloat, 1e-6}, {at::kDouble, 1e-12}}) {
-    for (const std::string& name : std::vector<std::string>{"ppo", "ppo_shared", "sft", "dpo"}) {
-      // The first moment after one step from zeros is the gradient, scaled.
-      const CaseOptions options{
-          .max_grad_norm = 0, .minibatches = 1, .tied = name != "sft", .weights = weights};
-      Learner alone = make_case(name, nullptr, options);
-      const StepReport wanted = update_case(name, alone, 0);
-      const double loss = loss_of(name, wanted);
-      for (const int64_t stage : {1, 2, 3}) {
-        for (const auto& [world, group] : kLayouts) {
-          const Trained ranks = train(name, world, 0, 1, in(options, stage, group));
-          REQUIRE(ranks.errors == none(world));
-          const double loss_error = std::abs(loss_of(name, ranks.last[0]) - loss) / std::abs(loss);
-          const double gradient_error =
-              relative_distance(part_of_state(joined(name, ranks, options), "/exp_avg/"),
-                                part_of_state(alone, "/exp_avg/"));
-          CAPTURE(name, stage, world, group, loss_error, gradient_error);
-          CHECK(loss_error < bound);
-          CHECK(gradient_error < bound);
-        }
-      }
-    }
-  }
-}
-
-TEST_CASE("after ten steps of groups the weights are those of one rank", "[learners][cpu]") {
-  const testing::OneThread one_thread;
-  for (const std::string& name : std::vector<std::string>{"ppo", "ppo_shared", "sft", "dpo"}) {
-    const int updates = name.starts_with("ppo") ? 5 : 10;  // ppo makes two steps in an update
-    Learner alone = make_case(name, nullptr);
-    for (int step = 0; step < updates; ++step) update_case(name, alone, step);
-    const at::Tensor wanted = flat_state(alone, true);
-    for (const int64_t stage : {1, 2, 3}) {
-      for (const auto& [world, group] : kLayouts) {
-        if (group == world) continue;
-        const Trained ranks = train(name, world, 0, updates, in({}, stage, group));
-        REQUIRE(ranks.errors == none(world));
-        const double error = relative_distance(flat_state(joined(name, ranks), true), wanted);
-        CAPTURE(name, stage, world, group, error);
-        CHECK(error < 1e-5);
-        for (const std::string& weights : ranks.weights) CHECK(weights == ranks.weights[0]);
-      }
-    }
-  }
-}
-
 TEST_CASE("with many micro-batches stages 2 and 3 of a group have each other's bits",
           "[learners][cpu]") {
   const testing::OneThread one_thread;
@@ -138,22 +89,17 @@ TEST_CASE("with many micro-batches stages 2 and 3 of a group have each other's b
   }
 }
 
-TEST_CASE("adapters in groups learn what one rank learns, the same at every stage",
-          "[learners][cpu]") {
+TEST_CASE("adapters in groups have the same bits at every stage", "[learners][cpu]") {
   const testing::OneThread one_thread;
   LoraConfig lora;
   lora.rank = 2;
   for (const std::string& name : std::vector<std::string>{"sft", "dpo", "ppo", "reward_model"}) {
     const CaseOptions options{.lora = lora};
-    Learner alone = make_case(name, nullptr, options);
-    for (int step = 0; step < 4; ++step) update_case(name, alone, step);
     Trained first;
     for (const int64_t stage : {1, 2, 3}) {
       const Trained ranks = train(name, 4, 0, 4, in(options, stage, 2));
       INFO(name << ", stage " << stage);
       REQUIRE(ranks.errors == none(4));
-      CHECK(relative_distance(flat_state(joined(name, ranks, options), true),
-                              flat_state(alone, true)) < 1e-5);
       if (stage == 1) first = ranks;
       CHECK(ranks.last[0].gradient_digest == first.last[0].gradient_digest);
       CHECK(ranks.weights == first.weights);

@@ -21,48 +21,6 @@ namespace praetor {
 
 using namespace testing;
 
-TEST_CASE("the first step has the loss and the gradient of one rank", "[learners][cpu]") {
-  const testing::OneThread one_thread;
-  // After one step without clipping the first moment is a tenth of the gradient.
-  const CaseOptions options{.max_grad_norm = 0, .minibatches = 1};
-  for (const std::string& name : learner_cases()) {
-    Learner alone = make_case(name, nullptr, options);
-    const StepReport wanted = update_case(name, alone, 0);
-    for (const int32_t world : {2, 3, 4}) {
-      const Trained group = train(name, world, 0, 1, options);
-      INFO(name << ", " << world << " ranks: " << group.errors[0]);
-      const Learner whole = joined(name, group, options);
-      const double loss = loss_of(name, wanted);
-      const double loss_error = std::abs(loss_of(name, group.last[0]) - loss) / std::abs(loss);
-      const double gradient_error =
-          relative_distance(part_of_state(whole, "/exp_avg/"), part_of_state(alone, "/exp_avg/"));
-      CAPTURE(loss_error, gradient_error);
-      CHECK(loss_error < 1e-6);
-      CHECK(gradient_error < 1e-6);
-      CHECK(group.last[0].optimizer_steps == wanted.optimizer_steps);
-    }
-  }
-}
-
-TEST_CASE("after ten steps the weights are those of one rank", "[learners][cpu]") {
-  const testing::OneThread one_thread;
-  for (const std::string& name : learner_cases()) {
-    const int updates = name.starts_with("ppo") ? 5 : 10;  // ppo makes two steps in an update
-    Learner alone = make_case(name, nullptr);
-    for (int step = 0; step < updates; ++step) update_case(name, alone, step);
-    const at::Tensor before = flat_state(make_case(name, nullptr), true);
-    for (const int32_t world : {2, 3, 4}) {
-      const Trained group = train(name, world, 0, updates);
-      INFO(name << ", " << world << " ranks: " << group.errors[0]);
-      const Learner whole = joined(name, group);
-      const double error = relative_distance(flat_state(whole, true), flat_state(alone, true));
-      CAPTURE(error);
-      CHECK(error < 1e-5);
-      CHECK(relative_distance(flat_state(whole, true), before) > 1e-3);  // it did train
-    }
-  }
-}
-
 TEST_CASE("all ranks report the same and hold the same weights", "[learners][cpu]") {
   const testing::OneThread one_thread;
   for (const std::string& name : learner_cases()) {

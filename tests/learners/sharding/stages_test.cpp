@@ -81,56 +81,6 @@ TEST_CASE("with many micro-batches, stages 2 and 3 have each other's bits and st
   }
 }
 
-TEST_CASE("the first step of stages 2 and 3 has the loss and the gradient of one rank",
-          "[learners][cpu]") {
-  const testing::OneThread one_thread;
-  for (const bool tied : {true, false}) {
-    for (const std::string& name : std::vector<std::string>{"ppo", "ppo_shared", "sft", "dpo"}) {
-      // The first moment after one step from zeros is the gradient, scaled.
-      CaseOptions options{.max_grad_norm = 0, .minibatches = 1, .tied = tied};
-      Learner alone = make_case(name, nullptr, options);
-      const StepReport wanted = update_case(name, alone, 0);
-      const double loss = loss_of(name, wanted);
-      for (const int64_t stage : {2, 3}) {
-        for (const int32_t world : {2, 4}) {
-          options.stage = stage;
-          const Trained group = train(name, world, 0, 1, options);
-          REQUIRE(group.errors == none(world));
-          const double loss_error = std::abs(loss_of(name, group.last[0]) - loss) / std::abs(loss);
-          const double gradient_error =
-              relative_distance(part_of_state(joined(name, group, options), "/exp_avg/"),
-                                part_of_state(alone, "/exp_avg/"));
-          CAPTURE(name, stage, world, loss_error, gradient_error);
-          CHECK(loss_error < 1e-6);
-          CHECK(gradient_error < 1e-6);
-        }
-      }
-    }
-  }
-}
-
-TEST_CASE("after ten steps of stages 2 and 3 the weights are those of one rank",
-          "[learners][cpu]") {
-  const testing::OneThread one_thread;
-  for (const std::string& name : std::vector<std::string>{"ppo", "ppo_shared", "sft", "dpo"}) {
-    const int updates = name.starts_with("ppo") ? 5 : 10;  // ppo makes two steps in an update
-    Learner alone = make_case(name, nullptr);
-    for (int step = 0; step < updates; ++step) update_case(name, alone, step);
-    const at::Tensor before = flat_state(make_case(name, nullptr), true);
-    for (const int64_t stage : {2, 3}) {
-      for (const int32_t world : {2, 4}) {
-        const Trained group = train(name, world, 0, updates, {.stage = stage});
-        REQUIRE(group.errors == none(world));
-        const at::Tensor weights = flat_state(joined(name, group), true);
-        const double error = relative_distance(weights, flat_state(alone, true));
-        CAPTURE(name, stage, world, error);
-        CHECK(error < 1e-5);
-        CHECK(relative_distance(weights, before) > 1e-3);  // it did train
-      }
-    }
-  }
-}
-
 TEST_CASE("between calls stage 3 holds a part, and two units within them and those ahead beside it",
           "[learners][cpu]") {
   const testing::OneThread one_thread;

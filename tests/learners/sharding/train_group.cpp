@@ -2,9 +2,13 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <set>
 
 #include "core/collective/nccl_collective.h"
+#include "tests/learners/support/tiny.h"
 #include "tests/support/catch.h"
 #include "tests/support/emulated_device.h"
 #include "tests/support/processor_communicator.h"
@@ -41,7 +45,8 @@ Trained train(const std::string& name,
     if (options.direct) join_emulated_nccl(ranks);
     Learner learner = make_case(name, &ranks, options);
     if (prepare) prepare(learner);
-    for (int step = from; step < to; ++step) out.last[r] = update_case(name, learner, step);
+    for (int step = from; step < to; ++step)
+      out.last[r] = update_case(name, learner, step, options.few && step % 2 == 1);
     out.meters[r] = learner.unit_meter();
     for (const NamedTensor& t : learner.state())
       shards[r].push_back({t.name, t.tensor.detach().cpu().clone()});
@@ -51,6 +56,91 @@ Trained train(const std::string& name,
   for (const auto& of_rank : shards)
     out.shards.insert(out.shards.end(), of_rank.begin(), of_rank.end());
   return out;
+}
+
+CaseOptions of_one(CaseOptions options) {
+  options.stage = options.tensor = 1;
+  options.group = 0;
+  return options;
+}
+
+Alone train_alone(const std::string& name,
+                  int from,
+                  int to,
+                  const CaseOptions& options,
+                  const std::function<void(Learner&)>& prepare) {
+  Alone out{make_case(name, nullptr, of_one(options)), {}};
+  if (prepare) prepare(out.learner);
+  for (int step = from; step < to; ++step)
+    out.last = update_case(name, out.learner, step, options.few && step % 2 == 1);
+  return out;
+}
+
+int ten_steps_of(const std::string& name) {
+  return name.starts_with("ppo") || name == "grpo" ? 5 : 10;  // of two minibatches
+}
+
+namespace {
+
+void check_reports(const std::string& name,
+                   const StepReport& got,
+                   const StepReport& wanted,
+                   double bound) {
+  const double loss = loss_of(name, got), wanted_loss = loss_of(name, wanted);
+  // One near 0 is a difference of terms of about 1, whose rounding stays.
+  const double loss_error = std::abs(loss - wanted_loss) / std::max(std::abs(wanted_loss), 0.1);
+  CAPTURE(loss, wanted_loss);
+  CHECK(loss_error < bound);
+  CHECK(got.optimizer_steps == wanted.optimizer_steps);
+  size_t norms = 0;
+  for (const auto& [key, value] : wanted.metrics) {
+    if (!key.ends_with("grad_norm")) continue;
+    const double norm_error = std::abs(metric(got, key) - value) / value;
+    CAPTURE(key, value);
+    CHECK(norm_error < bound);
+    ++norms;
+  }
+  CHECK(norms > 0);
+}
+
+}  // namespace
+
+void check_first_step(const std::string& name,
+                      const Trained& group,
+                      const Alone& alone,
+                      const CaseOptions& options,
+                      double bound) {
+  REQUIRE(group.errors == std::vector<std::string>(group.errors.size()));
+  check_reports(name, group.last[0], alone.last, bound);
+  // The first moment is then the gradient, scaled.
+  const std::string moment = "/exp_avg/";
+  std::set<std::string> optimizers;
+  for (const NamedTensor& t : alone.learner.state()) {
+    const size_t end = t.name.find(moment);
+    if (end != std::string::npos) optimizers.insert(t.name.substr(0, end + moment.size()));
+  }
+  CHECK_FALSE(optimizers.empty());
+  const Learner whole = joined(name, group, options);
+  for (const std::string& optimizer : optimizers) {
+    const double gradient_error =
+        relative_distance(part_of_state(whole, optimizer), part_of_state(alone.learner, optimizer));
+    CAPTURE(optimizer);
+    CHECK(gradient_error < bound);
+  }
+}
+
+void check_ten_steps(const std::string& name,
+                     const Trained& group,
+                     const Alone& alone,
+                     const CaseOptions& options) {
+  REQUIRE(group.errors == std::vector<std::string>(group.errors.size()));
+  check_reports(name, group.last[0], alone.last, 1e-5);
+  const at::Tensor weights = flat_state(joined(name, group, options), true);
+  const double weight_error = relative_distance(weights, flat_state(alone.learner, true));
+  CHECK(weight_error < 1e-5);
+  const Learner before = make_case(name, nullptr, of_one(options));
+  CHECK(relative_distance(weights, flat_state(before, true)) > 1e-3);  // it did train
+  check_ranks_agree(group);
 }
 
 void check_same(const Trained& got, const Trained& wanted) {
@@ -77,7 +167,7 @@ void check_ranks_agree(const Trained& group) {
 }
 
 Learner joined(const std::string& name, const Trained& trained, const CaseOptions& options) {
-  Learner out = make_case(name, nullptr, options);
+  Learner out = make_case(name, nullptr, of_one(options));
   out.load_state(trained.shards, trained.state_json.at(0));
   return out;
 }
