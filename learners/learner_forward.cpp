@@ -172,7 +172,8 @@ PackedSlice Learner::Impl::pack(const SequenceBatch& batch,
 
 Learner::Impl::RankCut Learner::Impl::cut(const SequenceBatch& batch, const Units& units) const {
   RankCut out;
-  for (const Units& part : plan_ranks(batch, units, data->world_size()))
+  // What a family shares passes through once where its members are neighbours.
+  for (const Units& part : plan_ranks(batch, by_family(batch, units), data->world_size()))
     out.push_back(plan_micro_batches(batch, part, config.micro_batch_tokens));
   return out;
 }

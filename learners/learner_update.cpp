@@ -351,7 +351,6 @@ StepReport Learner::update(Experience& experience) {
              stream.permutation(static_cast<int64_t>(units.size())), passes.minibatches)) {
       Units taken;
       for (const int64_t unit : order) taken.push_back(units[static_cast<size_t>(unit)]);
-      taken = by_family(batch, taken);  // the step is the same, but what they share is taken once
       const Impl::Step step{.batch = batch,
                             .experience = &experience,
                             .mask = mask,

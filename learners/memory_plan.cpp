@@ -171,21 +171,6 @@ int64_t summed_floats(int64_t floats, int64_t ranks) {
   return 2 * (floats - ceil_div(floats, ranks));
 }
 
-/// Sums over the tensor ranks in a pass over `tokens`: of every layer's attention and MLP, forward
-/// and backward, of the embedding, and of the gradient that comes from the head.
-int64_t tensor_bytes(const PlannedNetwork& network,
-                     const MemoryPlanOptions& options,
-                     int64_t tensor,
-                     int64_t tokens) {
-  const int64_t layers = network.shape.num_layers;
-  int64_t sums = 2 * layers + 1;
-  if (network.trained) {
-    sums += 2 * layers + (network.language_head ? 1 : 0);
-    if (options.checkpointing == ActivationCheckpointing::kBlock) sums += 2 * layers;
-  }
-  return options.compute_bytes * sums * summed_floats(tokens * network.shape.hidden_size, tensor);
-}
-
 }  // namespace
 
 int64_t parameter_count(const PlannedNetwork& network) {
@@ -341,13 +326,24 @@ double update_flops(const std::vector<PlannedNetwork>& networks,
   return out;
 }
 
+int64_t tensor_sums(const PlannedNetwork& network, ActivationCheckpointing checkpointing) {
+  const int64_t of_layers = 2 * network.shape.num_layers;
+  int64_t out = of_layers + 1;
+  if (network.trained) {
+    out += of_layers + (network.language_head ? 1 : 0);
+    if (checkpointing == ActivationCheckpointing::kBlock) out += of_layers;
+  }
+  return out;
+}
+
 int64_t tensor_sum_bytes(const std::vector<PlannedNetwork>& networks,
                          const MemoryPlanOptions& options,
                          int64_t micro_batches) {
   int64_t out = 0;
   for (const PlannedNetwork& network : networks) {
-    out += tensor_bytes(
-        network, options, options.sharding.tensor, micro_batches * options.micro_batch_tokens);
+    const int64_t floats = micro_batches * options.micro_batch_tokens * network.shape.hidden_size;
+    out += options.compute_bytes * tensor_sums(network, options.checkpointing) *
+           summed_floats(floats, options.sharding.tensor);
   }
   return out;
 }

@@ -106,6 +106,11 @@ double update_flops(const std::vector<PlannedNetwork>& networks,
                     int64_t tokens,
                     int64_t context);
 
+/// Sums over the tensor ranks in a micro-batch: of every layer's attention and MLP, forward,
+/// backward and where it is computed again, of the embedding, and of the gradient that comes from
+/// the head.
+int64_t tensor_sums(const PlannedNetwork& network, ActivationCheckpointing checkpointing);
+
 /// Bytes that each rank sends in sums within layers that are split over ranks
 /// (ShardingConfig::tensor), of `micro_batches` passes; nothing is computed beside them.
 int64_t tensor_sum_bytes(const std::vector<PlannedNetwork>& networks,

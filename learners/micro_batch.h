@@ -74,9 +74,8 @@ std::vector<std::vector<int64_t>> plan_micro_batches(const SequenceBatch& batch,
 
 /// Gives each unit to one of `world_size` ranks, so that each has about as many tokens to compute:
 /// a family's units go to one rank together, unless ranks are fuller by that than if families may
-/// be parted. No rank has more than the mean
-/// of all lengths and one unit. A rank's units keep their order; it may
-/// get none.
+/// be parted. No rank has more than the mean of all lengths and one unit. A rank's units keep their
+/// order; it may get none.
 std::vector<Units> plan_ranks(const SequenceBatch& batch, const Units& units, int32_t world_size);
 
 /// Cuts `order` into at most `count` runs of sizes that differ by at most one; none is empty.

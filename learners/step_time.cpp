@@ -169,12 +169,6 @@ class Pass {
   double now_ = 0, link_free_ = 0;
 };
 
-/// Sums within split layers in one micro-batch, but for what is computed again.
-int64_t tensor_sums(const PlannedNetwork& network) {
-  const int64_t forward = 2 * network.shape.num_layers + 1;
-  return network.trained ? 2 * forward : forward;
-}
-
 }  // namespace
 
 StepTime plan_step_time(const std::vector<PlannedNetwork>& networks,
@@ -198,7 +192,7 @@ StepTime plan_step_time(const std::vector<PlannedNetwork>& networks,
     PlannedNetwork part = network;
     if (tensor > 1) part.shape = part_shape(network.shape, tensor);
     pass.add(part, arithmetic_of(network, options, computing_seconds / flops / batches));
-    split += 2 * tensor_sums(network);
+    split += 2 * tensor_sums(network, options.checkpointing);
     if (!network.trained) continue;
     in_step += network.adapter_parameters > 0 ? 2 : 3 - stage;
     ++trained;

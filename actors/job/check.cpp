@@ -490,7 +490,8 @@ std::vector<std::string> notes_on(const JobConfig& job) {
     const auto algorithm = stage.make_algorithm();
     const SamplePlan samples = algorithm->sample_plan();
     if (samples.prompts_per_step == 0) continue;  // every row at once
-    int64_t of_prompt = algorithm->online() ? samples.total_samples() : 1;
+    int64_t of_prompt = algorithm->online() ? samples.samples_per_prompt : 1;
+    for (const VoicePlan& other : samples.others) of_prompt += other.trained ? other.samples : 0;
     for (const auto& [task, count] : samples.samples_by_task)
       of_prompt = std::max(of_prompt, count);
     const int64_t minibatches = algorithm->update_plan().minibatches;

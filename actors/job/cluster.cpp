@@ -148,13 +148,12 @@ ClusterPoint point(const StagePlan& stage, const ClusterConfig& cluster, int64_t
       stage.response_tokens > 0 ? plan_engine(stage, cluster, shape, memory) : EnginePlan{};
   add_memory(stage, cluster, memory, engine, out);
 
-  std::vector<PlannedNetwork> trained, frozen;
+  std::vector<PlannedNetwork> trained;
   double counted = 0;  // FLOPs a token of what is trained
   for (const PlannedNetwork& one : update.networks) {
-    (one.trained ? trained : frozen).push_back(one);
-    if (one.trained)
-      counted +=
-          (one.adapter_parameters > 0 ? 4.0 : 6.0) * static_cast<double>(parameter_count(one));
+    if (!one.trained) continue;
+    trained.push_back(one);
+    counted += (one.adapter_parameters > 0 ? 4.0 : 6.0) * static_cast<double>(parameter_count(one));
   }
   const int64_t context = options.sequence_tokens / 2;
   const auto flops = [&](const std::vector<PlannedNetwork>& networks) {
@@ -180,12 +179,11 @@ ClusterPoint point(const StagePlan& stage, const ClusterConfig& cluster, int64_t
                      some(update.optimizer_steps) * products(cluster, flops(trained), gpus) /
                          static_cast<double>(update.optimizer_steps),
                      links);
-  // Frozen networks speak once a step, before its first pass.
   const StepTime before =
-      plan_step_time(frozen,
+      plan_step_time(update.forwards,
                      options,
                      ceil_div(ceil_div(update.tokens, workers), options.micro_batch_tokens),
-                     some(1) * products(cluster, flops(frozen), gpus),
+                     some(1) * products(cluster, flops(update.forwards), gpus),
                      links);
   out.computing = before.computing + static_cast<double>(steps) * one.computing;
   out.waiting = before.waiting + static_cast<double>(steps) * one.waiting;

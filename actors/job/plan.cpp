@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <iterator>
 
 #include "actors/job/check.h"
 #include "actors/job/plan_precision.h"
@@ -19,6 +20,8 @@ namespace {
 // database about 400 bytes a sample over its tables.
 constexpr int64_t kRecordBytes = 64;
 constexpr int64_t kDatabaseBytes = 400;
+
+constexpr const char *kPolicy = "policy", *kCritic = "critic";
 
 /// Tokens of the stage's tokenizer, which may be the one that an earlier stage will write or copy.
 int64_t vocabulary(const JobConfig& job, const StageConfig& stage) {
@@ -107,7 +110,7 @@ std::vector<PlannedNetwork> add_networks(const JobConfig& job,
   const ShardingConfig& sharding = stage.learner.sharding;
   const bool in_parts = sharding.tensor > 1 || (sharding.stage == 3 && out.ranks_of_copy() > 1);
   out.on_gpu = !stage.learner.device.is_cpu();
-  if (models.policy) planned.push_back(add_trained(stage, "policy", {.shape = shape}, out));
+  if (models.policy) planned.push_back(add_trained(stage, kPolicy, {.shape = shape}, out));
   // What an engine of this process decodes with; from parts, or from a GPU's weights, it is made on
   // the way, and workers make their own.
   if (lora && algorithm.online() && !in_parts && !out.on_gpu && job.placement == "colocated") {
@@ -154,9 +157,32 @@ std::vector<PlannedNetwork> add_networks(const JobConfig& job,
     PlannedNetwork critic{.shape = reward ? *reward_shape : shape, .language_head = false};
     // Under adapters the policy's own weights do, unless they are cut for each network.
     critic.owned = !lora || reward || sharding.stage == 3 || sharding.tensor > 1;
-    planned.push_back(add_trained(stage, "critic", critic, out));
+    planned.push_back(add_trained(stage, kCritic, critic, out));
   }
   return planned;
+}
+
+/// See StagePlan::Update.
+std::vector<PlannedNetwork> forwards_before(const std::vector<PlannedNetwork>& networks,
+                                            const StageConfig& stage,
+                                            const Algorithm& algorithm) {
+  const ModelPlan models = algorithm.models();
+  const bool known = stage.exact_rollouts() && stage.max_staleness == 0;
+  std::vector<PlannedNetwork> out;
+  for (const PlannedNetwork& one : networks) {
+    if (!one.trained) {
+      out.push_back(one);
+      continue;
+    }
+    PlannedNetwork forward = one;
+    forward.trained = false;
+    forward.adapter_parameters = 0;
+    const bool samples = !known || models.critic == CriticKind::kShared;
+    if (one.name == kPolicy && stage.learner.lora && models.reference) out.push_back(forward);
+    if (one.name == kPolicy && algorithm.online() && samples) out.push_back(forward);
+    if (one.name == kCritic) out.push_back(forward);
+  }
+  return out;
 }
 
 StagePlan::Update plan_update(const std::vector<PlannedNetwork>& networks,
@@ -181,8 +207,11 @@ StagePlan::Update plan_update(const std::vector<PlannedNetwork>& networks,
   options.kernels = !plan.on_gpu;
   out.memory = plan_memory(networks, options);
   if (!plan.on_gpu) out.packed_bytes = packed_weight_bytes(networks, options);
-  out.flops = update_flops(networks, options.checkpointing, out.tokens, longest / 2);
-  out.exchanged_bytes = exchanged_bytes(networks, options, out.micro_batches);
+  out.forwards = forwards_before(networks, stage, algorithm);
+  std::vector<PlannedNetwork> all = out.forwards;
+  std::ranges::copy_if(networks, std::back_inserter(all), &PlannedNetwork::trained);
+  out.flops = update_flops(all, options.checkpointing, out.tokens, longest / 2);
+  out.exchanged_bytes = exchanged_bytes(all, options, out.micro_batches);
   out.epochs = algorithm.update_plan().epochs;
   out.optimizer_steps = algorithm.update_plan().minibatches;
   out.networks = networks;
@@ -231,7 +260,7 @@ std::string update_text(const StagePlan& stage) {
              update.tokens,
              " tokens at most: ",
              flops,
-             " TFLOP, in ",
+             update.forwards.empty() ? " TFLOP, in " : " TFLOP with the forwards before it, in ",
              update.micro_batches,
              " micro-batch",
              update.micro_batches == 1 ? "" : "es",

@@ -58,11 +58,14 @@ struct StagePlan {
     int64_t packed_bytes = 0;
     int64_t micro_batches = 0;    ///< of one pass over a step's sequences
     int64_t tokens = 0;           ///< of that pass, all ranks
-    double flops = 0;             ///< of that pass, all ranks
-    int64_t exchanged_bytes = 0;  ///< sent by a rank in that pass and one optimizer step
+    double flops = 0;             ///< of that pass and the forwards before it, all ranks
+    int64_t exchanged_bytes = 0;  ///< sent by a rank in those and one optimizer step
     int64_t epochs = 1;           ///< passes of a step
     int64_t optimizer_steps = 1;  ///< of a pass
     std::vector<PlannedNetwork> networks = {};
+    /// As a step runs them forward once, before its passes: frozen ones, and those in training
+    /// whose values, or log-probabilities of a reference or of the samples, are wanted.
+    std::vector<PlannedNetwork> forwards = {};
     MemoryPlanOptions options = {};  ///< that memory is planned with
   };
   std::optional<Update> update;  ///< nothing for a stage without an optimizer

@@ -76,6 +76,14 @@ struct StageConfig {
   bool trains() const { return kind != kToyLanguage; }
   /// Learns from rollouts; else from the rows of data.train.
   bool online() const { return trains() && rows == RowForm::kPrompt; }
+  /// Engines run in float32 on CPU (core/model/ops.h), with the learner's bits if its weights: not
+  /// with an adapter's merged ones, not beside a learner's bfloat16 or on another device, nor where
+  /// its sums go over tensor ranks.
+  bool exact_rollouts() const {
+    return engine.weights == WeightKind::kFloat32 && !learner.lora &&
+           learner.precision == at::kFloat && learner.device.is_cpu() &&
+           learner.sharding.tensor == 1;
+  }
   /// The method, from the section named after the kind. The document behind `in` must live.
   std::unique_ptr<Algorithm> make_algorithm() const;
   /// Updates over `row_count` rows of data.train when each takes `per_step` of them: `steps`, or

@@ -115,6 +115,9 @@ std::string exchange_over_gpus(Collective& ranks,
   } catch (const std::exception& error) {
     failure = str(kFailed, error.what());
   }
+  // Whatever becomes of the others, the reason is not lost.
+  if (!failure.empty())
+    log::warn(str("NCCL does not bring the learner ranks together: ", failure.substr(1)));
   const std::vector<std::string> failures = ranks.all_gather_bytes(failure);
   for (const char kind : {kFailed, kWaited}) {
     for (size_t r = 0; r < failures.size(); ++r) {

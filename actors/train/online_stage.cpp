@@ -67,13 +67,8 @@ OnlineStage::OnlineStage(RunContext& context, const StageConfig& stage)
   LearnerConfig config = learner_config();
   config.temperature = stage.sampling.temperature;
   config.max_new_tokens = stage.sampling.max_new_tokens;
-  // Engines run in float32 on CPU (core/model/ops.h), with the learner's bits if its weights: not
-  // with an adapter's merged ones, not beside a learner's bfloat16 or on another device, nor where
-  // its sums go over tensor ranks.
-  const bool narrow = stage.engine.weights != WeightKind::kFloat32;
-  config.exact_rollouts = !narrow && !config.lora && config.precision == at::kFloat &&
-                          config.device.is_cpu() && config.sharding.tensor == 1;
-  if (narrow) {
+  config.exact_rollouts = stage.exact_rollouts();
+  if (stage.engine.weights != WeightKind::kFloat32) {
     log::info(str(stage.name,
                   ": responses are sampled with weights in ",
                   to_string(stage.engine.weights),

@@ -201,9 +201,10 @@ RollCall::Wait ExchangeCollective::roll_call_of(const CollectiveCall& call) cons
   return {state_->roll_call(), [&] { return call.name_in(group_, backend()); }, call.step};
 }
 
-void ExchangeCollective::ask_before(std::chrono::milliseconds deadline,
-                                    std::chrono::steady_clock::duration waited) const {
-  if (waited >= deadline - std::min(deadline / 4, kAsking)) state_->roll_call().ask_everyone();
+bool ExchangeCollective::is_late(std::chrono::milliseconds deadline,
+                                 std::chrono::steady_clock::duration waited) const {
+  if (waited < deadline - std::min(deadline / 4, kAsking)) return false;
+  return state_->roll_call().ask(deadline) && waited >= deadline;
 }
 
 std::unique_ptr<PendingCollective> ExchangeCollective::start(std::function<void()> work) {
@@ -476,12 +477,13 @@ void ExchangeCollective::throw_late(const CollectiveCall& mine,
   const RollCall& roll = state_->roll_call();
   // Who waits elsewhere would have come, but for others; its own time may be up a little later.
   std::vector<int32_t> causes = roll.not_waiting(absent);
+  std::string who;
   if (causes.empty() && !absent.empty()) {
     causes = roll.not_waiting(state_->others());
+    if (causes.size() > 1) who = "some of ";  // the others have nothing to wait for
     if (causes.empty()) causes = absent;
   }
-  std::string who;
-  if (!causes.empty()) who = ranks_text(causes) + " did not come";
+  if (!causes.empty()) who += ranks_text(causes) + " did not come";
   if (!silent.empty())
     who += (who.empty() ? "" : "; ") + ranks_text(named(silent)) + " came, but did not finish";
   if (const std::string waits = roll.waits_of(absent); !waits.empty()) who += "; " + waits;

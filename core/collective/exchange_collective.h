@@ -116,9 +116,10 @@ class ExchangeCollective : public Collective {
   void stop_if_failed(const CollectiveCall& call) const;
   /// What an exchange that waits for `call` attends to. Borrows both.
   RollCall::Wait roll_call_of(const CollectiveCall& call) const;
-  /// Before its deadline, again and again: at last all ranks are asked what they wait in.
-  void ask_before(std::chrono::milliseconds deadline,
-                  std::chrono::steady_clock::duration waited) const;
+  /// Again and again, as all ranks are asked before its deadline what they wait in. @return whether
+  /// it is past, and they could answer
+  bool is_late(std::chrono::milliseconds deadline,
+               std::chrono::steady_clock::duration waited) const;
 
   /// @throws CollectiveError when `theirs` is another call than `mine`
   /// @param peer  rank in this group
@@ -127,7 +128,8 @@ class ExchangeCollective : public Collective {
   [[noreturn]] void throw_aborted(const CollectiveCall& mine,
                                   int32_t global_peer,
                                   const std::string& reason) const;
-  /// Where all that are missing wait elsewhere, those are named that do not.
+  /// Where all that are missing wait elsewhere, those are named that do not, one of them at least
+  /// for good reason.
   /// @param missing  ranks of this group that have not come
   /// @param silent   that came, but did not send all
   [[noreturn]] void throw_late(const CollectiveCall& mine,

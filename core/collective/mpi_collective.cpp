@@ -48,12 +48,16 @@ void require_success(int status, const char* what) {
 /// What the groups of this process have in common.
 class MpiProcess final : public SideChannel {
  public:
-  std::mutex mutex;      ///< of every call of MPI: exchanges of two groups may be under way
-  bool threads = false;  ///< MPI may be called from more than one
+  /// @param threads  MPI may be called from others than this one
+  explicit MpiProcess(bool threads) : threads_(threads) {}
+
+  std::mutex mutex;  ///< of every call of MPI: exchanges of two groups may be under way
+
+  bool threads() const { return threads_; }
 
   void send_abort(const std::string& reason) noexcept override {
     const std::lock_guard lock(mutex);
-    if (ended_) return;
+    if (silent()) return;
     std::strncpy(farewell_, reason.c_str(), kReasonBytes - 1);
     int mine = 0, whole = 0;
     MPI_Comm_rank(MPI_COMM_WORLD, &mine);
@@ -76,7 +80,7 @@ class MpiProcess final : public SideChannel {
     char reason[kReasonBytes] = {};
     MPI_Status status;
     const std::lock_guard lock(mutex);
-    if (ended_) return std::nullopt;
+    if (silent()) return std::nullopt;
     int there = 0;
     require_success(MPI_Iprobe(MPI_ANY_SOURCE, kAbortTag, MPI_COMM_WORLD, &there, &status),
                     "MPI_Iprobe");
@@ -94,7 +98,7 @@ class MpiProcess final : public SideChannel {
 
   void tell(int32_t to, const std::string& text) noexcept override {
     const std::lock_guard lock(mutex);
-    if (ended_) return;
+    if (silent()) return;
     std::erase_if(told_, [](Told& one) {
       int done = 0;
       return MPI_Test(&one.request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS || done != 0;
@@ -108,7 +112,7 @@ class MpiProcess final : public SideChannel {
 
   std::vector<Word> heard() override {
     const std::lock_guard lock(mutex);
-    return ended_ ? std::vector<Word>() : take_words();
+    return silent() ? std::vector<Word>() : take_words();
   }
 
   /// Before MPI is: what nobody asked for any more is taken, as MPI wants it.
@@ -147,6 +151,11 @@ class MpiProcess final : public SideChannel {
     }
   }
 
+  /// A wait over NCCL may be in a thread that must not call MPI: it does without.
+  bool silent() const { return ended_ || (!threads_ && std::this_thread::get_id() != maker_); }
+
+  const bool threads_;
+  const std::thread::id maker_ = std::this_thread::get_id();
   bool ended_ = false;
   char farewell_[kReasonBytes] = {};  ///< ends with 0; read by MPI after send_abort has returned
   std::list<Told> told_;
@@ -176,8 +185,9 @@ class Backoff {
   microseconds nap_{20};
 };
 
-/// The messages of one exchange. Requests that are left when it fails are cancelled, and the group
-/// makes no progress any more: nothing is written to the caller's memory later.
+/// The messages of one exchange. Requests that are left when it fails are cancelled, and no group
+/// exchanges any more. MPI may still write to the caller's memory what a sender has begun to send,
+/// should that go on while the process ends.
 class Messages {
  public:
   struct Done {
@@ -315,7 +325,7 @@ class MpiCollective final : public ExchangeCollective {
   std::string backend() const override { return "mpi"; }
 
  protected:
-  bool runs_beside() const override { return process_->threads; }
+  bool runs_beside() const override { return process_->threads(); }
 
   void exchange(const CollectiveCall& call,
                 const Routes& routes,
@@ -361,8 +371,7 @@ class MpiCollective final : public ExchangeCollective {
       if (const auto other = process_->aborted()) throw_aborted(call, other->from, other->text);
       wait.attend();
       const auto waited = Clock::now() - start;
-      ask_before(deadline_, waited);
-      if (waited >= deadline_) {
+      if (is_late(deadline_, waited)) {
         std::vector<int32_t> missing, silent;
         for (const int32_t peer : messages.open_peers())
           (came[static_cast<size_t>(peer)] ? silent : missing).push_back(peer);
@@ -406,8 +415,7 @@ std::unique_ptr<Collective> make_mpi_collective(CollectiveOptions options) {
   int rank = 0, world = 1;
   require_success(MPI_Comm_rank(MPI_COMM_WORLD, &rank), "MPI_Comm_rank");
   require_success(MPI_Comm_size(MPI_COMM_WORLD, &world), "MPI_Comm_size");
-  auto process = std::make_shared<MpiProcess>();
-  process->threads = provided >= MPI_THREAD_SERIALIZED;
+  auto process = std::make_shared<MpiProcess>(provided >= MPI_THREAD_SERIALIZED);
   return std::make_unique<MpiCollective>(rank, world, options, std::move(process));
 }
 

@@ -266,11 +266,12 @@ class NcclCollective final : public Collective {
         group_.who(), ": ", what, " rank ", other, " of ", world_size(), " ranks");
   }
 
-  void require_alive(const CollectiveCall& call) const {
-    const std::string& why =
-        mine_->failure.empty() && mine_->state->failed() ? mine_->state->failure() : mine_->failure;
-    if (why.empty()) return;
-    throw CollectiveError(group_.who(), ": ", call.text(), ": the group has failed before: ", why);
+  void require_alive(const CollectiveCall& call) {
+    // The GPU must not go on with what this rank has under way when another of its groups fails.
+    if (mine_->failure.empty() && mine_->state->failed()) abort(mine_->state->failure());
+    if (mine_->failure.empty()) return;
+    throw CollectiveError(
+        group_.who(), ": ", call.text(), ": the group has failed before: ", mine_->failure);
   }
 
   CollectiveCall next(
@@ -321,26 +322,20 @@ class NcclCollective final : public Collective {
   /// Until all work but the last few is done, or at least handed over.
   void wait_until(const CollectiveCall& call, int64_t last, State enough) {
     const auto start = Clock::now();
-    const milliseconds deadline = mine_->options.deadline;
+    milliseconds deadline = mine_->options.deadline;
+    if (call.operation == Operation::kJoin) deadline /= 2;
     const milliseconds quiet = deadline - std::min(deadline / 2, kAsking);
     RollCall& roll = mine_->state->roll_call();
     RollCall::Wait roll_call(
         roll, [&] { return call.name_in(group_, backend()); }, call.step);
-    bool asked = false;
     for (;;) {
       State state = State::kBusy;
       ending_failures([&] { state = nccl_->poll_but(last); });
       if (state == State::kDone || state == enough) return;
       if (state == State::kFailed) fail_with_nccl(call, roll_call);
       const auto waited = Clock::now() - start;
-      if (roll_call.attend()) {
-        if (const std::string why = ended_elsewhere(); !why.empty()) fail(call, why);
-      }
-      if (!asked && waited >= quiet) {
-        roll.ask(peers(call));
-        asked = true;
-      }
-      if (waited >= deadline) {
+      if (const std::string why = ended_elsewhere(roll_call); !why.empty()) fail(call, why);
+      if (waited >= quiet && roll.ask(deadline) && waited >= deadline) {
         const std::string missing = roll.missing(call.name_in(group_, backend()), peers(call));
         fail(call,
              str("timed out after ",
@@ -364,8 +359,17 @@ class NcclCollective final : public Collective {
     return out;
   }
 
-  /// Why no call can end any more, though NCCL does not say so; empty: it can.
-  std::string ended_elsewhere() {
+  /// Why no call can end any more, though NCCL does not say so; empty: it can, or the wait is
+  /// short so far.
+  std::string ended_elsewhere(RollCall::Wait& roll_call) {
+    std::string why;
+    ending_failures([&] {
+      if (roll_call.attend()) why = what_ended();
+    });
+    return why;
+  }
+
+  std::string what_ended() {
     const auto told = [](const SideChannel::Word& word) {
       return str("rank ", word.from, " gave up: ", word.text);
     };
@@ -384,11 +388,10 @@ class NcclCollective final : public Collective {
     const std::vector<int32_t> asked = peers(call);
     const auto end = Clock::now() + std::min(kAskingAtFailure, mine_->options.deadline);
     std::string why;
-    roll.ask(asked);
+    roll.ask_anew();
     do {
       std::this_thread::sleep_for(kLongestPause);
-      roll_call.attend();
-      why = ended_elsewhere();
+      why = ended_elsewhere(roll_call);
     } while (why.empty() && !roll.all_answered(asked) && Clock::now() < end);
     if (why.empty()) why = roll.missing(call.name_in(group_, backend()), asked);
     fail(call, str("NCCL: ", nccl_->failure(), why.empty() ? "" : str(" (", why, ")")));
@@ -429,6 +432,8 @@ std::unique_ptr<Collective> make_nccl_collective(Collective& meeting,
   const std::string id = id_of_group(meeting, group, 0);
   const int32_t rank = meeting.rank(), world = meeting.world_size();
   const auto* others = dynamic_cast<const ExchangeCollective*>(&meeting);
+  if (!others && world > 1)
+    throw InvalidArgument("NCCL: a ", meeting.backend(), " group cannot be the meeting of ranks");
   auto state = others ? others->state() : std::make_shared<RankState>(rank, world, nullptr, false);
   if (options.debug) state->keep_calls();
   return std::make_unique<NcclCollective>(

@@ -38,8 +38,9 @@ struct NcclGroup {
 /// fails in one group aborts its part of all; the meeting's groups can still be used.
 ///
 /// `meeting`, a collective of the same ranks over another way (mpi, threads; of the whole), hands
-/// the id round; its exchanges are not used afterwards, nor is it.
-/// @throws CollectiveError when not all have joined within the deadline; what the functions throw
+/// the id round. It is not needed afterwards, but nobody is asked once all its groups have ended.
+/// @throws CollectiveError when not all have joined within half the deadline, so that a rank which
+/// could not at all finds the others in a meeting of the same deadline; what the functions throw
 std::unique_ptr<Collective> make_nccl_collective(Collective& meeting,
                                                  const NcclGroup& group,
                                                  CollectiveOptions options = {});

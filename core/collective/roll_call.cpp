@@ -1,7 +1,9 @@
 #include "core/collective/roll_call.h"
 
 #include <algorithm>
+#include <charconv>
 #include <sstream>
+#include <string_view>
 #include <utility>
 
 #include "core/base/str.h"
@@ -12,14 +14,23 @@ namespace {
 
 /// A wait that is shorter is nobody's business.
 constexpr std::chrono::milliseconds kPatience{10};
-/// Who has asked is kept informed that long: no rank asks longer before its deadline.
-constexpr std::chrono::seconds kInformed{15};
-
-/// So much of that a question must still have before it, to count for the next who would ask.
-constexpr std::chrono::seconds kReserve{8};
+/// Who has asked is kept informed that long.
+constexpr std::chrono::seconds kInformed{20};
+/// So much of that a question must still have before it, to count for the next who would ask: no
+/// rank asks longer before its deadline.
+constexpr std::chrono::seconds kReserve{12};
+/// A rank that waits answers within that.
+constexpr std::chrono::milliseconds kAnswering{100};
 
 /// How a word begins; a round and a line for each wait, or a reason, follow.
 constexpr char kQuestion = '?', kAnswer = '!', kGivenUp = 'x';
+
+/// -1 where a word was cut off.
+int64_t number_in(std::string_view text) {
+  int64_t out = -1;
+  std::from_chars(text.data(), text.data() + text.size(), out);
+  return out;
+}
 
 std::string name_of(const std::string& line) {
   return line.substr(0, line.find('\t'));
@@ -29,7 +40,7 @@ std::string name_of(const std::string& line) {
 std::string told(const std::vector<std::string>& lines) {
   std::string out;
   for (const std::string& line : lines) {
-    const int64_t step = std::stoll(line.substr(line.find('\t') + 1));
+    const int64_t step = number_in(std::string_view(line).substr(line.find('\t') + 1));
     out += (out.empty() ? "" : " and ") + name_of(line);
     if (step >= 0) out += str(" in step ", step);
   }
@@ -94,7 +105,7 @@ void RollCall::hear() {
     std::istringstream lines(rest);
     std::string line;
     std::getline(lines, line);
-    const int64_t round = std::stoll(line);
+    const int64_t round = number_in(line);
     if (word.text[0] == kQuestion) {
       questions_[word.from] = {round, Clock::now()};
       answer(word.from, round);
@@ -108,24 +119,25 @@ void RollCall::hear() {
   }
 }
 
-void RollCall::ask(const std::vector<int32_t>& ranks) {
-  if (!channel_) return;
-  const std::lock_guard lock(mutex_);
-  ++round_;
-  answers_.clear();
-  asked_everyone_.reset();
-  for (const int32_t rank : ranks) channel_->tell(rank, str(kQuestion, round_));
-}
-
-void RollCall::ask_everyone() {
-  if (!channel_) return;
+bool RollCall::ask(std::chrono::milliseconds deadline) {
+  if (!channel_) return true;
   const std::lock_guard lock(mutex_);
   const auto now = Clock::now();
   // Two groups of a rank may wait side by side. Whom the others keep informed need not ask again.
-  if (asked_everyone_ && now - *asked_everyone_ < kInformed - kReserve) return;
+  if (!asked_ || now - *asked_ >= kInformed - kReserve) ask_all();
+  return now - *asked_ >= std::min(kAnswering, deadline / 4);
+}
+
+void RollCall::ask_anew() {
+  if (!channel_) return;
+  const std::lock_guard lock(mutex_);
+  ask_all();
+}
+
+void RollCall::ask_all() {
   ++round_;
   answers_.clear();
-  asked_everyone_ = now;
+  asked_ = Clock::now();
   for (int32_t rank = 0; rank < world_size_; ++rank) {
     if (rank != rank_) channel_->tell(rank, str(kQuestion, round_));
   }

@@ -18,8 +18,7 @@ namespace praetor {
 /// Which ranks wait in which call, for exchanges that do not see it themselves: those over NCCL,
 /// and those of a group, whose missing rank may wait in another. A rank that waits, in whatever
 /// group and over whatever backend, answers who asks; one that is stopped, computes or has ended
-/// does not. One for each rank, for all its groups. Calls from any thread; `ask` and what belongs
-/// to it from one at a time.
+/// does not. One for each rank, for all its groups, which ask together. Calls from any thread.
 class RollCall {
  public:
   /// A wait of this rank. Others hear of it when it lasts and they ask.
@@ -47,11 +46,15 @@ class RollCall {
   /// @param channel           null: nobody is asked and nobody answers
   RollCall(int32_t rank, int32_t world_size, std::shared_ptr<SideChannel> channel);
 
-  /// Asks those ranks of the whole what they wait in; earlier answers no longer count.
-  void ask(const std::vector<int32_t>& ranks);
+  /// Asks all ranks of the whole what they wait in, and to be told of changes for a while, unless
+  /// that was done a moment ago. To be called until the wait ends.
+  /// @param deadline  of the wait
+  /// @return whether there was time to answer since: 0.1 s, or a quarter of a short deadline. A
+  /// rank that was stopped itself asks first and concludes later
+  bool ask(std::chrono::milliseconds deadline);
+  /// Asks in any case; earlier answers no longer count.
+  void ask_anew();
   bool all_answered(const std::vector<int32_t>& ranks) const;
-  /// Asks all ranks of the whole, unless that was done a moment ago.
-  void ask_everyone();
   /// Those of `ranks` that have not said, since they were asked, that they wait in any call.
   std::vector<int32_t> not_waiting(const std::vector<int32_t>& ranks) const;
   /// "rank 1 waits in barrier #3 over mpi; rank 2 waits in ...": those of `ranks` that do.
@@ -75,6 +78,7 @@ class RollCall {
   std::list<std::string>::iterator enter(const std::string& line);
   void leave(std::list<std::string>::iterator place);
   void hear();
+  void ask_all();
   bool waits(int32_t rank) const;
   /// Tells who has asked lately what this rank waits in now.
   void answer();
@@ -86,7 +90,7 @@ class RollCall {
   std::list<std::string> waits_;           ///< of this rank, that last: "NAME\tSTEP"
   std::map<int32_t, Question> questions_;  ///< the last of each other rank
   int64_t round_ = 0;
-  std::optional<Clock::time_point> asked_everyone_;      ///< in this round
+  std::optional<Clock::time_point> asked_;               ///< in this round
   std::map<int32_t, std::vector<std::string>> answers_;  ///< to the last round, by rank
   std::optional<SideChannel::Word> given_up_;
 };

@@ -104,7 +104,7 @@ class ThreadCollective final : public ExchangeCollective {
                 const std::vector<MutableBytes>& receive) override {
     const auto mine = static_cast<size_t>(rank());
     const auto world = static_cast<size_t>(world_size());
-    const auto start = Clock::now(), end = start + options().deadline;
+    const auto start = Clock::now();
     RollCall::Wait wait = roll_call_of(call);
     std::vector<Message> out(world), in(world);
     for (const int32_t peer : routes.to) {
@@ -134,11 +134,10 @@ class ThreadCollective final : public ExchangeCollective {
         if (!missing.empty()) stop_if_another_gave_up(call, missing);
         return missing.empty();
       };
-      while (!process_->arrived.wait_until(lock, std::min(end, Clock::now() + kLook), take)) {
-        const auto waited = Clock::now() - start;
-        if (waited >= options().deadline) throw_late(call, missing, {}, waited);
+      while (!process_->arrived.wait_for(lock, kLook, take)) {
         wait.attend();
-        ask_before(options().deadline, waited);
+        const auto waited = Clock::now() - start;
+        if (is_late(options().deadline, waited)) throw_late(call, missing, {}, waited);
       }
     }
     for (const int32_t peer : routes.from) {

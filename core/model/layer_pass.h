@@ -42,7 +42,7 @@ struct LayerPass {
   int64_t num_heads = 0, num_kv_heads = 0, head_dim = 0;  ///< heads of this rank
   bool selective = false;                                 ///< ActivationCheckpointing::kSelective
   at::Tensor want = {};                                   ///< rows of the result; undefined: all
-  const LoraAdapter* adapter = nullptr;                   ///< at hand, or null
+  const LoraAdapter* adapter = nullptr;                   ///< where some rows are wanted, or null
 
   at::Tensor operator()(const at::Tensor& x) const {
     const at::Tensor heads = attended(x);
@@ -75,7 +75,7 @@ struct LayerPass {
 
   /// The layer's result from its input and what attention made of it, of the rows that go on.
   at::Tensor finished(const at::Tensor& x, const at::Tensor& attended) const {
-    const WantedRows rows(want.defined() ? adapter : nullptr);
+    const WantedRows rows(adapter);
     at::Tensor out = layer.o(attended);
     if (layer.attention_output_norm.weight.defined())
       out = blocks->normed(out, layer.attention_output_norm);
@@ -90,7 +90,7 @@ struct LayerPass {
     at::Tensor out = layer.down(values.active);
     if (selective) {
       drop_until_backward(values.list(), {&out}, [pass = *this, x] {
-        const WantedRows rows(pass.want.defined() ? pass.adapter : nullptr);
+        const WantedRows rows(pass.adapter);
         return pass.blocks->mlp(x, pass.layer).list();
       });
     }

@@ -155,26 +155,24 @@ at::Tensor LoraTerm::product() const {
 }
 
 std::optional<std::string> wrong_lora_rank(const ModelConfig& config, const LoraConfig& lora) {
-  const StoredLinear* narrowest = nullptr;
+  const StoredLinear* widest = nullptr;
   const auto side = [](const StoredLinear& layer) { return std::min(layer.in, layer.out); };
   const std::vector<StoredLinear> layers = linear_layers(config);
   for (const StoredLinear& layer : layers) {
     if (!is_target(layer.name, lora)) continue;
-    if (!narrowest || side(layer) < side(*narrowest)) narrowest = &layer;
+    if (!widest || side(layer) > side(*widest)) widest = &layer;
   }
-  if (!narrowest || lora.rank <= side(*narrowest)) return std::nullopt;
+  if (!widest || lora.rank <= side(*widest)) return std::nullopt;
   return str(lora.rank,
              " is above ",
-             side(*narrowest),
+             side(*widest),
              ", the smaller side of ",
-             narrowest->name,
+             widest->name,
              " [",
-             narrowest->out,
+             widest->out,
              ", ",
-             narrowest->in,
-             "]; 1 to ",
-             side(*narrowest),
-             " are possible with these targets");
+             widest->in,
+             "]; no layer of these targets can use more");
 }
 
 std::vector<std::string> lora_layers(const ModelConfig& config, const LoraConfig& lora) {

@@ -3,7 +3,6 @@
 #include <ATen/core/Tensor.h>
 #include <c10/core/ScalarType.h>
 
-#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -46,8 +45,8 @@ std::vector<std::string> lora_target_names(const ModelConfig& config);
 std::optional<std::string> wrong_lora_target(const ModelConfig& config, std::string_view target);
 
 /// What is wrong with the rank for such a model, with what would be right; nothing when it is good.
-/// A product B A has no more than rank min(in, out): of a larger one the rest only costs. The
-/// targets are good.
+/// A product B A has no more than rank min(in, out), so that one which is above that of every layer
+/// it adapts is a mistake. The targets are good.
 std::optional<std::string> wrong_lora_rank(const ModelConfig& config, const LoraConfig& lora);
 
 /// The model's layers that such an adapter adds to, "model.layers.0.self_attn.q_proj", ..., sorted.

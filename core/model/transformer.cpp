@@ -15,6 +15,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -310,7 +311,7 @@ at::Tensor Transformer::forward(const at::Tensor& tokens,
         .head_dim = config_.head_dim,
         .selective = blocks.checkpointing == ActivationCheckpointing::kSelective,
         .want = last ? wanted : at::Tensor(),
-        .adapter = blocks.adapter};
+        .adapter = last && wanted.defined() ? blocks.adapter : nullptr};
     x = blocks.checkpointing == ActivationCheckpointing::kBlock ? recomputed(x, pass) : pass(x);
     blocks.leave(i + 1, x);
   }
@@ -330,6 +331,22 @@ void check_tokens(const int64_t* tokens, int64_t count, int64_t vocab_size) {
                       " of the batch) is outside the model's vocabulary of ",
                       vocab_size);
     }
+  }
+}
+
+/// A GPU would be lost to its process over an index that is outside.
+void check_wanted(const at::Tensor& want, int64_t rows) {
+  if (want.dim() != 1 || want.scalar_type() != at::kLong) {
+    throw ShapeError("model: wanted rows are int64 [R], found ",
+                     c10::toString(want.scalar_type()),
+                     " ",
+                     c10::str(want.sizes()));
+  }
+  if (!want.is_cpu()) return;
+  const at::Tensor all = want.contiguous();
+  for (const int64_t row : std::span(all.const_data_ptr<int64_t>(), all.numel())) {
+    if (row < 0 || row >= rows)
+      throw ShapeError("model: row ", row, " of a batch of ", rows, " is wanted");
   }
 }
 
@@ -401,6 +418,7 @@ at::Tensor Transformer::hidden(const PackedTokens& batch, const at::Tensor& want
                       config_.max_positions);
     }
   }
+  if (want.defined()) check_wanted(want, batch.total());
   const at::Tensor tokens = batch.tokens.contiguous();
   check_tokens(tokens.const_data_ptr<int64_t>(), tokens.numel(), config_.vocab_size);
   if (blocks_->adapter) blocks_->adapter->begin_forward(batch, want);

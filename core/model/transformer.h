@@ -48,10 +48,11 @@ class Transformer {
 
   /// Hidden states after the final norm, [T,H], each with the bits that the whole sequence by
   /// itself would give it; autograd when parameters require grad and grad mode is on.
-  /// @param want  [R] int64, rows in any order: those alone, [R,H], with less work in the last
-  /// layer; undefined: all
-  /// @throws DataError for a token outside the vocabulary or a sequence longer than max_positions,
-  /// naming the bound.
+  /// @param want  [R] int64, rows in any order and as often as wanted, in any memory (of the
+  /// processor's they are checked): those alone, [R,H], with less work in the last layer;
+  /// undefined: all
+  /// @throws ShapeError for a batch or rows that are not of that form; DataError for a token
+  /// outside the vocabulary or a sequence longer than max_positions, naming the bound.
   at::Tensor hidden(const PackedTokens& batch, const at::Tensor& want = {}) const;
   /// The same for one step of the engine, through the cache: [M,H]; no autograd. `want`: rows whose
   /// hidden state is needed (the last layer's remaining work is skipped for others); empty: all.

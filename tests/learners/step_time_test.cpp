@@ -150,6 +150,12 @@ TEST_CASE("sums within split layers are waited for", "[learners][cpu]") {
   const double ends =
       3 * 2.0 * static_cast<double>(2 * half.embedding + 2 * half.layer + half.head) / 1e6;
   CHECK(time.waiting == Approx(sums / 1e5 + 3 * 2 * 18 * 0.01 + ends));
+  // What is computed again is summed again, both of each of the four layers.
+  options.checkpointing = ActivationCheckpointing::kBlock;
+  CHECK(plan_step_time(one, options, 3, 1000, links).waiting ==
+        Approx(sums * 26 / 18 / 1e5 + 3 * 2 * 26 * 0.01 + ends));
+  // A scalar head gives back no gradient that is split.
+  CHECK(tensor_sums({.shape = shape(), .language_head = false}, options.checkpointing) == 25);
 }
 
 TEST_CASE("narrow weights are gathered in half the bytes, frozen ones once", "[learners][cpu]") {

@@ -32,6 +32,7 @@ StagePlan stage(int64_t sequences) {
   update.tokens = sequences * 1024;
   update.networks = {{.shape = shape, .weight_bytes = 6},
                      {.shape = shape, .trained = false, .weight_bytes = 2}};
+  update.forwards = {update.networks[1]};
   update.options = {.sharding = {.stage = 3},
                     .micro_batch_tokens = 16384,
                     .sequence_tokens = 1024,
@@ -78,8 +79,10 @@ TEST_CASE("more passes and optimizer steps take as much more", "[actors][cpu]") 
   cluster.gpus = {8};
   StagePlan once = stage(1024), twice = once;
   twice.update->epochs = 2;
-  once.update->networks.pop_back();
-  twice.update->networks.pop_back();
+  for (StagePlan* one : {&once, &twice}) {
+    one->update->networks.pop_back();
+    one->update->forwards.clear();
+  }
   const ClusterPoint a = plan_cluster(once, cluster)[0], b = plan_cluster(twice, cluster)[0];
   CHECK(b.computing == Approx(2 * a.computing));
   CHECK(b.waiting == Approx(2 * a.waiting));
@@ -132,6 +135,7 @@ TEST_CASE("where a GPU has no room for learner and engine the plan says so", "[a
   shape.num_layers = 80;
   shape.num_heads = 64;
   large.update->networks = {{.shape = shape, .adapter_parameters = 200'000'000, .weight_bytes = 2}};
+  large.update->forwards.clear();
   ClusterConfig cluster;
   cluster.gpus = {32};
   const ClusterPoint none = plan_cluster(large, cluster)[0];

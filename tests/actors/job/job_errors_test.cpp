@@ -86,7 +86,7 @@ const std::vector<Broken> kBroken = {
     {"    data: {train: stage:language/pairs.jsonl}\n",
      "    data: {train: stage:language/pairs.jsonl}\n    learner: {lora: {rank: 5000}}\n",
      ":12:28: stages[2].learner.lora.rank: 5000 is above 32, the smaller side of "
-     "model.layers.0.self_attn.q_proj [32, 32]; 1 to 32 are possible with these targets"},
+     "model.layers.0.self_attn.q_proj [32, 32]; no layer of these targets can use more"},
     {"    data: {train: stage:language/pairs.jsonl}\n",
      "    data: {train: stage:language/pairs.jsonl}\n    learner: {lora: {targets: [q_porj]}}\n",
      ":12:31: stages[2].learner.lora.targets: no linear layer of llama's folders is named "

@@ -2,10 +2,21 @@
 
 #include "actors/toy/toy_language.h"
 #include "core/base/fs.h"
+#include "core/base/text.h"
 #include "tests/support/catch.h"
 #include "tests/support/shared_data.h"
 
 namespace praetor {
+namespace {
+
+/// What a step runs forward before its passes.
+std::string forwards_of(const StagePlan& plan) {
+  std::vector<std::string> names;
+  for (const PlannedNetwork& one : plan.update->forwards) names.push_back(one.name);
+  return join(names, " ");
+}
+
+}  // namespace
 
 TEST_CASE("the plan counts networks, bytes and steps from the shapes", "[actors][cpu]") {
   PRAETOR_REQUIRE_SHARED(shared);
@@ -39,6 +50,7 @@ TEST_CASE("the plan counts networks, bytes and steps from the shapes", "[actors]
   CHECK(plan[0].update->micro_batches == 1);
   CHECK(plan[0].update->memory.weights == 4 * (2 * 260032 + 260096));
   CHECK(plan[0].update->memory.moments == 8 * (260032 + 260096));
+  CHECK(forwards_of(plan[0]) == "reference critic");
   CHECK(plan[0].update->memory.activations > 2 * 5 * 64 * 80 * 64);
   CHECK(plan[0].update->exchanged_bytes == 0);
   const std::string text = plan_text(plan);
@@ -112,6 +124,17 @@ TEST_CASE("under an adapter weights have no gradients, and a reference takes no 
         4 * whole + 4 * changed + 4 * adapter + 4 * (adapter + 128));
   CHECK(plan[3].update->memory.gradients == 4 * adapter + 4 * (adapter + 128));
   CHECK(plan[3].update->memory.moments == 8 * adapter + 8 * (adapter + 128));
+  // The reference is the policy without its adapter; engines of merged weights have other bits.
+  CHECK(forwards_of(plan[2]) == "policy");
+  CHECK(forwards_of(plan[3]) == "policy policy critic");
+  const StagePlan::Update& update = *plan[2].update;
+  const auto context = update.options.sequence_tokens / 2;
+  const double pass =
+      update_flops(update.networks, update.options.checkpointing, update.tokens, context);
+  CHECK(update.flops == Approx(pass + update_flops({{.shape = shape, .trained = false}},
+                                                   update.options.checkpointing,
+                                                   update.tokens,
+                                                   context)));
   // Workers of their own merge what is published of it.
   JobConfig apart = job;
   apart.placement = "separate";

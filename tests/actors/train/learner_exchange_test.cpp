@@ -161,15 +161,20 @@ TEST_CASE("where one rank has no GPU for NCCL all of them do without, or all ref
 TEST_CASE("a rank that fails to join leaves no other one with a group", "[actors][cpu][cuda]") {
   const bool insists = GENERATE(false, true);
   std::vector<std::string> seen(2);
-  const auto errors = run_ranks(2, [&](Collective& ranks) {
-    auto& said = seen[static_cast<size_t>(ranks.rank())];
-    said = exchange_over_gpus(ranks,
-                              insists ? "nccl" : "auto",
-                              gpu("host", ranks.rank()),
-                              emulated(ranks.rank(), 1),
-                              {.deadline = std::chrono::milliseconds(200)});
-    if (ranks.device()) said = "a group of GPUs";
-  });
+  // One deadline for both ways, as a job sets it: who fails at once waits for the other's end.
+  const CollectiveOptions options{.deadline = std::chrono::milliseconds(1500)};
+  const auto errors = run_ranks(
+      2,
+      [&](Collective& ranks) {
+        auto& said = seen[static_cast<size_t>(ranks.rank())];
+        said = exchange_over_gpus(ranks,
+                                  insists ? "nccl" : "auto",
+                                  gpu("host", ranks.rank()),
+                                  emulated(ranks.rank(), 1),
+                                  options);
+        if (ranks.device()) said = "a group of GPUs";
+      },
+      options);
   // Who has failed is named, not who waited for it.
   const std::string why = "rank 1 on host: the GPU is gone";
   CHECK((insists ? errors : seen) ==

@@ -455,6 +455,25 @@ TEST_CASE("a handle that nobody waits for waits itself, or gives the group up",
                Contains("the group has failed before: all_gather #0 of 3 float32 was given up"));
 }
 
+TEST_CASE("what is under way on a device is ended when another group of its rank has failed",
+          "[core][cpu][cuda]") {
+  using Catch::Contains;
+  FakeGroup fake(3);
+  fake.absent = 1;  // it would never be done
+  const auto errors = run_on_device(fake, [&](Collective& ranks) {
+    std::vector<float> part = {1}, all(3);
+    const auto gathered = ranks.device()->start_all_gather<float>(part, all);
+    try {
+      ranks.rank() == 0 ? ranks.barrier() : (void)ranks.all_gather_bytes("another call");
+    } catch (const CollectiveError&) {
+      gathered->wait();
+    }
+  });
+  for (const std::string& error : errors)
+    CHECK_THAT(error, Contains("all_gather #0 of 3 float32: the group has failed before: "));
+  CHECK(fake.aborts >= 3);
+}
+
 TEST_CASE("a group on a device is split and given up with its ranks'", "[core][cpu][cuda]") {
   using Catch::Contains;
   FakeNccl fake;

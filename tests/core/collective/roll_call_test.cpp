@@ -54,6 +54,7 @@ class Lasting {
   RollCall::Wait wait_;
 };
 
+constexpr std::chrono::milliseconds kLong{60'000};
 const std::string kBarrier = "barrier #1 over nccl";
 
 }  // namespace
@@ -62,7 +63,7 @@ TEST_CASE("a roll call tells who does not answer and who waits elsewhere", "[cor
   Ranks ranks;
   const std::vector<int32_t> others = {1, 2};
   Lasting mine(ranks.zero, kBarrier, 4);
-  ranks.zero.ask(others);
+  CHECK_FALSE(ranks.zero.ask(kLong));  // nobody could answer yet
   CHECK(ranks.zero.missing(kBarrier, others) == "ranks 1, 2 do not answer");
   CHECK_FALSE(ranks.zero.all_answered(others));
 
@@ -74,6 +75,9 @@ TEST_CASE("a roll call tells who does not answer and who waits elsewhere", "[cor
         "rank 2 does not answer; rank 1 waits in barrier #1 over nccl in step 5");
   CHECK(ranks.zero.missing(kBarrier, {1}).empty());
   CHECK_FALSE(ranks.zero.all_answered(others));
+  // When there was time to answer nobody is asked again.
+  while (!ranks.zero.ask(kLong)) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  CHECK(ranks.zero.missing(kBarrier, others) == "rank 2 does not answer");
   {
     const Lasting elsewhere(ranks.two, "broadcast #7 of 2 float32 from rank 0 over mpi", -1);
     mine.attend();
@@ -95,9 +99,9 @@ TEST_CASE("a roll call tells who does not answer and who waits elsewhere", "[cor
 TEST_CASE("answers to an earlier roll call count no more", "[core][cpu]") {
   Ranks ranks;
   Lasting mine(ranks.zero, kBarrier, 4);
-  ranks.zero.ask({1});
+  ranks.zero.ask(kLong);
   { const Lasting past(ranks.one, kBarrier, 4); }
-  ranks.zero.ask({1});
+  ranks.zero.ask_anew();
   mine.attend();
   CHECK(ranks.zero.missing(kBarrier, {1}) == "rank 1 does not answer");
   // An answer of which a line was cut off.
@@ -105,6 +109,10 @@ TEST_CASE("answers to an earlier roll call count no more", "[core][cpu]") {
   mine.attend();
   CHECK(ranks.zero.missing(kBarrier, {1}).empty());
   CHECK(ranks.zero.missing("", {1}) == "rank 1 waits in barrier #1 over nccl in step 4");
+  const std::string cut = "barrier #9 over nccl\t";
+  (*ranks.mail)[0].push_back({1, "!2\n" + cut});
+  mine.attend();
+  CHECK(ranks.zero.missing("", {1}) == "rank 1 waits in barrier #9 over nccl");
 }
 
 TEST_CASE("who gives up is heard by all who wait, the first of them by name", "[core][cpu]") {
@@ -126,7 +134,7 @@ TEST_CASE("who gives up is heard by all who wait, the first of them by name", "[
   RollCall::Wait wait(
       alone, [] { return kBarrier; }, 4);
   alone.give_up("no memory");
-  alone.ask({});
+  CHECK(alone.ask(kLong));
   CHECK_FALSE(wait.attend());
   CHECK(alone.all_answered({}));
 }

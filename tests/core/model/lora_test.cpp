@@ -344,11 +344,13 @@ TEST_CASE("adapters out of range are refused", "[core][cpu]") {
   refused({.dropout = 1}, "dropout 1 is outside [0, 1)");
   refused({.targets = {}}, "no targets");
   refused({.rank = 5000},
-          "lora: rank: 5000 is above 12, the smaller side of model.layers.0.self_attn.k_proj "
-          "[12, 24]; 1 to 12 are possible with these targets");
-  refused({.rank = 25, .targets = {"down_proj"}}, "1 to 24 are possible");
-  CHECK(LoraAdapter::make(config, {.rank = 24, .targets = {"down_proj"}}, {}).modules().size() ==
-        2);
+          "lora: rank: 5000 is above 24, the smaller side of model.layers.0.self_attn.q_proj "
+          "[24, 24]; no layer of these targets can use more");
+  refused({.rank = 13, .targets = {"k_proj"}}, "13 is above 12");
+  // As peft does: more than some of the layers can use.
+  CHECK(LoraAdapter::make(config, {.rank = 24, .targets = {"k_proj", "q_proj"}}, {})
+            .modules()
+            .size() == 4);
   CHECK_THROWS_WITH(LoraAdapter(config, small(), {{"model.layers.9.mlp.up_proj", {}, {}}}),
                     Catch::Contains("no layer model.layers.9.mlp.up_proj"));
   CHECK_THROWS_WITH(

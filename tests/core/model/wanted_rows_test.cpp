@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "core/base/str.h"
 #include "core/model/checkpointing.h"
 #include "core/model/lora.h"
 #include "core/model/transformer.h"
@@ -120,6 +121,19 @@ TEST_CASE("of rows that nobody wants the last layer keeps less", "[core][cpu]") 
   // Its MLP's values, and x before it.
   const int64_t less = 59 * 4 * (3 * c.intermediate_size + c.hidden_size);
   CHECK(kept(rows_of({59})) < kept({}) - less);
+}
+
+TEST_CASE("rows that a batch does not have are refused", "[core][cpu]") {
+  const Transformer model = testing::tiny_model();
+  const PackedTokens batch = batch_with_prefix(40);
+  const auto refused = [&](const at::Tensor& want, const std::string& why) {
+    CHECK_THROWS_WITH(model.hidden(batch, want), Catch::Contains(why));
+  };
+  const int64_t rows = batch.total();
+  refused(rows_of({0, rows}), str("row ", rows, " of a batch of ", rows, " is wanted"));
+  refused(rows_of({-1}), "row -1 of a batch");
+  refused(rows_of({0, 1}).view({1, 2}), "wanted rows are int64 [R], found Long [1, 2]");
+  refused(rows_of({0, 1}).to(at::kInt), "wanted rows are int64 [R], found Int [2]");
 }
 
 TEST_CASE("no row may be wanted", "[core][cpu]") {
